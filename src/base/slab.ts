@@ -1,0 +1,92 @@
+import { invariant } from './errors.js';
+
+/**
+ * Reference-counted 1 MiB buffers that all payload lives in, from the socket it arrives on to the
+ * socket it leaves by. A slab is named by its index, so that a queue of payload is a table of
+ * numbers (slab, offset, length) that the addon can send without looking at any object.
+ *
+ * 1 MiB and not 512 KiB: two 256 KiB PDUs with their headers then fit into one.
+ */
+export const SLAB_BYTES = 1 << 20;
+
+/** Bytes at the end of a slab below which a receiver takes a new one. */
+export const SLAB_TAIL_BYTES = 128 << 10;
+
+export class SlabPool {
+  /** Slabs the pool makes at most. */
+  readonly slabsMax: number;
+  /** Buffer of each slab by index; `null` where the memory has been given back. */
+  readonly buffers: (Buffer | null)[] = [];
+  readonly #references: Int32Array;
+  readonly #idle: number[] = [];
+  readonly #vacant: number[] = [];
+  /** Idle slabs that are kept for reuse; more than that are given back to the system. */
+  readonly #idleMax: number;
+  /** Told about each slab made and given back, so that the addon knows its memory. */
+  onMade: ((index: number, buffer: Buffer) => void) | null = null;
+  onGivenBack: ((index: number) => void) | null = null;
+
+  constructor(options: { readonly slabsMax: number; readonly idleMax?: number }) {
+    this.slabsMax = options.slabsMax;
+    this.#idleMax = options.idleMax ?? 16;
+    this.#references = new Int32Array(options.slabsMax);
+  }
+
+  /** Slabs with at least one reference. */
+  get inUse(): number {
+    return this.buffers.length - this.#idle.length - this.#vacant.length;
+  }
+
+  /** A slab with one reference, or -1 when the pool is at its maximum. */
+  tryAcquire(): number {
+    const idle = this.#idle.pop();
+    if (idle !== undefined) {
+      this.#references[idle] = 1;
+      return idle;
+    }
+    const vacant = this.#vacant.pop();
+    const index = vacant ?? this.buffers.length;
+    if (index >= this.slabsMax) return -1;
+    const buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    this.buffers[index] = buffer;
+    this.#references[index] = 1;
+    this.onMade?.(index, buffer);
+    return index;
+  }
+
+  /** As `tryAcquire`, where the caller's own bounds make exhaustion a bug of ours. */
+  acquire(): number {
+    const index = this.tryAcquire();
+    invariant(index >= 0, `slab pool exhausted: all ${this.slabsMax} slabs are in use`);
+    return index;
+  }
+
+  /** The memory of a slab that has references. */
+  buffer(index: number): Buffer {
+    const buffer = this.buffers[index];
+    invariant(buffer, `slab ${index} has no memory`);
+    return buffer;
+  }
+
+  references(index: number): number {
+    return this.#references[index] ?? 0;
+  }
+
+  retain(index: number): void {
+    this.#references[index] = (this.#references[index] ?? 0) + 1;
+  }
+
+  release(index: number): void {
+    const left = (this.#references[index] ?? 0) - 1;
+    invariant(left >= 0, `slab ${index} released more often than retained`);
+    this.#references[index] = left;
+    if (left > 0) return;
+    if (this.#idle.length < this.#idleMax) {
+      this.#idle.push(index);
+      return;
+    }
+    this.onGivenBack?.(index);
+    this.buffers[index] = null;
+    this.#vacant.push(index);
+  }
+}
