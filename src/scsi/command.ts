@@ -34,12 +34,12 @@ export class ScsiCommand {
   readonly cdb: Buffer = Buffer.alloc(16);
   direction: DataDirection = 'none';
   /** Expected Data Transfer Length in bytes. */
-  transferLength: number = 0;
+  transferLength = 0;
   /** Bytes of a write: `transferLength` bytes of it from `dataOutStart` on. Owned by the owner. */
   dataOut: Fragments | null = null;
   dataOutStart = 0;
   /** Bytes of a read as they arrive; the owner clears it when it has used them. */
-  readonly dataIn: Fragments;
+  dataIn: Fragments;
 
   outcome: ScsiOutcome = 'pending';
   /** SCSI status byte (SAM-5 §5.3.1) when `answered`. */

@@ -1,0 +1,176 @@
+// The N-API surface of the socket pump: check, call, convert. No protocol, no policy.
+#include <napi.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "addon_nbd.h"
+#include "slab_table.h"
+#include "socket_pump.h"
+
+namespace iscsi_nbd {
+namespace {
+
+// Per environment (main thread or worker): the slabs its sockets may touch.
+struct AddonData {
+  SlabTable slabs;
+  std::vector<Napi::Reference<Napi::Uint8Array>> kept;
+};
+
+int32_t Int(const Napi::CallbackInfo& info, size_t index) {
+  if (info.Length() <= index || !info[index].IsNumber()) {
+    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + ": number wanted");
+  }
+  return info[index].As<Napi::Number>().Int32Value();
+}
+
+std::string Text(const Napi::CallbackInfo& info, size_t index) {
+  if (info.Length() <= index || !info[index].IsString()) {
+    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + ": string wanted");
+  }
+  return info[index].As<Napi::String>().Utf8Value();
+}
+
+class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "NativeSocket",
+                       {InstanceMethod<&NativeSocket::WatchReadable>("watchReadable"),
+                        InstanceMethod<&NativeSocket::WatchWritable>("watchWritable"),
+                        InstanceMethod<&NativeSocket::Send>("send"),
+                        InstanceMethod<&NativeSocket::Error>("socketError"),
+                        InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
+                        InstanceMethod<&NativeSocket::Close>("close")});
+  }
+
+  // (fd, listening, window Int32Array(3), onEvent(kind, value))
+  explicit NativeSocket(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<NativeSocket>(info), context_(info.Env(), "iscsi-nbd:socket") {
+    const int fd = Int(info, 0);
+    if (info.Length() < 4 || !info[2].IsTypedArray() || !info[3].IsFunction()) {
+      throw Napi::TypeError::New(info.Env(), "NativeSocket(fd, listening, window, onEvent)");
+    }
+    auto window = info[2].As<Napi::Int32Array>();
+    if (window.ElementLength() != 3) throw Napi::RangeError::New(info.Env(), "window: 3 numbers");
+    uv_loop_t* loop = nullptr;
+    napi_get_uv_event_loop(info.Env(), &loop);
+    window_ = Napi::Persistent(window.As<Napi::TypedArray>());
+    callback_ = Napi::Persistent(info[3].As<Napi::Function>());
+    auto* data = info.Env().GetInstanceData<AddonData>();
+    pump_ = std::make_unique<SocketPump>(loop, fd, info[1].ToBoolean(), &data->slabs,
+                                         window.Data(), this);
+    const int failed = pump_->Start();
+    if (failed != 0) {
+      pump_->Close();
+      throw Napi::Error::New(info.Env(), std::string("uv_poll_init: ") + uv_strerror(failed));
+    }
+    Ref();  // an open socket keeps its object
+  }
+
+  void OnPumpEvent(PumpEvent event, int32_t value) override {
+    Napi::Env env = Env();
+    Napi::HandleScope scope(env);
+    try {
+      callback_.MakeCallback(
+          Value(),
+          {Napi::Number::New(env, static_cast<int32_t>(event)), Napi::Number::New(env, value)},
+          context_);
+    } catch (const Napi::Error& error) {
+      // A throw out of the data path is a bug of ours: it becomes Node's uncaughtException.
+      napi_fatal_exception(env, error.Value());
+    }
+  }
+
+ private:
+  void WatchReadable(const Napi::CallbackInfo& info) { pump_->WatchReadable(info[0].ToBoolean()); }
+  void WatchWritable(const Napi::CallbackInfo& info) { pump_->WatchWritable(info[0].ToBoolean()); }
+
+  // (table Int32Array, firstEntry, entryCount, capacity) -> bytes taken, or -errno
+  Napi::Value Send(const Napi::CallbackInfo& info) {
+    auto table = info[0].As<Napi::Int32Array>();
+    const auto first = static_cast<uint32_t>(Int(info, 1));
+    const auto count = static_cast<uint32_t>(Int(info, 2));
+    const auto capacity = static_cast<uint32_t>(Int(info, 3));
+    if (capacity == 0 || count > capacity || table.ElementLength() < size_t{capacity} * 3) {
+      throw Napi::RangeError::New(info.Env(), "send: entries outside the table");
+    }
+    return Napi::Number::New(
+        info.Env(), static_cast<double>(pump_->Send(table.Data(), first, count, capacity)));
+  }
+
+  Napi::Value Error(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), pump_->IsClosed() ? EBADF : SocketError(pump_->fd()));
+  }
+
+  // Both directions end for the peer at once; the descriptor stays until `close`.
+  void ShutDown(const Napi::CallbackInfo&) {
+    if (!pump_->IsClosed()) shutdown(pump_->fd(), SHUT_RDWR);
+  }
+
+  void Close(const Napi::CallbackInfo&) {
+    if (pump_->IsClosed()) return;
+    pump_->Close();
+    Unref();
+  }
+
+  Napi::AsyncContext context_;
+  Napi::FunctionReference callback_;
+  Napi::Reference<Napi::TypedArray> window_;
+  std::unique_ptr<SocketPump> pump_;
+};
+
+// (index, Uint8Array)
+void SetSlab(const Napi::CallbackInfo& info) {
+  auto* data = info.Env().GetInstanceData<AddonData>();
+  const auto index = static_cast<size_t>(Int(info, 0));
+  auto bytes = info[1].As<Napi::Uint8Array>();
+  data->slabs.Set(index, Slab{bytes.Data(), bytes.ByteLength()});
+  if (index >= data->kept.size()) data->kept.resize(index + 1);
+  data->kept[index] = Napi::Persistent(bytes);
+}
+
+// (index)
+void ClearSlab(const Napi::CallbackInfo& info) {
+  auto* data = info.Env().GetInstanceData<AddonData>();
+  const auto index = static_cast<size_t>(Int(info, 0));
+  data->slabs.Clear(index);
+  if (index < data->kept.size()) data->kept[index].Reset();
+}
+
+// (address, port) -> fd or -errno
+Napi::Value ConnectTcpJs(const Napi::CallbackInfo& info) {
+  const int port = Int(info, 1);
+  return Napi::Number::New(info.Env(),
+                           ConnectTcp(Text(info, 0).c_str(), static_cast<uint16_t>(port)));
+}
+
+// (path, mode) -> fd or -errno
+Napi::Value ListenUnixJs(const Napi::CallbackInfo& info) {
+  const int mode = Int(info, 1);
+  return Napi::Number::New(info.Env(),
+                           ListenUnix(Text(info, 0).c_str(), static_cast<uint32_t>(mode)));
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new AddonData());
+  exports.Set("NativeSocket", NativeSocket::Define(env));
+  exports.Set("setSlab", Napi::Function::New(env, SetSlab));
+  exports.Set("clearSlab", Napi::Function::New(env, ClearSlab));
+  exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
+  exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
+  InitNbd(env, exports);
+  return exports;
+}
+
+}  // namespace
+}  // namespace iscsi_nbd
+
+static Napi::Object InitModule(Napi::Env env, Napi::Object exports) {
+  return iscsi_nbd::Init(env, exports);
+}
+
+NODE_API_MODULE(iscsi_nbd, InitModule)

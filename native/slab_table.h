@@ -1,0 +1,39 @@
+// Addresses of the slabs (src/base/slab.ts) by index, so that a table of numbers can be sent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace iscsi_nbd {
+
+struct Slab {
+  uint8_t* data = nullptr;
+  size_t length = 0;
+};
+
+class SlabTable {
+ public:
+  void Set(size_t index, Slab slab) {
+    if (index >= slabs_.size()) slabs_.resize(index + 1);
+    slabs_[index] = slab;
+  }
+  void Clear(size_t index) {
+    if (index < slabs_.size()) slabs_[index] = Slab{};
+  }
+  // Address of `length` bytes at `offset` of slab `index`; nullptr when that is not inside one.
+  uint8_t* At(int32_t index, int32_t offset, int32_t length) const {
+    if (index < 0 || offset < 0 || length < 0) return nullptr;
+    const size_t slot = static_cast<size_t>(index);
+    if (slot >= slabs_.size()) return nullptr;
+    const Slab& slab = slabs_[slot];
+    const size_t end = static_cast<size_t>(offset) + static_cast<size_t>(length);
+    if (slab.data == nullptr || end > slab.length) return nullptr;
+    return slab.data + offset;
+  }
+
+ private:
+  std::vector<Slab> slabs_;
+};
+
+}  // namespace iscsi_nbd

@@ -1,0 +1,257 @@
+#include "socket_pump.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+namespace iscsi_nbd {
+
+namespace {
+
+constexpr int kAcceptsPerWakeMax = 16;
+constexpr uint32_t kIovecsMax = IOV_MAX;
+
+class UniqueFd {
+ public:
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  ~UniqueFd() {
+    if (fd_ >= 0) close(fd_);
+  }
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
+  int get() const { return fd_; }
+  int release() {
+    const int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
+// libuv frees a closed handle one loop turn later, so it lives apart from the pump.
+struct SocketPump::Handle {
+  uv_poll_t poll;
+  SocketPump* pump;
+};
+
+SocketPump::SocketPump(uv_loop_t* loop, int fd, bool listening, const SlabTable* slabs,
+                       const int32_t* window, PumpListener* listener)
+    : loop_(loop),
+      fd_(fd),
+      listening_(listening),
+      slabs_(slabs),
+      window_(window),
+      listener_(listener) {}
+
+SocketPump::~SocketPump() { Close(); }
+
+int SocketPump::Start() {
+  auto* handle = new Handle{};
+  handle->pump = this;
+  handle->poll.data = handle;
+  const int failed = uv_poll_init(loop_, &handle->poll, fd_);
+  if (failed != 0) {
+    delete handle;
+    return failed;
+  }
+  handle_ = handle;
+  return 0;
+}
+
+void SocketPump::WatchReadable(bool on) {
+  wanted_ = on ? (wanted_ | UV_READABLE) : (wanted_ & ~UV_READABLE);
+  Update();
+}
+
+void SocketPump::WatchWritable(bool on) {
+  wanted_ = on ? (wanted_ | UV_WRITABLE) : (wanted_ & ~UV_WRITABLE);
+  Update();
+}
+
+void SocketPump::Update() {
+  if (handle_ == nullptr || wanted_ == watched_) return;
+  watched_ = wanted_;
+  if (wanted_ == 0) {
+    uv_poll_stop(&handle_->poll);
+  } else {
+    uv_poll_start(&handle_->poll, wanted_, &SocketPump::OnPoll);
+  }
+}
+
+void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
+  auto* handle = static_cast<Handle*>(poll->data);
+  if (handle->pump == nullptr) return;
+  if (status < 0) {
+    handle->pump->listener_->OnPumpEvent(PumpEvent::kError, -status);
+    return;
+  }
+  if ((events & UV_WRITABLE) != 0) {
+    handle->pump->WatchWritable(false);
+    handle->pump->listener_->OnPumpEvent(PumpEvent::kWritable, 0);
+    if (handle->pump == nullptr) return;  // closed by the listener
+  }
+  if ((events & UV_READABLE) != 0 && (handle->pump->wanted_ & UV_READABLE) != 0) {
+    handle->pump->Readable();
+  }
+}
+
+void SocketPump::Readable() {
+  if (listening_) {
+    AcceptAll();
+    return;
+  }
+  uint8_t* memory = slabs_->At(window_[0], window_[1], window_[2]);
+  if (memory == nullptr || window_[2] == 0) {
+    WatchReadable(false);
+    return;
+  }
+  ssize_t received;
+  do {
+    received = recv(fd_, memory, static_cast<size_t>(window_[2]), MSG_DONTWAIT);
+  } while (received < 0 && errno == EINTR);
+  if (received > 0) {
+    listener_->OnPumpEvent(PumpEvent::kData, static_cast<int32_t>(received));
+  } else if (received == 0) {
+    WatchReadable(false);
+    listener_->OnPumpEvent(PumpEvent::kEnd, 0);
+  } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+    const int error = errno;
+    WatchReadable(false);
+    listener_->OnPumpEvent(PumpEvent::kError, error);
+  }
+}
+
+void SocketPump::AcceptAll() {
+  Handle* handle = handle_;
+  for (int accepted = 0; accepted < kAcceptsPerWakeMax; accepted += 1) {
+    const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      // Out of descriptors: the listener decides; anything else passes by itself.
+      if (errno == EMFILE || errno == ENFILE) listener_->OnPumpEvent(PumpEvent::kError, errno);
+      return;
+    }
+    listener_->OnPumpEvent(PumpEvent::kAccepted, fd);
+    if (handle->pump == nullptr) return;
+  }
+}
+
+int64_t SocketPump::Send(const int32_t* table, uint32_t first, uint32_t count,
+                         uint32_t capacity) {
+  if (fd_ < 0) return -EBADF;
+  int64_t total = 0;
+  uint32_t done = 0;
+  iovec vectors[kIovecsMax];
+  while (done < count) {
+    uint32_t used = 0;
+    size_t wanted = 0;
+    while (used < kIovecsMax && done + used < count) {
+      const int32_t* entry = table + static_cast<size_t>((first + done + used) % capacity) * 3;
+      uint8_t* memory = slabs_->At(entry[0], entry[1], entry[2]);
+      if (memory == nullptr) return -EFAULT;
+      vectors[used].iov_base = memory;
+      vectors[used].iov_len = static_cast<size_t>(entry[2]);
+      wanted += vectors[used].iov_len;
+      used += 1;
+    }
+    msghdr message{};
+    message.msg_iov = vectors;
+    message.msg_iovlen = used;
+    const ssize_t sent = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
+        WatchWritable(true);
+        return total;
+      }
+      return -errno;
+    }
+    total += sent;
+    if (static_cast<size_t>(sent) < wanted) {
+      WatchWritable(true);
+      return total;
+    }
+    done += used;
+  }
+  return total;
+}
+
+void SocketPump::Close() {
+  if (handle_ != nullptr) {
+    Handle* handle = handle_;
+    handle_ = nullptr;
+    handle->pump = nullptr;
+    uv_poll_stop(&handle->poll);
+    uv_close(reinterpret_cast<uv_handle_t*>(&handle->poll), [](uv_handle_t* closed) {
+      delete static_cast<Handle*>(closed->data);
+    });
+  }
+  if (fd_ >= 0) {
+    close(fd_);
+    fd_ = -1;
+  }
+}
+
+int ConnectTcp(const char* address, uint16_t port) {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+  if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    length = sizeof(sockaddr_in);
+  } else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    length = sizeof(sockaddr_in6);
+  } else {
+    return -EINVAL;
+  }
+  UniqueFd fd(socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return -errno;
+  const int on = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0 &&
+      errno != EINPROGRESS) {
+    return -errno;
+  }
+  return fd.release();
+}
+
+int ListenUnix(const char* path, uint32_t mode) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (strlen(path) >= sizeof(address.sun_path)) return -ENAMETOOLONG;
+  strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return -errno;
+  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return -errno;
+  if (chmod(path, mode) != 0 || listen(fd.get(), 64) != 0) {
+    const int error = errno;
+    unlink(path);
+    return -error;
+  }
+  return fd.release();
+}
+
+int SocketError(int fd) {
+  int error = 0;
+  socklen_t length = sizeof(error);
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0) return errno;
+  return error;
+}
+
+}  // namespace iscsi_nbd

@@ -1,0 +1,73 @@
+// One non-blocking socket in the event loop: receives into a slab, sends a table of slab pieces.
+// Syscalls only; the protocol is in TypeScript.
+#pragma once
+
+#include <uv.h>
+
+#include <cstdint>
+
+#include "slab_table.h"
+
+namespace iscsi_nbd {
+
+enum class PumpEvent : int32_t {
+  kData = 1,      // value: bytes received at the receive window
+  kEnd = 2,       // the peer has closed its direction
+  kError = 3,     // value: errno
+  kWritable = 4,  // after a send that would have blocked, or a connect that is decided
+  kAccepted = 5,  // value: descriptor of a new connection, owned by the receiver
+};
+
+class PumpListener {
+ public:
+  virtual ~PumpListener() = default;
+  virtual void OnPumpEvent(PumpEvent event, int32_t value) = 0;
+};
+
+class SocketPump {
+ public:
+  // Owns `fd` from here on. `window` is three numbers the owner keeps current: slab, offset and
+  // length of the memory the next receive may fill.
+  SocketPump(uv_loop_t* loop, int fd, bool listening, const SlabTable* slabs,
+             const int32_t* window, PumpListener* listener);
+  ~SocketPump();
+  SocketPump(const SocketPump&) = delete;
+  SocketPump& operator=(const SocketPump&) = delete;
+
+  // 0, or a negative uv error.
+  int Start();
+  void WatchReadable(bool on);
+  void WatchWritable(bool on);
+  // Sends `count` entries of the ring `table` (triples; `capacity` entries) from `first` on.
+  // Returns the bytes the socket took (fewer than asked: it watches for room by itself), or -errno.
+  int64_t Send(const int32_t* table, uint32_t first, uint32_t count, uint32_t capacity);
+  void Close();
+  bool IsClosed() const { return fd_ < 0; }
+  int fd() const { return fd_; }
+
+ private:
+  struct Handle;
+  static void OnPoll(uv_poll_t* poll, int status, int events);
+  void Readable();
+  void AcceptAll();
+  void Update();
+
+  uv_loop_t* loop_;
+  int fd_;
+  bool listening_;
+  const SlabTable* slabs_;
+  const int32_t* window_;
+  PumpListener* listener_;
+  Handle* handle_ = nullptr;
+  int wanted_ = 0;
+  int watched_ = 0;
+};
+
+// Each returns a descriptor (close-on-exec, non-blocking) or -errno.
+int ConnectTcp(const char* address, uint16_t port);
+int ListenUnix(const char* path, uint32_t mode);
+
+// Pending error of a socket (SO_ERROR): 0 or an errno.
+int SocketError(int fd);
+
+}  // namespace iscsi_nbd

@@ -1,0 +1,172 @@
+import { ProtocolError } from '../base/errors.js';
+import { crc32cOf } from './digest.js';
+import { AHS_BYTES_MAX, BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
+
+/** What `PduReader.next` found. */
+export const PduEvent = {
+  /** Every byte fed has been used; feed more. */
+  need: 0,
+  /** A header is complete: `header` and `headerAt` say where. Its data, if any, follows. */
+  header: 1,
+  /** A piece of the data segment: `pieceAt` and `pieceLength` in the buffer that was fed. */
+  data: 2,
+  /** The PDU is complete with padding and digests; `dataDigestFailed` says whether data is good. */
+  end: 3,
+} as const;
+
+const Stage = { header: 0, data: 1, trailer: 2, end: 3 } as const;
+
+/**
+ * Cuts the byte stream of a connection into PDUs (RFC 7143 §11.2 (PDU Template, Header, and
+ * Opcodes)) without copying: headers are read where they lie, only one that straddles two feeds
+ * is gathered. Bounds: DataSegmentLength at most `dataSegmentBytesMax` (what we declared), AHS at
+ * most 1020 bytes.
+ */
+export class PduReader {
+  header: Buffer = Buffer.alloc(0);
+  headerAt = 0;
+  pieceAt = 0;
+  pieceLength = 0;
+  dataDigestFailed = false;
+  /** Set when negotiation is over: the digests of RFC 7143 §11.2.2 and §11.2.3. */
+  headerDigest = false;
+  dataDigest = false;
+
+  readonly #dataSegmentBytesMax: number;
+  readonly #scratch = Buffer.alloc(BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES);
+  #scratchLength = 0;
+  #buffer: Buffer = Buffer.alloc(0);
+  #at = 0;
+  #end = 0;
+  #stage: number = Stage.header;
+  #dataLength = 0;
+  #dataLeft = 0;
+  #crc = 0;
+  /** Padding and digest bytes that follow the data, and how many of them have been seen. */
+  #trailerLength = 0;
+  #trailerSeen = 0;
+  readonly #trailer = Buffer.alloc(3 + DIGEST_BYTES);
+
+  constructor(options: { readonly dataSegmentBytesMax: number }) {
+    this.#dataSegmentBytesMax = options.dataSegmentBytesMax;
+  }
+
+  /** Gives bytes `start…end` of `buffer`, which must stay as they are until `need`. */
+  feed(buffer: Buffer, start: number, end: number): void {
+    this.#buffer = buffer;
+    this.#at = start;
+    this.#end = end;
+  }
+
+  /** The next event of `PduEvent`. Throws ProtocolError on a malformed or damaged header. */
+  next(): number {
+    switch (this.#stage) {
+      case Stage.header:
+        return this.#readHeader();
+      case Stage.data:
+        return this.#readData();
+      case Stage.trailer:
+        return this.#readTrailer();
+      default:
+        this.#stage = Stage.header;
+        return PduEvent.end;
+    }
+  }
+
+  #readHeader(): number {
+    const available = this.#end - this.#at;
+    if (available === 0) return PduEvent.need;
+    if (this.#scratchLength === 0 && available >= BHS_BYTES) {
+      const length = this.#headerLength(this.#buffer, this.#at);
+      if (available >= length) {
+        this.#beginPdu(this.#buffer, this.#at, length);
+        this.#at += length;
+        return PduEvent.header;
+      }
+    }
+    return this.#gatherHeader();
+  }
+
+  #gatherHeader(): number {
+    for (;;) {
+      const wanted =
+        this.#scratchLength < BHS_BYTES ? BHS_BYTES : this.#headerLength(this.#scratch, 0);
+      if (this.#scratchLength >= wanted && this.#scratchLength >= BHS_BYTES) {
+        this.#scratchLength = 0;
+        this.#beginPdu(this.#scratch, 0, wanted);
+        return PduEvent.header;
+      }
+      const take = Math.min(wanted - this.#scratchLength, this.#end - this.#at);
+      if (take === 0) return PduEvent.need;
+      this.#buffer.copy(this.#scratch, this.#scratchLength, this.#at, this.#at + take);
+      this.#scratchLength += take;
+      this.#at += take;
+    }
+  }
+
+  /** BHS, AHS and header digest of the header at `at`. */
+  #headerLength(buffer: Buffer, at: number): number {
+    const ahsBytes = (buffer[at + 4] ?? 0) * 4;
+    return BHS_BYTES + ahsBytes + (this.headerDigest ? DIGEST_BYTES : 0);
+  }
+
+  #beginPdu(buffer: Buffer, at: number, length: number): void {
+    if (this.headerDigest) {
+      const covered = at + length - DIGEST_BYTES;
+      if (crc32cOf(buffer, at, covered, 0) !== buffer.readUInt32LE(covered)) {
+        throw new ProtocolError('7.8', 'the header digest of a PDU does not match', {
+          code: 'ERR_HEADER_DIGEST',
+        });
+      }
+    }
+    const dataLength = buffer.readUInt32BE(at + 4) & 0xffffff;
+    if (dataLength > this.#dataSegmentBytesMax) {
+      throw new ProtocolError(
+        '13.12',
+        `DataSegmentLength ${dataLength} is over the ${this.#dataSegmentBytesMax} bytes we declared`,
+      );
+    }
+    this.header = buffer;
+    this.headerAt = at;
+    this.#dataLength = dataLength;
+    this.#dataLeft = dataLength;
+    this.dataDigestFailed = false;
+    this.#crc = 0;
+    this.#stage = dataLength === 0 ? Stage.end : Stage.data;
+  }
+
+  #readData(): number {
+    const available = this.#end - this.#at;
+    if (available === 0) return PduEvent.need;
+    const take = available < this.#dataLeft ? available : this.#dataLeft;
+    this.pieceAt = this.#at;
+    this.pieceLength = take;
+    this.#at += take;
+    this.#dataLeft -= take;
+    if (this.dataDigest) {
+      this.#crc = crc32cOf(this.#buffer, this.pieceAt, this.pieceAt + take, this.#crc);
+    }
+    if (this.#dataLeft === 0) {
+      const padding = paddingBytes(this.#dataLength);
+      this.#trailerLength = padding + (this.dataDigest ? DIGEST_BYTES : 0);
+      this.#trailerSeen = 0;
+      this.#stage = this.#trailerLength === 0 ? Stage.end : Stage.trailer;
+    }
+    return PduEvent.data;
+  }
+
+  #readTrailer(): number {
+    const take = Math.min(this.#trailerLength - this.#trailerSeen, this.#end - this.#at);
+    this.#buffer.copy(this.#trailer, this.#trailerSeen, this.#at, this.#at + take);
+    this.#trailerSeen += take;
+    this.#at += take;
+    if (this.#trailerSeen < this.#trailerLength) return PduEvent.need;
+    if (this.dataDigest) {
+      const padding = this.#trailerLength - DIGEST_BYTES;
+      const crc = padding > 0 ? crc32cOf(this.#trailer, 0, padding, this.#crc) : this.#crc;
+      this.dataDigestFailed = crc !== this.#trailer.readUInt32LE(padding);
+    }
+    this.#stage = Stage.header;
+    return PduEvent.end;
+  }
+}

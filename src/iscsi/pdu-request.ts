@@ -1,0 +1,196 @@
+import type { LunField } from '../scsi/command.js';
+import type { LoginRequest, TextRequest } from './login-pdu.js';
+import {
+  BHS_BYTES,
+  CONTINUE_BIT,
+  FINAL_BIT,
+  IMMEDIATE_BIT,
+  RESERVED_TAG,
+  RequestOpcode,
+  ScsiCommandBit,
+  TASK_ATTRIBUTE_SIMPLE,
+} from './pdu.js';
+
+/**
+ * Encoders of initiator PDUs. Each writes exactly one 48-byte Basic Header Segment into `out` at
+ * `at`; data, padding and digests are the sender's. Nothing here allocates.
+ *
+ * Common byte map (RFC 7143 §11.2.1 (Basic Header Segment (BHS))):
+ *   0 I+opcode · 1 flags · 4 TotalAHSLength · 5–7 DataSegmentLength · 8–15 LUN or own fields
+ *   16–19 Initiator Task Tag · 20–23 own · 24–27 CmdSN · 28–31 ExpStatSN · 32–47 own
+ */
+
+function begin(out: Buffer, at: number, opcode: number, flags: number, dataLength: number): void {
+  out.fill(0, at, at + BHS_BYTES);
+  out[at] = opcode;
+  out[at + 1] = flags;
+  out.writeUInt32BE(dataLength, at + 4);
+}
+
+function writeLun(out: Buffer, at: number, lun: LunField): void {
+  out.writeUInt32BE(lun.upper, at + 8);
+  out.writeUInt32BE(lun.lower, at + 12);
+}
+
+export type ScsiCommandFields = {
+  lun: LunField;
+  initiatorTaskTag: number;
+  cmdSN: number;
+  expStatSN: number;
+  final: boolean;
+  read: boolean;
+  write: boolean;
+  expectedDataTransferLength: number;
+  immediateDataLength: number;
+  cdb: Buffer;
+};
+
+/** RFC 7143 §11.3 (SCSI Command): 20 Expected Data Transfer Length · 32–47 CDB. */
+export function writeScsiCommand(out: Buffer, at: number, fields: ScsiCommandFields): void {
+  const flags =
+    TASK_ATTRIBUTE_SIMPLE |
+    (fields.final ? FINAL_BIT : 0) |
+    (fields.read ? ScsiCommandBit.read : 0) |
+    (fields.write ? ScsiCommandBit.write : 0);
+  out[at] = RequestOpcode.scsiCommand;
+  out[at + 1] = flags;
+  out[at + 2] = 0;
+  out[at + 3] = 0;
+  out.writeUInt32BE(fields.immediateDataLength, at + 4);
+  writeLun(out, at, fields.lun);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt32BE(fields.expectedDataTransferLength, at + 20);
+  out.writeUInt32BE(fields.cmdSN, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+  const cdb = fields.cdb;
+  for (let index = 0; index < 16; index += 1) out[at + 32 + index] = cdb[index] ?? 0;
+}
+
+export type DataOutFields = {
+  lun: LunField;
+  initiatorTaskTag: number;
+  targetTransferTag: number;
+  expStatSN: number;
+  final: boolean;
+  dataSN: number;
+  bufferOffset: number;
+  dataLength: number;
+};
+
+/** RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In): 36 DataSN · 40 Buffer Offset. */
+export function writeDataOut(out: Buffer, at: number, fields: DataOutFields): void {
+  out[at] = RequestOpcode.dataOut;
+  out[at + 1] = fields.final ? FINAL_BIT : 0;
+  out[at + 2] = 0;
+  out[at + 3] = 0;
+  out.writeUInt32BE(fields.dataLength, at + 4);
+  writeLun(out, at, fields.lun);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt32BE(fields.targetTransferTag, at + 20);
+  out.writeUInt32BE(0, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.writeUInt32BE(0, at + 32);
+  out.writeUInt32BE(fields.dataSN, at + 36);
+  out.writeUInt32BE(fields.bufferOffset, at + 40);
+  out.writeUInt32BE(0, at + 44);
+}
+
+export type NopOutFields = {
+  lun: LunField;
+  initiatorTaskTag: number;
+  targetTransferTag: number;
+  cmdSN: number;
+  expStatSN: number;
+  dataLength: number;
+};
+
+/** RFC 7143 §11.18 (NOP-Out); always immediate: a ping must not wait for the command window. */
+export function writeNopOut(out: Buffer, at: number, fields: NopOutFields): void {
+  begin(out, at, RequestOpcode.nopOut | IMMEDIATE_BIT, FINAL_BIT, fields.dataLength);
+  writeLun(out, at, fields.lun);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt32BE(fields.targetTransferTag, at + 20);
+  out.writeUInt32BE(fields.cmdSN, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+}
+
+export type TaskManagementFields = {
+  function: number;
+  lun: LunField;
+  initiatorTaskTag: number;
+  referencedTaskTag: number;
+  cmdSN: number;
+  expStatSN: number;
+  refCmdSN: number;
+};
+
+/** RFC 7143 §11.5 (Task Management Function Request); sent immediate. */
+export function writeTaskManagement(out: Buffer, at: number, fields: TaskManagementFields): void {
+  begin(
+    out,
+    at,
+    RequestOpcode.taskManagement | IMMEDIATE_BIT,
+    FINAL_BIT | (fields.function & 0x7f),
+    0,
+  );
+  writeLun(out, at, fields.lun);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt32BE(fields.referencedTaskTag, at + 20);
+  out.writeUInt32BE(fields.cmdSN, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.writeUInt32BE(fields.refCmdSN, at + 32);
+}
+
+export type LogoutFields = {
+  reason: number;
+  initiatorTaskTag: number;
+  cid: number;
+  cmdSN: number;
+  expStatSN: number;
+};
+
+/** RFC 7143 §11.14 (Logout Request); sent immediate, so that a closed window cannot hold it. */
+export function writeLogout(out: Buffer, at: number, fields: LogoutFields): void {
+  begin(out, at, RequestOpcode.logout | IMMEDIATE_BIT, FINAL_BIT | (fields.reason & 0x7f), 0);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt16BE(fields.cid, at + 20);
+  out.writeUInt32BE(fields.cmdSN, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+}
+
+/** RFC 7143 §11.12 (Login Request): 2 versions · 8 ISID · 14 TSIH · 20 CID. */
+export function writeLogin(out: Buffer, at: number, fields: LoginRequest): void {
+  const flags =
+    (fields.transit ? FINAL_BIT : 0) |
+    (fields.continued ? CONTINUE_BIT : 0) |
+    (fields.currentStage << 2) |
+    fields.nextStage;
+  begin(out, at, RequestOpcode.login | IMMEDIATE_BIT, flags, fields.data.length);
+  out[at + 2] = fields.versionMax;
+  out[at + 3] = fields.versionMin;
+  out.set(fields.isid.subarray(0, 6), at + 8);
+  out.writeUInt16BE(fields.tsih, at + 14);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt16BE(fields.cid, at + 20);
+  out.writeUInt32BE(fields.cmdSN, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+}
+
+/** RFC 7143 §11.10 (Text Request). */
+export function writeText(
+  out: Buffer,
+  at: number,
+  fields: TextRequest & { readonly cmdSN: number; readonly expStatSN: number },
+): void {
+  const flags = (fields.final ? FINAL_BIT : 0) | (fields.continued ? CONTINUE_BIT : 0);
+  begin(out, at, RequestOpcode.text, flags, fields.data.length);
+  writeLun(out, at, fields.lun);
+  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
+  out.writeUInt32BE(fields.targetTransferTag, at + 20);
+  out.writeUInt32BE(fields.cmdSN, at + 24);
+  out.writeUInt32BE(fields.expStatSN, at + 28);
+}
+
+/** The LUN of PDUs that carry none. */
+export const NO_LUN: LunField = { upper: 0, lower: 0 };
+export const NO_TAG = RESERVED_TAG;
