@@ -1,0 +1,192 @@
+import type { PortalAddress } from '../iscsi/portal.js';
+
+/**
+ * The types between the commands a person runs and the data path. The commands see the data path
+ * only through `Backend`, so each side can be tried without the other.
+ */
+
+/** `iscsi://[user[%password]@]host[:port]/<target-name>[/<lun>]`, taken apart. */
+export type TargetUrl = {
+  /** Name or address; an IPv6 address without its brackets. */
+  readonly host: string;
+  readonly port: number;
+  readonly targetName: string;
+  /** `null`: every LUN of the target. */
+  readonly lun: number | null;
+  readonly user?: string;
+  readonly password?: string;
+};
+
+export type SessionType = 'data' | 'boot' | 'informational';
+export type DigestName = 'None' | 'CRC32C';
+export type ChapAlgorithmName = 'MD5' | 'SHA1' | 'SHA256' | 'SHA3-256';
+
+/** Credentials of one session; `target` asks the target to prove itself too. */
+export type ChapCredentials = {
+  readonly user: string;
+  readonly secret: string;
+  readonly target?: { readonly user?: string; readonly secret: string };
+};
+
+/** Everything a session can be told, defaults applied. Lists are in order of preference. */
+export type SessionOptions = {
+  readonly initiatorName: string;
+  readonly sessionType: SessionType;
+  readonly chap?: ChapCredentials;
+  readonly chapAlgorithms: readonly ChapAlgorithmName[];
+  readonly headerDigest: readonly DigestName[];
+  readonly dataDigest: readonly DigestName[];
+  /** `Infinity`: held requests wait for ever. */
+  readonly removalLatencySeconds: number;
+  readonly reconnectIntervalSeconds: number;
+  readonly loginTimeoutSeconds: number;
+  /** 0: no NOP-Out of our own. */
+  readonly noopIntervalSeconds: number;
+  readonly noopTimeoutSeconds: number;
+  readonly abortTimeoutSeconds: number;
+  readonly logicalUnitResetTimeoutSeconds: number;
+  readonly taskTimeoutSeconds: number;
+  /** Other portals of the same target, tried in turn after the one in the URL. */
+  readonly portals: readonly PortalAddress[];
+  readonly queueDepthMax: number;
+  readonly heldBytesMax: number;
+  readonly maxConnections: number;
+  readonly errorRecoveryLevel: number;
+  readonly initialR2T: boolean;
+  readonly immediateData: boolean;
+  readonly firstBurstLength: number;
+  readonly maxBurstLength: number;
+  readonly maxRecvDataSegmentLength: number;
+  readonly maxOutstandingR2T: number;
+  readonly readOnly: boolean;
+  /** Only these LUNs; absent: the URL's LUN, or all. */
+  readonly luns?: readonly number[];
+};
+
+export type ServeOptions = SessionOptions & { readonly socketPath: string };
+export type AttachOptions = SessionOptions & { readonly boot: boolean };
+
+export type DiscoveredTarget = {
+  readonly name: string;
+  readonly portals: readonly PortalAddress[];
+};
+
+export type ScsiRequest = {
+  readonly lun: number;
+  readonly cdb: Buffer;
+  readonly direction: 'none' | 'read';
+  /** Bytes expected at most. */
+  readonly length: number;
+};
+
+/** `data` holds what arrived, `sense` is empty when there was none. */
+export type ScsiAnswer = {
+  readonly status: number;
+  readonly data: Buffer;
+  readonly sense: Buffer;
+};
+
+/** A session that carries commands and never makes a device. */
+export interface InformationalSession {
+  /** 16 hex digits. */
+  readonly sessionId: string;
+  execute(request: ScsiRequest): Promise<ScsiAnswer>;
+  /** One NOP-Out with `bytes` of ping data; resolves to the round trip in milliseconds. */
+  ping(bytes: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+export type SessionState =
+  | 'loggingIn'
+  | 'loggedIn'
+  | 'reconnecting'
+  | 'removed'
+  | 'loggingOut'
+  | 'closed';
+
+/** One LUN as a user of it sees it: a kernel device, or an export on a socket. */
+export type StackExport = {
+  readonly lun: number;
+  readonly device?: string;
+  readonly socket?: string;
+  readonly uri?: string;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly readOnly: boolean;
+};
+
+/** What every event about one LUN says; `device` where the LUN is a kernel device. */
+type LunEvent = { readonly lun: number; readonly device?: string };
+
+type EventBody =
+  | ({ readonly event: 'ready' } & StackExport)
+  | {
+      readonly event: 'sessionState';
+      readonly from: SessionState;
+      readonly to: SessionState;
+      readonly reason: string;
+    }
+  | ({ readonly event: 'deviceAttached' } & LunEvent)
+  | ({ readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number } & LunEvent)
+  | ({ readonly event: 'deviceReleased' } & LunEvent)
+  | ({ readonly event: 'deviceRemoved'; readonly reason: string } & LunEvent)
+  | ({ readonly event: 'deviceResized'; readonly sizeBytes: number } & LunEvent)
+  | { readonly event: 'portalChanged'; readonly from: string; readonly to: string }
+  | {
+      readonly event: 'loginRefused';
+      readonly statusClass: number;
+      readonly statusDetail: number;
+      readonly explanation: string;
+    }
+  | ({
+      readonly event: 'ioError';
+      readonly operation: string;
+      readonly offsetBytes: number;
+      readonly lengthBytes: number;
+      readonly errno: string;
+      readonly reason: string;
+    } & LunEvent)
+  | { readonly event: 'closed'; readonly reason: string };
+
+/** `time` is RFC 3339 in UTC. */
+export type StackEvent = EventBody & { readonly time: string; readonly sessionId: string };
+
+export type StackHooks = {
+  /** Told of everything but `ready`, which the caller makes from `Stack.exports`. */
+  onEvent(event: StackEvent): void;
+  /** Aborts the way to readiness; after that `Stack.close` is the way out. */
+  readonly signal: AbortSignal;
+};
+
+/** One session with its exports, ready for use. */
+export interface Stack {
+  readonly sessionId: string;
+  readonly exports: readonly StackExport[];
+  /** May be called again; with `force` nothing is waited for. */
+  close(options?: { readonly force?: boolean }): Promise<void>;
+  /** Settles when everything is gone; rejects when that was not asked for. */
+  readonly closed: Promise<void>;
+}
+
+export type DemoHooks = {
+  log(line: string): void;
+  readonly json: boolean;
+  readonly signal: AbortSignal;
+};
+
+/** The data path as the commands use it. */
+export interface Backend {
+  discover(
+    portal: { readonly host: string; readonly port: number },
+    options: SessionOptions,
+    signal: AbortSignal,
+  ): Promise<readonly DiscoveredTarget[]>;
+  openInformational(
+    url: TargetUrl,
+    options: SessionOptions,
+    signal: AbortSignal,
+  ): Promise<InformationalSession>;
+  serve(url: TargetUrl, options: ServeOptions, hooks: StackHooks): Promise<Stack>;
+  attach(url: TargetUrl, options: AttachOptions, hooks: StackHooks): Promise<Stack>;
+  runDemo(hooks: DemoHooks): Promise<void>;
+}
