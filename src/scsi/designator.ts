@@ -1,0 +1,155 @@
+import { asciiField, ScsiDataError } from './response-data.js';
+import { VpdPage, vpdPageContent } from './vpd.js';
+
+/** Designator types of the device identification page (SPC-4 §7.8.6). */
+const TYPE_NAMES = [
+  'vendor',
+  't10',
+  'eui',
+  'naa',
+  'relative-target-port',
+  'target-port-group',
+  'logical-unit-group',
+  'md5',
+  'scsi-name',
+  'protocol-port',
+  'uuid',
+] as const;
+
+export type DesignatorType = (typeof TYPE_NAMES)[number] | 'unknown';
+
+const ASSOCIATIONS = ['logical-unit', 'target-port', 'target-device', 'reserved'] as const;
+const CODE_SETS = ['reserved', 'binary', 'ascii', 'utf-8'] as const;
+
+export type Designator = {
+  readonly type: DesignatorType;
+  /** What it names; only those of the logical unit say which disk it is. */
+  readonly association: (typeof ASSOCIATIONS)[number];
+  readonly codeSet: (typeof CODE_SETS)[number] | 'unknown';
+  /** e.g. `naa.6001405…`, `eui.…`, `t10.IET     00010001`, `iqn.…`. */
+  readonly text: string;
+};
+
+const DESIGNATOR_HEADER_BYTES = 4;
+
+/**
+ * Designators of page 83h in the order of the device. Each: 0 code set (3–0), 1 association
+ * (5–4) and type (3–0), 3 length, then the designator. ScsiDataError where one is cut off, as a
+ * part of an identity is none.
+ */
+export function decodeDesignators(data: Buffer): Designator[] {
+  const content = vpdPageContent(data, VpdPage.deviceIdentification);
+  if (content.length < data.readUInt16BE(2)) {
+    throw new ScsiDataError(`page 83h of ${data.readUInt16BE(2)} bytes was cut off`);
+  }
+  const designators: Designator[] = [];
+  for (let at = 0; at < content.length; ) {
+    const length = content[at + 3];
+    const start = at + DESIGNATOR_HEADER_BYTES;
+    if (length === undefined || start + length > content.length) {
+      throw new ScsiDataError(`designator ${designators.length} of page 83h is cut off`);
+    }
+    const kind = content[at + 1] ?? 0;
+    const type = TYPE_NAMES[kind & 0x0f] ?? 'unknown';
+    const codeSet = CODE_SETS[(content[at] ?? 0) & 0x0f] ?? 'unknown';
+    const bytes = content.subarray(start, start + length);
+    designators.push({
+      type,
+      association: ASSOCIATIONS[(kind >> 4) & 0x03] ?? 'reserved',
+      codeSet,
+      text: designatorText(type, codeSet, bytes),
+    });
+    at = start + length;
+  }
+  return designators;
+}
+
+/**
+ * Texts of the logical unit's designators, each once, the most unique first: names from a
+ * worldwide registry, then those a vendor or an administrator chose, then vendor texts.
+ */
+export function logicalUnitIdentifiers(designators: readonly Designator[]): string[] {
+  const texts = designators
+    .filter(({ association, type }) => association === 'logical-unit' && isIdentity(type))
+    .map(({ text }) => text);
+  return [...new Set(texts)].sort((left, right) => {
+    const difference = identifierRank(left) - identifierRank(right);
+    if (difference !== 0) return difference;
+    return left < right ? -1 : 1;
+  });
+}
+
+/** Ports and groups are about the way to the unit; the unit keeps its identity without them. */
+function isIdentity(type: DesignatorType): boolean {
+  return ['naa', 'eui', 'scsi-name', 'uuid', 't10', 'vendor', 'md5'].includes(type);
+}
+
+/** NAA 3 is locally assigned: unique only where an administrator sees to it (SPC-4 §7.8.6). */
+const PREFIX_RANKS: readonly (readonly [prefix: string, rank: number])[] = [
+  ['naa.6', 0],
+  ['naa.5', 1],
+  ['naa.2', 2],
+  ['naa.3', 6],
+  ['eui.', 3],
+  ['uuid.', 4],
+  ['t10.', 7],
+  ['md5.', 9],
+  ['vendor.', 8],
+];
+
+function identifierRank(text: string): number {
+  return PREFIX_RANKS.find(([prefix]) => text.startsWith(prefix))?.[1] ?? 5;
+}
+
+function designatorText(
+  type: DesignatorType,
+  codeSet: Designator['codeSet'],
+  bytes: Buffer,
+): string {
+  switch (type) {
+    case 'naa':
+    case 'eui':
+    case 'md5':
+      return `${type}.${bytes.toString('hex')}`;
+    case 'uuid':
+      return `uuid.${uuidText(bytes)}`;
+    case 'scsi-name':
+      return utf8Text(bytes);
+    case 'relative-target-port':
+    case 'target-port-group':
+    case 'logical-unit-group':
+      return bytes.length === 4 ? `${type}.${bytes.readUInt16BE(2)}` : hexText(type, bytes);
+    case 't10':
+    case 'vendor':
+    case 'protocol-port':
+    case 'unknown':
+      if (codeSet === 'ascii' || type === 't10') {
+        return `${type}.${asciiField(bytes, 0, bytes.length)}`;
+      }
+      return codeSet === 'utf-8' ? `${type}.${utf8Text(bytes)}` : hexText(type, bytes);
+  }
+}
+
+/** Bytes: 0 UUID kind (7–4), 1 reserved, 2–17 the UUID. */
+function uuidText(bytes: Buffer): string {
+  const hex = bytes.toString('hex', 2);
+  if (hex.length !== 32) return bytes.toString('hex');
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    hex.slice(12, 16),
+    hex.slice(16, 20),
+    hex.slice(20),
+  ].join('-');
+}
+
+/** UTF-8 up to the first NUL, with control characters replaced as in `asciiField`. */
+function utf8Text(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  const text = bytes.toString('utf8', 0, end < 0 ? bytes.length : end);
+  return text.replace(/\p{C}/gu, '?');
+}
+
+function hexText(type: string, bytes: Buffer): string {
+  return `${type}.${bytes.toString('hex')}`;
+}

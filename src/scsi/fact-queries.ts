@@ -1,0 +1,193 @@
+import { type Capacity, decodeReadCapacity10, decodeReadCapacity16 } from './capacity.js';
+import {
+  writeInquiryCdb,
+  writeModeSense6Cdb,
+  writeModeSense10Cdb,
+  writeReadCapacity10Cdb,
+  writeReadCapacity16Cdb,
+} from './cdb.js';
+import { type Designator, decodeDesignators } from './designator.js';
+import { DEVICE_TYPE_DISK, decodeInquiry, type InquiryData } from './inquiry.js';
+import {
+  type CachingPage,
+  type ControlPage,
+  decodeModeSense6,
+  decodeModeSense10,
+  type ModeData,
+  ModePage,
+} from './mode.js';
+import {
+  type BlockCharacteristics,
+  type BlockLimits,
+  type BlockProvisioning,
+  decodeBlockCharacteristics,
+  decodeBlockLimits,
+  decodeBlockProvisioning,
+  decodeSupportedPages,
+  decodeUnitSerialNumber,
+  VpdPage,
+} from './vpd.js';
+
+/** What the answers so far have told; `null` is not asked yet, or not there. */
+export type FoundFacts = {
+  inquiry: InquiryData | null;
+  supportedPages: readonly number[];
+  serial: string;
+  designators: readonly Designator[];
+  limits: BlockLimits | null;
+  characteristics: BlockCharacteristics | null;
+  provisioning: BlockProvisioning | null;
+  capacity: Capacity | null;
+  /** Of the first mode header that arrived. */
+  mode: Pick<ModeData, 'writeProtected' | 'dpoFua'> | null;
+  caching: CachingPage | null;
+  control: ControlPage | null;
+};
+
+export function nothingFound(): FoundFacts {
+  return {
+    inquiry: null,
+    supportedPages: [],
+    serial: '',
+    designators: [],
+    limits: null,
+    characteristics: null,
+    provisioning: null,
+    capacity: null,
+    mode: null,
+    caching: null,
+    control: null,
+  };
+}
+
+/** One command of those that gather the facts of a disk. */
+export type FactQuery = {
+  readonly name: string;
+  /** The device may refuse it with ILLEGAL REQUEST, or answer it wrongly. */
+  readonly optional: boolean;
+  /** Bytes the answer may have: the command's expected transfer length. */
+  readonly allocationBytes: number;
+  /** Writes the command into 16 zeroed bytes. */
+  readonly writeCdb: (cdb: Buffer) => void;
+  /** Is there a need for it after what has been found? */
+  readonly isWanted: (found: FoundFacts) => boolean;
+  /** Adds what `data` tell; throws ScsiDataError where they are malformed. */
+  readonly decode: (data: Buffer, found: FoundFacts) => void;
+};
+
+/** Enough for the version descriptors; small enough for devices that know only one byte. */
+const INQUIRY_ALLOCATION_BYTES = 96;
+/** Some devices look at the second byte of the allocation length only, so it is kept under 256. */
+const VPD_ALLOCATION_BYTES = 252;
+/** A device with many ports has many designators. */
+const IDENTIFICATION_ALLOCATION_BYTES = 4096;
+const CAPACITY_16_ALLOCATION_BYTES = 32;
+const MODE_6_ALLOCATION_BYTES = 252;
+const MODE_10_ALLOCATION_BYTES = 512;
+
+/** All queries in their order; the caller sends those whose `isWanted` holds when their turn is. */
+export const FACT_QUERIES: readonly FactQuery[] = [
+  {
+    name: 'INQUIRY',
+    optional: false,
+    allocationBytes: INQUIRY_ALLOCATION_BYTES,
+    writeCdb: (cdb) => writeInquiryCdb(cdb, null, INQUIRY_ALLOCATION_BYTES),
+    isWanted: () => true,
+    decode: (data, found) => {
+      found.inquiry = decodeInquiry(data);
+    },
+  },
+  {
+    ...vpdQuery(VpdPage.supportedPages, VPD_ALLOCATION_BYTES, (data, found) => {
+      found.supportedPages = decodeSupportedPages(data);
+    }),
+    isWanted: isConnected,
+  },
+  vpdQuery(VpdPage.unitSerialNumber, VPD_ALLOCATION_BYTES, (data, found) => {
+    found.serial = decodeUnitSerialNumber(data);
+  }),
+  vpdQuery(VpdPage.deviceIdentification, IDENTIFICATION_ALLOCATION_BYTES, (data, found) => {
+    found.designators = decodeDesignators(data);
+  }),
+  vpdQuery(VpdPage.blockLimits, VPD_ALLOCATION_BYTES, (data, found) => {
+    found.limits = decodeBlockLimits(data);
+  }),
+  vpdQuery(VpdPage.blockDeviceCharacteristics, VPD_ALLOCATION_BYTES, (data, found) => {
+    found.characteristics = decodeBlockCharacteristics(data);
+  }),
+  vpdQuery(VpdPage.logicalBlockProvisioning, VPD_ALLOCATION_BYTES, (data, found) => {
+    found.provisioning = decodeBlockProvisioning(data);
+  }),
+  {
+    name: 'READ CAPACITY(16)',
+    optional: true,
+    allocationBytes: CAPACITY_16_ALLOCATION_BYTES,
+    writeCdb: (cdb) => writeReadCapacity16Cdb(cdb, CAPACITY_16_ALLOCATION_BYTES),
+    isWanted: isDisk,
+    decode: (data, found) => {
+      found.capacity = decodeReadCapacity16(data);
+    },
+  },
+  {
+    name: 'READ CAPACITY(10)',
+    optional: false,
+    allocationBytes: 8,
+    writeCdb: writeReadCapacity10Cdb,
+    isWanted: (found) => isDisk(found) && found.capacity === null,
+    decode: (data, found) => {
+      found.capacity = decodeReadCapacity10(data);
+    },
+  },
+  mode6Query(ModePage.all, () => true),
+  // Some devices know single pages but not the request for all of them.
+  mode6Query(ModePage.caching, (found) => found.caching === null),
+  mode6Query(ModePage.control, (found) => found.control === null),
+  {
+    name: 'MODE SENSE(10) page 3f',
+    optional: true,
+    allocationBytes: MODE_10_ALLOCATION_BYTES,
+    writeCdb: (cdb) => writeModeSense10Cdb(cdb, ModePage.all, MODE_10_ALLOCATION_BYTES),
+    isWanted: (found) => isDisk(found) && found.mode === null,
+    decode: (data, found) => addMode(decodeModeSense10(data), found),
+  },
+];
+
+function isConnected(found: FoundFacts): boolean {
+  return found.inquiry?.peripheralQualifier === 0;
+}
+
+function isDisk(found: FoundFacts): boolean {
+  return isConnected(found) && found.inquiry?.deviceType === DEVICE_TYPE_DISK;
+}
+
+function vpdQuery(
+  page: number,
+  allocationBytes: number,
+  decode: (data: Buffer, found: FoundFacts) => void,
+): FactQuery {
+  return {
+    name: `VPD page ${page.toString(16).padStart(2, '0')}`,
+    optional: true,
+    allocationBytes,
+    writeCdb: (cdb) => writeInquiryCdb(cdb, page, allocationBytes),
+    isWanted: (found) => isConnected(found) && found.supportedPages.includes(page),
+    decode,
+  };
+}
+
+function mode6Query(page: number, isMissing: (found: FoundFacts) => boolean): FactQuery {
+  return {
+    name: `MODE SENSE(6) page ${page.toString(16).padStart(2, '0')}`,
+    optional: true,
+    allocationBytes: MODE_6_ALLOCATION_BYTES,
+    writeCdb: (cdb) => writeModeSense6Cdb(cdb, page, MODE_6_ALLOCATION_BYTES),
+    isWanted: (found) => isDisk(found) && isMissing(found),
+    decode: (data, found) => addMode(decodeModeSense6(data), found),
+  };
+}
+
+function addMode(mode: ModeData, found: FoundFacts): void {
+  found.mode ??= mode;
+  found.caching ??= mode.caching;
+  found.control ??= mode.control;
+}
