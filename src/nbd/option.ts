@@ -176,10 +176,9 @@ export function parseMetaContextRequest(data: Buffer): NbdMetaContextRequest | n
   if (name === null) return null;
   const count = data.readUInt32BE(4 + nameBytes);
   let at = 8 + nameBytes;
-  // A query takes four bytes at least, so a count that lies cannot make a long loop.
-  if (count > (data.length - at) / 4) return null;
   const queries: string[] = [];
   for (let index = 0; index < count; index += 1) {
+    // A query takes four bytes at least, so a count that lies ends the loop here.
     if (data.length - at < 4) return null;
     const queryBytes = data.readUInt32BE(at);
     at += 4;

@@ -1,6 +1,6 @@
 /**
- * Numbers and byte layouts of the NBD transmission phase, server side: requests are decoded, replies
- * encoded. The source is the NBD protocol document (proto.md); its section titles are cited.
+ * Numbers and byte layouts of the NBD transmission phase, server side: requests are decoded and
+ * replies encoded. The source is the NBD protocol document (proto.md); its section titles are cited.
  * Every integer is big-endian. Encoders write into memory the caller has reserved, allocate nothing
  * and return the number of bytes written.
  */
@@ -153,7 +153,7 @@ export function decodeRequest(buffer: Buffer, at: number, into: NbdRequestHeader
   return true;
 }
 
-/** Writes a non-negative integer `value` up to 2^63 as 64 bits; a number is exact in both halves. */
+/** Writes a non-negative integer `value` up to 2^63 as 64 bits; both halves are exact. */
 export function writeUint64(buffer: Buffer, at: number, value: number): void {
   buffer.writeUInt32BE(Math.floor(value / TWO_32), at);
   buffer.writeUInt32BE(value % TWO_32, at + 4);

@@ -1,6 +1,6 @@
 /**
- * Foreign clients (libnbd's tools, QEMU) judge the handshake, the framing and the replies: they talk
- * to a disk in memory that is served with nothing but `src/nbd`.
+ * Foreign clients (libnbd's tools, QEMU) judge the handshake, the framing and the replies: they
+ * talk to a disk in memory that is served with nothing but `src/nbd`.
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -16,7 +16,13 @@ const INFO: NbdExportInfo = {
   maximumBlockBytes: 2 ** 25,
   blockStatus: true,
 };
-const OTHER: NbdExportInfo = { ...INFO, name: '17', description: '', blockStatus: false };
+const OTHER: NbdExportInfo = {
+  ...INFO,
+  name: '17',
+  description: '',
+  transmissionFlags: 0x0004,
+  blockStatus: false,
+};
 
 const CATALOG: NbdExportCatalog = {
   list: () => [INFO, OTHER],
@@ -167,6 +173,16 @@ describe('NBD_OPT_GO and NBD_OPT_INFO', () => {
     const name = reply(6, 3, hex('0001'), Buffer.from('0'));
     const description = reply(6, 3, hex('0002'), Buffer.from('disk é'));
     expect(output).toEqual(Buffer.concat([exported(6), name, description, blockSize(6), ack(6)]));
+  });
+
+  test('"Transmission flags": HAS_FLAGS is always set; an empty description is not sent', () => {
+    const { output } = converse(FIXED, info(6, '17', 2));
+    const seen = reply(6, 3, hex('0000', '000001234567', '8a00', '0005'));
+    expect(output).toEqual(Buffer.concat([seen, blockSize(6), ack(6)]));
+  });
+
+  test('a name is compared with all its characters, a leading U+FEFF too', () => {
+    expect(replyTypes(converse(FIXED, info(6, '\ufeff0')).output)).toEqual([ERR_UNKNOWN]);
   });
 
   test('SEND_DF is told once structured replies are negotiated', () => {
