@@ -1,8 +1,8 @@
 /**
  * Numbers and byte layouts of the NBD transmission phase, server side: requests are decoded and
- * replies encoded. The source is the NBD protocol document (proto.md); its section titles are cited.
- * Every integer is big-endian. Encoders write into memory the caller has reserved, allocate nothing
- * and return the number of bytes written.
+ * replies encoded. The source is the NBD protocol document (proto.md), whose section titles are
+ * cited. Every integer is big-endian. Encoders write into memory the caller has reserved, allocate
+ * nothing and return the number of bytes written.
  */
 import { type BlockErrno, ProductError } from '../base/errors.js';
 
