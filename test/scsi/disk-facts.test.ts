@@ -1,0 +1,268 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InvariantError, ProductError, ScsiError } from '../../src/base/errors.js';
+import { DiskFactsProbe, type FactReply } from '../../src/scsi/disk-facts.js';
+import type { FactQuery } from '../../src/scsi/fact-queries.js';
+import { ScsiDataError } from '../../src/scsi/response-data.js';
+import { TGT } from './captured.js';
+
+const NO_SENSE = Buffer.alloc(0);
+const INVALID_FIELD = Buffer.from('700005000000000a00000000240000000000', 'hex');
+const INVALID_OPCODE = Buffer.from('700005000000000a00000000200000000000', 'hex');
+const POWER_ON = Buffer.from('700006000000000a00000000290000000000', 'hex');
+const BECOMING_READY = Buffer.from('700002000000000a00000000040100000000', 'hex');
+const HARDWARE_ERROR = Buffer.from('700004000000000a00000000440000000000', 'hex');
+const NO_UNIT = Buffer.from('700005000000000a00000000250000000000', 'hex');
+
+function good(hex: string): FactReply {
+  return { status: 0, data: Buffer.from(hex, 'hex'), sense: NO_SENSE };
+}
+
+function check(sense: Buffer): FactReply {
+  return { status: 2, data: Buffer.alloc(0), sense };
+}
+
+/** The CDB of a query as hex, without the zeros that pad it. */
+function cdbOf(query: FactQuery): string {
+  const cdb = Buffer.alloc(16);
+  query.writeCdb(cdb);
+  return cdb.toString('hex');
+}
+
+/** What tgt answered on the wire to a CDB with this beginning. */
+const TGT_ANSWERS: ReadonlyMap<string, string> = new Map([
+  ['120000', TGT.inquiry],
+  ['120100', TGT.vpd00],
+  ['120180', TGT.vpd80],
+  ['120183', TGT.vpd83],
+  ['1201b0', TGT.vpdB0],
+  ['1201b1', TGT.vpdB1],
+  ['1201b2', TGT.vpdB2],
+  ['9e1000', TGT.readCapacity16],
+  ['250000', TGT.readCapacity10],
+  ['1a083f', TGT.modeSense6All],
+]);
+
+type Answer = (cdb: string) => FactReply | undefined;
+
+/** Runs a probe to its end against tgt's answers, with `override` asked first. */
+function run(override: Answer = () => undefined): { probe: DiskFactsProbe; asked: string[] } {
+  const probe = new DiskFactsProbe();
+  const asked: string[] = [];
+  for (let query = probe.nextQuery(); query !== null; query = probe.nextQuery()) {
+    const cdb = cdbOf(query).slice(0, 6);
+    asked.push(cdb);
+    const answer = TGT_ANSWERS.get(cdb);
+    const standard = answer === undefined ? check(INVALID_FIELD) : good(answer);
+    probe.replyReceived(query, override(cdb) ?? standard);
+  }
+  return { probe, asked };
+}
+
+describe('the facts of a disk', () => {
+  it('are gathered from tgt as libiscsi and sg3_utils read them (captured on the wire)', () => {
+    expect(run().probe.facts()).toEqual({
+      vendor: 'IET',
+      product: 'VIRTUAL-DISK',
+      revision: '0001',
+      serial: 'beaf11',
+      identifiers: [
+        'naa.60000000000000000e00000000010001',
+        'naa.3000000100000001',
+        't10.IET     00010001',
+      ],
+      deviceType: 0,
+      blockSizeBytes: 512,
+      blockCount: 131072,
+      physicalBlockExponent: 3,
+      readOnly: false,
+      writeCacheEnabled: true,
+      dpoFua: true,
+      thin: { unmap: true, writeSame16Unmap: true, readsZero: true },
+      limits: {
+        maxTransferBlocks: 0xffff_ffff,
+        optimalTransferBlocks: 0,
+        optimalGranularity: 0,
+        unmapLbaMax: 0xffff_ffff,
+        unmapDescriptorsMax: 4095,
+        unmapGranularity: 1,
+        unmapAlignment: 0,
+        writeSameBlocksMax: 0xffff,
+      },
+      rotational: null,
+      notes: [],
+    });
+  });
+
+  it('come from VPD pages only where page 00h lists them', () => {
+    const { probe, asked } = run((cdb) =>
+      cdb === '120100' ? good('00000002' + '0083') : undefined,
+    );
+    expect(asked.filter((cdb) => cdb.startsWith('1201'))).toEqual(['120100', '120183']);
+    expect(probe.facts()).toMatchObject({ serial: '', rotational: null });
+  });
+
+  it('do without what the device refuses with ILLEGAL REQUEST', () => {
+    const { probe, asked } = run((cdb) => {
+      if (cdb === '120000' || cdb === '250000') return undefined;
+      return check(cdb.startsWith('9e') ? INVALID_OPCODE : INVALID_FIELD);
+    });
+    expect(asked).toEqual([
+      '120000',
+      '120100',
+      '9e1000',
+      '250000',
+      '1a083f',
+      '1a0808',
+      '1a080a',
+      '5a083f',
+    ]);
+    expect(probe.facts()).toMatchObject({
+      blockCount: 131072,
+      identifiers: [],
+      readOnly: false,
+      writeCacheEnabled: false,
+      dpoFua: false,
+      thin: { unmap: false, writeSame16Unmap: false, readsZero: false },
+    });
+  });
+
+  it('take the caching page alone where a request for all pages is refused', () => {
+    const { probe } = run((cdb) => {
+      if (cdb === '1a083f') return check(INVALID_FIELD);
+      // WP and DPOFUA are set; the page has WCE.
+      return cdb === '1a0808' ? good(`1700900008120400${'00'.repeat(16)}`) : undefined;
+    });
+    expect(probe.facts()).toMatchObject({ readOnly: true, dpoFua: true, writeCacheEnabled: true });
+  });
+
+  it('survive unit attentions and units that are becoming ready by asking again', () => {
+    const trouble = [check(POWER_ON), check(BECOMING_READY), { ...good(''), status: 8 }];
+    const { probe, asked } = run((cdb) => (cdb === '9e1000' ? trouble.shift() : undefined));
+    expect(asked.filter((cdb) => cdb === '9e1000')).toHaveLength(4);
+    expect(probe.facts().blockCount).toBe(131072);
+  });
+
+  it('are given up after ten answers that ask for another try', () => {
+    let answers = 0;
+    const always = (cdb: string): FactReply | undefined => {
+      if (cdb !== '9e1000') return undefined;
+      answers += 1;
+      return check(POWER_ON);
+    };
+    expect(() => run(always)).toThrow(ScsiError);
+    expect(answers).toBe(10);
+  });
+
+  it('are not there where a needed command fails, or an optional one with another error', () => {
+    const failing = (begin: string, sense: Buffer) => () =>
+      run((cdb) => (cdb === begin ? check(sense) : undefined));
+    expect(failing('120000', INVALID_FIELD)).toThrow(ScsiError);
+    expect(failing('120183', HARDWARE_ERROR)).toThrow(/VPD page 83 failed.*04h\/44h\/00h/);
+    expect(failing('120100', NO_UNIT)).toThrow(ScsiError);
+  });
+
+  it('note an optional answer that is malformed and go on', () => {
+    const { probe } = run((cdb) => (cdb === '1201b0' ? good(TGT.inquiry) : undefined));
+    const facts = probe.facts();
+    expect(facts.notes).toHaveLength(1);
+    expect(facts.notes[0]).toMatch(/^VPD page b0/);
+    // Without limits for it UNMAP is not used.
+    expect(facts.thin.unmap).toBe(false);
+  });
+
+  it('are those of a disk, and of nothing else', () => {
+    const inquiry = (first: string) => (cdb: string) =>
+      cdb === '120000' ? good(first + TGT.inquiry.slice(2)) : undefined;
+    const controller = run(inquiry('0c'));
+    expect(controller.asked).not.toContain('9e1000');
+    expect(controller.probe.inquiry?.deviceType).toBe(0x0c);
+    expect(() => controller.probe.facts()).toThrow(/storage array controller/);
+    const nothing = run(inquiry('7f'));
+    expect(nothing.asked).toEqual(['120000']);
+    expect(() => nothing.probe.facts()).toThrow(ScsiDataError);
+  });
+
+  it('have blocks whose size is a power of two', () => {
+    const blocks = (size: string) => () =>
+      run((cdb) =>
+        cdb === '9e1000' ? good(`00000000000003ff${size}${'00'.repeat(20)}`) : undefined,
+      ).probe.facts();
+    expect(blocks('00001000')()).toMatchObject({ blockSizeBytes: 4096, blockCount: 1024 });
+    expect(blocks('00000208')).toThrow(/520-byte blocks/);
+    expect(blocks('00000100')).toThrow(ScsiDataError);
+  });
+
+  it('cover disks over 2 TiB, where READ CAPACITY(10) says FFFFFFFFh', () => {
+    const large = run((cdb) =>
+      cdb === '9e1000' ? good(`00000001ffffffff00000200${'00'.repeat(20)}`) : undefined,
+    );
+    expect(large.probe.facts().blockCount).toBe(2 ** 33);
+    const blind = run((cdb) => {
+      if (cdb === '9e1000') return check(INVALID_OPCODE);
+      return cdb === '250000' ? good('ffffffff00000200') : undefined;
+    });
+    expect(() => blind.probe.facts()).toThrow(ScsiDataError);
+  });
+
+  it('are asked for in the order the probe gives, and at its end', () => {
+    const probe = new DiskFactsProbe();
+    expect(() => probe.facts()).toThrow(InvariantError);
+    const query = probe.nextQuery();
+    probe.replyReceived(query!, good(TGT.inquiry));
+    expect(() => probe.replyReceived(query!, good(TGT.inquiry))).toThrow(InvariantError);
+  });
+
+  it('of any bytes a target sends end as facts or as an error of the device', () => {
+    const answers = fc.infiniteStream(fc.uint8Array({ maxLength: 300 }));
+    fc.assert(
+      fc.property(answers, fc.boolean(), (stream, isDisk) => {
+        try {
+          run((cdb) => {
+            const data = Buffer.from(stream.next().value);
+            if (cdb === '120000' && isDisk) return undefined;
+            return { status: 0, data, sense: NO_SENSE };
+          }).probe.facts();
+        } catch (error) {
+          expect(error).toBeInstanceOf(ProductError);
+          expect(error).not.toBeInstanceOf(InvariantError);
+        }
+      }),
+    );
+  });
+});
+
+describe('thin provisioning', () => {
+  const thin = (b2: string, capacityFlags: string) =>
+    run((cdb) => {
+      if (cdb === '1201b2') return good(b2);
+      if (cdb !== '9e1000') return undefined;
+      return good(`00000000000003ff000002000000${capacityFlags}${'00'.repeat(16)}`);
+    }).probe.facts().thin;
+
+  it('is only there with LBPME, whatever page B2h says (SBC-3)', () => {
+    expect(thin('00b2000400e40200', '0000')).toEqual({
+      unmap: false,
+      writeSame16Unmap: false,
+      readsZero: false,
+    });
+  });
+
+  it('reads zeros where LBPRZ of page B2h is odd, and not where it names a pattern', () => {
+    expect(thin('00b20004008c0200', '8000').readsZero).toBe(true);
+    expect(thin('00b2000400880200', 'c000').readsZero).toBe(false);
+    expect(thin('00b2000400800200', 'c000').readsZero).toBe(true);
+    expect(thin('00b2000400800200', '8000').readsZero).toBe(false);
+  });
+
+  it('takes UNMAP from LBPU and WRITE SAME(16) from LBPWS', () => {
+    expect(thin('00b2000400800200', '8000')).toMatchObject({
+      unmap: true,
+      writeSame16Unmap: false,
+    });
+    expect(thin('00b2000400400200', '8000')).toMatchObject({
+      unmap: false,
+      writeSame16Unmap: true,
+    });
+  });
+});
