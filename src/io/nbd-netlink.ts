@@ -1,0 +1,115 @@
+import { ProductError } from '../base/errors.js';
+
+/**
+ * The addon's calls for kernel NBD devices, typed. Every promise runs on a thread of its own and
+ * rejects with a `SystemCallError`. Sizes are bytes below 2^53.
+ */
+export interface NbdAddon {
+  nbdResolveFamily(): Promise<{ readonly id: number; readonly multicastGroup: number }>;
+  /** Resolves with the index of the device. The caller keeps owning `socketFd`. */
+  nbdConnect(request: NbdConnectRequest): Promise<number>;
+  nbdReconfigure(request: NbdReconfigureRequest): Promise<void>;
+  nbdDisconnect(index: number): Promise<void>;
+  nbdStatus(index?: number): Promise<readonly NbdStatus[]>;
+  /** Resolves with a descriptor that `NbdLinkWatch` then owns. */
+  nbdOpenLinkDeadSocket(): Promise<number>;
+  readonly NbdLinkWatch: new (
+    fd: number,
+    onLinkDead: (indexes: readonly number[]) => void,
+  ) => NbdLinkWatch;
+  /** `EBUSY` while mounted or held. The descriptor is given back with `closeDevice`. */
+  openExclusive(path: string): Promise<number>;
+  syncDevice(fd: number): Promise<void>;
+  closeDevice(fd: number): Promise<void>;
+  setReadOnly(path: string, readOnly: boolean): Promise<void>;
+  writeAttribute(path: string, text: string): Promise<void>;
+  makeBlockNode(path: string, major: number, minor: number): Promise<void>;
+  /** Ours (non-blocking) and the kernel's end, both close-on-exec. */
+  socketPair(): [ours: number, kernels: number];
+  /** Returns the send buffer in force, which the kernel counts twice. */
+  setSocketBuffers(fd: number, bytes: number): number;
+  /** The other end is gone and nothing is left to read; nothing is consumed. */
+  isAtEnd(fd: number): boolean;
+  closeFd(fd: number): void;
+  /** For the calling thread; needs CAP_SYS_RESOURCE. */
+  setIoFlusher(): void;
+  /** Needs CAP_IPC_LOCK or a large RLIMIT_MEMLOCK. */
+  lockMemory(): void;
+}
+
+export interface NbdConnectRequest {
+  readonly index?: number;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly serverFlags: number;
+  readonly clientFlags: number;
+  readonly deadConnTimeoutSeconds: number;
+  /** 1 to 255 bytes. */
+  readonly identifier: string;
+  readonly socketFd: number;
+}
+
+export interface NbdReconfigureRequest {
+  readonly index: number;
+  readonly identifier: string;
+  readonly sizeBytes?: number;
+  readonly deadConnTimeoutSeconds?: number;
+  readonly socketFd?: number;
+}
+
+export interface NbdStatus {
+  readonly index: number;
+  readonly connected: boolean;
+}
+
+export interface NbdLinkWatch {
+  close(): void;
+}
+
+/** What the addon rejects and throws with: Node's own shape of a failed system call. */
+export interface SystemCallError extends Error {
+  /** Errno name, e.g. `EBUSY`. */
+  readonly code: string;
+  readonly errno: number;
+  /** The call or netlink command, e.g. `NBD_CMD_CONNECT`. */
+  readonly syscall: string;
+}
+
+/** The kernel refused something about a device that it should have granted. */
+export class NbdKernelError extends ProductError {
+  /** Errno name, e.g. `EINVAL`. */
+  readonly errno: string;
+
+  constructor(errno: string, message: string, options?: ErrorOptions) {
+    super('ERR_NBD_KERNEL', message, options);
+    this.errno = errno;
+  }
+}
+
+/** Errno name of a failed system call (the addon's or Node's); empty for any other value. */
+export function errnoOf(error: unknown): string {
+  if (!(error instanceof Error) || !('errno' in error) || !('code' in error)) return '';
+  return typeof error.errno === 'number' && typeof error.code === 'string' ? error.code : '';
+}
+
+/** `doing` says what was tried, as in "setting the size of /dev/nbd0". */
+export function toNbdKernelError(doing: string, cause: unknown): unknown {
+  const errno = errnoOf(cause);
+  if (errno === '' || !(cause instanceof Error)) return cause;
+  return new NbdKernelError(
+    errno,
+    `${doing} failed: ${cause.message}. The kernel log (dmesg) has the reason.`,
+    { cause },
+  );
+}
+
+/**
+ * Calls `onLinkDead` with the indexes of devices whose link has died, of this process or another;
+ * with none when messages were lost and any device may be meant. Keeps no process alive.
+ */
+export async function watchDeadLinks(
+  addon: NbdAddon,
+  onLinkDead: (indexes: readonly number[]) => void,
+): Promise<NbdLinkWatch> {
+  return new addon.NbdLinkWatch(await addon.nbdOpenLinkDeadSocket(), onLinkDead);
+}
