@@ -1,0 +1,117 @@
+import { ScsiError } from '../base/errors.js';
+import { completeTask, type TaskPlace } from './answer.js';
+import { cmdSNOf, flagsOf, lunField, type Pdu, taskTag, word20 } from './codec.js';
+import { beginDataOut } from './data-out.js';
+import { rangeOf } from './scsi-block.js';
+import { lunNumber, passesAttention, planCommand, type ScsiScene } from './scsi-unit.js';
+import type { ConnectionPort, Task } from './session.js';
+
+const READ_FLAG = 0x40;
+const WRITE_FLAG = 0x20;
+
+/** Buffers of one command at most; a larger expected length is refused as a CDB error. */
+const DATA_BYTES_MAX = 64 << 20;
+
+type Place = TaskPlace & { readonly connection: ConnectionPort };
+
+/** A SCSI Command PDU whose turn has come (RFC 7143 §11.3 (SCSI Command)). */
+export function commandArrived(pdu: Pdu, place: Place): void {
+  const { node, session } = place;
+  const task = newTask(pdu, place.connection);
+  if (session.tasks.has(task.initiatorTaskTag)) {
+    node.stats.violation(`Initiator Task Tag ${task.initiatorTaskTag} is in use twice`);
+    place.connection.drop();
+    return;
+  }
+  session.tasks.set(task.initiatorTaskTag, task);
+  task.fault = askFault(task, place);
+  if (task.fault === 'drop-connection') {
+    place.connection.drop();
+    return;
+  }
+  if (task.fault === 'ignore') return;
+  plan(task, place);
+  if (task.writes && task.expectedBytes > 0) beginDataOut(task, pdu, place);
+  else completeTask(task, place);
+}
+
+function newTask(pdu: Pdu, connection: ConnectionPort): Task {
+  const header = pdu.header;
+  const flags = flagsOf(header);
+  const field = Buffer.from(lunField(header));
+  return {
+    initiatorTaskTag: taskTag(header),
+    cmdSN: cmdSNOf(header),
+    lunField: field,
+    lun: lunNumber(field),
+    cdb: Buffer.from(header.subarray(32, 48)),
+    connection,
+    reads: (flags & READ_FLAG) !== 0,
+    writes: (flags & WRITE_FLAG) !== 0,
+    expectedBytes: word20(header),
+    fault: undefined,
+    plan: null,
+    failure: null,
+    dataOut: Buffer.alloc(0),
+    solicitedBytes: 0,
+    unsolicitedOpen: false,
+    unsolicitedBytes: 0,
+    unsolicitedDataSN: 0,
+    r2tSN: 0,
+    r2ts: [],
+    ended: false,
+    cancelDelay: null,
+  };
+}
+
+function askFault(task: Task, place: Place): Task['fault'] {
+  const { node, session } = place;
+  const opcode = task.cdb[0] ?? 0;
+  const count = node.stats.countCommand(opcode);
+  const range = rangeOf(task.cdb);
+  return node.faults.onCommand?.({
+    targetName: session.target?.name ?? '',
+    initiatorName: session.initiatorName,
+    isid: session.isid.toString('hex'),
+    tsih: session.tsih,
+    connectionId: place.connection.connectionId,
+    lun: task.lun,
+    opcode,
+    cdb: task.cdb,
+    lba: range?.lba ?? null,
+    blockCount: range?.blockCount ?? null,
+    expectedBytes: task.expectedBytes,
+    count,
+  });
+}
+
+/** Gives the task its plan, or the sense it will end with. */
+function plan(task: Task, place: Place): void {
+  const { node, session } = place;
+  const target = session.target;
+  const disk = target?.luns.get(task.lun) ?? null;
+  const scene: ScsiScene = {
+    disk,
+    luns: target === null ? [] : [...target.luns.keys()].sort((a, b) => a - b),
+    place: { targetName: target?.name ?? '', portalGroupTag: session.portalGroupTag },
+    stats: node.stats,
+    takeAttention: () => (disk === null ? null : session.takeAttention(task.lun, disk)),
+  };
+  const forcedSense = typeof task.fault === 'object' && !('delayMs' in task.fault);
+  if (!forcedSense && !passesAttention(task.cdb[0] ?? 0)) {
+    const attention = scene.takeAttention();
+    if (attention !== null) {
+      task.failure = { key: 0x06, ...attention };
+      return;
+    }
+  }
+  try {
+    task.plan = planCommand(task.cdb, scene);
+    const bytes = task.writes ? Math.min(task.plan.dataOutBytes, task.expectedBytes) : 0;
+    if (bytes > DATA_BYTES_MAX) task.failure = { key: 0x05, asc: 0x24, ascq: 0 };
+    else if (!forcedSense) task.dataOut = Buffer.allocUnsafe(bytes);
+  } catch (error) {
+    if (!(error instanceof ScsiError)) throw error;
+    task.failure = { key: error.senseKey, asc: error.asc, ascq: error.ascq };
+  }
+}

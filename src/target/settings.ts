@@ -1,0 +1,62 @@
+import type { Clock } from '../base/clock.js';
+import type { ChapHash } from './chap.js';
+import type { TargetDisk } from './disk.js';
+import type { Faults } from './faults.js';
+import type { NegotiationSettings } from './negotiation.js';
+
+export type ChapSettings = {
+  readonly user: string;
+  readonly secret: string;
+  /** What the target proves itself with when the initiator asks (mutual CHAP). */
+  readonly mutual?: { readonly user: string; readonly secret: string };
+  /** Algorithms accepted; all four by default. The initiator's order decides. */
+  readonly algorithms?: readonly ChapHash[];
+};
+
+export type PortalOptions = {
+  readonly address: string;
+  readonly port: number;
+  readonly portalGroupTag: number;
+};
+
+/** One target name with its LUNs. The map and the mutable fields may change at any time. */
+export type TargetOptions = {
+  readonly name: string;
+  readonly alias?: string;
+  readonly luns: Map<number, TargetDisk>;
+  /** Tag of the portal that is connected to, unless `portals` says otherwise; 1 by default. */
+  readonly portalGroupTag?: number;
+  /** What SendTargets lists; by default the address the initiator connected to. */
+  portals?: readonly PortalOptions[];
+  /** CHAP that this target requires. */
+  chap?: ChapSettings | undefined;
+  /** Every login is sent elsewhere: status 0101h, or 0102h when permanent. */
+  redirect?: { readonly address: string; readonly permanent?: boolean } | undefined;
+};
+
+/** LUNs may be given as a plain object by number. */
+export type TargetInput = Omit<TargetOptions, 'luns'> & {
+  readonly luns: ReadonlyMap<number, TargetDisk> | Readonly<Record<number, TargetDisk>>;
+};
+
+/** When a session's LUNs begin with unit attention 29h/00h. */
+export type PowerOnAttention = 'never' | 'after-restart' | 'every-login';
+
+export type TargetNodeOptions = {
+  readonly targets: readonly TargetInput[];
+  readonly negotiation?: Partial<NegotiationSettings>;
+  /** CHAP for discovery sessions. */
+  readonly discoveryChap?: ChapSettings;
+  /** Commands an initiator may have in flight; 128 by default. */
+  readonly commandWindow?: number;
+  /** StatSN of the first login response of a connection; 1 by default. */
+  readonly initialStatSN?: number;
+  readonly powerOnAttention?: PowerOnAttention;
+  readonly faults?: Faults;
+  /** For delays; the socket server gives the real one when none is set. */
+  readonly clock?: Clock;
+  /** For CHAP challenges; the socket server gives the real one when none is set. */
+  readonly randomBytes?: (length: number) => Buffer;
+};
+
+export type Peer = { readonly localAddress: string; readonly localPort: number };
