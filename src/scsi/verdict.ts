@@ -49,7 +49,7 @@ export function verdictOf(status: number, sense: SenseData | null): Verdict {
 export function verdictOfSense(sense: SenseData): Verdict {
   const verdict = rowOf(sense);
   if (!sense.deferred) return verdict;
-  // SPC-4 §4.5 (deferred errors): a command that ends with a deferred error was not performed itself.
+  // SPC-4 §4.5: the command that a deferred error ends was not performed itself.
   if (verdict.action === 'attention') return verdict;
   return sense.senseKey === SenseKey.recoveredError || sense.senseKey === SenseKey.completed
     ? DEFERRED_HARMLESS

@@ -1,0 +1,218 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import {
+  addonLoader,
+  citations,
+  citedSections,
+  errorSections,
+  fileLength,
+  fileName,
+  functionLength,
+  importCycles,
+  layers,
+  lineWidth,
+  operatingSystem,
+  purity,
+  type Rule,
+  type SourceFile,
+  syntax,
+} from './tidy-rules.js';
+
+const ROOT = new URL('../', import.meta.url);
+
+function filesUnder(folder: string, ending: RegExp): SourceFile[] {
+  if (!existsSync(new URL(folder, ROOT))) return [];
+  return readdirSync(new URL(folder, ROOT), { recursive: true, encoding: 'utf8' })
+    .filter((name) => ending.test(name))
+    .sort()
+    .map((name) => `${folder}/${name}`)
+    .map((path) => ({ path, text: readFileSync(new URL(path, ROOT), 'utf8') }));
+}
+
+const SOURCES = filesUnder('src', /\.ts$/);
+const NATIVE = filesUnder('native', /\.(cc|h)$/);
+const TESTS = filesUnder('test', /\.ts$/);
+
+/** Each rule with the files it holds for and a file that breaks it, so that it can fail. */
+const RULES: readonly {
+  readonly title: string;
+  readonly rule: Rule;
+  readonly files: readonly SourceFile[];
+  readonly broken: readonly SourceFile[];
+}[] = [
+  {
+    title: 'imports go down only (the table in DESIGN.md)',
+    rule: layers,
+    files: SOURCES,
+    broken: [
+      source('src/base/a.ts', "import { b } from '../scsi/b.js';"),
+      source('src/scsi/a.ts', "import type { B } from '../iscsi/b.js';"),
+      source('src/nbd/a.ts', "export { b } from '../scsi/b.js';"),
+      source('src/bridge/a.ts', "const b = await import('../io/b.js');"),
+      source('src/target/a.ts', "let b: import('../iscsi/b.js').B;"),
+      source('src/cli/a.ts', "import '../io/b.js';"),
+      source('src/daemon/a.ts', "import '../cli/b.js';"),
+      source('src/library.ts', "import './cli/b.js';"),
+      source('src/other.ts', "import './base/b.js';"),
+      source('src/lib/a.ts', ''),
+    ],
+  },
+  {
+    title: 'only io, daemon, cli and two files of the target use the operating system',
+    rule: operatingSystem,
+    files: SOURCES,
+    broken: [
+      source('src/iscsi/a.ts', "import net from 'node:net';"),
+      source('src/bridge/a.ts', "import { setTimeout } from 'node:timers/promises';"),
+      source('src/target/a.ts', "import { openSync } from 'node:fs';"),
+      source('src/nbd/a.ts', "import pino from 'pino';"),
+    ],
+  },
+  {
+    title: 'protocol and policy read no clock and no randomness',
+    rule: purity,
+    files: SOURCES,
+    broken: [
+      source('src/iscsi/a.ts', 'const a = Date.now();'),
+      source('src/iscsi/b.ts', 'const a = new Date();'),
+      source('src/bridge/a.ts', 'setTimeout(() => {}, 1);'),
+      source('src/bridge/b.ts', 'globalThis.setTimeout(() => {}, 1);'),
+      source('src/scsi/a.ts', 'const a = performance.now();'),
+      source('src/nbd/a.ts', 'const a = Math.random();'),
+      source('src/base/a.ts', "import { randomBytes } from 'node:crypto';"),
+      source('src/base/b.ts', 'const a = crypto.randomUUID();'),
+    ],
+  },
+  {
+    title: 'no any, non-null !, enum or default export',
+    rule: syntax,
+    files: SOURCES,
+    broken: [
+      source('src/base/a.ts', 'let a: any;'),
+      source('src/base/b.ts', 'const a = b!;'),
+      source('src/base/c.ts', 'class A { b!: number; }'),
+      source('src/base/d.ts', 'enum A { b }'),
+      source('src/base/e.ts', 'export default 1;'),
+      source('src/base/f.ts', 'export default function a() {}'),
+      source('src/base/g.ts', 'const a = 1; export { a as default };'),
+    ],
+  },
+  {
+    title: 'a file has at most 400 lines',
+    rule: fileLength,
+    files: [...SOURCES, ...NATIVE],
+    broken: [source('native/a.cc', 'int a;\n'.repeat(401))],
+  },
+  {
+    title: 'a line has at most 100 columns',
+    rule: lineWidth,
+    files: [...SOURCES, ...NATIVE],
+    broken: [source('src/base/a.ts', `// ${'a'.repeat(98)}`)],
+  },
+  {
+    title: 'a function has at most 70 lines',
+    rule: functionLength,
+    files: SOURCES,
+    broken: [
+      source('src/base/a.ts', `function a() {\n${'b();\n'.repeat(69)}}`),
+      source('src/base/b.ts', `class A { b() {\n${'b();\n'.repeat(69)}} }`),
+      source('src/base/c.ts', `const a = () => {\n${'b();\n'.repeat(69)}};`),
+    ],
+  },
+  {
+    title: 'files are called after their noun, in kebab-case',
+    rule: fileName,
+    files: [...SOURCES, ...TESTS],
+    broken: [
+      source('src/base/aB.ts', ''),
+      source('src/base/utils.ts', ''),
+      source('src/scsi/index.ts', ''),
+    ],
+  },
+  {
+    title: 'one file loads the addon',
+    rule: addonLoader,
+    files: SOURCES,
+    broken: [
+      source('src/io/a.ts', "require('../../build/Release/iscsi_nbd.node');"),
+      source('src/io/b.ts', 'process.dlopen(module, path);'),
+    ],
+  },
+  {
+    title: 'a citation of RFC 7143 has number and title, and they belong together',
+    rule: citations,
+    files: [...SOURCES, ...NATIVE],
+    broken: [
+      source('src/iscsi/a.ts', '// RFC 7143 §11.8 says so'),
+      source('src/iscsi/b.ts', '// RFC 7143 §11.8 (Reject)'),
+      source('src/iscsi/c.ts', '// RFC 7143 §19.1 (Nothing)'),
+    ],
+  },
+  {
+    title: 'a test cites sections that RFC 7143 has',
+    rule: citedSections,
+    files: TESTS.filter(({ path }) => !path.startsWith('test/tidy')),
+    broken: [source('test/a.test.ts', "it('holds (RFC 7143 §19.1)')")],
+  },
+  {
+    title: 'a ProtocolError names a section that RFC 7143 has',
+    rule: errorSections,
+    files: SOURCES,
+    broken: [source('src/iscsi/a.ts', "throw new ProtocolError('19.1', 'no');")],
+  },
+];
+
+function source(path: string, text: string): SourceFile {
+  return { path, text };
+}
+
+describe.each(RULES)('$title', ({ rule, files, broken }) => {
+  it('holds', () => {
+    expect(files.flatMap(rule)).toEqual([]);
+  });
+
+  it.each(broken)('sees what breaks it: $path', (file) => {
+    expect(rule(file)).not.toEqual([]);
+  });
+});
+
+describe('no import goes in a circle', () => {
+  it('holds', () => {
+    expect(importCycles(SOURCES)).toEqual([]);
+  });
+
+  it('sees a circle', () => {
+    const circle = [
+      source('src/base/a.ts', "import { b } from './b.js';"),
+      source('src/base/b.ts', "import type { C } from './c.js';"),
+      source('src/base/c.ts', "export { a } from './a.js';"),
+    ];
+    expect(importCycles(circle)).toEqual([
+      'src/base/a.ts → src/base/b.ts → src/base/c.ts → src/base/a.ts',
+    ]);
+  });
+});
+
+describe('the rules allow', () => {
+  it('a citation that runs over the end of a line', () => {
+    const file = source(
+      'src/iscsi/a.ts',
+      '/**\n * As RFC 7143 §11.8 (Ready To\n * Transfer (R2T)).\n */',
+    );
+    expect(citations(file)).toEqual([]);
+  });
+
+  it('members of ours with the name of a global', () => {
+    const file = source('src/iscsi/a.ts', 'this.#port.process(1); const a = { fetch: 1 };');
+    expect(purity(file)).toEqual([]);
+  });
+
+  it('a source of randomness that is passed in', () => {
+    const file = source('src/iscsi/a.ts', 'function a(randomBytes: Random) { randomBytes(16); }');
+    expect(purity(file)).toEqual([]);
+  });
+
+  it('instants that were passed in to be shown', () => {
+    expect(purity(source('src/bridge/a.ts', 'new Date(atMs).toISOString();'))).toEqual([]);
+  });
+});
