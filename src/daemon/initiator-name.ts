@@ -80,7 +80,11 @@ function keepNewName(directory: string, path: string): string {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     writeFileSync(draft, `InitiatorName=${name}\n`, { mode: 0o600, flag: 'wx', flush: true });
-    linkSync(draft, path);
+    try {
+      linkSync(draft, path);
+    } finally {
+      rmSync(draft);
+    }
     return name;
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') {
@@ -88,8 +92,6 @@ function keepNewName(directory: string, path: string): string {
       if (other !== undefined) return other;
     }
     throw failed(`A new initiator name cannot be kept in ${directory}`, cause);
-  } finally {
-    rmSync(draft, { force: true });
   }
 }
 

@@ -1,0 +1,28 @@
+import type { Backend } from '../daemon/contract.js';
+
+/**
+ * The real data path. Each part is loaded when it is used, so that `--help` and a wrong command
+ * line answer at once and need no native addon.
+ */
+export const lazyBackend: Backend = {
+  async discover(portal, options, signal) {
+    const { discover } = await import('../daemon/direct.js');
+    return discover(portal, options, signal);
+  },
+  async openInformational(url, options, signal) {
+    const { openInformational } = await import('../daemon/direct.js');
+    return openInformational(url, options, signal);
+  },
+  async serve(url, options, hooks) {
+    const { serve } = await import('../daemon/stack.js');
+    return serve(url, options, hooks);
+  },
+  async attach(url, options, hooks) {
+    const { attach } = await import('../daemon/stack.js');
+    return attach(url, options, hooks);
+  },
+  async runDemo(hooks) {
+    const { runDemo } = await import('../daemon/demo.js');
+    return runDemo(hooks);
+  },
+};

@@ -1,0 +1,95 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Argv } from 'yargs';
+import { UsageError } from '../base/errors.js';
+import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { LOG_LEVELS } from '../daemon/log.js';
+import { withUrl } from './commands-query.js';
+import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
+import { prepareTarget } from './session-flags.js';
+import { runStack } from './stack-runner.js';
+
+/** `sun_path` has 108 bytes with the final zero (unix(7)). */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+export function withServeFlags(parser: Argv): Argv {
+  return withRunFlags(withUrl(parser)).option('socket', {
+    type: 'string',
+    requiresArg: true,
+    describe: 'unix socket to serve NBD on; with --run a temporary one by default',
+  });
+}
+
+export function withAttachFlags(parser: Argv): Argv {
+  return withRunFlags(withUrl(parser)).option('boot', {
+    type: 'boolean',
+    describe: 'make a Boot session: the root file system is on it',
+  });
+}
+
+function withRunFlags(parser: Argv): Argv {
+  return parser
+    .option('run', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'run a shell command while it is ready, then close and exit with its status',
+    })
+    .option('log-level', {
+      choices: LOG_LEVELS,
+      default: 'info',
+      describe: 'events to show on standard error (without --json)',
+    });
+}
+
+/** `serve <url>`: LUNs as NBD exports on a unix socket. */
+export async function runServe(context: CommandContext, args: Arguments): Promise<number> {
+  const given = textArgument(args, 'socket');
+  const isRun = textArgument(args, 'run') !== undefined;
+  if (given === undefined && !isRun) {
+    throw new UsageError('serve needs --socket PATH, or --run CMD to serve one command.');
+  }
+  if (given !== undefined) checkSocketPath(resolve(given));
+  const { url, options } = await prepareTarget(context, args, 'data');
+  if (given !== undefined) {
+    const socketPath = resolve(given);
+    return runStack(context, { args, url }, (hooks) =>
+      context.backend.serve(url, { ...options, socketPath }, hooks),
+    );
+  }
+  const directory = temporaryDirectory(context);
+  try {
+    const socketPath = join(directory, 'nbd.sock');
+    checkSocketPath(socketPath);
+    return await runStack(context, { args, url }, (hooks) =>
+      context.backend.serve(url, { ...options, socketPath }, hooks),
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** `attach <url>`: LUNs as kernel devices. */
+export async function runAttach(context: CommandContext, args: Arguments): Promise<number> {
+  const boot = isGiven(args, 'boot') || textArgument(args, 'session-type') === 'boot';
+  const { url, options } = await prepareTarget(context, args, boot ? 'boot' : 'data');
+  return runStack(context, { args, url }, (hooks) =>
+    context.backend.attach(url, { ...options, boot }, hooks),
+  );
+}
+
+function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= SOCKET_PATH_BYTES_MAX) return;
+  throw new UsageError(
+    `--socket: ${path} has ${bytes} bytes; a unix socket has at most ${SOCKET_PATH_BYTES_MAX}. ` +
+      'Choose a shorter path.',
+    { exitCode: EXIT_CODES.invalidUse.code },
+  );
+}
+
+/** A directory for us alone (mode 0700). */
+function temporaryDirectory(context: CommandContext): string {
+  const parent = context.io.environment['XDG_RUNTIME_DIR'] ?? tmpdir();
+  return mkdtempSync(join(parent, 'iscsi-nbd-'));
+}

@@ -1,0 +1,99 @@
+import type { Stack, StackEvent, StackExport, TargetUrl } from '../daemon/contract.js';
+import { formatTargetUrl } from '../daemon/target-url.js';
+import { humanBytes, printable } from './print.js';
+
+export type EventLevel = 'info' | 'warn' | 'error';
+
+/** The line that says an export is ready. */
+export function readyText(url: TargetUrl, entry: StackExport): string {
+  const target = formatTargetUrl({ ...url, lun: entry.lun });
+  const size = humanBytes(entry.sizeBytes);
+  const access = entry.readOnly ? ', read-only' : '';
+  if (entry.device !== undefined) {
+    return printable(`${entry.device}  ${size}  ${target}${entry.readOnly ? '  read-only' : ''}`);
+  }
+  const blocks = `${entry.blockSizeBytes}-byte blocks`;
+  return printable(`serving ${target} at ${uriOf(entry)} (${size}, ${blocks}${access})`);
+}
+
+/** The object `--json` prints when an export is ready. */
+export function readyEvent(stack: Stack, entry: StackExport, time: Date): StackEvent {
+  const { lun, device, socket, uri, sizeBytes, blockSizeBytes, readOnly } = entry;
+  return {
+    event: 'ready',
+    time: time.toISOString(),
+    sessionId: stack.sessionId,
+    ...(device === undefined ? {} : { device }),
+    ...(socket === undefined ? {} : { socket, uri: uri ?? uriOf(entry) }),
+    lun,
+    sizeBytes,
+    blockSizeBytes,
+    readOnly,
+  };
+}
+
+/** NBD URI of an export on a unix socket; empty where there is no socket. */
+export function uriOf(entry: StackExport): string {
+  if (entry.uri !== undefined) return entry.uri;
+  return entry.socket === undefined ? '' : `nbd+unix:///?socket=${entry.socket}`;
+}
+
+/** An event for people. */
+export function eventText(event: StackEvent): string {
+  return printable(textOf(event));
+}
+
+export function eventLevel(event: StackEvent): EventLevel {
+  switch (event.event) {
+    case 'ioError':
+    case 'deviceRemoved':
+      return 'error';
+    case 'loginRefused':
+    case 'deviceHeld':
+      return 'warn';
+    case 'sessionState':
+      return event.to === 'reconnecting' || event.to === 'removed' ? 'warn' : 'info';
+    case 'ready':
+    case 'deviceAttached':
+    case 'deviceReleased':
+    case 'deviceResized':
+    case 'portalChanged':
+    case 'closed':
+      return 'info';
+  }
+}
+
+function textOf(event: StackEvent): string {
+  switch (event.event) {
+    case 'ready':
+      return `${nameOf(event)} is ready`;
+    case 'sessionState':
+      return `session ${event.sessionId}: ${event.from} → ${event.to}: ${event.reason}`;
+    case 'deviceAttached':
+      return `${nameOf(event)} is there`;
+    case 'deviceHeld':
+      return `${nameOf(event)}: holding ${event.requests} requests, ${humanBytes(event.bytes)}`;
+    case 'deviceReleased':
+      return `${nameOf(event)}: held requests go on`;
+    case 'deviceRemoved':
+      return `${nameOf(event)} is removed: ${event.reason}`;
+    case 'deviceResized':
+      return `${nameOf(event)} now has ${humanBytes(event.sizeBytes)}`;
+    case 'portalChanged':
+      return `portal ${event.from} → ${event.to}`;
+    case 'loginRefused': {
+      const status = `class ${event.statusClass}, detail ${event.statusDetail}`;
+      return `login refused (${status}): ${event.explanation}`;
+    }
+    case 'ioError': {
+      const where = `${event.lengthBytes} bytes at ${event.offsetBytes}`;
+      return `${nameOf(event)}: ${event.operation} of ${where}: ${event.errno}: ${event.reason}`;
+    }
+    case 'closed':
+      return `session ${event.sessionId} is closed: ${event.reason}`;
+  }
+}
+
+function nameOf(event: { readonly lun: number; readonly device?: string }): string {
+  return event.device === undefined ? `LUN ${event.lun}` : `${event.device} (LUN ${event.lun})`;
+}

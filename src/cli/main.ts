@@ -1,0 +1,31 @@
+#!/usr/bin/env node
+import { lazyBackend } from './backend.js';
+import { runCli } from './program.js';
+
+/** A reader that goes away, as `head` does, is no error: the rest is for nobody. */
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') return;
+    throw error;
+  });
+}
+
+const io = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  environment: process.env,
+  signals: process,
+};
+
+const exitCode = await runCli(process.argv.slice(2), io, lazyBackend);
+await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+process.exit(exitCode);
+
+/** Resolves when all that was written to a pipe or terminal has left the process. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.destroyed || stream.errored) resolve();
+    else stream.write('', () => resolve());
+  });
+}

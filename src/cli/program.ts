@@ -1,0 +1,217 @@
+import { readFileSync } from 'node:fs';
+import yargs, { type Argv } from 'yargs';
+import { UsageError } from '../base/errors.js';
+import type { Backend } from '../daemon/contract.js';
+import { errorToText, reportError } from '../daemon/error-report.js';
+import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { nearest } from '../daemon/nearest.js';
+import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands-block.js';
+import { runDemoCommand, withDemoFlags } from './commands-demo.js';
+import { runExplain, withCode } from './commands-explain.js';
+import { runPing, withPing } from './commands-ping.js';
+import {
+  runCapacity,
+  runDiscover,
+  runInquiry,
+  runLuns,
+  withPortal,
+  withRaw,
+  withUrl,
+} from './commands-query.js';
+import type { Arguments, CliIo, CommandContext } from './context.js';
+
+const WIDTH_MAX = 100;
+/** Flags people try; a secret must not get into the list of processes. */
+const SECRET_FLAGS = /^(?:target-)?(?:chap-)?(?:password|passwd|pass|secret)$/;
+
+type Command = {
+  readonly usage: string;
+  readonly summary: string;
+  readonly build: (parser: Argv) => Argv;
+  readonly run: (context: CommandContext, args: Arguments) => Promise<number>;
+  readonly examples: readonly (readonly [command: string, what: string])[];
+};
+
+const TARGET = 'iscsi://192.0.2.1/iqn.2001-04.com.example:disk1';
+
+const COMMANDS: readonly Command[] = [
+  {
+    usage: 'discover <portal>',
+    summary: 'list the targets of a portal',
+    build: withPortal,
+    run: runDiscover,
+    examples: [['$0 discover 192.0.2.1', 'list targets, with the URLs the other commands take']],
+  },
+  {
+    usage: 'luns <url>',
+    summary: 'list the LUNs of a target, with their sizes',
+    build: (parser) => withRaw(withUrl(parser)),
+    run: runLuns,
+    examples: [[`$0 luns ${TARGET}`, 'what is there']],
+  },
+  {
+    usage: 'inquiry <url>',
+    summary: 'show what a LUN says about itself',
+    build: (parser) =>
+      withRaw(withUrl(parser)).option('vpd', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'a VPD page: hexadecimal, e.g. 83, or a name, e.g. limits',
+      }),
+    run: runInquiry,
+    examples: [
+      [`$0 inquiry ${TARGET}/0`, 'vendor, product, revision'],
+      [`$0 inquiry ${TARGET}/0 --vpd 83 --json`, 'its identifiers'],
+    ],
+  },
+  {
+    usage: 'capacity <url>',
+    summary: 'show the size of a LUN',
+    build: (parser) => withRaw(withUrl(parser)),
+    run: runCapacity,
+    examples: [[`$0 capacity ${TARGET}/0`, 'blocks and bytes']],
+  },
+  {
+    usage: 'ping <url>',
+    summary: 'measure round trips to a target',
+    build: withPing,
+    run: runPing,
+    examples: [[`$0 ping ${TARGET} --count 100 --interval 0.01`, 'latency statistics']],
+  },
+  {
+    usage: 'serve <url>',
+    summary: 'serve LUNs over NBD on a unix socket; needs no root and no kernel driver',
+    build: withServeFlags,
+    run: runServe,
+    examples: [
+      [`$0 serve ${TARGET}/0 --socket /tmp/disk.sock`, 'until SIGINT or SIGTERM'],
+      [`$0 serve ${TARGET}/0 --run 'qemu-img info "$uri"'`, 'for one command'],
+    ],
+  },
+  {
+    usage: 'attach <url>',
+    summary: 'make LUNs into /dev/nbdX devices; needs root',
+    build: withAttachFlags,
+    run: runAttach,
+    examples: [[`$0 attach ${TARGET}/0`, 'until SIGINT or SIGTERM']],
+  },
+  {
+    usage: 'demo',
+    summary: 'show it all on this machine: a target, a disk, an outage',
+    build: withDemoFlags,
+    run: runDemoCommand,
+    examples: [['$0 demo', 'needs no target']],
+  },
+  {
+    usage: 'explain <code>',
+    summary: 'say what an exit status, login status, sense code or errno means',
+    build: withCode,
+    run: runExplain,
+    examples: [
+      ['$0 explain 24', 'an exit status'],
+      ['$0 explain 0201', 'a login status'],
+      ['$0 explain 06/29/00', 'sense key, ASC and ASCQ'],
+    ],
+  },
+];
+
+/** Runs a command line; returns the exit status. Errors are printed, never thrown. */
+export async function runCli(
+  argv: readonly string[],
+  io: CliIo,
+  backend: Backend,
+): Promise<number> {
+  const context: CommandContext = { io, backend, place: {} };
+  const outcome = { exitCode: EXIT_CODES.ok.code as number };
+  try {
+    await buildParser(context, outcome).parseAsync([...argv]);
+    return outcome.exitCode;
+  } catch (error) {
+    const report = reportError(error, context.place);
+    // A wrong command line may have lost the parsed flag, so the arguments are asked.
+    const text = argv.includes('--json')
+      ? JSON.stringify(report)
+      : `iscsi-nbd: ${errorToText(report)}`;
+    io.stderr.write(`${text}\n`);
+    return report.exitCode;
+  }
+}
+
+function buildParser(context: CommandContext, outcome: { exitCode: number }): Argv {
+  const parser = yargs()
+    .scriptName('iscsi-nbd')
+    .usage('$0 <command>\n\nRemote iSCSI disks as local ones, in user space.')
+    .locale('en')
+    .exitProcess(false)
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'duplicate-arguments-array': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+    })
+    .wrap(Math.min(WIDTH_MAX, terminalWidth(context.io)))
+    .version(readVersion())
+    .alias('help', 'h')
+    .strict()
+    .recommendCommands()
+    .demandCommand(1, 'No command is given; `iscsi-nbd --help` lists them.')
+    .completion('completion', 'print a completion script for the shell')
+    .epilogue('Exit statuses are explained by `iscsi-nbd explain <status>`.');
+  for (const command of COMMANDS) {
+    parser.command(
+      command.usage,
+      command.summary,
+      (sub) => withExamples(command.build(sub), command),
+      async (args) => {
+        outcome.exitCode = await command.run(context, args);
+      },
+    );
+  }
+  return parser.fail((message, error) => {
+    throw error ?? wrongUse(parser, message);
+  });
+}
+
+function withExamples(parser: Argv, command: Command): Argv {
+  for (const [line, what] of command.examples) parser.example(line, what);
+  return parser;
+}
+
+/** The parser's words for a wrong command line, with a guess at what was meant. */
+function wrongUse(parser: Argv, message: string): UsageError {
+  const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ') ?? [];
+  const secret = unknown.find((name) => SECRET_FLAGS.test(name));
+  if (secret !== undefined) {
+    return new UsageError(
+      `There is no --${secret}: other users can see a command line. ` +
+        'Use --chap-secret-file PATH, LIBISCSI_CHAP_PASSWORD, or a terminal to be asked.',
+    );
+  }
+  const first = unknown[0];
+  const near = first === undefined ? undefined : nearest(first, flagNames(parser));
+  const hint = near === undefined ? '' : ` Did you mean --${near}?`;
+  return new UsageError(`${message.replace(/\.$/, '')}.${hint} See \`iscsi-nbd --help\`.`);
+}
+
+/** Names of all flags of the command that was parsed. */
+function flagNames(parser: Argv): string[] {
+  const getOptions: unknown = 'getOptions' in parser ? parser.getOptions : undefined;
+  if (typeof getOptions !== 'function') return [];
+  const options: unknown = getOptions.call(parser);
+  if (typeof options !== 'object' || options === null || !('key' in options)) return [];
+  return Object.keys(options.key ?? {}).filter((name) => name.length > 1);
+}
+
+function terminalWidth(io: CliIo): number {
+  const columns: unknown = 'columns' in io.stdout ? io.stdout.columns : undefined;
+  return typeof columns === 'number' && columns > 0 ? columns : WIDTH_MAX;
+}
+
+/** The version in package.json, which lies two folders above this file, built or not. */
+function readVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  const facts: unknown = JSON.parse(text);
+  const version = typeof facts === 'object' && facts !== null && 'version' in facts;
+  return version ? String(facts.version) : 'unknown';
+}

@@ -1,0 +1,35 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { UsageError } from '../base/errors.js';
+import { EXIT_CODES } from '../daemon/exit-codes.js';
+import type { SignalName } from './context.js';
+
+/** A signal's number on top of this is the exit status shells give for it. */
+const STATUS_OF_SIGNALS = 128;
+
+/** The command of `--run`: a shell that has the terminal, and variables that name the export. */
+export class RunCommand {
+  readonly #child: ChildProcess;
+  /** The command's status as a shell gives it. Rejects when it cannot be started. */
+  readonly finished: Promise<number>;
+
+  constructor(command: string, environment: Readonly<Record<string, string | undefined>>) {
+    this.#child = spawn('sh', ['-c', command], { stdio: 'inherit', env: { ...environment } });
+    this.finished = new Promise((resolve, reject) => {
+      this.#child.once('error', (cause) => {
+        const { code: exitCode } = EXIT_CODES.error;
+        reject(
+          new UsageError(`--run: sh cannot be started: ${cause.message}.`, { cause, exitCode }),
+        );
+      });
+      this.#child.once('exit', (status, signal) => {
+        const number = signal === null ? 0 : constants.signals[signal];
+        resolve(status ?? STATUS_OF_SIGNALS + number);
+      });
+    });
+  }
+
+  kill(signal: SignalName | 'SIGKILL'): void {
+    this.#child.kill(signal);
+  }
+}

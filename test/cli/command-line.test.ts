@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { humanBytes } from '../../src/cli/print.js';
+import { run, URL_LUN0 } from './fake-io.js';
+
+describe('a wrong command line exits with 7', () => {
+  it.each([
+    [[], /No command is given/],
+    [['serv', URL_LUN0], /Did you mean serve\?/],
+    [['capacity'], /Not enough non-option arguments/],
+    [['capacity', URL_LUN0, 'more'], /Unknown argument: more/],
+    [['capacity', URL_LUN0, '--jsom'], /Unknown argument: jsom\. Did you mean --json\?/],
+    [['serve', URL_LUN0, '--removal-latncy', '3'], /Did you mean --removal-latency\?/],
+    [['serve', URL_LUN0], /serve needs --socket PATH/],
+    [['serve', URL_LUN0, '--socket', `/${'x'.repeat(107)}`], /108 bytes; .* at most 107/],
+    [['serve', URL_LUN0, '--socket', '/s', '--queue-depth-max', '0'], /from 1 to 4096, not "0"/],
+    [['serve', URL_LUN0, '--socket', '/s', '--luns', '1'], /URL names LUN 0/],
+    [['serve', URL_LUN0, '--socket', '/s', '--session-type', 'boot'], /Leave the flag away/],
+    [['capacity', URL_LUN0, '--raw', '--json'], /mutually exclusive/],
+    [['capacity', 'disk1'], /does not begin with iscsi:\/\//],
+    [['capacity', URL_LUN0, '--config', '/no/such/file'], /\/no\/such\/file cannot be read/],
+    [['explain', 'zzz'], /none of the forms/],
+  ])('%j', async (argv, pattern) => {
+    const { code, out, err } = await run(argv);
+    expect(err).toMatch(pattern);
+    expect(code).toBe(7);
+    expect(out).toBe('');
+  });
+
+  it.each(['--password', '--chap-password', '--chap-secret', '--secret'])(
+    'and a secret on it is not shown (%s)',
+    async (flag) => {
+      const { code, err } = await run(['capacity', URL_LUN0, `${flag}=hunter2`]);
+      expect(code).toBe(7);
+      expect(err).toMatch(/--chap-secret-file PATH/);
+      expect(err).not.toContain('hunter2');
+    },
+  );
+});
+
+describe('a password in the URL', () => {
+  it('is used, with a warning that does not show it', async () => {
+    let secret = '';
+    const { err } = await run(['discover', 'me%hunter2@h'], {
+      discover: async (_portal, options) => {
+        secret = options.chap?.secret ?? '';
+        return [];
+      },
+    });
+    expect(secret).toBe('hunter2');
+    expect(err).toMatch(/^warning: the URL has a password/);
+    expect(err).not.toContain('hunter2');
+  });
+});
+
+describe('explain', () => {
+  it.each([
+    ['24', 'exitCode', 'authenticationFailed'],
+    ['0201', 'loginStatus', 'Authentication failure'],
+    ['0x0302', 'loginStatus', 'Out of resources'],
+    ['EIO', 'errno', 'i/o error'],
+  ])('%s is a %s: %s', async (code, kind, name) => {
+    const result = await run(['explain', code, '--json']);
+    expect(result.code).toBe(0);
+    expect(JSON.parse(result.out)).toMatchObject({ kind, name });
+  });
+
+  it('knows sense codes', async () => {
+    const { out } = await run(['explain', '06/29/00', '--json']);
+    expect(JSON.parse(out)).toMatchObject({ kind: 'sense', code: '06/29/00' });
+    expect((await run(['explain', '5/24'])).out).toMatch(/ILLEGAL REQUEST/);
+  });
+});
+
+describe('sizes for people', () => {
+  it.each([
+    [0, '0 B'],
+    [512, '512 B'],
+    [1024, '1.0 KiB'],
+    [1_073_741_824, '1.0 GiB'],
+    [1_073_741_823, '1.0 GiB'],
+    [1_610_612_736, '1.5 GiB'],
+    [2 ** 53, '8.0 PiB'],
+  ])('%i is %s', (bytes, text) => {
+    expect(humanBytes(bytes)).toBe(text);
+  });
+});
