@@ -128,7 +128,9 @@ export class ChapExchange {
   readonly #options: ChapOptions;
   readonly #memory: ChallengeMemory;
   readonly #randomBytes: (count: number) => Buffer;
-  #sent: { algorithm: ChapAlgorithm; identifier: number; challenge: Buffer } | null = null;
+  /** What the target chose. */
+  algorithm: ChapAlgorithm | null = null;
+  #sent: { identifier: number; challenge: Buffer } | null = null;
 
   constructor(options: ChapOptions, randomBytes: (count: number) => Buffer) {
     this.#options = options;
@@ -159,6 +161,7 @@ export class ChapExchange {
     const challenge = binary(keys, 'CHAP_C');
     this.#memory.acceptTheirs(challenge);
     const { user, secret } = this.#options;
+    this.algorithm = algorithm;
     const response = chapResponse(algorithm, { identifier, secret, challenge });
     const pairs: TextPair[] = [
       ['CHAP_N', user],
@@ -166,7 +169,7 @@ export class ChapExchange {
     ];
     if (!this.isMutual) return pairs;
     const ours = this.#ownChallenge(algorithm, { identifier, challenge });
-    this.#sent = { algorithm, ...ours };
+    this.#sent = ours;
     return [...pairs, ['CHAP_I', `${ours.identifier}`], ['CHAP_C', hex(ours.challenge)]];
   }
 
@@ -188,8 +191,9 @@ export class ChapExchange {
 
   #checkTarget(user: string, response: Buffer): void {
     const { target, secret } = this.#options;
-    invariant(target && this.#sent, 'CHAP answer of the target before our challenge');
-    const { algorithm, identifier, challenge } = this.#sent;
+    const { algorithm } = this;
+    invariant(target && algorithm && this.#sent, 'a CHAP answer before our challenge');
+    const { identifier, challenge } = this.#sent;
     if (target.user !== undefined && user !== target.user) {
       throw new AuthenticationError(
         'targetUser',

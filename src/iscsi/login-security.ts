@@ -42,6 +42,25 @@ export class SecurityNegotiation {
     return this.#state.type === 'settled' ? this.#state : null;
   }
 
+  /**
+   * What a refusal with Status-Class 2 at this point most likely means, null when there is
+   * nothing to add to the words for `statusDetail`.
+   */
+  refusalHint(statusDetail: number): string | null {
+    switch (this.#state.type) {
+      case 'algorithmsSent':
+        return 'it may know none of the CHAP algorithms offered, so offer MD5';
+      case 'responseSent':
+        // tgt and the iSCSI Enterprise Target take CHAP_A=7, which is SHA-256, for SHA-1.
+        return statusDetail === 0 && this.#state.exchange.algorithm === 'SHA256'
+          ? 'it may take CHAP algorithm 7, SHA256, for another, so offer MD5 before SHA256'
+          : null;
+      case 'methodsOffered':
+      case 'settled':
+        return null;
+    }
+  }
+
   /** With nothing but None on offer the stage can end at once. */
   start(): SecurityMove {
     return { pairs: [['AuthMethod', this.offered]], transit: this.#exchange === null };

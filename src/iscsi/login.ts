@@ -256,9 +256,11 @@ export class LoginMachine {
       };
     }
     const status = formatLoginStatus(statusClass, statusDetail);
+    const hint = statusClass === 2 ? this.#security.refusalHint(statusDetail) : null;
     throw new LoginRefusedError(
-      `the target refused the login: ${name} (status ${status}): ${explanation}; ${nextStep}`,
-      { statusClass, statusDetail },
+      `the target refused the login: ${name} (status ${status}): ${explanation}; ` +
+        (hint ?? nextStep),
+      { statusClass, statusDetail, ...(hint === null ? {} : { code: 'ERR_CHAP_ALGORITHM' }) },
     );
   }
 

@@ -278,8 +278,14 @@ export class Negotiation {
       key,
       offered: state.offered,
       declaredByTarget: state.fromTarget === null ? null : printable(state.fromTarget),
-      inForce: printable(this.#inForce(key)),
+      inForce: printable(this.#shownInForce(key, state)),
     }));
+  }
+
+  /** What only we declare holds as we said it. */
+  #shownInForce(key: string, state: KeyState): string {
+    const isText = KEY_ROWS.get(key)?.rule.kind === 'declaredText';
+    return isText ? (state.fromTarget ?? state.offered ?? '') : this.#inForce(key);
   }
 
   #inForce(key: string): string {

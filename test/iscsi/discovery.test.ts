@@ -1,0 +1,181 @@
+import { describe, expect, it } from 'vitest';
+import { ProtocolError } from '../../src/base/errors.js';
+import { parseSendTargets, SEND_TARGETS_ALL, TextExchange } from '../../src/iscsi/discovery.js';
+import type { TextResponse } from '../../src/iscsi/login-pdu.js';
+import type { TextPair } from '../../src/iscsi/text.js';
+
+const RESERVED = 0xffffffff;
+const VIA = { host: '10.1.0.45', port: 3000, portalGroupTag: 7 };
+const section = (number: string) => expect.objectContaining({ section: number });
+
+function exchange(pairs: readonly TextPair[] = SEND_TARGETS_ALL, length = 8192) {
+  const machine = new TextExchange({
+    pairs,
+    initiatorTaskTag: 9,
+    targetMaxRecvDataSegmentLength: length,
+  });
+  return { machine, first: machine.start() };
+}
+
+const response = (fields: Partial<TextResponse>): TextResponse => ({
+  final: true,
+  continued: false,
+  lun: { upper: 0, lower: 0 },
+  initiatorTaskTag: 9,
+  targetTransferTag: RESERVED,
+  data: Buffer.alloc(0),
+  ...fields,
+});
+
+const part = (text: string, fields: Partial<TextResponse> = {}) =>
+  response({ final: false, targetTransferTag: 0x12345678, data: Buffer.from(text), ...fields });
+
+describe('RFC 7143 §11.10.4 (Target Transfer Tag): the example of a long answer', () => {
+  it('is a request with F, then empty ones that copy tag and LUN', () => {
+    const { machine, first } = exchange();
+    expect(first).toMatchObject({ final: true, continued: false, targetTransferTag: RESERVED });
+    expect(first.data.toString()).toBe('SendTargets=All\0');
+    const lun = { upper: 0x00010000, lower: 5 };
+    const step = machine.responseReceived(part('TargetName=iqn.1993-11', { lun }));
+    expect(step).toMatchObject({
+      type: 'send',
+      request: { final: true, continued: false, targetTransferTag: 0x12345678, lun },
+    });
+    machine.responseReceived(part('.com.example:a\0', { continued: true }));
+    expect(
+      machine.responseReceived(response({ data: Buffer.from('TargetAddress=h,1\0') })),
+    ).toEqual({
+      type: 'done',
+      pairs: [
+        ['TargetName', 'iqn.1993-11.com.example:a'],
+        ['TargetAddress', 'h,1'],
+      ],
+    });
+  });
+
+  it('the Target Transfer Tag of a final response is ignored', () => {
+    const step = exchange().machine.responseReceived(response({ targetTransferTag: 1 }));
+    expect(step).toEqual({ type: 'done', pairs: [] });
+  });
+});
+
+describe('RFC 7143 §11.11 (Text Response)', () => {
+  it.each([
+    ['11.11.1', { final: false }],
+    ['11.11.2', { continued: true }],
+    ['11.11.3', { initiatorTaskTag: 8 }],
+  ])('§%s is broken by %j', (number, fields) => {
+    expect(() => exchange().machine.responseReceived(response(fields))).toThrow(section(number));
+  });
+
+  it('§11.10.2 (C (Continue) Bit): a long request goes out in parts without F', () => {
+    const { machine, first } = exchange([['X-a', 'y'.repeat(900)]], 512);
+    expect(first).toMatchObject({ final: false, continued: true });
+    expect(first.data).toHaveLength(512);
+    expect(() => machine.responseReceived(response({}))).toThrow(section('11.11.1'));
+    const step = machine.responseReceived(part(''));
+    expect(step).toMatchObject({ request: { final: true, continued: false } });
+  });
+
+  it('a part with the C bit gets an empty answer', () => {
+    const { machine } = exchange([['X-a', 'y'.repeat(900)]], 512);
+    expect(() => machine.responseReceived(part('X=1\0'))).toThrow(section('6.2'));
+  });
+
+  it('an answer ends somewhere, in bytes and in rounds', () => {
+    const endless = (text: string) => () => {
+      const { machine } = exchange();
+      for (;;) machine.responseReceived(part(text));
+    };
+    expect(endless('')).toThrow(section('6.2'));
+    expect(endless('x'.repeat(1 << 20))).toThrow(section('6.1'));
+  });
+});
+
+describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
+  const first = 'iqn.1993-11.com.example:diskarray.sn.8675309';
+  const second = 'iqn.1993-11.com.example:diskarray.sn.1234567';
+
+  it('a target without an address is at the portal that was asked', () => {
+    expect(parseSendTargets([['TargetName', first]], VIA)).toEqual({
+      targets: [{ name: first, portals: [{ host: '10.1.0.45', port: 3000 }] }],
+      warnings: [],
+    });
+  });
+
+  it('the example with two targets and two portals each', () => {
+    const addresses: TextPair[] = [
+      ['TargetAddress', '10.1.0.45:3000,1'],
+      ['TargetAddress', '10.1.1.45:3000,2'],
+    ];
+    const portals = [
+      { host: '10.1.0.45', port: 3000, portalGroupTag: 1 },
+      { host: '10.1.1.45', port: 3000, portalGroupTag: 2 },
+    ];
+    const pairs: TextPair[] = [
+      ['TargetName', first],
+      ...addresses,
+      ['TargetName', second],
+      ...addresses,
+    ];
+    expect(parseSendTargets(pairs, VIA).targets).toEqual([
+      { name: first, portals },
+      { name: second, portals },
+    ]);
+  });
+
+  it('records of one name are joined, and repeated addresses are one', () => {
+    const { targets } = parseSendTargets(
+      [
+        ['TargetName', first],
+        ['TargetAddress', 'a:1,1'],
+        ['TargetName', first],
+        ['TargetAddress', 'a:1,1'],
+        ['TargetAddress', '[::1],1'],
+      ],
+      VIA,
+    );
+    expect(targets).toHaveLength(1);
+    expect(targets[0]?.portals.map(({ host }) => host)).toEqual(['a', '::1']);
+  });
+
+  it.each(['0.0.0.0:3260,1', '[::]:3260,1'])('%s stands for the host that was asked', (address) => {
+    const pairs: TextPair[] = [
+      ['TargetName', first],
+      ['TargetAddress', address],
+    ];
+    expect(parseSendTargets(pairs, VIA).targets[0]?.portals).toEqual([
+      { host: '10.1.0.45', port: 3260, portalGroupTag: 1 },
+    ]);
+  });
+
+  it('what cannot be used is left out with a warning and hides nothing else', () => {
+    const { targets, warnings } = parseSendTargets(
+      [
+        ['TargetName', 'not a name\u001b[2J'],
+        ['TargetAddress', 'a:1,1'],
+        ['TargetName', first],
+        ['TargetAddress', 'a:99999,1'],
+        ['TargetName', second],
+        ['TargetAddress', 'b:99999,1'],
+        ['TargetAddress', 'b:1,1'],
+      ],
+      VIA,
+    );
+    expect(targets.map(({ name }) => name)).toEqual([second]);
+    expect(warnings).toHaveLength(4);
+    expect(warnings.join()).not.toContain('\u001b');
+  });
+
+  it.each([
+    [[['TargetAddress', 'a:1,1']]],
+    [[['TargetAlias', 'x']]],
+    [[['SendTargets', 'Reject']]],
+  ] as TextPair[][][])('%j is no answer', (pairs) => {
+    expect(() => parseSendTargets(pairs, VIA)).toThrow(ProtocolError);
+  });
+
+  it('no targets are an answer', () => {
+    expect(parseSendTargets([], VIA)).toEqual({ targets: [], warnings: [] });
+  });
+});

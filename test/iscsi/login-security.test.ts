@@ -1,0 +1,181 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { LoginRefusedError } from '../../src/base/errors.js';
+import { AuthenticationError, type ChapAlgorithm } from '../../src/iscsi/chap.js';
+import { accept, LoginScript, NO_SECURITY } from './login-script.js';
+
+const SECRET = Buffer.from('initiator-secret');
+const TARGET_SECRET = Buffer.from('the-target-secret');
+const algorithms: ChapAlgorithm[] = ['SHA256', 'MD5'];
+const oneWay = { chap: { user: 'alice', secret: SECRET, algorithms } };
+const mutual = {
+  chap: { ...oneWay.chap, target: { user: 'bob', secret: TARGET_SECRET } },
+};
+const TAG = 'TargetPortalGroupTag=1';
+const CHALLENGE = ['CHAP_A=5', 'CHAP_I=7', 'CHAP_C=0x00112233445566778899aabbccddeeff'];
+
+const section = (number: string) => expect.objectContaining({ section: number });
+
+/** RFC 1994 §4.1 (Challenge and Response), by hand. */
+function md5(identifier: number, secret: Buffer, challengeHex: string): string {
+  const challenge = Buffer.from(challengeHex, 'hex');
+  const bytes = Buffer.concat([Buffer.of(identifier), secret, challenge]);
+  return `0x${createHash('md5').update(bytes).digest('hex')}`;
+}
+
+function challenged(options: typeof oneWay | typeof mutual): LoginScript {
+  const script = new LoginScript(options);
+  script.answer({ lines: [TAG, 'AuthMethod=CHAP'] });
+  script.answer({ lines: CHALLENGE });
+  return script;
+}
+
+describe('RFC 7143 §12.1 (AuthMethod)', () => {
+  it('one-way CHAP may be waived by the target', () => {
+    const script = new LoginScript(oneWay);
+    expect(script.lines).toContain('AuthMethod=CHAP,None');
+    expect(script.request.transit).toBe(false);
+    script.answer({ lines: [TAG, 'AuthMethod=None'] });
+    expect(script.request).toMatchObject({ transit: true, nextStage: 1 });
+    script.answer({ transit: true, nextStage: 1 });
+    expect(script.done(accept())).toMatchObject({ authMethod: 'None', isMutual: false });
+  });
+
+  it('mutual CHAP may not: None is not offered and not accepted', () => {
+    const script = new LoginScript(mutual);
+    expect(script.lines).toContain('AuthMethod=CHAP');
+    expect(() => script.answer({ lines: [TAG, 'AuthMethod=None'] })).toThrow(section('6.2.1'));
+  });
+
+  it.each(['SRP', 'KRB5', 'chap', 'CHAP,None', ''])('AuthMethod=%s was not offered', (method) => {
+    expect(() => new LoginScript(oneWay).answer({ lines: [TAG, `AuthMethod=${method}`] })).toThrow(
+      section('6.2.1'),
+    );
+  });
+
+  it('CHAP is not accepted where only None was offered', () => {
+    expect(() => new LoginScript().answer({ lines: [TAG, 'AuthMethod=CHAP'] })).toThrow(
+      section('6.2.1'),
+    );
+  });
+
+  it('Reject means that there is no method in common', () => {
+    const answer = { lines: [TAG, 'AuthMethod=Reject'] };
+    expect(() => new LoginScript(oneWay).answer(answer)).toThrow(AuthenticationError);
+  });
+
+  it('an offer of CHAP must be answered', () => {
+    expect(() => new LoginScript(oneWay).answer({ lines: [TAG] })).toThrow(section('12.1'));
+  });
+});
+
+describe('RFC 7143 Appendix B (Login Phase Examples): CHAP', () => {
+  it('the initiator is authenticated in three rounds', () => {
+    const script = new LoginScript(oneWay);
+    script.answer({ lines: [TAG, 'AuthMethod=CHAP'] });
+    expect(script.lines).toEqual(['CHAP_A=7,5']);
+    expect(script.request).toMatchObject({ currentStage: 0, transit: false });
+    script.answer({ lines: CHALLENGE });
+    const response = md5(7, SECRET, '00112233445566778899aabbccddeeff');
+    expect(script.lines).toEqual(['CHAP_N=alice', `CHAP_R=${response}`]);
+    expect(script.request).toMatchObject({ currentStage: 0, nextStage: 1, transit: true });
+    script.answer({ transit: true, nextStage: 1 });
+    expect(script.done(accept())).toMatchObject({ authMethod: 'CHAP', isMutual: false });
+  });
+
+  it('target and initiator authenticate each other', () => {
+    const script = challenged(mutual);
+    // Random bytes of the script are all 0x5a, so the identifier is 90.
+    const challenge = '5a'.repeat(16);
+    expect(script.lines.slice(2)).toEqual(['CHAP_I=90', `CHAP_C=0x${challenge}`]);
+    const response = md5(90, TARGET_SECRET, challenge);
+    const lines = ['CHAP_N=bob', `CHAP_R=${response}`];
+    script.answer({ transit: true, nextStage: 1, lines });
+    expect(script.done(accept())).toMatchObject({ authMethod: 'CHAP', isMutual: true });
+  });
+
+  it('a target that does not prove itself is not logged in to', () => {
+    expect(() => challenged(mutual).answer({ transit: true, nextStage: 1 })).toThrow(
+      AuthenticationError,
+    );
+    const lines = ['CHAP_N=bob', `CHAP_R=0x${'00'.repeat(16)}`];
+    expect(() => challenged(mutual).answer({ transit: true, nextStage: 1, lines })).toThrow(
+      AuthenticationError,
+    );
+  });
+});
+
+describe('RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods)', () => {
+  it.each(['MaxBurstLength=8192', 'HeaderDigest=None', 'X-com.example.a=1', 'SendTargets=All'])(
+    '%s has no place in the security stage',
+    (line) => {
+      const lines = [...(NO_SECURITY.lines ?? []), line];
+      expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(section('12'));
+    },
+  );
+
+  it('the names, aliases and addresses of any stage do', () => {
+    const script = new LoginScript();
+    const lines = [
+      ...(NO_SECURITY.lines ?? []),
+      'TargetAlias=Bob-s \u001b[2JDisk',
+      'TargetAddress=10.0.0.1:3260,1',
+      'TargetAddress=10.0.0.2:3260,1',
+    ];
+    script.answer({ ...NO_SECURITY, lines });
+    expect(script.done(accept()).parameters.targetAlias).toBe('Bob-s \ufffd[2JDisk');
+  });
+
+  it('security keys after the authentication end the login', () => {
+    const script = challenged(oneWay);
+    script.answer({});
+    expect(() => script.answer({ lines: ['CHAP_N=bob'] })).toThrow(section('12.1'));
+  });
+
+  it('a security key that comes twice ends the login', () => {
+    const lines = [TAG, 'AuthMethod=CHAP', 'AuthMethod=None'];
+    expect(() => new LoginScript(oneWay).answer({ lines })).toThrow(section('6.3'));
+  });
+
+  it('security keys of the operational stage end the login', () => {
+    const script = new LoginScript();
+    script.answer(NO_SECURITY);
+    expect(() => script.answer({ lines: ['AuthMethod=None'] })).toThrow(section('6.3'));
+  });
+});
+
+describe('refused at a step of CHAP', () => {
+  it('a wrong secret is status 0201', () => {
+    const script = challenged(oneWay);
+    const refusal = () => script.answer({ statusClass: 2, statusDetail: 1 });
+    expect(refusal).toThrow(/0201.*check the CHAP user and secret/);
+    expect(refusal).toThrow();
+  });
+
+  it('a target that knows none of the algorithms is given the right hint', () => {
+    const script = new LoginScript(oneWay);
+    script.answer({ lines: [TAG, 'AuthMethod=CHAP'] });
+    expect(() => script.answer({ statusClass: 2, statusDetail: 0 })).toThrow(
+      expect.objectContaining({ code: 'ERR_CHAP_ALGORITHM', statusClass: 2 }),
+    );
+  });
+
+  it('tgt takes algorithm 7 for SHA-1 and answers 0200, so the hint is MD5', () => {
+    const script = new LoginScript(oneWay);
+    script.answer({ lines: [TAG, 'AuthMethod=CHAP'] });
+    script.answer({ lines: ['CHAP_A=7', ...CHALLENGE.slice(1)] });
+    const refusal = () => script.answer({ statusClass: 2, statusDetail: 0 });
+    expect(refusal).toThrow(/offer MD5 before SHA256/);
+  });
+
+  it('a refusal is a LoginRefusedError without secret or challenge', () => {
+    const script = challenged(oneWay);
+    try {
+      script.answer({ statusClass: 2, statusDetail: 1 });
+      expect.fail('not refused');
+    } catch (error) {
+      expect(error).toBeInstanceOf(LoginRefusedError);
+      expect(String(error)).not.toMatch(/initiator-secret|00112233/);
+    }
+  });
+});

@@ -1,0 +1,371 @@
+import { describe, expect, it } from 'vitest';
+import { LoginRefusedError, ProtocolError, UsageError } from '../../src/base/errors.js';
+import {
+  accept,
+  ISID,
+  LoginScript,
+  linesOf,
+  NO_SECURITY,
+  OFFER,
+  operational,
+  TGT_ANSWER,
+  text,
+} from './login-script.js';
+
+const section = (number: string) => expect.objectContaining({ section: number });
+
+describe('RFC 7143 §6.3 (Login Phase)', () => {
+  it('the first request carries InitiatorName, TargetName and SessionType', () => {
+    const script = new LoginScript();
+    expect(script.lines).toEqual([
+      'InitiatorName=iqn.1999-07.com.os:hostid.77',
+      'TargetName=iqn.1999-07.com.example:diskarray.sn.88',
+      'SessionType=Normal',
+      'AuthMethod=None',
+    ]);
+    expect(script.request).toMatchObject({ currentStage: 0, nextStage: 1, transit: true });
+  });
+
+  it('a login to tgt ends in its own answers', () => {
+    const script = operational();
+    expect(script.request).toMatchObject({ currentStage: 1, nextStage: 3, transit: true });
+    const step = script.done(accept());
+    expect(step.tsih).toBe(256);
+    expect(step.parameters).toEqual({
+      headerDigest: 'None',
+      dataDigest: 'None',
+      maxConnections: 1,
+      initialR2T: true,
+      immediateData: true,
+      initiatorMaxRecvDataSegmentLength: 262144,
+      targetMaxRecvDataSegmentLength: 8192,
+      maxBurstLength: 262144,
+      firstBurstLength: 65536,
+      maxOutstandingR2T: 1,
+      defaultTime2Wait: 2,
+      defaultTime2Retain: 0,
+      errorRecoveryLevel: 0,
+      dataPduInOrder: true,
+      dataSequenceInOrder: true,
+      taskReporting: 'RFC3720',
+      protocolLevel: 1,
+      targetPortalGroupTag: 1,
+      targetAlias: null,
+    });
+    expect(step.warnings).toEqual([]);
+    expect(step.keys).toContainEqual({
+      key: 'InitialR2T',
+      offered: 'No',
+      declaredByTarget: 'Yes',
+      inForce: 'Yes',
+    });
+  });
+
+  it('all requests of a login carry the same tag, CID, TSIH, ISID and CmdSN', () => {
+    const script = operational();
+    script.answer({});
+    expect(script.requests).toHaveLength(3);
+    for (const request of script.requests) {
+      expect(request).toMatchObject({ initiatorTaskTag: 0x11, cid: 0, tsih: 0, cmdSN: 123 });
+      expect(Buffer.from(request.isid)).toEqual(ISID);
+    }
+  });
+
+  it('a target may take several rounds: the T bit stays until it agrees', () => {
+    const script = new LoginScript();
+    script.answer({ lines: ['TargetPortalGroupTag=1', 'AuthMethod=None'] });
+    expect(script.request).toMatchObject({ currentStage: 0, nextStage: 1, transit: true });
+    expect(script.request.data).toHaveLength(0);
+    script.answer({ transit: true, nextStage: 1 });
+    script.answer({ lines: TGT_ANSWER.slice(0, 5) });
+    expect(script.request).toMatchObject({ currentStage: 1, nextStage: 3, transit: true });
+    script.answer({ lines: TGT_ANSWER.slice(5) });
+    expect(script.done(accept([])).parameters.maxOutstandingR2T).toBe(1);
+  });
+
+  it('without the T bit the next stage is not proposed', () => {
+    const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
+    const script = new LoginScript({ chap });
+    expect(script.request).toMatchObject({ currentStage: 0, nextStage: 0, transit: false });
+  });
+
+  it.each([
+    ['another stage than that of the request', { ...NO_SECURITY, currentStage: 1 }],
+    ['a next stage above the proposed one', { ...NO_SECURITY, nextStage: 3, tsih: 1 }],
+    ['the stage it is in as the next', { ...NO_SECURITY, nextStage: 0 }],
+    ['the reserved stage 2', { ...NO_SECURITY, nextStage: 2 }],
+    ['another Initiator Task Tag', { ...NO_SECURITY, initiatorTaskTag: 0x12 }],
+    ['more data than 8192 bytes', { data: Buffer.alloc(8193) }],
+  ])('a response with %s ends the login', (_what, answer) => {
+    expect(() => new LoginScript().answer(answer)).toThrow(section('6.3'));
+  });
+
+  it('a login does not go on for ever', () => {
+    const script = operational();
+    const rounds = () => {
+      for (let round = 0; round < 1000; round += 1) script.answer({});
+    };
+    expect(rounds).toThrow(section('6.2'));
+    expect(script.requests.length).toBeGreaterThan(6);
+  });
+
+  it('a key that is sent twice ends the login, in one response and in two', () => {
+    expect(() => operational().answer({ lines: ['InitialR2T=Yes', 'InitialR2T=Yes'] })).toThrow(
+      section('6.3'),
+    );
+    const script = operational();
+    script.answer({ lines: ['MaxBurstLength=4096'] });
+    expect(() => script.answer({ lines: ['MaxBurstLength=4096'] })).toThrow(section('6.3'));
+    const tag = operational();
+    expect(() => tag.answer({ lines: ['TargetPortalGroupTag=1'] })).toThrow(section('6.3'));
+  });
+
+  it('a normal session needs a target name', () => {
+    expect(() => new LoginScript({ targetName: undefined as unknown as string })).toThrow(
+      'target name',
+    );
+  });
+});
+
+describe('RFC 7143 §6.2 (Text Mode Negotiation): the C bit', () => {
+  it('a response with the C bit is answered by an empty request without T and C', () => {
+    const script = operational();
+    const whole = text(TGT_ANSWER);
+    script.answer({ continued: true, data: whole.subarray(0, 17) });
+    expect(script.request).toMatchObject({ transit: false, continued: false });
+    expect(script.request.data).toHaveLength(0);
+    script.answer({ data: whole.subarray(17) });
+    expect(script.request.transit).toBe(true);
+    expect(script.done(accept([])).parameters.initialR2T).toBe(true);
+  });
+
+  it('a text over 8192 bytes goes out in parts, each answered by an empty response', () => {
+    const script = operational();
+    const names = Array.from({ length: 300 }, (_, index) => `X-com.example.key.number.${index}`);
+    const proposals = text(names.map((name) => `${name}=1`));
+    for (let at = 0; at < proposals.length; at += 8192) {
+      const data = proposals.subarray(at, at + 8192);
+      script.answer({ continued: at + 8192 < proposals.length, data });
+    }
+    const first = script.request;
+    expect(first).toMatchObject({ continued: true, transit: false });
+    expect(first.data).toHaveLength(8192);
+    script.answer({});
+    const second = script.request;
+    expect(second).toMatchObject({ continued: false, transit: true });
+    const sent = linesOf({ ...first, data: Buffer.concat([first.data, second.data]) });
+    expect(sent).toEqual(names.map((name) => `${name}=NotUnderstood`));
+  });
+
+  it('an answer with data to a request with the C bit ends the login', () => {
+    const script = operational();
+    const names = Array.from({ length: 300 }, (_, index) => `X-com.example.key.number.${index}`);
+    const proposals = text(names.map((name) => `${name}=1`));
+    script.answer({ continued: true, data: proposals.subarray(0, 8192) });
+    script.answer({ data: proposals.subarray(8192) });
+    expect(script.request.continued).toBe(true);
+    expect(() => script.answer({ lines: ['X-a=1'] })).toThrow(section('6.2'));
+  });
+
+  it('a text of more than 64 KiB ends the login', () => {
+    const script = operational();
+    const flood = () => {
+      for (let part = 0; part < 9; part += 1) {
+        script.answer({ continued: true, data: Buffer.alloc(8192, 0x41) });
+      }
+    };
+    expect(flood).toThrow(section('6.1'));
+  });
+});
+
+describe('RFC 7143 §11.13 (Login Response)', () => {
+  it('§11.13.1 and §11.13.2: only version 0 is spoken, and it does not change', () => {
+    expect(() => new LoginScript().answer({ ...NO_SECURITY, versionActive: 1 })).toThrow(
+      section('11.13.2'),
+    );
+    expect(() => operational().answer({ ...accept(), versionMax: 1 })).toThrow(section('11.13.1'));
+  });
+
+  it('§11.13.3: a TSIH comes in the final response, never 0, and only there', () => {
+    expect(() => operational().answer({ ...accept(), tsih: 0 })).toThrow(section('11.13.3'));
+    expect(() => new LoginScript().answer({ ...NO_SECURITY, tsih: 5 })).toThrow(section('11.13.3'));
+  });
+
+  it('§11.13.4: StatSN starts anywhere and grows by one, over 2^32 too', () => {
+    const script = new LoginScript();
+    expect(script.request.expStatSN).toBe(0);
+    script.answer({ ...NO_SECURITY, statSN: 0xffffffff });
+    expect(script.request.expStatSN).toBe(0);
+    expect(script.done({ ...accept(), statSN: 0 }).type).toBe('done');
+  });
+
+  it.each([0xfffffffe, 0, 7])('§11.13.4: StatSN %i after 4294967294 ends the login', (statSN) => {
+    expect(() => operational().answer({ ...accept(), statSN })).toThrow(section('11.13.4'));
+  });
+
+  it('§11.13.6: the T bit comes only after it was proposed', () => {
+    const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
+    expect(() => new LoginScript({ chap }).answer(NO_SECURITY)).toThrow(section('11.13.6'));
+  });
+
+  it('§11.13.6: with the T bit nothing may need an answer', () => {
+    const offer = { ...OFFER, initialR2T: true, immediateData: false };
+    const script = operational({ offer });
+    expect(script.lines.join()).not.toMatch(/FirstBurstLength/);
+    const lines = [...TGT_ANSWER.filter((line) => !/First|Immediate/.test(line))];
+    expect(() => script.answer(accept([...lines, 'FirstBurstLength=4096']))).toThrow(
+      section('11.13.6'),
+    );
+  });
+
+  it('§11.13.7: T and C exclude each other', () => {
+    expect(() => new LoginScript().answer({ ...NO_SECURITY, continued: true })).toThrow(
+      section('11.13.7'),
+    );
+  });
+
+  it('the ISID comes back as it was sent', () => {
+    expect(() => new LoginScript().answer({ ...NO_SECURITY, isid: Buffer.alloc(6) })).toThrow(
+      section('11.13'),
+    );
+  });
+});
+
+describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
+  it('it is in the first response to a login that names a target', () => {
+    const answer = { ...NO_SECURITY, lines: ['AuthMethod=None'] };
+    expect(() => new LoginScript().answer(answer)).toThrow(section('13.9'));
+  });
+
+  it('a first response in parts is one response', () => {
+    const script = new LoginScript();
+    script.answer({ continued: true, lines: ['AuthMethod=None'] });
+    script.answer({ lines: ['TargetPortalGroupTag=0x10'] });
+    script.answer({ transit: true, nextStage: 1 });
+    expect(script.done(accept()).parameters.targetPortalGroupTag).toBe(16);
+  });
+
+  it('0 is a tag like any other', () => {
+    const script = new LoginScript({ expectedPortalGroupTag: 0 });
+    script.answer({ ...NO_SECURITY, lines: ['TargetPortalGroupTag=0', 'AuthMethod=None'] });
+    expect(script.done(accept()).parameters.targetPortalGroupTag).toBe(0);
+  });
+
+  it('another tag than the expected one ends the login', () => {
+    const script = new LoginScript({ expectedPortalGroupTag: 2 });
+    expect(() => script.answer(NO_SECURITY)).toThrow(
+      expect.objectContaining({ code: 'ERR_PORTAL_GROUP' }),
+    );
+  });
+
+  it.each(['65536', '-1', 'x', ''])('%j is no tag', (tag) => {
+    const lines = [`TargetPortalGroupTag=${tag}`, 'AuthMethod=None'];
+    expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(ProtocolError);
+  });
+});
+
+describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
+  const REFUSAL = { statSN: 0, isid: Buffer.alloc(6), currentStage: 0 };
+
+  it('a refusal says its name, why, and what to do; its numbers do not count', () => {
+    expect(() => operational().answer({ ...REFUSAL, statusClass: 2, statusDetail: 3 })).toThrow(
+      /Not found \(status 0203\).*no target of this name/,
+    );
+    expect(() => operational().answer({ ...REFUSAL, statusClass: 3, statusDetail: 1 })).toThrow(
+      LoginRefusedError,
+    );
+  });
+
+  it('a redirection gives its addresses, for good or for now', () => {
+    const lines = ['TargetAddress=10.0.0.2:3261', 'TargetAddress=[::1]'];
+    const answer = { ...REFUSAL, statusClass: 1, statusDetail: 2, lines };
+    expect(new LoginScript().answer(answer)).toEqual({
+      type: 'redirect',
+      permanent: true,
+      authenticated: true,
+      addresses: [
+        { host: '10.0.0.2', port: 3261 },
+        { host: '::1', port: 3260 },
+      ],
+    });
+    expect(new LoginScript().answer({ ...answer, statusDetail: 1 })).toMatchObject({
+      permanent: false,
+    });
+  });
+
+  it('a redirection before the configured authentication is marked as such', () => {
+    const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
+    const lines = ['TargetAddress=10.0.0.2'];
+    const step = new LoginScript({ chap }).answer({ statusClass: 1, statusDetail: 1, lines });
+    expect(step).toMatchObject({ type: 'redirect', authenticated: false });
+  });
+
+  it.each([[[]], [['TargetAddress=']], [['TargetAddress=a b']], [['TargetAlias=x']]])(
+    'a redirection with %j leads nowhere',
+    (lines) => {
+      const answer = { ...REFUSAL, statusClass: 1, statusDetail: 1, lines };
+      expect(() => new LoginScript().answer(answer)).toThrow(ProtocolError);
+    },
+  );
+});
+
+describe('RFC 7143 §13.21 (SessionType)', () => {
+  it('a discovery session offers no key that is irrelevant in it, and ErrorRecoveryLevel 0', () => {
+    const script = operational({
+      sessionType: 'Discovery',
+      offer: { ...OFFER, errorRecoveryLevel: 2 },
+    });
+    expect(script.lines.map((line) => line.split('=')[0])).toEqual([
+      'HeaderDigest',
+      'DataDigest',
+      'MaxRecvDataSegmentLength',
+      'DefaultTime2Wait',
+      'DefaultTime2Retain',
+      'ErrorRecoveryLevel',
+    ]);
+    expect(script.lines).toContain('ErrorRecoveryLevel=0');
+  });
+});
+
+describe('RFC 7143 §11.12.6 (TSIH): a connection added to a session', () => {
+  it('sends no leading-only key and keeps the parameters of the session', () => {
+    const { parameters } = operational().done(accept());
+    const options = { tsih: 256, cid: 1, sessionParameters: parameters };
+    const script = new LoginScript(options);
+    expect(script.lines.join()).not.toMatch(/SessionType/);
+    script.answer({ ...NO_SECURITY, tsih: 256 });
+    expect(script.lines.map((line) => line.split('=')[0])).toEqual([
+      'HeaderDigest',
+      'DataDigest',
+      'MaxRecvDataSegmentLength',
+    ]);
+    const lines = ['HeaderDigest=CRC32C', 'DataDigest=None', 'MaxRecvDataSegmentLength=65536'];
+    expect(script.done(accept(lines)).parameters).toEqual({
+      ...parameters,
+      headerDigest: 'CRC32C',
+      targetMaxRecvDataSegmentLength: 65536,
+    });
+  });
+
+  it('another TSIH in the final response ends the login', () => {
+    const { parameters } = operational().done(accept());
+    const script = new LoginScript({ tsih: 7, sessionParameters: parameters });
+    script.answer({ ...NO_SECURITY, tsih: 7 });
+    expect(() => script.answer({ ...accept([]), tsih: 8 })).toThrow(section('11.13.3'));
+  });
+});
+
+describe('options that no login can have', () => {
+  it.each([
+    { maxBurstLength: 511 },
+    { maxRecvDataSegmentLength: 2 ** 24 },
+    { maxOutstandingR2T: 0 },
+    { errorRecoveryLevel: 3 },
+    { defaultTime2Wait: 3601 },
+    { firstBurstLength: 4096, maxBurstLength: 2048 },
+    { headerDigest: [] },
+    { taskReporting: ['FastAbort' as const] },
+  ])('%j is a usage error', (bad) => {
+    expect(() => new LoginScript({ offer: { ...OFFER, ...bad } })).toThrow(UsageError);
+  });
+});
