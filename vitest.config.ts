@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
+/** What runs on any machine; test/vm has a configuration of its own and needs the VM. */
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],

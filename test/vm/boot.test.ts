@@ -1,0 +1,28 @@
+import { execFile } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { startTgt } from '../helpers/tgt.js';
+
+const run = promisify(execFile);
+
+test('the kernel is one of those the device path is held to', () => {
+  expect(release()).toMatch(/^6\.(1|12)\./);
+});
+
+test('the nbd module is loaded without devices, so that netlink makes each one', () => {
+  expect(readFileSync('/proc/modules', 'utf8')).toMatch(/^nbd /m);
+  expect(readdirSync('/dev').filter((name) => name.startsWith('nbd'))).toEqual([]);
+});
+
+test('a real target answers on loopback', async () => {
+  await using tgt = await startTgt({ luns: [{ sizeBytes: 1 << 20 }] });
+  const capacity = await run('iscsi-readcapacity16', [tgt.url()]);
+  expect(capacity.stdout).toContain(`Total size:${1 << 20}`);
+});
+
+test('tests run as root, with the loopback as the only network', () => {
+  expect(process.getuid?.()).toBe(0);
+  expect(readdirSync('/sys/class/net')).toEqual(['lo']);
+});

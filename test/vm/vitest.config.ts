@@ -1,0 +1,19 @@
+import { resolve } from 'node:path';
+import { defineConfig } from 'vitest/config';
+
+/**
+ * What runs as root in the VM of scripts/vm, one file at a time: the files share one kernel and
+ * its devices. The limits are wide because an emulated processor is some twenty times slower.
+ */
+// biome-ignore lint/style/noDefaultExport: vitest takes the default export.
+export default defineConfig({
+  root: resolve(import.meta.dirname, '../..'),
+  test: {
+    include: ['test/vm/**/*.test.ts'],
+    pool: 'forks',
+    fileParallelism: false,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    teardownTimeout: 30_000,
+  },
+});
