@@ -163,6 +163,8 @@ describe('designators (SPC-4 §7.8)', () => {
 
   it('that are cut off are refused, as a part of an identity is none', () => {
     expect(() => decodeDesignators(hex(TGT.vpd83).subarray(0, 64))).toThrow(ScsiDataError);
+    // Also between two of them: tgt's first ends at byte 44.
+    expect(() => decodeDesignators(hex(TGT.vpd83).subarray(0, 44))).toThrow(ScsiDataError);
     expect(() => decodeDesignators(page83('01030010' + '6001405d'))).toThrow(ScsiDataError);
     expect(() => decodeDesignators(page83('0103'))).toThrow(ScsiDataError);
   });
