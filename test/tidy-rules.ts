@@ -175,7 +175,8 @@ export const functionLength: Rule = (file) =>
 /** Files are named after their one noun, in kebab-case; no drawers for everything. */
 export const fileName: Rule = ({ path }) => {
   const name = path.slice(path.lastIndexOf('/') + 1);
-  if (!/^[a-z0-9]+(-[a-z0-9]+)*(\.test|\.config)?\.ts$/.test(name)) return [`${path}: not kebab-case`];
+  if (!/^[a-z0-9]+(-[a-z0-9]+)*(\.test|\.config)?\.ts$/.test(name))
+    return [`${path}: not kebab-case`];
   const isDrawer = /^(index|utils?|helpers?|misc|common)\.ts$/.test(name);
   return isDrawer && path.startsWith('src/') ? [`${path}: a name that says nothing`] : [];
 };
