@@ -44,6 +44,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
                         InstanceMethod<&NativeSocket::Send>("send"),
                         InstanceMethod<&NativeSocket::Error>("socketError"),
                         InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
+                        InstanceMethod<&NativeSocket::Release>("release"),
                         InstanceMethod<&NativeSocket::Close>("close")});
   }
 
@@ -115,6 +116,13 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     if (pump_->IsClosed()) return;
     pump_->Close();
     Unref();
+  }
+
+  Napi::Value Release(const Napi::CallbackInfo& info) {
+    const bool open = !pump_->IsClosed();
+    const int fd = pump_->Release();
+    if (open) Unref();
+    return Napi::Number::New(info.Env(), fd);
   }
 
   Napi::AsyncContext context_;

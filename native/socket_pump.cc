@@ -188,6 +188,11 @@ int64_t SocketPump::Send(const int32_t* table, uint32_t first, uint32_t count,
 }
 
 void SocketPump::Close() {
+  const int fd = Release();
+  if (fd >= 0) close(fd);
+}
+
+int SocketPump::Release() {
   if (handle_ != nullptr) {
     Handle* handle = handle_;
     handle_ = nullptr;
@@ -197,10 +202,9 @@ void SocketPump::Close() {
       delete static_cast<Handle*>(closed->data);
     });
   }
-  if (fd_ >= 0) {
-    close(fd_);
-    fd_ = -1;
-  }
+  const int fd = fd_;
+  fd_ = -1;
+  return fd;
 }
 
 int ConnectTcp(const char* address, uint16_t port) {

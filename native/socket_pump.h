@@ -42,6 +42,8 @@ class SocketPump {
   // Returns the bytes the socket took (fewer than asked: it watches for room by itself), or -errno.
   int64_t Send(const int32_t* table, uint32_t first, uint32_t count, uint32_t capacity);
   void Close();
+  // As Close, but the descriptor stays open and is the caller's.
+  int Release();
   bool IsClosed() const { return fd_ < 0; }
   int fd() const { return fd_; }
 

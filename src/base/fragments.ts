@@ -85,20 +85,6 @@ export class Fragments {
     return result;
   }
 
-  /** Copies `source` into slabs of its own and appends them; for small control data. */
-  appendCopy(source: Uint8Array): void {
-    let done = 0;
-    while (done < source.length) {
-      const slab = this.pool.acquire();
-      const memory = this.pool.buffer(slab);
-      const take = Math.min(memory.length, source.length - done);
-      memory.set(source.subarray(done, done + take), 0);
-      this.append(slab, 0, take);
-      this.pool.release(slab);
-      done += take;
-    }
-  }
-
   #grow(): void {
     const wider = new Int32Array(this.table.length * 2);
     wider.set(this.table);

@@ -26,6 +26,8 @@ export class SendQueue {
 
   #headerSlab = -1;
   #headerAt = 0;
+  /** Told when the queue was empty and is not any more. */
+  onFirst: (() => void) | null = null;
   /** Memory `reserve` hands out from. */
   headerBuffer: Buffer = Buffer.alloc(0);
 
@@ -81,6 +83,7 @@ export class SendQueue {
         return;
       }
     }
+    if (this.#tail === this.#head) this.onFirst?.();
     if (this.#tail - this.#head > this.#mask) this.#grow();
     this.pool.retain(slab);
     const at = (this.#tail & this.#mask) * FRAGMENT_NUMBERS;

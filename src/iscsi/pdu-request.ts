@@ -99,14 +99,16 @@ export type NopOutFields = {
   lun: LunField;
   initiatorTaskTag: number;
   targetTransferTag: number;
+  immediate: boolean;
   cmdSN: number;
   expStatSN: number;
   dataLength: number;
 };
 
-/** RFC 7143 §11.18 (NOP-Out); always immediate: a ping must not wait for the command window. */
+/** RFC 7143 §11.18 (NOP-Out). */
 export function writeNopOut(out: Buffer, at: number, fields: NopOutFields): void {
-  begin(out, at, RequestOpcode.nopOut | IMMEDIATE_BIT, FINAL_BIT, fields.dataLength);
+  const opcode = RequestOpcode.nopOut | (fields.immediate ? IMMEDIATE_BIT : 0);
+  begin(out, at, opcode, FINAL_BIT, fields.dataLength);
   writeLun(out, at, fields.lun);
   out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
   out.writeUInt32BE(fields.targetTransferTag, at + 20);

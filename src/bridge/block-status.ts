@@ -1,0 +1,33 @@
+import { decodeLbaStatus } from '../scsi/lba-status.js';
+import type { BlockExtentStatus } from './block-device.js';
+
+/**
+ * The part of a GET LBA STATUS answer that a request asked about, as NBD extents. At least one
+ * extent comes back and together they cover no more than the request; what the answer does not
+ * reach is left for the client to ask again.
+ */
+export function extentsFromLbaStatus(
+  data: Buffer,
+  asked: {
+    readonly offsetBytes: number;
+    readonly lengthBytes: number;
+    readonly blockSizeBytes: number;
+    /** Unmapped blocks read as zeros. */
+    readonly holesReadZero: boolean;
+  },
+): BlockExtentStatus[] {
+  const { offsetBytes, lengthBytes, blockSizeBytes, holesReadZero } = asked;
+  const result: BlockExtentStatus[] = [];
+  let at = offsetBytes;
+  const end = offsetBytes + lengthBytes;
+  for (const extent of decodeLbaStatus(data, offsetBytes / blockSizeBytes)) {
+    const extentEnd = Math.min(end, (extent.lba + extent.blockCount) * blockSizeBytes);
+    if (extentEnd <= at) continue;
+    const hole = extent.status === 'deallocated';
+    const zero = (hole || extent.status === 'anchored') && holesReadZero;
+    result.push({ lengthBytes: extentEnd - at, hole, zero });
+    at = extentEnd;
+  }
+  if (result.length === 0) result.push({ lengthBytes, hole: false, zero: false });
+  return result;
+}

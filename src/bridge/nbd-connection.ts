@@ -1,0 +1,311 @@
+import type { BlockErrno } from '../base/errors.js';
+import { SendQueue } from '../base/send-queue.js';
+import type { SlabPool } from '../base/slab.js';
+import { NbdHandshake } from '../nbd/handshake.js';
+import type { NbdExportInfo } from '../nbd/option.js';
+import { NBD_READ_STEP, NbdRequestReader } from '../nbd/request-reader.js';
+import { NBD_CMD, NBD_CMD_FLAG, NbdProtocolError, type NbdRequestHeader } from '../nbd/wire.js';
+import { type BlockDevice, BlockRequest, type BlockRequestOwner } from './block-device.js';
+import type { Budget } from './budget.js';
+import { NBD_PAYLOAD_BYTES_MAX } from './nbd-export.js';
+import { sendSimpleReply, sendStructuredReply } from './nbd-replies.js';
+
+/** Requests one client may have under way; the kernel has 128 tags a queue. */
+const CLIENT_REQUESTS_MAX = 1024;
+/** Bytes of replies that wait for a client that does not read; beyond it the client is not read. */
+const UNSENT_BYTES_MAX = 32 << 20;
+
+const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = NBD_CMD_FLAG;
+/** Flags each command may carry ("Command flags"); others are refused with EINVAL. */
+const ALLOWED_FLAGS: Readonly<Record<number, number>> = {
+  // Linux sets FUA on any command when the export has it; it means nothing on a read.
+  [NBD_CMD.READ]: FUA | DF,
+  [NBD_CMD.WRITE]: FUA,
+  [NBD_CMD.FLUSH]: FUA,
+  [NBD_CMD.TRIM]: FUA,
+  [NBD_CMD.WRITE_ZEROES]: FUA | NO_HOLE | FAST_ZERO,
+  [NBD_CMD.BLOCK_STATUS]: FUA | REQ_ONE,
+};
+
+/** A disk under the name clients ask for. */
+export interface NbdExport {
+  readonly info: NbdExportInfo;
+  readonly device: BlockDevice;
+}
+
+export interface NbdExportCatalog {
+  list(): readonly NbdExport[];
+  /** The empty name is the default export. */
+  find(name: string): NbdExport | null;
+}
+
+/** What the driver of the socket does for the connection. */
+export interface NbdConnectionDriver {
+  /** Stop or go on calling `bytesReceived`. */
+  setReading(on: boolean): void;
+  /** No more requests will come and every reply is queued: close when the queue is empty. */
+  finish(reason: string): void;
+}
+
+/**
+ * The server's end of one NBD connection: handshake (unless the kernel is the client), requests,
+ * replies. Replies are made when the disk answers, in the disk's order, each exactly once.
+ */
+export class NbdConnection implements BlockRequestOwner {
+  readonly queue: SendQueue;
+  readonly #pool: SlabPool;
+  readonly #budget: Budget;
+  readonly #driver: NbdConnectionDriver;
+  readonly #reader = new NbdRequestReader(NBD_PAYLOAD_BYTES_MAX);
+  readonly #catalog: NbdExportCatalog | null;
+  readonly #handshake: NbdHandshake | null;
+  #device: BlockDevice | null;
+  #structured = false;
+  #contextId = -1;
+  #current: BlockRequest | null = null;
+  #currentErrno: BlockErrno | null = null;
+  readonly #idle: BlockRequest[] = [];
+  #made = 0;
+  #parked = false;
+  #isGone = false;
+  #isFinishing = false;
+  /** Requests under way. */
+  requests = 0;
+  exportName = '';
+
+  constructor(options: {
+    readonly pool: SlabPool;
+    readonly budget: Budget;
+    readonly driver: NbdConnectionDriver;
+    /** The disk when the kernel is the client: there is no handshake. */
+    readonly device?: BlockDevice;
+    readonly catalog?: NbdExportCatalog;
+  }) {
+    this.#pool = options.pool;
+    this.#budget = options.budget;
+    this.#driver = options.driver;
+    this.#device = options.device ?? null;
+    this.#catalog = options.catalog ?? null;
+    this.queue = new SendQueue(options.pool);
+    const catalog = this.#catalog;
+    if (this.#device !== null || catalog === null) {
+      this.#handshake = null;
+      return;
+    }
+    this.#handshake = new NbdHandshake({
+      list: () => catalog.list().map((entry) => entry.info),
+      find: (name) => catalog.find(name)?.info ?? null,
+    });
+    this.queue.pushCopy(this.#handshake.greeting());
+  }
+
+  get isHandshaking(): boolean {
+    return this.#device === null;
+  }
+
+  /**
+   * Takes bytes `start…end` of slab `slab`. Returns true when all are used; false when the client
+   * has to wait, and then the bytes must stay where they are until `setReading(true)`.
+   */
+  bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {
+    if (this.#isFinishing) return true;
+    let at = start;
+    if (this.#device === null) {
+      at += this.#handshakeReceived(buffer.subarray(start, end));
+      if (this.#device === null) return true;
+    }
+    this.#reader.feed(slab, buffer, at, end);
+    return this.#readRequests();
+  }
+
+  /** The socket has taken replies: a client that did not read them may go on. */
+  repliesSent(): void {
+    if (this.#parked && this.#mayRead()) this.#resume();
+  }
+
+  /** The client is gone; requests under way end quietly. */
+  linkClosed(): void {
+    this.#isGone = true;
+    this.queue.clear();
+    const current = this.#current;
+    if (current !== null) {
+      this.#current = null;
+      this.#recycle(current);
+    }
+  }
+
+  blockRequestDone(request: BlockRequest): void {
+    if (!this.#isGone) {
+      if (this.#structured) sendStructuredReply(this.queue, request, this.#contextId);
+      else sendSimpleReply(this.queue, request);
+    }
+    this.#recycle(request);
+    if (this.#isFinishing && this.requests === 0 && !this.#isGone) {
+      this.#driver.finish('the client disconnected');
+    } else if (this.#parked && this.#mayRead()) {
+      this.#resume();
+    }
+  }
+
+  #handshakeReceived(bytes: Buffer): number {
+    const handshake = this.#handshake;
+    if (handshake === null) return 0;
+    const used = handshake.bytesReceived(bytes);
+    for (let out = handshake.takeOutput(); out !== null; out = handshake.takeOutput()) {
+      this.queue.pushCopy(out);
+    }
+    if (handshake.state === 'closed') {
+      this.#isFinishing = true;
+      this.#driver.finish(handshake.closeReason ?? 'the handshake ended');
+      return bytes.length;
+    }
+    const { result } = handshake;
+    if (result === null) return used;
+    const found = this.#catalog?.find(result.exportName);
+    if (!found) {
+      this.#isFinishing = true;
+      this.#driver.finish('the export has gone');
+      return bytes.length;
+    }
+    this.#device = found.device;
+    this.exportName = found.info.name;
+    this.#structured = result.structuredReplies;
+    this.#contextId = result.metaContexts[0]?.id ?? -1;
+    return used;
+  }
+
+  /** True when everything fed has been used. */
+  #readRequests(): boolean {
+    const reader = this.#reader;
+    for (;;) {
+      if (this.#current === null && !this.#mayRead()) {
+        this.#park();
+        return false;
+      }
+      switch (reader.next()) {
+        case NBD_READ_STEP.NEED:
+          return true;
+        case NBD_READ_STEP.REQUEST:
+          this.#begin(reader.header);
+          break;
+        case NBD_READ_STEP.PAYLOAD:
+          this.#current?.data.append(reader.slab, reader.fragmentOffset, reader.fragmentLength);
+          break;
+        default:
+          this.#end();
+          if (this.#isFinishing) return true;
+      }
+    }
+  }
+
+  #mayRead(): boolean {
+    return (
+      this.#budget.hasRoom &&
+      this.requests < CLIENT_REQUESTS_MAX &&
+      this.queue.byteLength < UNSENT_BYTES_MAX
+    );
+  }
+
+  #park(): void {
+    if (this.#parked) return;
+    this.#parked = true;
+    this.#driver.setReading(false);
+    if (!this.#budget.hasRoom) this.#budget.whenRoom(() => this.#roomFound());
+  }
+
+  #roomFound(): void {
+    if (!this.#parked || this.#isGone) return;
+    if (this.#mayRead()) this.#resume();
+    else if (!this.#budget.hasRoom) this.#budget.whenRoom(() => this.#roomFound());
+  }
+
+  #resume(): void {
+    this.#parked = false;
+    if (!this.#readRequests()) return;
+    this.#driver.setReading(true);
+  }
+
+  #begin(header: NbdRequestHeader): void {
+    if (header.type === NBD_CMD.DISC) return;
+    const request = this.#idle.pop() ?? this.#make();
+    request.cookieUpper = header.cookieUpper;
+    request.cookieLower = header.cookieLower;
+    request.offsetBytes = header.offsetBytes;
+    request.lengthBytes = header.length;
+    request.fua = (header.flags & FUA) !== 0;
+    request.noHole = (header.flags & NO_HOLE) !== 0;
+    request.fastZero = (header.flags & FAST_ZERO) !== 0;
+    request.extents = null;
+    const carriesBytes = header.type === NBD_CMD.READ || header.type === NBD_CMD.WRITE;
+    request.budgetBytes = carriesBytes && !header.tooLong ? header.length : 0;
+    this.#budget.take(request.budgetBytes);
+    this.requests += 1;
+    this.#current = request;
+    this.#currentErrno = this.#refusal(header, request);
+  }
+
+  /** Sets the operation; an errno when the request cannot be what the client meant. */
+  #refusal(header: NbdRequestHeader, request: BlockRequest): BlockErrno | null {
+    request.operation = 'flush';
+    const allowed = ALLOWED_FLAGS[header.type];
+    switch (header.type) {
+      case NBD_CMD.READ:
+        request.operation = 'read';
+        break;
+      case NBD_CMD.WRITE:
+        request.operation = 'write';
+        break;
+      case NBD_CMD.FLUSH:
+        request.offsetBytes = 0;
+        request.lengthBytes = 0;
+        break;
+      case NBD_CMD.TRIM:
+        request.operation = 'trim';
+        break;
+      case NBD_CMD.WRITE_ZEROES:
+        request.operation = 'writeZeroes';
+        break;
+      case NBD_CMD.BLOCK_STATUS:
+        request.operation = 'blockStatus';
+        if (this.#contextId < 0) return 'EINVAL';
+        break;
+    }
+    if (allowed === undefined || (header.flags & ~allowed) !== 0 || header.tooLong) return 'EINVAL';
+    if (header.type === NBD_CMD.READ && header.length > NBD_PAYLOAD_BYTES_MAX) return 'EINVAL';
+    return null;
+  }
+
+  #end(): void {
+    const request = this.#current;
+    const errno = this.#currentErrno;
+    this.#current = null;
+    if (request === null) {
+      this.#disconnectReceived();
+    } else if (errno !== null) {
+      request.done(errno, 'the request is not one this server knows');
+    } else {
+      this.#device?.submit(request);
+    }
+  }
+
+  /** NBD_CMD_DISC: no reply; what is under way is finished first. */
+  #disconnectReceived(): void {
+    this.#isFinishing = true;
+    if (this.requests === 0) this.#driver.finish('the client disconnected');
+  }
+
+  #make(): BlockRequest {
+    this.#made += 1;
+    if (this.#made > CLIENT_REQUESTS_MAX + 1) {
+      throw new NbdProtocolError('Terminating', 'more requests than a client may have');
+    }
+    return new BlockRequest(this, this.#pool);
+  }
+
+  #recycle(request: BlockRequest): void {
+    if (request.data.count > 0) request.data.clear();
+    this.requests -= 1;
+    this.#idle.push(request);
+    this.#budget.give(request.budgetBytes);
+  }
+}

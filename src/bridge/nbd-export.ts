@@ -1,0 +1,47 @@
+import type { NbdExportInfo } from '../nbd/option.js';
+import { NBD_FLAG } from '../nbd/wire.js';
+import type { BlockDevice } from './block-device.js';
+
+/** Payload of one request at most; the kernel's own maximum (`max_sectors_kb`) is the same. */
+export const NBD_PAYLOAD_BYTES_MAX = 32 << 20;
+
+export type DiskAbilities = {
+  /** The disk answers GET LBA STATUS. */
+  readonly blockStatus: boolean;
+  readonly trim: boolean;
+  readonly writeZeroes: boolean;
+  readonly rotational: boolean;
+  readonly physicalBlockBytes: number;
+};
+
+/** Transmission flags for a disk: only what it can do is offered. */
+export function transmissionFlags(device: BlockDevice, abilities: DiskAbilities): number {
+  // One flush covers the writes of all connections: they share the disk below.
+  let flags =
+    NBD_FLAG.HAS_FLAGS | NBD_FLAG.SEND_FLUSH | NBD_FLAG.SEND_FUA | NBD_FLAG.CAN_MULTI_CONN;
+  flags |= NBD_FLAG.SEND_DF;
+  if (device.readOnly) flags |= NBD_FLAG.READ_ONLY;
+  if (abilities.rotational) flags |= NBD_FLAG.ROTATIONAL;
+  if (abilities.trim && !device.readOnly) flags |= NBD_FLAG.SEND_TRIM;
+  if (abilities.writeZeroes && !device.readOnly) flags |= NBD_FLAG.SEND_WRITE_ZEROES;
+  return flags;
+}
+
+/** What a client is told about the disk in the handshake. */
+export function exportInfo(
+  name: string,
+  description: string,
+  device: BlockDevice,
+  abilities: DiskAbilities,
+): NbdExportInfo {
+  return {
+    name,
+    description,
+    sizeBytes: device.sizeBytes,
+    transmissionFlags: transmissionFlags(device, abilities),
+    minimumBlockBytes: device.blockSizeBytes,
+    preferredBlockBytes: Math.max(4096, abilities.physicalBlockBytes, device.blockSizeBytes),
+    maximumBlockBytes: NBD_PAYLOAD_BYTES_MAX,
+    blockStatus: abilities.blockStatus,
+  };
+}

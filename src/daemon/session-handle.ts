@@ -1,0 +1,262 @@
+import { randomBytes } from 'node:crypto';
+import { Fragments } from '../base/fragments.js';
+import { invariant, LinkError, ProductError, UsageError } from '../base/errors.js';
+import { TextExchange } from '../iscsi/discovery.js';
+import type { PortalAddress } from '../iscsi/portal.js';
+import { Session } from '../iscsi/session.js';
+import type { SessionConfig, SessionIdentity, SessionType } from '../iscsi/session-config.js';
+import type { SessionEffect } from '../iscsi/session-effect.js';
+import type { TextPair } from '../iscsi/text.js';
+import { Initiator } from '../io/initiator.js';
+import { ScsiCommand } from '../scsi/command.js';
+import { lunField } from '../scsi/lun.js';
+import type { ScsiAnswer, ScsiRequest, SessionOptions } from './contract.js';
+import type { Runtime } from './runtime.js';
+
+export type SessionTarget = {
+  readonly type: SessionType;
+  readonly targetName?: string;
+  readonly portals: readonly PortalAddress[];
+  readonly identity: SessionIdentity;
+  readonly firstLogin: 'once' | 'forever';
+};
+
+/** Longest wait for the answer to our logout; a target that is gone must not hold us up. */
+const LOGOUT_TIMEOUT_MS = 3000;
+
+/** A session with promises: for the control path. The data path uses `initiator` itself. */
+export class SessionHandle {
+  readonly session: Session;
+  readonly initiator: Initiator;
+  readonly #runtime: Runtime;
+  readonly #listeners: ((effect: SessionEffect) => void)[] = [];
+  #textWaiter: ((effect: SessionEffect | null) => void) | null = null;
+  readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
+
+  constructor(runtime: Runtime, target: SessionTarget, options: SessionOptions) {
+    this.#runtime = runtime;
+    this.session = new Session({
+      identity: target.identity,
+      config: sessionConfig(target, options),
+      pool: runtime.pool,
+    });
+    this.initiator = new Initiator({
+      session: this.session,
+      pool: runtime.pool,
+      flushes: runtime.flushes,
+      clock: runtime.clock,
+      onEffect: (effect) => this.#effect(effect),
+    });
+  }
+
+  get sessionId(): string {
+    return this.session.identity.sessionId;
+  }
+
+  /** Hears every effect from now on; the returned function ends that. */
+  listen(listener: (effect: SessionEffect) => void): () => void {
+    this.#listeners.push(listener);
+    return () => {
+      const at = this.#listeners.indexOf(listener);
+      if (at >= 0) this.#listeners.splice(at, 1);
+    };
+  }
+
+  /** Logs in. Rejects with the reason when it is given up, or when `signal` aborts. */
+  login(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const stop = () => {
+        unlisten();
+        this.initiator.with((session, nowMs) => session.requestLogout(nowMs));
+        reject(signal.reason);
+      };
+      const unlisten = this.listen((effect) => {
+        if (effect.type !== 'stateChanged') return;
+        signal.removeEventListener('abort', stop);
+        unlisten();
+        if (effect.to === 'loggedIn') resolve();
+        else reject(effect.error ?? new LinkError('ECONNABORTED', effect.reason));
+      });
+      if (signal.aborted) {
+        unlisten();
+        reject(signal.reason);
+        return;
+      }
+      signal.addEventListener('abort', stop, { once: true });
+      this.initiator.start();
+    });
+  }
+
+  /** One command with a small answer. Rejects with LinkError when the link goes meanwhile. */
+  execute(request: ScsiRequest): Promise<ScsiAnswer> {
+    return new Promise((resolve, reject) => {
+      const command = new ScsiCommand(
+        { scsiCommandDone: (done) => finish(done) },
+        new Fragments(this.#runtime.pool),
+      );
+      const finish = (done: ScsiCommand) => {
+        const data = done.dataIn.toBuffer();
+        done.dataIn.clear();
+        if (done.outcome === 'answered') {
+          const sense = Buffer.from(done.sense.subarray(0, done.senseLength));
+          resolve({ status: done.status, data, sense });
+        } else if (done.outcome === 'failed') {
+          reject(
+            new ProductError('ERR_COMMAND', `the target failed the command (${done.response})`),
+          );
+        } else {
+          reject(new LinkError('ECONNRESET', 'the connection went before the answer'));
+        }
+      };
+      command.prepare(request.direction, request.length);
+      request.cdb.copy(command.cdb, 0, 0, Math.min(16, request.cdb.length));
+      command.lun = lunField(request.lun);
+      this.initiator.submit(command);
+    });
+  }
+
+  /** One NOP-Out with `bytes` bytes of data; resolves to the round trip in milliseconds. */
+  ping(bytes: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.session.connection?.isLoggedIn !== true) {
+        reject(new LinkError('ENOTCONN', 'the session is not logged in'));
+        return;
+      }
+      const sentAtMs = this.#runtime.clock.nowMs();
+      const tag = this.initiator.with((session) => session.ping(randomBytes(bytes)));
+      this.#pings.set(tag, {
+        sentAtMs,
+        done: (ms) => {
+          if (ms === null) reject(new LinkError('ECONNRESET', 'the connection went before the answer'));
+          else resolve(ms);
+        },
+      });
+    });
+  }
+
+  /** A text negotiation in the full feature phase (RFC 7143 §11.10 (Text Request)). */
+  async text(pairs: readonly TextPair[]): Promise<readonly TextPair[]> {
+    const { connection } = this.session;
+    invariant(connection?.parameters, 'text request without a login');
+    const exchange = new TextExchange({
+      pairs,
+      initiatorTaskTag: this.session.nextControlTag(),
+      targetMaxRecvDataSegmentLength: connection.parameters.targetMaxRecvDataSegmentLength,
+    });
+    let request = exchange.start();
+    for (;;) {
+      const sent = request;
+      const effect = await new Promise<SessionEffect | null>((resolve) => {
+        this.#textWaiter = resolve;
+        this.initiator.with((session) => session.sendText(sent));
+      });
+      if (effect === null || effect.type !== 'textReceived') {
+        throw new LinkError('ECONNRESET', 'the connection went before the answer');
+      }
+      const step = exchange.responseReceived(effect.response);
+      if (step.type === 'done') return step.pairs;
+      request = step.request;
+    }
+  }
+
+  /** Logs out in order, whatever the state is; resolves when the session is closed. */
+  logout(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.session.state === 'closed') {
+        resolve();
+        return;
+      }
+      const unlisten = this.listen((effect) => {
+        if (effect.type !== 'stateChanged' || effect.to !== 'closed') return;
+        unlisten();
+        resolve();
+      });
+      this.initiator.with((session, nowMs) => session.requestLogout(nowMs));
+    });
+  }
+
+  #effect(effect: SessionEffect): void {
+    if (effect.type === 'textReceived') {
+      this.#textWaiter?.(effect);
+      this.#textWaiter = null;
+    }
+    if (effect.type === 'pingAnswered') this.#pingAnswered(effect.initiatorTaskTag);
+    if (effect.type === 'closeLink') {
+      this.#textWaiter?.(null);
+      this.#textWaiter = null;
+      for (const ping of this.#pings.values()) ping.done(null);
+      this.#pings.clear();
+    }
+    for (const listener of [...this.#listeners]) listener(effect);
+  }
+
+  #pingAnswered(tag: number): void {
+    const ping = this.#pings.get(tag);
+    this.#pings.delete(tag);
+    ping?.done(this.#runtime.clock.nowMs() - ping.sentAtMs);
+  }
+}
+
+function sessionConfig(target: SessionTarget, options: SessionOptions): SessionConfig {
+  if (options.maxConnections !== 1 || options.errorRecoveryLevel !== 0) {
+    throw new UsageError(
+      'this version has one connection a session and error recovery level 0: ' +
+        'set --max-connections 1 and --error-recovery-level 0, or leave them out',
+      { exitCode: 27 },
+    );
+  }
+  const seconds = (value: number) => value * 1000;
+  return {
+    type: target.type,
+    portals: target.portals,
+    queueDepthMax: options.queueDepthMax,
+    firstLogin: target.firstLogin,
+    timers: {
+      reconnectIntervalMs: seconds(options.reconnectIntervalSeconds),
+      loginTimeoutMs: seconds(options.loginTimeoutSeconds),
+      noopIntervalMs: seconds(options.noopIntervalSeconds),
+      noopTimeoutMs: seconds(options.noopTimeoutSeconds),
+      removalLatencyMs: seconds(options.removalLatencySeconds),
+      taskTimeoutMs: seconds(options.taskTimeoutSeconds),
+      logoutTimeoutMs: LOGOUT_TIMEOUT_MS,
+    },
+    login: {
+      initiatorName: options.initiatorName,
+      ...(target.targetName === undefined ? {} : { targetName: target.targetName }),
+      ...chapOf(options),
+      offer: {
+        headerDigest: options.headerDigest,
+        dataDigest: options.dataDigest,
+        maxConnections: 1,
+        initialR2T: options.initialR2T,
+        immediateData: options.immediateData,
+        maxRecvDataSegmentLength: options.maxRecvDataSegmentLength,
+        maxBurstLength: options.maxBurstLength,
+        firstBurstLength: Math.min(options.firstBurstLength, options.maxBurstLength),
+        maxOutstandingR2T: options.maxOutstandingR2T,
+        // Zero lets the target alone say how long to wait: the result is the larger of the two.
+        defaultTime2Wait: 0,
+        defaultTime2Retain: 20,
+        errorRecoveryLevel: 0,
+      },
+      randomBytes,
+    },
+  };
+}
+
+function chapOf(options: SessionOptions) {
+  const { chap } = options;
+  if (chap === undefined) return {};
+  const target =
+    chap.target === undefined
+      ? {}
+      : { target: { ...chap.target, secret: Buffer.from(chap.target.secret) } };
+  return {
+    chap: {
+      user: chap.user,
+      secret: Buffer.from(chap.secret),
+      algorithms: options.chapAlgorithms,
+      ...target,
+    },
+  };
+}

@@ -1,0 +1,49 @@
+/** A sender that has something queued. */
+export interface Flushable {
+  flush(): void;
+}
+
+/**
+ * Senders with work, so that everything one wake of the event loop produced leaves in one system
+ * call per socket: a socket's event handler runs inside `turn`, and the flush comes after it.
+ */
+export class FlushList {
+  #waiting: Flushable[] = [];
+  #spare: Flushable[] = [];
+  #depth = 0;
+  #scheduled = false;
+
+  /** Notes that `sender` has bytes to send. */
+  add(sender: Flushable): void {
+    this.#waiting.push(sender);
+    if (this.#depth > 0 || this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#flush();
+    });
+  }
+
+  begin(): void {
+    this.#depth += 1;
+  }
+
+  /** The end of a turn: everything noted is sent. */
+  end(): void {
+    this.#depth -= 1;
+    if (this.#depth === 0) this.#flush();
+  }
+
+  #flush(): void {
+    // Flushing may find a dead socket, whose end may queue more elsewhere: go on until quiet.
+    while (this.#waiting.length > 0) {
+      const now = this.#waiting;
+      this.#waiting = this.#spare;
+      this.#depth += 1;
+      for (const sender of now) sender.flush();
+      this.#depth -= 1;
+      now.length = 0;
+      this.#spare = now;
+    }
+  }
+}

@@ -1,0 +1,63 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { UsageError } from '../base/errors.js';
+import type { SlabPool } from '../base/slab.js';
+
+/** Kinds of event a NativeSocket tells of; see native/socket_pump.h. */
+export const SocketEvent = { data: 1, end: 2, error: 3, writable: 4, accepted: 5 } as const;
+
+/** One non-blocking socket in the event loop. It owns its descriptor until `close`. */
+export interface NativeSocket {
+  watchReadable(on: boolean): void;
+  watchWritable(on: boolean): void;
+  /** Bytes the socket took, or -errno; with fewer than asked a `writable` event follows. */
+  send(table: Int32Array, firstEntry: number, entryCount: number, capacity: number): number;
+  /** Pending error (SO_ERROR): 0 or an errno. */
+  socketError(): number;
+  shutDown(): void;
+  /** Stops watching and hands the descriptor to the caller. */
+  release(): number;
+  close(): void;
+}
+
+/** The part of the addon that is about sockets; the kernel's NBD has its own (nbd-netlink.ts). */
+export interface NativeAddon {
+  readonly NativeSocket: new (
+    fd: number,
+    listening: boolean,
+    window: Int32Array,
+    onEvent: (kind: number, value: number) => void,
+  ) => NativeSocket;
+  setSlab(index: number, memory: Uint8Array): void;
+  clearSlab(index: number): void;
+  /** A descriptor that is connecting, or -errno. The address is numeric. */
+  connectTcp(address: string, port: number): number;
+  /** A listening descriptor, or -errno. */
+  listenUnix(path: string, mode: number): number;
+}
+
+const ADDON_PATH = '../../build/Release/iscsi_nbd.node';
+
+function load(): unknown {
+  const require = createRequire(import.meta.url);
+  try {
+    return require(ADDON_PATH);
+  } catch (cause) {
+    const path = fileURLToPath(new URL(ADDON_PATH, import.meta.url));
+    throw new UsageError(
+      `the native addon cannot be loaded from ${path}: build it with scripts/setup`,
+      { cause, exitCode: 1, code: 'ERR_ADDON' },
+    );
+  }
+}
+
+/** Everything the addon exports; the only place that loads it. */
+export const loadedAddon: unknown = load();
+
+export const native = loadedAddon as NativeAddon;
+
+/** Makes every slab of `pool` known to the addon. Call it before the pool has made any. */
+export function shareSlabs(pool: SlabPool): void {
+  pool.onMade = (index, buffer) => native.setSlab(index, buffer);
+  pool.onGivenBack = (index) => native.clearSlab(index);
+}

@@ -1,0 +1,146 @@
+import { lstat, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { basename, dirname, join, resolve } from 'node:path';
+import { UsageError } from '../base/errors.js';
+import type { NbdExportCatalog } from '../bridge/nbd-connection.js';
+import { type NativeSocket, native, SocketEvent } from './native.js';
+import { NbdClient, type NbdResources } from './nbd-client.js';
+import { errnoName } from './pumped-socket.js';
+
+/** Clients of one socket at a time. */
+const CLIENTS_MAX = 256;
+/** Time a client has for its handshake. */
+const HANDSHAKE_MS_MAX = 30_000;
+/** Only the owner may use the disk. */
+const SOCKET_MODE = 0o600;
+
+/**
+ * NBD exports on a unix socket. The path appears when `listen` resolves, complete and ready, and
+ * goes with `close`.
+ */
+export class NbdSocketServer {
+  readonly path: string;
+  readonly #resources: NbdResources;
+  readonly #catalog: NbdExportCatalog;
+  readonly #onClientClosed: (reason: string) => void;
+  readonly #clients = new Set<NbdClient>();
+  #listener: NativeSocket | null = null;
+
+  constructor(options: {
+    readonly path: string;
+    readonly resources: NbdResources;
+    readonly catalog: NbdExportCatalog;
+    readonly onClientClosed?: (reason: string) => void;
+  }) {
+    this.path = resolve(options.path);
+    this.#resources = options.resources;
+    this.#catalog = options.catalog;
+    this.#onClientClosed = options.onClientClosed ?? (() => undefined);
+  }
+
+  get clientCount(): number {
+    return this.#clients.size;
+  }
+
+  /** Throws UsageError when the path cannot be used, exit code 28 when another server has it. */
+  async listen(): Promise<void> {
+    await refuseTakenPath(this.path);
+    const parent = dirname(this.path);
+    const directory = await mkdtemp(join(parent, '.iscsi-nbd-')).catch((cause: unknown) => {
+      throw unusable(this.path, (cause as NodeJS.ErrnoException).code ?? 'EIO');
+    });
+    const temporary = join(directory, 's');
+    try {
+      const fd = native.listenUnix(temporary, SOCKET_MODE);
+      if (fd < 0) throw unusable(this.path, errnoName(-fd));
+      this.#listener = new native.NativeSocket(fd, true, new Int32Array(3), (kind, value) => {
+        if (kind === SocketEvent.accepted) this.#accepted(value);
+      });
+      if (Buffer.byteLength(this.path) > 107) throw unusable(this.path, 'ENAMETOOLONG');
+      await rename(temporary, this.path);
+      this.#listener.watchReadable(true);
+    } catch (error) {
+      this.#listener?.close();
+      this.#listener = null;
+      await rm(temporary, { force: true });
+      throw error;
+    } finally {
+      await rmdir(directory).catch(() => undefined);
+    }
+  }
+
+  /** Stops accepting, removes the path, ends every client. */
+  async close(reason: string): Promise<void> {
+    if (this.#listener === null) return;
+    this.#listener.close();
+    this.#listener = null;
+    await unlink(this.path).catch(() => undefined);
+    for (const client of [...this.#clients]) client.close(reason);
+  }
+
+  #accepted(fd: number): void {
+    const client = new NbdClient({
+      fd,
+      resources: this.#resources,
+      catalog: this.#catalog,
+      onClosed: (closed, reason) => {
+        clearTimeout(deadline);
+        this.#clients.delete(closed);
+        this.#onClientClosed(reason);
+      },
+    });
+    const deadline = setTimeout(() => {
+      if (client.connection.isHandshaking) client.close('no handshake in time');
+    }, HANDSHAKE_MS_MAX);
+    this.#clients.add(client);
+    if (this.#clients.size > CLIENTS_MAX) client.close('too many clients');
+  }
+}
+
+/** A path is free when nothing is there, or the socket of a server that has died. */
+async function refuseTakenPath(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null) return;
+  if (!found.isSocket()) {
+    throw new UsageError(
+      `--socket ${path}: there is a file of that name that is not a socket; ` +
+        'choose another path or remove it',
+      { code: 'ERR_SOCKET_PATH' },
+    );
+  }
+  if (await isAlive(path)) {
+    throw new UsageError(
+      `--socket ${path}: another server is listening there; stop it or choose another path`,
+      { code: 'ERR_SOCKET_BUSY', exitCode: 28 },
+    );
+  }
+  await unlink(path).catch(() => undefined);
+}
+
+function isAlive(path: string): Promise<boolean> {
+  return new Promise((resolvePromise) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolvePromise(true);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      resolvePromise(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT');
+    });
+  });
+}
+
+function unusable(path: string, errno: string): UsageError {
+  const advice: Record<string, string> = {
+    ENOENT: `the directory ${dirname(path)} does not exist; make it first`,
+    EACCES: `no permission to write in ${dirname(path)}; choose another place`,
+    EPERM: `no permission to write in ${dirname(path)}; choose another place`,
+    ENAMETOOLONG: 'unix socket paths have at most 107 bytes; choose a shorter one',
+  };
+  const why = advice[errno] ?? `the system says ${errno}`;
+  const exitCode = errno === 'EACCES' || errno === 'EPERM' ? 13 : 7;
+  return new UsageError(`--socket ${path} (${basename(path)}): ${why}`, {
+    code: 'ERR_SOCKET_PATH',
+    exitCode,
+  });
+}

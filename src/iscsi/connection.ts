@@ -1,0 +1,504 @@
+import { invariant, ProtocolError } from '../base/errors.js';
+import { SendQueue } from '../base/send-queue.js';
+import { serialAdd } from '../base/serial32.js';
+import type { SlabPool } from '../base/slab.js';
+import type { ScsiCommand, ScsiOutcome } from '../scsi/command.js';
+import { CommandWindow } from './command-window.js';
+import type { ConnectionNotice } from './connection-notice.js';
+import {
+  type ConnectionState,
+  type ConnectionStateEvent,
+  connectionMove,
+} from './connection-state.js';
+import { ControlData } from './control-data.js';
+import { acceptDataInHeader, answerR2t, sendCommand } from './data-transfer.js';
+import type { LoginMachine } from './login.js';
+import type { LoginRequest, TextRequest } from './login-pdu.js';
+import type { SessionParameters } from './negotiation.js';
+import { BHS_BYTES, DataInBit, RESERVED_TAG, ResponseOpcode, ScsiResponseBit } from './pdu.js';
+import { PduEvent, PduReader } from './pdu-reader.js';
+import * as request from './pdu-request.js';
+import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from './pdu-response.js';
+import { PduWriter } from './pdu-writer.js';
+import { type Task, TaskTable } from './task-table.js';
+
+const CHECK_CONDITION = 0x02;
+
+export type ConnectionOptions = {
+  readonly pool: SlabPool;
+  readonly login: LoginMachine;
+  readonly firstCmdSN: number;
+  readonly cid: number;
+  /** Our MaxRecvDataSegmentLength, in bytes. */
+  readonly dataSegmentBytesMax: number;
+  /** Where commands go that have an outcome; the session's, drained by its driver. */
+  readonly completed: ScsiCommand[];
+};
+
+/**
+ * One connection from its first login request to its end; a reconnect makes a new one. Bytes come
+ * in by `bytesReceived`, PDUs leave through `queue`, finished commands through `completed`, and
+ * the rest through `notices`. A broken rule is thrown as ProtocolError: the owner closes the link.
+ */
+export class Connection {
+  readonly queue: SendQueue;
+  readonly notices: ConnectionNotice[] = [];
+  readonly tasks = new TaskTable();
+  readonly window: CommandWindow;
+  state: ConnectionState = 'S2-xptWait';
+  /** In force once logged in. */
+  parameters: SessionParameters | null = null;
+  /** Instant of the last bytes from the target: any PDU is a sign of life. */
+  lastReceivedAtMs = 0;
+
+  readonly #options: ConnectionOptions;
+  readonly #reader: PduReader;
+  readonly #writer: PduWriter;
+  readonly #header = new ResponseHeader();
+  readonly #control = new ControlData();
+  #expStatSN = 0;
+  #dataInTask: Task | null = null;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    this.queue = new SendQueue(options.pool);
+    this.#writer = new PduWriter(this.queue);
+    this.#reader = new PduReader({ dataSegmentBytesMax: options.dataSegmentBytesMax });
+    this.window = new CommandWindow(options.firstCmdSN);
+  }
+
+  /** The transport is there: the first login request goes out. */
+  linkOpened(nowMs: number): void {
+    this.#move('linkOpened');
+    this.lastReceivedAtMs = nowMs;
+    this.#sendLogin(this.#options.login.start());
+  }
+
+  get isLoggedIn(): boolean {
+    return this.state === 'S5-loggedIn';
+  }
+
+  /** True when a command may be sent now. */
+  get canSend(): boolean {
+    return this.state === 'S5-loggedIn' && this.window.isOpen;
+  }
+
+  /** Sends a command; the caller has seen `canSend`. */
+  submit(command: ScsiCommand, deadlineAtMs: number): void {
+    const task = this.tasks.begin(command);
+    invariant(task !== null && this.parameters !== null, 'a command on a connection that is full');
+    task.cmdSN = this.window.take();
+    task.deadlineAtMs = deadlineAtMs;
+    sendCommand(this.#writer, task, this.parameters, this.#expStatSN);
+  }
+
+  /** Asks for a sign of life; the answer is a `pingAnswered` notice with the returned tag. */
+  ping(data: Buffer): number {
+    const initiatorTaskTag = this.tasks.nextControlTag();
+    this.#sendNopOut({ initiatorTaskTag, targetTransferTag: RESERVED_TAG, data });
+    return initiatorTaskTag;
+  }
+
+  /** Sends a text request (RFC 7143 §11.10 (Text Request)); the caller has seen `canSend`. */
+  sendText(fields: TextRequest): void {
+    const at = this.#writer.begin();
+    const cmdSN = this.window.take();
+    request.writeText(this.#writer.out, at, { ...fields, cmdSN, expStatSN: this.#expStatSN });
+    this.#writer.end(at);
+    this.#writer.dataCopy(fields.data);
+  }
+
+  /** Sends a task management request; the answer is a notice with the returned tag. */
+  sendTaskManagement(order: {
+    readonly function: number;
+    readonly lun: { readonly upper: number; readonly lower: number };
+    readonly referencedTask: Task | null;
+  }): number {
+    const initiatorTaskTag = this.tasks.nextControlTag();
+    const at = this.#writer.begin();
+    request.writeTaskManagement(this.#writer.out, at, {
+      function: order.function,
+      lun: order.lun,
+      initiatorTaskTag,
+      referencedTaskTag: order.referencedTask?.initiatorTaskTag ?? RESERVED_TAG,
+      cmdSN: this.window.cmdSN,
+      expStatSN: this.#expStatSN,
+      refCmdSN: order.referencedTask?.cmdSN ?? 0,
+    });
+    this.#writer.end(at);
+    return initiatorTaskTag;
+  }
+
+  /** Sends a logout request (RFC 7143 §11.14 (Logout Request)); nothing may be sent after it. */
+  logout(reason: number): void {
+    this.#move('logoutSent');
+    const at = this.#writer.begin();
+    request.writeLogout(this.#writer.out, at, {
+      reason,
+      initiatorTaskTag: this.tasks.nextControlTag(),
+      cid: this.#options.cid,
+      cmdSN: this.window.cmdSN,
+      expStatSN: this.#expStatSN,
+    });
+    this.#writer.end(at);
+  }
+
+  /** Ends a task without an answer; a late one is dropped. */
+  endTask(task: Task, outcome: ScsiOutcome): void {
+    this.#finish(task, outcome);
+  }
+
+  /** The link is gone: every task ends as `lost`. The connection is not used again. */
+  linkLost(): void {
+    if (this.state !== 'S1-free') this.#move('linkLost');
+    this.queue.clear();
+    this.#dataInTask = null;
+    this.tasks.forEach((task) => {
+      this.#finish(task, 'lost');
+    });
+  }
+
+  /** Takes bytes `start…end` of slab `slab`. Throws ProtocolError, LoginRefusedError and so on. */
+  bytesReceived(slab: number, buffer: Buffer, start: number, end: number, nowMs: number): void {
+    this.lastReceivedAtMs = nowMs;
+    const reader = this.#reader;
+    reader.feed(buffer, start, end);
+    for (;;) {
+      switch (reader.next()) {
+        case PduEvent.need:
+          return;
+        case PduEvent.header:
+          this.#headerReceived();
+          break;
+        case PduEvent.data:
+          this.#pieceReceived(slab, buffer);
+          break;
+        default:
+          this.#pduReceived();
+          if (this.state === 'S1-free') return;
+      }
+    }
+  }
+
+  #move(event: ConnectionStateEvent): void {
+    this.state = connectionMove(this.state, event);
+  }
+
+  #headerReceived(): void {
+    const header = this.#header;
+    header.decode(this.#reader.header, this.#reader.headerAt);
+    this.#dataInTask = null;
+    if (this.state === 'S4-inLogin') {
+      if (header.opcode !== ResponseOpcode.login) {
+        throw new ProtocolError('6.3', `opcode 0x${header.opcode.toString(16)} during login`);
+      }
+      const at = this.#reader.headerAt;
+      this.#control.begin(
+        header.dataSegmentLength,
+        this.#reader.header.subarray(at, at + BHS_BYTES),
+      );
+      return;
+    }
+    if (header.opcode === ResponseOpcode.dataIn) {
+      const task = this.tasks.find(header.initiatorTaskTag);
+      if (task !== null) {
+        acceptDataInHeader(task, header);
+        this.#dataInTask = task;
+      }
+      return;
+    }
+    this.#control.begin(header.dataSegmentLength, null);
+  }
+
+  #pieceReceived(slab: number, buffer: Buffer): void {
+    const { pieceAt, pieceLength } = this.#reader;
+    const command = this.#dataInTask?.command;
+    if (command) {
+      command.dataIn.append(slab, pieceAt, pieceLength);
+    } else if (this.#header.opcode !== ResponseOpcode.dataIn) {
+      this.#control.append(buffer, pieceAt, pieceLength);
+    }
+  }
+
+  #pduReceived(): void {
+    const header = this.#header;
+    if (this.state === 'S4-inLogin') {
+      this.#loginReceived();
+      return;
+    }
+    this.window.update(header.expCmdSN, header.maxCmdSN);
+    if (this.#reader.dataDigestFailed) {
+      this.#damagedReceived();
+      return;
+    }
+    switch (header.opcode) {
+      case ResponseOpcode.dataIn:
+        this.#dataInReceived();
+        return;
+      case ResponseOpcode.scsiResponse:
+        this.#advanceStatSN();
+        this.#scsiResponseReceived();
+        return;
+      case ResponseOpcode.r2t:
+        this.#r2tReceived();
+        return;
+      case ResponseOpcode.nopIn:
+        this.#nopInReceived();
+        return;
+      default:
+        this.#advanceStatSN();
+        this.#controlReceived();
+    }
+  }
+
+  /** RFC 7143 §7.9 (Sequence Errors): at ErrorRecoveryLevel 0 a gap ends the connection. */
+  #advanceStatSN(): void {
+    const { statSN } = this.#header;
+    if (statSN !== this.#expStatSN) {
+      throw new ProtocolError('7.9', `StatSN ${statSN} where ${this.#expStatSN} is next`);
+    }
+    this.#expStatSN = serialAdd(statSN, 1);
+  }
+
+  #dataInReceived(): void {
+    const header = this.#header;
+    const hasStatus = (header.flags & DataInBit.status) !== 0;
+    if (hasStatus) this.#advanceStatSN();
+    const task = this.#dataInTask;
+    if (task === null || !hasStatus || task.command === null) return;
+    task.command.status = header.status;
+    task.command.residual = residualOf(header);
+    this.#finish(task, 'answered');
+  }
+
+  #scsiResponseReceived(): void {
+    const header = this.#header;
+    const task = this.tasks.find(header.initiatorTaskTag);
+    if (task === null || task.command === null) return;
+    const command = task.command;
+    if (header.response !== 0) {
+      command.response = header.response;
+      this.#finish(task, 'failed');
+      return;
+    }
+    command.status = header.status;
+    command.residual = residualOf(header);
+    const data = this.#control.bytes;
+    if (data.length >= 2) {
+      const length = Math.min(data.readUInt16BE(0), data.length - 2, command.sense.length);
+      data.copy(command.sense, 0, 2, 2 + length);
+      command.senseLength = length;
+    } else if (header.status === CHECK_CONDITION) {
+      throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
+    }
+    this.#finish(task, 'answered');
+  }
+
+  #r2tReceived(): void {
+    const header = this.#header;
+    const task = this.tasks.find(header.initiatorTaskTag);
+    // Nothing may follow a logout request; a task that has ended answers no R2T.
+    if (task === null || this.parameters === null || this.state === 'S6-inLogout') return;
+    answerR2t(this.#writer, task, header, {
+      parameters: this.parameters,
+      expStatSN: this.#expStatSN,
+    });
+  }
+
+  /** RFC 7143 §11.19 (NOP-In): an answer, a question, or only news of the numbers. */
+  #nopInReceived(): void {
+    const { initiatorTaskTag, targetTransferTag, lunUpper, lunLower } = this.#header;
+    if (initiatorTaskTag !== RESERVED_TAG) {
+      if (targetTransferTag !== RESERVED_TAG) {
+        throw new ProtocolError('11.19', 'NOP-In with both tags valid');
+      }
+      this.#advanceStatSN();
+      const data = Buffer.from(this.#control.bytes);
+      this.notices.push({ type: 'pingAnswered', initiatorTaskTag, data });
+      return;
+    }
+    if (targetTransferTag === RESERVED_TAG || this.state === 'S6-inLogout') return;
+    this.#sendNopOut({
+      initiatorTaskTag: RESERVED_TAG,
+      targetTransferTag,
+      lun: { upper: lunUpper, lower: lunLower },
+      data: Buffer.alloc(0),
+    });
+  }
+
+  #controlReceived(): void {
+    const header = this.#header;
+    switch (header.opcode) {
+      case ResponseOpcode.text: {
+        const data = Buffer.from(this.#control.bytes);
+        this.notices.push({ type: 'textReceived', response: decodeTextResponse(header, data) });
+        return;
+      }
+      case ResponseOpcode.taskManagement: {
+        const { initiatorTaskTag, response } = header;
+        this.notices.push({ type: 'taskManagementAnswered', initiatorTaskTag, response });
+        return;
+      }
+      case ResponseOpcode.logout:
+        this.#logoutReceived();
+        return;
+      case ResponseOpcode.async:
+        this.#asyncReceived();
+        return;
+      case ResponseOpcode.reject:
+        this.#rejectReceived();
+        return;
+      default:
+        throw new ProtocolError('11.2.1.2', `opcode 0x${header.opcode.toString(16)} from a target`);
+    }
+  }
+
+  #logoutReceived(): void {
+    if (this.state !== 'S6-inLogout') {
+      throw new ProtocolError('11.15', 'a Logout Response that was not asked for');
+    }
+    const { response, time2Wait, time2Retain } = this.#header;
+    this.#move(response === 0 ? 'logoutAccepted' : 'logoutFailed');
+    this.notices.push({
+      type: 'logoutAnswered',
+      response,
+      time2WaitSeconds: time2Wait,
+      time2RetainSeconds: time2Retain,
+    });
+  }
+
+  #asyncReceived(): void {
+    const header = this.#header;
+    const data = this.#control.bytes;
+    const senseLength = data.length >= 2 ? Math.min(data.readUInt16BE(0), data.length - 2) : 0;
+    const event = header.asyncEvent;
+    if (event === 1 && this.state !== 'S6-inLogout') this.#move('logoutAskedFor');
+    this.notices.push({
+      type: 'asyncReceived',
+      message: {
+        event,
+        vendorCode: header.asyncVendorCode,
+        parameter1: header.parameter1,
+        parameter2: header.parameter2,
+        parameter3: header.parameter3,
+        lunUpper: header.lunUpper,
+        lunLower: header.lunLower,
+        sense: Buffer.from(data.subarray(2, 2 + senseLength)),
+      },
+    });
+  }
+
+  /** RFC 7143 §7.3 (Usage of Reject PDU in Recovery): a rejected command leaves a CmdSN gap. */
+  #rejectReceived(): void {
+    const bytes = this.#control.bytes;
+    if (bytes.length < BHS_BYTES) {
+      throw new ProtocolError('11.17.4', `Reject with ${bytes.length} bytes of the bad header`);
+    }
+    const opcode = (bytes[0] ?? 0) & 0x3f;
+    const initiatorTaskTag = bytes.readUInt32BE(16);
+    const task = opcode === 0x01 ? this.tasks.find(initiatorTaskTag) : null;
+    if (task !== null && task.command !== null) {
+      task.command.response = 0x100 | this.#header.response;
+      this.#plugCmdSN(task.cmdSN);
+      this.#finish(task, 'failed');
+    }
+    const reason = this.#header.response;
+    this.notices.push({ type: 'rejected', reason, opcode, initiatorTaskTag });
+  }
+
+  #plugCmdSN(cmdSN: number): void {
+    const initiatorTaskTag = this.tasks.nextControlTag();
+    const data = Buffer.alloc(0);
+    this.#sendNopOut({ initiatorTaskTag, targetTransferTag: RESERVED_TAG, data, cmdSN });
+  }
+
+  /** RFC 7143 §7.8 (Digest Errors): the data is dropped; the task's command is done again. */
+  #damagedReceived(): void {
+    const header = this.#header;
+    const hasStatus =
+      header.opcode === ResponseOpcode.scsiResponse ||
+      (header.opcode === ResponseOpcode.dataIn && (header.flags & DataInBit.status) !== 0);
+    if (header.opcode === ResponseOpcode.dataIn || header.opcode === ResponseOpcode.scsiResponse) {
+      if (hasStatus) this.#advanceStatSN();
+      const task = this.tasks.find(header.initiatorTaskTag);
+      if (task === null) return;
+      task.damaged = true;
+      if (hasStatus) this.#finish(task, 'answered');
+      return;
+    }
+    throw new ProtocolError('7.8', 'the data digest of a control PDU does not match', {
+      code: 'ERR_DATA_DIGEST',
+    });
+  }
+
+  #finish(task: Task, outcome: ScsiOutcome): void {
+    const { damaged } = task;
+    const command = this.tasks.end(task);
+    command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
+    this.#options.completed.push(command);
+  }
+
+  #loginReceived(): void {
+    const response = decodeLoginResponse(this.#control.header, Buffer.from(this.#control.bytes));
+    const step = this.#options.login.responseReceived(response);
+    switch (step.type) {
+      case 'send':
+        this.#sendLogin(step.request);
+        return;
+      case 'redirect':
+        this.#move('loginFailed');
+        this.notices.push(step);
+        return;
+      case 'done':
+        this.#move('loginAccepted');
+        this.parameters = step.parameters;
+        this.#expStatSN = serialAdd(response.statSN, 1);
+        this.window.update(response.expCmdSN, response.maxCmdSN);
+        this.#reader.headerDigest = step.parameters.headerDigest === 'CRC32C';
+        this.#reader.dataDigest = step.parameters.dataDigest === 'CRC32C';
+        this.#writer.headerDigest = this.#reader.headerDigest;
+        this.#writer.dataDigest = this.#reader.dataDigest;
+        this.notices.push(step);
+    }
+  }
+
+  #sendLogin(fields: LoginRequest): void {
+    const at = this.#writer.begin();
+    request.writeLogin(this.#writer.out, at, fields);
+    this.#writer.end(at);
+    this.#writer.dataCopy(fields.data);
+  }
+
+  #sendNopOut(ping: {
+    readonly initiatorTaskTag: number;
+    readonly targetTransferTag: number;
+    readonly lun?: { readonly upper: number; readonly lower: number };
+    readonly data: Buffer;
+    /** A number to use up (not immediate); else the ping is immediate. */
+    readonly cmdSN?: number;
+  }): void {
+    const at = this.#writer.begin();
+    request.writeNopOut(this.#writer.out, at, {
+      lun: ping.lun ?? request.NO_LUN,
+      initiatorTaskTag: ping.initiatorTaskTag,
+      targetTransferTag: ping.targetTransferTag,
+      immediate: ping.cmdSN === undefined,
+      cmdSN: ping.cmdSN ?? this.window.cmdSN,
+      expStatSN: this.#expStatSN,
+      dataLength: ping.data.length,
+    });
+    this.#writer.end(at);
+    this.#writer.dataCopy(ping.data);
+  }
+}
+
+/** Bytes not transferred (underflow) as positive, bytes that did not fit (overflow) as negative. */
+function residualOf(header: ResponseHeader): number {
+  const underflow = (header.flags & ScsiResponseBit.underflow) !== 0;
+  const overflow = (header.flags & ScsiResponseBit.overflow) !== 0;
+  if (underflow && overflow) {
+    throw new ProtocolError('11.4.1', 'residual overflow and underflow at once');
+  }
+  if (underflow) return header.residualCount;
+  return overflow ? -header.residualCount : 0;
+}

@@ -1,0 +1,88 @@
+import { FRAGMENT_NUMBERS, type Fragments } from '../base/fragments.js';
+import type { SendQueue } from '../base/send-queue.js';
+import { crc32cOf } from './digest.js';
+import { BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
+
+/**
+ * Puts initiator PDUs on a send queue: the header goes into the queue's own memory, payload is
+ * referenced, padding and digests (RFC 7143 §11.2.2 (Header Digest and Data Digest)) are added.
+ *
+ * Use: `const at = writer.begin(); writeX(writer.out, at, …); writer.end(); writer.data…`.
+ */
+export class PduWriter {
+  readonly queue: SendQueue;
+  headerDigest = false;
+  dataDigest = false;
+
+  constructor(queue: SendQueue) {
+    this.queue = queue;
+  }
+
+  /** Offset in `out` at which a header may be written. */
+  begin(): number {
+    return this.queue.reserve(BHS_BYTES + DIGEST_BYTES);
+  }
+
+  get out(): Buffer {
+    return this.queue.headerBuffer;
+  }
+
+  /** Queues the header written at `at`, with its digest when negotiated. */
+  end(at: number): void {
+    if (!this.headerDigest) {
+      this.queue.commit(BHS_BYTES);
+      return;
+    }
+    const out = this.queue.headerBuffer;
+    out.writeUInt32LE(crc32cOf(out, at, at + BHS_BYTES, 0), at + BHS_BYTES);
+    this.queue.commit(BHS_BYTES + DIGEST_BYTES);
+  }
+
+  /** Queues bytes `start … start+length` of `payload` as the data segment of the PDU just ended. */
+  dataSlice(payload: Fragments, start: number, length: number): void {
+    if (length === 0) return;
+    this.queue.pushSlice(payload, start, length);
+    const crc = this.dataDigest ? crcOfSlice(payload, start, length) : 0;
+    this.#trailer(length, crc);
+  }
+
+  /** Queues a copy of `bytes` as the data segment; for text and other control data. */
+  dataCopy(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    this.queue.pushCopy(bytes);
+    this.#trailer(bytes.length, this.dataDigest ? crc32cOf(bytes, 0, bytes.length, 0) : 0);
+  }
+
+  #trailer(dataLength: number, dataCrc: number): void {
+    const padding = paddingBytes(dataLength);
+    const length = padding + (this.dataDigest ? DIGEST_BYTES : 0);
+    if (length === 0) return;
+    const at = this.queue.reserve(length);
+    const out = this.queue.headerBuffer;
+    out.fill(0, at, at + padding);
+    if (this.dataDigest) {
+      const crc = padding > 0 ? crc32cOf(out, at, at + padding, dataCrc) : dataCrc;
+      out.writeUInt32LE(crc, at + padding);
+    }
+    this.queue.commit(length);
+  }
+}
+
+function crcOfSlice(payload: Fragments, start: number, length: number): number {
+  let crc = 0;
+  let skip = start;
+  let left = length;
+  for (let at = 0; left > 0; at += FRAGMENT_NUMBERS) {
+    const size = payload.table[at + 2] ?? 0;
+    if (skip >= size) {
+      skip -= size;
+      continue;
+    }
+    const from = (payload.table[at + 1] ?? 0) + skip;
+    const take = Math.min(size - skip, left);
+    crc = crc32cOf(payload.pool.buffer(payload.table[at] ?? 0), from, from + take, crc);
+    left -= take;
+    skip = 0;
+  }
+  return crc;
+}

@@ -1,0 +1,41 @@
+import type { LoginOptions } from './login.js';
+import type { PortalAddress } from './portal.js';
+
+/** RFC 7143 has two session types; `informational`, `data` and `boot` are Normal on the wire. */
+export type SessionType = 'discovery' | 'informational' | 'data' | 'boot';
+
+/** What never changes while the session lives: its identity. */
+export type SessionIdentity = {
+  /** UniqueSessionId: 16 hex digits of a u64. */
+  readonly sessionId: string;
+  /** 6 bytes (RFC 7143 §11.12.5 (ISID)). */
+  readonly isid: Uint8Array;
+};
+
+/** Timers that may be changed while the session runs; all in milliseconds. */
+export type SessionTimers = {
+  reconnectIntervalMs: number;
+  loginTimeoutMs: number;
+  /** 0: off. Read when a connection begins. */
+  noopIntervalMs: number;
+  noopTimeoutMs: number;
+  /** Infinity: never. */
+  removalLatencyMs: number;
+  taskTimeoutMs: number;
+  logoutTimeoutMs: number;
+};
+
+export type SessionConfig = {
+  readonly type: SessionType;
+  readonly portals: readonly PortalAddress[];
+  /** What each login offers; the session adds identity and numbers. */
+  readonly login: Omit<
+    LoginOptions,
+    'isid' | 'tsih' | 'cid' | 'initiatorTaskTag' | 'cmdSN' | 'sessionType'
+  >;
+  readonly timers: SessionTimers;
+  /** Commands in flight at most; the rest waits in order. */
+  readonly queueDepthMax: number;
+  /** The first login: one round over the portals and then closed, or attempts for ever. */
+  readonly firstLogin: 'once' | 'forever';
+};

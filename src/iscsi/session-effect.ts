@@ -1,0 +1,28 @@
+import type { ProductError } from '../base/errors.js';
+import type { AsyncMessage } from './connection-notice.js';
+import type { TextResponse } from './login-pdu.js';
+import type { PortalAddress } from './portal.js';
+import type { SessionState } from './session-state.js';
+
+/** Orders and news from a session to its driver, in order. */
+export type SessionEffect =
+  /** Open a transport to this portal, then call `linkOpened` or `linkFailed`. */
+  | { readonly type: 'openLink'; readonly portal: PortalAddress }
+  /** Close the transport; nothing is called back. */
+  | { readonly type: 'closeLink' }
+  | {
+      readonly type: 'stateChanged';
+      readonly from: SessionState;
+      readonly to: SessionState;
+      readonly reason: string;
+      /** What caused it, where that was an error. */
+      readonly error?: ProductError;
+    }
+  /** An attempt failed; `error` says why. */
+  | { readonly type: 'attemptFailed'; readonly portal: PortalAddress; readonly error: ProductError }
+  | { readonly type: 'portalChanged'; readonly from: PortalAddress; readonly to: PortalAddress }
+  | { readonly type: 'warned'; readonly message: string }
+  | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
+  | { readonly type: 'textReceived'; readonly response: TextResponse }
+  | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
+  | { readonly type: 'rejected'; readonly reason: number; readonly opcode: number };
