@@ -162,7 +162,8 @@ function buildParser(context: CommandContext, outcome: { exitCode: number }): Ar
     parser.command(
       command.usage,
       command.summary,
-      (sub) => withExamples(command.build(sub), command),
+      // The first group that is named comes first: the command's own flags before the session's.
+      (sub) => withExamples(command.build(sub.group(['help'], 'Options:')), command),
       async (args) => {
         outcome.exitCode = await command.run(context, args);
       },

@@ -98,7 +98,7 @@ describe('a target URL', () => {
       `iscsi://me%hunter2@h:0/${NAME}`,
       `iscsi://m@e%hunter2@h:0/${NAME}`,
       `iscsi://me%hun/hunter2@h/${NAME}`,
-      `iscsi://me:hunter2@h/${NAME}`,
+      `iscsi://me:hunter2:x@h/${NAME}`,
       `http://me%hunter2@h/${NAME}`,
       `me%hunter2@h/${NAME}`,
       `iscsi://me%hunter2@h/${NAME}/x`,
