@@ -1,4 +1,4 @@
-import { LoginRefusedError, ProductError, UsageError } from '../base/errors.js';
+import { LoginRefusedError, ProductError, ScsiError, UsageError } from '../base/errors.js';
 import { describeLoginStatus, formatLoginStatus } from '../iscsi/login-status.js';
 import { EXIT_CODES, type ExitName, exitCodeOf, exitNameOfCode } from './exit-codes.js';
 
@@ -74,6 +74,8 @@ function messageOf(error: unknown, exitCode: number): string {
 
 function nextStepOf(error: unknown, exitCode: number): string {
   if (error instanceof UsageError) return '';
+  // LOGICAL UNIT NOT SUPPORTED (SPC-4, additional sense code 25h).
+  if (error instanceof ScsiError && error.asc === 0x25) return '`luns` lists those there are.';
   if (error instanceof LoginRefusedError) {
     const { nextStep } = describeLoginStatus(error.statusClass, error.statusDetail);
     return `${nextStep.charAt(0).toUpperCase()}${nextStep.slice(1)}.`;

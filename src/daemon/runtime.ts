@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { SlabPool } from '../base/slab.js';
+import type { Budget } from '../bridge/budget.js';
 import { FlushList } from '../io/flush-list.js';
 import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
@@ -13,6 +14,9 @@ export type Runtime = {
   readonly flushes: FlushList;
   readonly clock: Clock;
 };
+
+/** What the NBD connections of one session share. */
+export type StackResources = Runtime & { readonly budget: Budget };
 
 let shared: Runtime | null = null;
 

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { Fragments } from '../base/fragments.js';
 import { invariant, LinkError, ProductError, UsageError } from '../base/errors.js';
+import { Fragments } from '../base/fragments.js';
+import { Initiator } from '../io/initiator.js';
 import { TextExchange } from '../iscsi/discovery.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import { Session } from '../iscsi/session.js';
 import type { SessionConfig, SessionIdentity, SessionType } from '../iscsi/session-config.js';
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { TextPair } from '../iscsi/text.js';
-import { Initiator } from '../io/initiator.js';
 import { ScsiCommand } from '../scsi/command.js';
 import { lunField } from '../scsi/lun.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions } from './contract.js';
@@ -127,7 +127,8 @@ export class SessionHandle {
       this.#pings.set(tag, {
         sentAtMs,
         done: (ms) => {
-          if (ms === null) reject(new LinkError('ECONNRESET', 'the connection went before the answer'));
+          if (ms === null)
+            reject(new LinkError('ECONNRESET', 'the connection went before the answer'));
           else resolve(ms);
         },
       });

@@ -1,24 +1,38 @@
 import { ProductError } from '../base/errors.js';
+import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
-import type { BlockDevice } from '../bridge/block-device.js';
-import type { Budget } from '../bridge/budget.js';
-import { NbdConnection, type NbdExportCatalog } from '../bridge/nbd-connection.js';
 import type { FlushList } from './flush-list.js';
 import { PumpedSocket, type SocketUser } from './pumped-socket.js';
 
-/** What every NBD connection of one session shares. */
-export type NbdResources = {
-  readonly pool: SlabPool;
-  readonly flushes: FlushList;
-  readonly budget: Budget;
-};
+/** What the server of one connection may ask of its socket. */
+export interface NbdSocketDriver {
+  /** Stop or go on calling `bytesReceived`. */
+  setReading(on: boolean): void;
+  /** Close when everything queued has been sent. */
+  finish(reason: string): void;
+}
+
+/** The server of one NBD connection, as the socket sees it. */
+export interface NbdServerPort {
+  readonly queue: SendQueue;
+  readonly isHandshaking: boolean;
+  /** True when all bytes are used; false keeps them in place until reading goes on. */
+  bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean;
+  repliesSent(): void;
+  linkClosed(): void;
+}
+
+export type NbdServerFactory = (driver: NbdSocketDriver) => NbdServerPort;
+
+/** What every socket of one thread shares. */
+export type SocketResources = { readonly pool: SlabPool; readonly flushes: FlushList };
 
 /**
  * One NBD connection on a descriptor: a client of the unix socket, or the kernel's end of a
  * device. It ends when the client is gone, disconnects, or breaks the protocol.
  */
 export class NbdClient implements SocketUser {
-  readonly connection: NbdConnection;
+  readonly connection: NbdServerPort;
   readonly #socket: PumpedSocket;
   readonly #onClosed: (client: NbdClient, reason: string) => void;
   #finishing: string | null = null;
@@ -26,22 +40,15 @@ export class NbdClient implements SocketUser {
 
   constructor(options: {
     readonly fd: number;
-    readonly resources: NbdResources;
-    readonly device?: BlockDevice;
-    readonly catalog?: NbdExportCatalog;
+    readonly resources: SocketResources;
+    readonly makeServer: NbdServerFactory;
     readonly onClosed: (client: NbdClient, reason: string) => void;
   }) {
-    const { pool, budget, flushes } = options.resources;
+    const { pool, flushes } = options.resources;
     this.#onClosed = options.onClosed;
-    this.connection = new NbdConnection({
-      pool,
-      budget,
-      driver: {
-        setReading: (on) => this.#socket.setReading(on),
-        finish: (reason) => this.#finish(reason),
-      },
-      ...(options.device === undefined ? {} : { device: options.device }),
-      ...(options.catalog === undefined ? {} : { catalog: options.catalog }),
+    this.connection = options.makeServer({
+      setReading: (on) => this.#socket.setReading(on),
+      finish: (reason) => this.#finish(reason),
     });
     const { queue } = this.connection;
     this.#socket = new PumpedSocket({ fd: options.fd, pool, queue, flushes, user: this });

@@ -2,9 +2,8 @@ import { lstat, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
-import type { NbdExportCatalog } from '../bridge/nbd-connection.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
-import { NbdClient, type NbdResources } from './nbd-client.js';
+import { NbdClient, type NbdServerFactory, type SocketResources } from './nbd-client.js';
 import { errnoName } from './pumped-socket.js';
 
 /** Clients of one socket at a time. */
@@ -20,21 +19,21 @@ const SOCKET_MODE = 0o600;
  */
 export class NbdSocketServer {
   readonly path: string;
-  readonly #resources: NbdResources;
-  readonly #catalog: NbdExportCatalog;
+  readonly #resources: SocketResources;
+  readonly #makeServer: NbdServerFactory;
   readonly #onClientClosed: (reason: string) => void;
   readonly #clients = new Set<NbdClient>();
   #listener: NativeSocket | null = null;
 
   constructor(options: {
     readonly path: string;
-    readonly resources: NbdResources;
-    readonly catalog: NbdExportCatalog;
+    readonly resources: SocketResources;
+    readonly makeServer: NbdServerFactory;
     readonly onClientClosed?: (reason: string) => void;
   }) {
     this.path = resolve(options.path);
     this.#resources = options.resources;
-    this.#catalog = options.catalog;
+    this.#makeServer = options.makeServer;
     this.#onClientClosed = options.onClientClosed ?? (() => undefined);
   }
 
@@ -82,7 +81,7 @@ export class NbdSocketServer {
     const client = new NbdClient({
       fd,
       resources: this.#resources,
-      catalog: this.#catalog,
+      makeServer: this.#makeServer,
       onClosed: (closed, reason) => {
         clearTimeout(deadline);
         this.#clients.delete(closed);

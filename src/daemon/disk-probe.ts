@@ -1,0 +1,118 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { UsageError } from '../base/errors.js';
+import { writeReportLunsCdb, writeTestUnitReadyCdb } from '../scsi/cdb.js';
+import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
+import { deviceTypeName } from '../scsi/inquiry.js';
+import { decodeReportLuns, lunNumber } from '../scsi/lun.js';
+import { parseSense } from '../scsi/sense.js';
+import type { Attention } from '../scsi/sense-table.js';
+import { verdictOf } from '../scsi/verdict.js';
+import type { ScsiAnswer, ScsiRequest } from './contract.js';
+
+const CDB_BYTES = 16;
+/** A new session meets a queue of unit attentions: each is read once. */
+const ATTENTIONS_MAX = 16;
+const PAUSE_MS = 250;
+const REPORT_LUNS_BYTES = 8 + 8 * 4096;
+
+export type Execute = (request: ScsiRequest) => Promise<ScsiAnswer>;
+
+/** Asks a logical unit what it is. Unit attentions on the way are told to `onAttention`. */
+export async function probeDisk(
+  execute: Execute,
+  lun: number,
+  onAttention: (attention: Attention) => void,
+): Promise<DiskFacts> {
+  await clearAttentions(execute, lun, onAttention);
+  const probe = new DiskFactsProbe();
+  for (let query = probe.nextQuery(); query !== null; query = probe.nextQuery()) {
+    const cdb = Buffer.alloc(CDB_BYTES);
+    query.writeCdb(cdb);
+    const length = query.allocationBytes;
+    const answer = await execute({ lun, cdb, direction: length > 0 ? 'read' : 'none', length });
+    const verdict = probe.replyReceived(query, answer);
+    if (verdict.attention !== null) onAttention(verdict.attention);
+    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+  }
+  return probe.facts();
+}
+
+/** TEST UNIT READY until nothing new is reported; INQUIRY alone would leave attentions pending. */
+async function clearAttentions(
+  execute: Execute,
+  lun: number,
+  onAttention: (attention: Attention) => void,
+): Promise<void> {
+  for (let attempt = 0; attempt < ATTENTIONS_MAX; attempt += 1) {
+    const cdb = Buffer.alloc(CDB_BYTES);
+    writeTestUnitReadyCdb(cdb);
+    const answer = await execute({ lun, cdb, direction: 'none', length: 0 });
+    const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
+    const verdict = verdictOf(answer.status, sense);
+    if (verdict.attention !== null) onAttention(verdict.attention);
+    if (verdict.action === 'success' || verdict.action === 'fail') return;
+    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+  }
+}
+
+/** The plain LUN numbers a target reports, in its order. */
+export async function reportLuns(execute: Execute): Promise<number[]> {
+  for (let attempt = 0; ; attempt += 1) {
+    const cdb = Buffer.alloc(CDB_BYTES);
+    writeReportLunsCdb(cdb, REPORT_LUNS_BYTES);
+    const answer = await execute({ lun: 0, cdb, direction: 'read', length: REPORT_LUNS_BYTES });
+    const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
+    const verdict = verdictOf(answer.status, sense);
+    if (verdict.action === 'success') {
+      const numbers = decodeReportLuns(answer.data).luns.map(lunNumber);
+      return numbers.filter((number) => number !== null);
+    }
+    if (verdict.action === 'fail' || attempt >= ATTENTIONS_MAX) {
+      throw new UsageError(`the target does not say which LUNs it has: ${verdict.words}`, {
+        exitCode: 1,
+        code: 'ERR_REPORT_LUNS',
+      });
+    }
+    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+  }
+}
+
+export type FoundDisk = { readonly lun: number; readonly facts: DiskFacts };
+
+/**
+ * The disks to serve: the wanted LUNs, each of which has to be a disk, or every disk there is.
+ * Throws UsageError with exit code 21 when there is none.
+ */
+export async function findDisks(
+  execute: Execute,
+  wanted: readonly number[] | null,
+): Promise<FoundDisk[]> {
+  const reported = await reportLuns(execute);
+  const disks: FoundDisk[] = [];
+  for (const lun of wanted ?? reported) {
+    if (!reported.includes(lun)) throw noSuchLun(lun, reported);
+    if (wanted === null && !(await isDisk(execute, lun))) continue;
+    disks.push({ lun, facts: await probeDisk(execute, lun, () => undefined) });
+  }
+  if (disks.length === 0) {
+    throw new UsageError('the target has no disk for this initiator', {
+      exitCode: 21,
+      code: 'ERR_NO_LUN',
+    });
+  }
+  return disks;
+}
+
+async function isDisk(execute: Execute, lun: number): Promise<boolean> {
+  const cdb = Buffer.from([0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+  const answer = await execute({ lun, cdb, direction: 'read', length: 36 });
+  return answer.status === 0 && deviceTypeName((answer.data[0] ?? 0x1f) & 0x1f) === 'disk';
+}
+
+function noSuchLun(lun: number, reported: readonly number[]): UsageError {
+  const has = reported.length === 0 ? 'none' : reported.join(', ');
+  return new UsageError(`the target has no LUN ${lun} for this initiator; it reports: ${has}`, {
+    exitCode: 21,
+    code: 'ERR_NO_LUN',
+  });
+}
