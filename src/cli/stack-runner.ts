@@ -116,7 +116,9 @@ class EventPrinter {
   event(event: StackEvent): void {
     if (event.event === 'ready') return;
     if (!this.#json) {
-      this.#log[eventLevel(event)](event, eventText(event));
+      // The log writes the time itself.
+      const { time, ...facts } = event;
+      this.#log[eventLevel(event)](facts, eventText(event));
       return;
     }
     if (this.#early === null) this.#line(JSON.stringify(event));

@@ -176,6 +176,14 @@ describe('capacity', () => {
     expect(fake.closed()).toBe(true);
   });
 
+  it('of a LUN that is not there says how to find those that are', async () => {
+    const fake = fakeSession({ '9e10': check(5, 0x25, 0) });
+    const { err } = await run(['capacity', URL_LUN0], {
+      openInformational: async () => fake.session,
+    });
+    expect(err).toMatch(/no such logical unit .*`luns` lists/);
+  });
+
   it('ends after a bounded number of attempts', async () => {
     const fake = fakeSession({ '9e10': check(6, 0x29, 0) });
     const { code } = await run(['capacity', URL_LUN0], {
