@@ -90,7 +90,7 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
   });
 
   it.each([
-    ['another stage than that of the request', { ...NO_SECURITY, currentStage: 1 }],
+    ['another stage than that of the request', { lines: NO_SECURITY.lines ?? [], currentStage: 1 }],
     ['a next stage above the proposed one', { ...NO_SECURITY, nextStage: 3, tsih: 1 }],
     ['the stage it is in as the next', { ...NO_SECURITY, nextStage: 0 }],
     ['the reserved stage 2', { ...NO_SECURITY, nextStage: 2 }],
