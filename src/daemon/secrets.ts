@@ -94,7 +94,8 @@ export async function resolveChap(inputs: SecretInputs): Promise<ChapCredentials
   const user = inputs.url.user ?? values.chapUser;
   if (user === undefined) {
     if (values.targetChapUser !== undefined || values.targetChapSecretFile !== undefined) {
-      // RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP)): the target proves itself in answer to our own response.
+      // RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP)): the target
+      // proves itself in answer to our own response.
       throw new UsageError('A target can prove itself only to a user: add --chap-user.');
     }
     if (values.chapSecretFile === undefined) return undefined;
