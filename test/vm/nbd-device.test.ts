@@ -21,7 +21,7 @@ import {
 
 const MIB = 1 << 20;
 const SIZE = 4 * MIB;
-const ADDON = resolve(process.env['ISCSI_NBD_ADDON'] ?? 'build/Release/iscsi_nbd.node');
+const ADDON = resolve('build/Release/iscsi_nbd.node');
 const addon = createRequire(import.meta.url)(ADDON) as NbdAddon;
 const run = promisify(execFile);
 
@@ -205,13 +205,22 @@ describe('disconnecting', () => {
     await device?.disconnect({ force: false });
   });
 
-  it('by force ends a device whose server has stopped reading; what waits gets EIO', async () => {
-    const { path, index } = await connect(ramStore(SIZE));
+  it('by force ends a device whose full link nobody reads; what waits gets EIO', async () => {
+    const sizeBytes = 64 * MIB;
+    const { path, index } = await connect(ramStore(sizeBytes), { sizeBytes });
     await sizeOf(path);
     serving?.stopReading();
-    const writer = dd('if=/dev/zero', `of=${path}`, 'bs=1M', 'count=4', 'oflag=direct');
+    const writer = dd('if=/dev/zero', `of=${path}`, 'bs=48M', 'count=1', 'oflag=direct');
     const failed = expect(writer).rejects.toThrow('Input/output error');
-    await expect.poll(() => attribute(index, 'inflight'), { timeout: 10_000 }).not.toMatch(/ 0$/);
+    // 48 requests of 1 MiB are more than the link holds: it is full when no more of them start.
+    let before = 0;
+    const isStuck = async () => {
+      const writes = Number((await attribute(index, 'inflight')).split(/\s+/)[1]);
+      const stuck = writes > 0 && writes === before;
+      before = writes;
+      return stuck;
+    };
+    await expect.poll(isStuck, { timeout: 20_000, interval: 300 }).toBe(true);
     const startedAt = performance.now();
     await device?.disconnect({ force: true });
     expect(performance.now() - startedAt).toBeLessThan(3000);
