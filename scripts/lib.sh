@@ -6,7 +6,7 @@ project_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # Stamps and reports of this clone.
 stamp_dir=$project_dir/.cache
 # What every clone of this user shares: kernels for the VM.
-shared_cache_dir=${ISCSI_NBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/iscsi-nbd}
+shared_cache_dir=${ISCSI_NBD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/iscsi-nbd}
 
 note() { printf '== %s\n' "$*" >&2; }
 
