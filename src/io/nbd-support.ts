@@ -39,19 +39,13 @@ export async function kernelSupport(
   probe: SupportProbe = systemProbe(),
 ): Promise<KernelSupport> {
   if (await hasFamily(addon)) return mayConnect(probe);
-  if ((await readTextOrNull(`${probe.paths.sys}/module/nbd/parameters/nbds_max`)) !== null) {
-    return refuse(
-      27,
-      'The kernel has the NBD driver, but its control interface is only visible in the first ' +
-        'network namespace, and this process is in another (a container, or `ip netns`).',
-      'Run it on the host, or in a container with `--network host`.',
-    );
-  }
+  if (await isLoaded(probe)) return refuseNamespace();
   const blocked = await whyNotLoadable(probe);
   if (blocked !== null) return blocked;
   const complaint = await probe.loadModule();
   if (complaint === null && (await hasFamily(addon))) return mayConnect(probe);
-  return explainModprobe(complaint ?? 'modprobe loaded it, but it does not answer', probe);
+  if (complaint === null && (await isLoaded(probe))) return refuseNamespace();
+  return explainModprobe(complaint ?? 'modprobe succeeded without loading it', probe);
 }
 
 /** Throws a UsageError that says what is missing, why, and what to do; 27 or 13. */
@@ -95,6 +89,19 @@ async function hasFamily(addon: Pick<NbdAddon, 'nbdResolveFamily'>): Promise<boo
     if (['EPROTONOSUPPORT', 'EAFNOSUPPORT', 'EPERM', 'EACCES'].includes(errno)) return false;
     throw toNbdKernelError("asking for the kernel's NBD driver", error);
   }
+}
+
+async function isLoaded(probe: SupportProbe): Promise<boolean> {
+  return (await readTextOrNull(`${probe.paths.sys}/module/nbd/parameters/nbds_max`)) !== null;
+}
+
+function refuseNamespace(): KernelSupport {
+  return refuse(
+    27,
+    'The kernel has the NBD driver, but its control interface is only visible in the first ' +
+      'network namespace, and this process is in another (a container, or `ip netns`).',
+    'Run it on the host, or in a container with `--network host`.',
+  );
 }
 
 async function mayConnect(probe: SupportProbe): Promise<KernelSupport> {
