@@ -219,6 +219,8 @@ function sessionConfig(target: SessionTarget, options: SessionOptions): SessionC
       noopTimeoutMs: seconds(options.noopTimeoutSeconds),
       removalLatencyMs: seconds(options.removalLatencySeconds),
       taskTimeoutMs: seconds(options.taskTimeoutSeconds),
+      abortTimeoutMs: seconds(options.abortTimeoutSeconds),
+      logicalUnitResetTimeoutMs: seconds(options.logicalUnitResetTimeoutSeconds),
       logoutTimeoutMs: LOGOUT_TIMEOUT_MS,
     },
     login: {

@@ -11,18 +11,15 @@ import {
   connectionMove,
 } from './connection-state.js';
 import { ControlData } from './control-data.js';
-import { acceptDataInHeader, answerR2t, sendCommand } from './data-transfer.js';
+import { acceptDataInHeader, answerR2t } from './data-transfer.js';
 import type { LoginMachine } from './login.js';
-import type { LoginRequest, TextRequest } from './login-pdu.js';
 import type { SessionParameters } from './negotiation.js';
-import { BHS_BYTES, DataInBit, RESERVED_TAG, ResponseOpcode, ScsiResponseBit } from './pdu.js';
+import { BHS_BYTES, DataInBit, RESERVED_TAG, ResponseOpcode } from './pdu.js';
 import { PduEvent, PduReader } from './pdu-reader.js';
-import * as request from './pdu-request.js';
 import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from './pdu-response.js';
-import { PduWriter } from './pdu-writer.js';
+import { RequestSender } from './request-sender.js';
+import { residualOf, takeScsiResponse } from './scsi-response.js';
 import { type Task, TaskTable } from './task-table.js';
-
-const CHECK_CONDITION = 0x02;
 
 export type ConnectionOptions = {
   readonly pool: SlabPool;
@@ -45,6 +42,8 @@ export class Connection {
   readonly notices: ConnectionNotice[] = [];
   readonly tasks = new TaskTable();
   readonly window: CommandWindow;
+  /** For the requests that are not commands or logouts; the caller has seen that it may. */
+  readonly send: RequestSender;
   state: ConnectionState = 'S2-xptWait';
   /** In force once logged in. */
   parameters: SessionParameters | null = null;
@@ -53,25 +52,28 @@ export class Connection {
 
   readonly #options: ConnectionOptions;
   readonly #reader: PduReader;
-  readonly #writer: PduWriter;
   readonly #header = new ResponseHeader();
   readonly #control = new ControlData();
-  #expStatSN = 0;
   #dataInTask: Task | null = null;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.queue = new SendQueue(options.pool);
-    this.#writer = new PduWriter(this.queue);
     this.#reader = new PduReader({ dataSegmentBytesMax: options.dataSegmentBytesMax });
     this.window = new CommandWindow(options.firstCmdSN);
+    this.send = new RequestSender({
+      queue: this.queue,
+      window: this.window,
+      tasks: this.tasks,
+      cid: options.cid,
+    });
   }
 
   /** The transport is there: the first login request goes out. */
   linkOpened(nowMs: number): void {
     this.#move('linkOpened');
     this.lastReceivedAtMs = nowMs;
-    this.#sendLogin(this.#options.login.start());
+    this.send.login(this.#options.login.start());
   }
 
   get isLoggedIn(): boolean {
@@ -87,60 +89,14 @@ export class Connection {
   submit(command: ScsiCommand, deadlineAtMs: number): void {
     const task = this.tasks.begin(command);
     invariant(task !== null && this.parameters !== null, 'a command on a connection that is full');
-    task.cmdSN = this.window.take();
     task.deadlineAtMs = deadlineAtMs;
-    sendCommand(this.#writer, task, this.parameters, this.#expStatSN);
-  }
-
-  /** Asks for a sign of life; the answer is a `pingAnswered` notice with the returned tag. */
-  ping(data: Buffer): number {
-    const initiatorTaskTag = this.tasks.nextControlTag();
-    this.#sendNopOut({ initiatorTaskTag, targetTransferTag: RESERVED_TAG, data });
-    return initiatorTaskTag;
-  }
-
-  /** Sends a text request (RFC 7143 §11.10 (Text Request)); the caller has seen `canSend`. */
-  sendText(fields: TextRequest): void {
-    const at = this.#writer.begin();
-    const cmdSN = this.window.take();
-    request.writeText(this.#writer.out, at, { ...fields, cmdSN, expStatSN: this.#expStatSN });
-    this.#writer.end(at);
-    this.#writer.dataCopy(fields.data);
-  }
-
-  /** Sends a task management request; the answer is a notice with the returned tag. */
-  sendTaskManagement(order: {
-    readonly function: number;
-    readonly lun: { readonly upper: number; readonly lower: number };
-    readonly referencedTask: Task | null;
-  }): number {
-    const initiatorTaskTag = this.tasks.nextControlTag();
-    const at = this.#writer.begin();
-    request.writeTaskManagement(this.#writer.out, at, {
-      function: order.function,
-      lun: order.lun,
-      initiatorTaskTag,
-      referencedTaskTag: order.referencedTask?.initiatorTaskTag ?? RESERVED_TAG,
-      cmdSN: this.window.cmdSN,
-      expStatSN: this.#expStatSN,
-      refCmdSN: order.referencedTask?.cmdSN ?? 0,
-    });
-    this.#writer.end(at);
-    return initiatorTaskTag;
+    this.send.command(task, this.parameters);
   }
 
   /** Sends a logout request (RFC 7143 §11.14 (Logout Request)); nothing may be sent after it. */
   logout(reason: number): void {
     this.#move('logoutSent');
-    const at = this.#writer.begin();
-    request.writeLogout(this.#writer.out, at, {
-      reason,
-      initiatorTaskTag: this.tasks.nextControlTag(),
-      cid: this.#options.cid,
-      cmdSN: this.window.cmdSN,
-      expStatSN: this.#expStatSN,
-    });
-    this.#writer.end(at);
+    this.send.logout(reason);
   }
 
   /** Ends a task without an answer; a late one is dropped. */
@@ -254,10 +210,10 @@ export class Connection {
   /** RFC 7143 §7.9 (Sequence Errors): at ErrorRecoveryLevel 0 a gap ends the connection. */
   #advanceStatSN(): void {
     const { statSN } = this.#header;
-    if (statSN !== this.#expStatSN) {
-      throw new ProtocolError('7.9', `StatSN ${statSN} where ${this.#expStatSN} is next`);
+    if (statSN !== this.send.expStatSN) {
+      throw new ProtocolError('7.9', `StatSN ${statSN} where ${this.send.expStatSN} is next`);
     }
-    this.#expStatSN = serialAdd(statSN, 1);
+    this.send.expStatSN = serialAdd(statSN, 1);
   }
 
   #dataInReceived(): void {
@@ -275,23 +231,7 @@ export class Connection {
     const header = this.#header;
     const task = this.tasks.find(header.initiatorTaskTag);
     if (task === null || task.command === null) return;
-    const command = task.command;
-    if (header.response !== 0) {
-      command.response = header.response;
-      this.#finish(task, 'failed');
-      return;
-    }
-    command.status = header.status;
-    command.residual = residualOf(header);
-    const data = this.#control.bytes;
-    if (data.length >= 2) {
-      const length = Math.min(data.readUInt16BE(0), data.length - 2, command.sense.length);
-      data.copy(command.sense, 0, 2, 2 + length);
-      command.senseLength = length;
-    } else if (header.status === CHECK_CONDITION) {
-      throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
-    }
-    this.#finish(task, 'answered');
+    this.#finish(task, takeScsiResponse(header, this.#control.bytes, task.command));
   }
 
   #r2tReceived(): void {
@@ -299,9 +239,9 @@ export class Connection {
     const task = this.tasks.find(header.initiatorTaskTag);
     // Nothing may follow a logout request; a task that has ended answers no R2T.
     if (task === null || this.parameters === null || this.state === 'S6-inLogout') return;
-    answerR2t(this.#writer, task, header, {
+    answerR2t(this.send.writer, task, header, {
       parameters: this.parameters,
-      expStatSN: this.#expStatSN,
+      expStatSN: this.send.expStatSN,
     });
   }
 
@@ -318,12 +258,7 @@ export class Connection {
       return;
     }
     if (targetTransferTag === RESERVED_TAG || this.state === 'S6-inLogout') return;
-    this.#sendNopOut({
-      initiatorTaskTag: RESERVED_TAG,
-      targetTransferTag,
-      lun: { upper: lunUpper, lower: lunLower },
-      data: Buffer.alloc(0),
-    });
+    this.send.pong(targetTransferTag, { upper: lunUpper, lower: lunLower });
   }
 
   #controlReceived(): void {
@@ -399,17 +334,11 @@ export class Connection {
     const task = opcode === 0x01 ? this.tasks.find(initiatorTaskTag) : null;
     if (task !== null && task.command !== null) {
       task.command.response = 0x100 | this.#header.response;
-      this.#plugCmdSN(task.cmdSN);
+      this.send.plugCmdSN(task.cmdSN);
       this.#finish(task, 'failed');
     }
     const reason = this.#header.response;
     this.notices.push({ type: 'rejected', reason, opcode, initiatorTaskTag });
-  }
-
-  #plugCmdSN(cmdSN: number): void {
-    const initiatorTaskTag = this.tasks.nextControlTag();
-    const data = Buffer.alloc(0);
-    this.#sendNopOut({ initiatorTaskTag, targetTransferTag: RESERVED_TAG, data, cmdSN });
   }
 
   /** RFC 7143 §7.8 (Digest Errors): the data is dropped; the task's command is done again. */
@@ -443,7 +372,7 @@ export class Connection {
     const step = this.#options.login.responseReceived(response);
     switch (step.type) {
       case 'send':
-        this.#sendLogin(step.request);
+        this.send.login(step.request);
         return;
       case 'redirect':
         this.#move('loginFailed');
@@ -452,53 +381,13 @@ export class Connection {
       case 'done':
         this.#move('loginAccepted');
         this.parameters = step.parameters;
-        this.#expStatSN = serialAdd(response.statSN, 1);
+        this.send.expStatSN = serialAdd(response.statSN, 1);
         this.window.update(response.expCmdSN, response.maxCmdSN);
         this.#reader.headerDigest = step.parameters.headerDigest === 'CRC32C';
         this.#reader.dataDigest = step.parameters.dataDigest === 'CRC32C';
-        this.#writer.headerDigest = this.#reader.headerDigest;
-        this.#writer.dataDigest = this.#reader.dataDigest;
+        this.send.writer.headerDigest = this.#reader.headerDigest;
+        this.send.writer.dataDigest = this.#reader.dataDigest;
         this.notices.push(step);
     }
   }
-
-  #sendLogin(fields: LoginRequest): void {
-    const at = this.#writer.begin();
-    request.writeLogin(this.#writer.out, at, fields);
-    this.#writer.end(at);
-    this.#writer.dataCopy(fields.data);
-  }
-
-  #sendNopOut(ping: {
-    readonly initiatorTaskTag: number;
-    readonly targetTransferTag: number;
-    readonly lun?: { readonly upper: number; readonly lower: number };
-    readonly data: Buffer;
-    /** A number to use up (not immediate); else the ping is immediate. */
-    readonly cmdSN?: number;
-  }): void {
-    const at = this.#writer.begin();
-    request.writeNopOut(this.#writer.out, at, {
-      lun: ping.lun ?? request.NO_LUN,
-      initiatorTaskTag: ping.initiatorTaskTag,
-      targetTransferTag: ping.targetTransferTag,
-      immediate: ping.cmdSN === undefined,
-      cmdSN: ping.cmdSN ?? this.window.cmdSN,
-      expStatSN: this.#expStatSN,
-      dataLength: ping.data.length,
-    });
-    this.#writer.end(at);
-    this.#writer.dataCopy(ping.data);
-  }
-}
-
-/** Bytes not transferred (underflow) as positive, bytes that did not fit (overflow) as negative. */
-function residualOf(header: ResponseHeader): number {
-  const underflow = (header.flags & ScsiResponseBit.underflow) !== 0;
-  const overflow = (header.flags & ScsiResponseBit.overflow) !== 0;
-  if (underflow && overflow) {
-    throw new ProtocolError('11.4.1', 'residual overflow and underflow at once');
-  }
-  if (underflow) return header.residualCount;
-  return overflow ? -header.residualCount : 0;
 }

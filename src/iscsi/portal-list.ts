@@ -29,6 +29,11 @@ export class PortalList {
     return portal;
   }
 
+  /** No portal of this round has been tried yet. */
+  get isAtRoundStart(): boolean {
+    return this.#triedInRound === 0;
+  }
+
   get all(): readonly PortalAddress[] {
     return this.#portals;
   }

@@ -22,6 +22,8 @@ export type SessionTimers = {
   /** Infinity: never. */
   removalLatencyMs: number;
   taskTimeoutMs: number;
+  abortTimeoutMs: number;
+  logicalUnitResetTimeoutMs: number;
   logoutTimeoutMs: number;
 };
 

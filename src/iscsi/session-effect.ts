@@ -3,6 +3,7 @@ import type { AsyncMessage } from './connection-notice.js';
 import type { TextResponse } from './login-pdu.js';
 import type { PortalAddress } from './portal.js';
 import type { SessionState } from './session-state.js';
+import type { EscalationStep } from './task-escalation.js';
 
 /** Orders and news from a session to its driver, in order. */
 export type SessionEffect =
@@ -25,4 +26,6 @@ export type SessionEffect =
   | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
   | { readonly type: 'textReceived'; readonly response: TextResponse }
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
+  /** A task took too long: this is done about it. */
+  | { readonly type: 'escalated'; readonly step: EscalationStep }
   | { readonly type: 'rejected'; readonly reason: number; readonly opcode: number };

@@ -12,9 +12,12 @@ import type { NegotiatedKey } from './negotiation.js';
 import { LogoutReason } from './pdu.js';
 import { formatPortal, type PortalAddress } from './portal.js';
 import { PortalList, samePortal } from './portal-list.js';
+import { ReconnectSchedule } from './reconnect-schedule.js';
 import type { SessionConfig, SessionIdentity, SessionTimers } from './session-config.js';
 import type { SessionEffect } from './session-effect.js';
 import { type SessionState, type SessionStateEvent, sessionMove } from './session-state.js';
+import { type EscalationOrder, TaskEscalation } from './task-escalation.js';
+import type { Task } from './task-table.js';
 
 /** How often the tasks in flight are looked at for one that takes too long. */
 const TASK_SCAN_MS = 1000;
@@ -46,13 +49,11 @@ export class Session {
   readonly #waiting = new CommandQueue();
   #keepalive: Keepalive | null = null;
   #commandsInFlightMax: number;
-  #roundStartedAtMs = 0;
-  #attemptAtMs = NEVER_MS;
+  readonly #schedule = new ReconnectSchedule();
+  readonly #escalation: TaskEscalation;
   #loginDeadlineAtMs = NEVER_MS;
-  #removalAtMs = NEVER_MS;
   #logoutDeadlineAtMs = NEVER_MS;
   #taskScanAtMs = NEVER_MS;
-  #notBeforeAtMs = 0;
 
   constructor(options: { identity: SessionIdentity; config: SessionConfig; pool: SlabPool }) {
     this.identity = options.identity;
@@ -61,25 +62,27 @@ export class Session {
     this.portals = new PortalList(options.config.portals);
     this.#pool = options.pool;
     this.#commandsInFlightMax = options.config.queueDepthMax;
+    this.#escalation = new TaskEscalation(this.timers);
   }
 
   /** Begins the first login. */
   start(nowMs: number): void {
-    this.#roundStartedAtMs = nowMs;
+    this.#schedule.roundBegan(nowMs);
     this.#attempt(nowMs);
   }
 
   get deadlineAtMs(): number {
     const connection = this.connection;
     const keepaliveAtMs =
-      connection !== null && connection.isLoggedIn && this.#keepalive !== null
+      connection?.isLoggedIn && this.#keepalive !== null
         ? this.#keepalive.deadlineAtMs(connection.lastReceivedAtMs)
         : NEVER_MS;
     return Math.min(
       keepaliveAtMs,
-      this.#attemptAtMs,
+      this.#schedule.attemptAtMs,
+      this.#schedule.removalAtMs,
+      this.#escalation.deadlineAtMs,
       this.#loginDeadlineAtMs,
-      this.#removalAtMs,
       this.#logoutDeadlineAtMs,
       this.#taskScanAtMs,
     );
@@ -87,7 +90,7 @@ export class Session {
 
   /** Instant of removal while `reconnecting`, else Infinity. */
   get removalAtMs(): number {
-    return this.#removalAtMs;
+    return this.#schedule.removalAtMs;
   }
 
   get commandsWaiting(): number {
@@ -114,12 +117,12 @@ export class Session {
   /** Sends a NOP-Out; the tag names its `pingAnswered` effect. */
   ping(data: Buffer): number {
     invariant(this.connection?.isLoggedIn, 'ping without a login');
-    return this.connection.ping(data);
+    return this.connection.send.ping(data);
   }
 
   sendText(request: TextRequest): void {
     invariant(this.connection?.canSend, 'text request without a login or an open window');
-    this.connection.sendText(request);
+    this.connection.send.text(request);
   }
 
   nextControlTag(): number {
@@ -162,14 +165,17 @@ export class Session {
     if (nowMs >= this.#logoutDeadlineAtMs) {
       this.#connectionEnded(new LinkError('ETIMEDOUT', 'no answer to the logout'), nowMs);
     }
-    if (nowMs >= this.#removalAtMs) {
-      this.#removalAtMs = NEVER_MS;
+    if (nowMs >= this.#schedule.removalAtMs) {
+      this.#schedule.removed();
       const seconds = this.timers.removalLatencyMs / 1000;
       this.#enter('removalLatencyPassed', `away for the removal latency of ${seconds} s`);
     }
-    if (nowMs >= this.#attemptAtMs) {
-      this.#roundStartedAtMs = nowMs;
+    if (nowMs >= this.#schedule.attemptAtMs) {
+      if (this.portals.isAtRoundStart) this.#schedule.roundBegan(nowMs);
       this.#attempt(nowMs);
+    }
+    if (nowMs >= this.#escalation.deadlineAtMs) {
+      this.#escalate(this.#escalation.timedOut(nowMs), nowMs);
     }
     this.#checkLife(nowMs);
     if (nowMs >= this.#taskScanAtMs) this.#scanTasks(nowMs);
@@ -179,8 +185,7 @@ export class Session {
   requestLogout(nowMs: number): void {
     if (this.state === 'closed' || this.state === 'loggingOut') return;
     const connection = this.connection;
-    this.#removalAtMs = NEVER_MS;
-    this.#attemptAtMs = NEVER_MS;
+    this.#schedule.stop();
     this.#enter('logoutRequested', 'logout requested');
     this.#loseWaiting();
     const canSay =
@@ -194,15 +199,11 @@ export class Session {
     }
   }
 
-  /** The removal latency has been changed: the running one counts from the outage's beginning. */
+  /** The removal latency has been changed: a running one counts from the outage's beginning. */
   removalLatencyChanged(removalLatencyMs: number): void {
-    const startedAtMs = this.#removalAtMs - this.timers.removalLatencyMs;
-    const wasFinite = Number.isFinite(this.timers.removalLatencyMs);
     this.timers.removalLatencyMs = removalLatencyMs;
-    if (this.state !== 'reconnecting') return;
-    this.#removalAtMs = (wasFinite ? startedAtMs : this.#outageStartedAtMs) + removalLatencyMs;
+    if (this.state === 'reconnecting') this.#schedule.removalLatencyChanged(removalLatencyMs);
   }
-  #outageStartedAtMs = 0;
 
   #enter(event: SessionStateEvent, reason: string, error?: ProductError): void {
     const from = this.state;
@@ -218,7 +219,7 @@ export class Session {
   }
 
   #attempt(nowMs: number): void {
-    this.#attemptAtMs = NEVER_MS;
+    this.#schedule.attempted();
     this.#loginDeadlineAtMs = nowMs + this.timers.loginTimeoutMs;
     this.attempts += 1;
     const portal = this.portals.current;
@@ -253,6 +254,7 @@ export class Session {
     this.#loginDeadlineAtMs = NEVER_MS;
     this.#logoutDeadlineAtMs = NEVER_MS;
     this.#taskScanAtMs = NEVER_MS;
+    this.#escalation.stop();
     if (connection !== null) {
       connection.linkLost();
       this.effects.push({ type: 'closeLink' });
@@ -263,25 +265,24 @@ export class Session {
     }
     this.#loseWaiting();
     if (this.state === 'loggedIn') {
-      this.#outageStartedAtMs = nowMs;
-      this.#removalAtMs = nowMs + this.timers.removalLatencyMs;
       const reason = error?.message ?? 'the target asked for it';
       this.#enter('linkLost', reason, error ?? undefined);
       this.portals.beginRound();
-      const time2WaitMs = (connection?.parameters?.defaultTime2Wait ?? 0) * 1000;
-      this.#attemptAtMs = Math.max(nowMs + time2WaitMs, this.#notBeforeAtMs);
+      this.#schedule.outageBegan(nowMs, {
+        time2WaitMs: (connection?.parameters?.defaultTime2Wait ?? 0) * 1000,
+        removalLatencyMs: this.timers.removalLatencyMs,
+      });
       return;
     }
     if (error !== null) this.effects.push({ type: 'attemptFailed', portal, error });
     if (wasLoggedIn) return;
     if (this.portals.attemptFailed()) {
-      this.#attemptAtMs = Math.max(nowMs, this.#notBeforeAtMs);
+      this.#schedule.tryNext(nowMs);
     } else if (this.state === 'loggingIn' && this.config.firstLogin === 'once') {
       const reason = error?.message ?? 'the login failed';
       this.#enter('loginGivenUp', reason, error ?? undefined);
     } else {
-      const nextAtMs = this.#roundStartedAtMs + this.timers.reconnectIntervalMs;
-      this.#attemptAtMs = Math.max(nowMs, nextAtMs, this.#notBeforeAtMs);
+      this.#schedule.roundEnded(nowMs, this.timers.reconnectIntervalMs);
     }
   }
 
@@ -313,14 +314,14 @@ export class Session {
         this.effects.push(notice);
         return;
       case 'taskManagementAnswered':
+        this.#taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
         return;
     }
   }
 
   #loggedIn(done: Extract<ConnectionNotice, { type: 'done' }>, nowMs: number): void {
     this.#loginDeadlineAtMs = NEVER_MS;
-    this.#removalAtMs = NEVER_MS;
-    this.#notBeforeAtMs = 0;
+    this.#schedule.loggedIn();
     this.keys = done.keys;
     this.tsih = done.tsih;
     this.logins += 1;
@@ -359,7 +360,7 @@ export class Session {
     answer: Extract<ConnectionNotice, { type: 'logoutAnswered' }>,
     nowMs: number,
   ): void {
-    this.#notBeforeAtMs = nowMs + answer.time2WaitSeconds * 1000;
+    this.#schedule.notBefore(nowMs + answer.time2WaitSeconds * 1000);
     const error =
       answer.response === 0
         ? null
@@ -382,7 +383,7 @@ export class Session {
         return;
       case 2: // this connection is being dropped
       case 3: // all of them are
-        this.#notBeforeAtMs = nowMs + message.parameter2 * 1000;
+        this.#schedule.notBefore(nowMs + message.parameter2 * 1000);
         this.#connectionEnded(
           new LinkError('ECONNRESET', 'the target said that it drops the connection'),
           nowMs,
@@ -397,7 +398,7 @@ export class Session {
     if (connection === null || !connection.isLoggedIn || this.#keepalive === null) return;
     switch (this.#keepalive.check(connection.lastReceivedAtMs, nowMs)) {
       case 'ping':
-        connection.ping(Buffer.alloc(0));
+        connection.send.ping(Buffer.alloc(0));
         return;
       case 'dead': {
         const silentSeconds = ((nowMs - connection.lastReceivedAtMs) / 1000).toFixed(1);
@@ -412,14 +413,52 @@ export class Session {
   #scanTasks(nowMs: number): void {
     const connection = this.connection;
     this.#taskScanAtMs = connection === null ? NEVER_MS : nowMs + TASK_SCAN_MS;
-    let late = false;
-    connection?.tasks.forEach((task) => {
-      if (nowMs >= task.deadlineAtMs) late = true;
+    if (connection === null || this.#escalation.isRunning) return;
+    let late: Task | null = null;
+    connection.tasks.forEach((task) => {
+      if (nowMs >= task.deadlineAtMs) late ??= task;
     });
-    if (late) {
-      const seconds = this.timers.taskTimeoutMs / 1000;
-      this.#connectionEnded(new LinkError('ETIMEDOUT', `a task took over ${seconds} s`), nowMs);
+    if (late !== null) this.#taskIsLate(late, nowMs);
+  }
+
+  #taskIsLate(task: Task, nowMs: number): void {
+    if (task.command === null) return;
+    this.#escalate(this.#escalation.begin(task, task.command.lun, nowMs), nowMs);
+  }
+
+  #escalate(order: EscalationOrder, nowMs: number): void {
+    const connection = this.connection;
+    this.effects.push({ type: 'escalated', step: order.step });
+    if (order.step === 'reconnect' || connection === null) {
+      const error = new LinkError('ETIMEDOUT', 'a task took too long and no reset was answered');
+      this.#connectionEnded(error, nowMs);
+      return;
     }
+    this.#escalation.sent(
+      connection.send.taskManagement({
+        function: order.function,
+        lun: order.lun,
+        referencedTask: order.step === 'abortTask' ? order.task : null,
+      }),
+    );
+  }
+
+  /** RFC 7143 §11.6 (Task Management Function Response): which tasks are over, and what next. */
+  #taskManagementAnswered(initiatorTaskTag: number, response: number, nowMs: number): void {
+    const connection = this.connection;
+    if (connection === null) return;
+    const late = this.#escalation.task;
+    const { lun } = this.#escalation;
+    const { ended, next } = this.#escalation.answered(initiatorTaskTag, response, nowMs);
+    if (ended === 'task' && late !== null) connection.endTask(late, 'aborted');
+    if (ended === 'logicalUnit' || ended === 'all') {
+      connection.tasks.forEach((task) => {
+        const isOfLun =
+          task.command?.lun.upper === lun.upper && task.command.lun.lower === lun.lower;
+        if (ended === 'all' || isOfLun) connection.endTask(task, 'aborted');
+      });
+    }
+    if (next !== null) this.#escalate(next, nowMs);
   }
 
   #sendWaiting(nowMs: number): void {

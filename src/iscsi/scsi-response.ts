@@ -1,0 +1,43 @@
+import { ProtocolError } from '../base/errors.js';
+import type { ScsiCommand, ScsiOutcome } from '../scsi/command.js';
+import { ScsiResponseBit } from './pdu.js';
+import type { ResponseHeader } from './pdu-response.js';
+
+const CHECK_CONDITION = 0x02;
+
+/**
+ * Puts a SCSI Response PDU into its command (RFC 7143 §11.4 (SCSI Response)): status and residual,
+ * and the sense data from the data segment (§11.4.7.2 (Sense Data)). With a response code other
+ * than 0 the status means nothing.
+ */
+export function takeScsiResponse(
+  header: ResponseHeader,
+  data: Buffer,
+  command: ScsiCommand,
+): ScsiOutcome {
+  if (header.response !== 0) {
+    command.response = header.response;
+    return 'failed';
+  }
+  command.status = header.status;
+  command.residual = residualOf(header);
+  if (data.length >= 2) {
+    const length = Math.min(data.readUInt16BE(0), data.length - 2, command.sense.length);
+    data.copy(command.sense, 0, 2, 2 + length);
+    command.senseLength = length;
+  } else if (header.status === CHECK_CONDITION) {
+    throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
+  }
+  return 'answered';
+}
+
+/** Bytes not transferred (underflow) as positive, bytes that did not fit (overflow) as negative. */
+export function residualOf(header: ResponseHeader): number {
+  const underflow = (header.flags & ScsiResponseBit.underflow) !== 0;
+  const overflow = (header.flags & ScsiResponseBit.overflow) !== 0;
+  if (underflow && overflow) {
+    throw new ProtocolError('11.4.1', 'residual overflow and underflow at once');
+  }
+  if (underflow) return header.residualCount;
+  return overflow ? -header.residualCount : 0;
+}
