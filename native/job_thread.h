@@ -1,7 +1,7 @@
 // Blocking calls as promises, each on a thread of its own.
 //
 // Not libuv's pool: it has four threads, and a netlink command or an fsync can be stuck in the
-// kernel for as long as a link is down. Four such calls would stop every file access of the process.
+// kernel for as long as a link is down. Four such calls would stop all file access of the process.
 #pragma once
 
 #include <napi.h>
@@ -9,6 +9,8 @@
 #include <functional>
 
 namespace iscsi_nbd {
+
+class SystemError;
 
 // Runs on the event loop's thread and makes the value the promise resolves with.
 using Answer = std::function<Napi::Value(Napi::Env)>;
@@ -18,7 +20,6 @@ using Job = std::function<Answer()>;
 Napi::Promise RunJob(Napi::Env env, Job job);
 
 // An Error with `code` (errno name), `errno` (number) and `syscall`.
-class SystemError;
 Napi::Error ToJsError(Napi::Env env, const SystemError& error);
 
 }  // namespace iscsi_nbd
