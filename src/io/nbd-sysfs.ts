@@ -149,7 +149,7 @@ export async function findHolders(
 /** "nbd0p1 is mounted on /mnt, nbd0p2 is used as swap"; also when nobody can be named. */
 export function describeHolders(holders: readonly DeviceHolder[]): string {
   if (holders.length === 0) {
-    return 'its user is not visible here (another mount namespace, or a program that holds it open)';
+    return 'its user is not visible here (another mount namespace, or a program holds it open)';
   }
   return holders
     .map(({ kind, device, where }) => {
