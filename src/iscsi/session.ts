@@ -2,7 +2,7 @@ import { NEVER_MS } from '../base/clock.js';
 import { invariant, LinkError, ProductError, ProtocolError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
 import type { ScsiCommand } from '../scsi/command.js';
-import { CommandQueue } from './command-queue.js';
+import { CommandFlow } from './command-flow.js';
 import { Connection } from './connection.js';
 import type { AsyncMessage, ConnectionNotice } from './connection-notice.js';
 import { Keepalive } from './keepalive.js';
@@ -16,11 +16,6 @@ import { ReconnectSchedule } from './reconnect-schedule.js';
 import type { SessionConfig, SessionIdentity, SessionTimers } from './session-config.js';
 import type { SessionEffect } from './session-effect.js';
 import { type SessionState, type SessionStateEvent, sessionMove } from './session-state.js';
-import { type EscalationOrder, TaskEscalation } from './task-escalation.js';
-import type { Task } from './task-table.js';
-
-/** How often the tasks in flight are looked at for one that takes too long. */
-const TASK_SCAN_MS = 1000;
 
 /**
  * A session: the identity, the portals, the state and the commands that wait for a connection.
@@ -46,14 +41,11 @@ export class Session {
   logins = 0;
 
   readonly #pool: SlabPool;
-  readonly #waiting = new CommandQueue();
+  readonly #flow: CommandFlow;
   #keepalive: Keepalive | null = null;
-  #commandsInFlightMax: number;
   readonly #schedule = new ReconnectSchedule();
-  readonly #escalation: TaskEscalation;
   #loginDeadlineAtMs = NEVER_MS;
   #logoutDeadlineAtMs = NEVER_MS;
-  #taskScanAtMs = NEVER_MS;
 
   constructor(options: { identity: SessionIdentity; config: SessionConfig; pool: SlabPool }) {
     this.identity = options.identity;
@@ -61,8 +53,12 @@ export class Session {
     this.timers = { ...options.config.timers };
     this.portals = new PortalList(options.config.portals);
     this.#pool = options.pool;
-    this.#commandsInFlightMax = options.config.queueDepthMax;
-    this.#escalation = new TaskEscalation(this.timers);
+    this.#flow = new CommandFlow({
+      depthMax: options.config.queueDepthMax,
+      timers: this.timers,
+      completed: this.completed,
+      effects: this.effects,
+    });
   }
 
   /** Begins the first login. */
@@ -81,10 +77,9 @@ export class Session {
       keepaliveAtMs,
       this.#schedule.attemptAtMs,
       this.#schedule.removalAtMs,
-      this.#escalation.deadlineAtMs,
+      this.#flow.deadlineAtMs,
       this.#loginDeadlineAtMs,
       this.#logoutDeadlineAtMs,
-      this.#taskScanAtMs,
     );
   }
 
@@ -94,7 +89,7 @@ export class Session {
   }
 
   get commandsWaiting(): number {
-    return this.#waiting.length;
+    return this.#flow.waitingCount;
   }
 
   get commandsInFlight(): number {
@@ -103,15 +98,7 @@ export class Session {
 
   /** Takes a command. Without a login it comes back at once as `lost`. */
   submit(command: ScsiCommand, nowMs: number): void {
-    command.outcome = 'pending';
-    command.submittedAtMs = nowMs;
-    if (this.state !== 'loggedIn') {
-      command.outcome = 'lost';
-      this.completed.push(command);
-      return;
-    }
-    this.#waiting.push(command);
-    this.#sendWaiting(nowMs);
+    this.#flow.submit(command, nowMs);
   }
 
   /** Sends a NOP-Out; the tag names its `pingAnswered` effect. */
@@ -144,27 +131,22 @@ export class Session {
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number, nowMs: number): void {
     const connection = this.connection;
     if (connection === null) return;
+    let failure: ProductError | null = null;
     try {
       connection.bytesReceived(slab, buffer, start, end, nowMs);
     } catch (error) {
-      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
-      this.#takeNotices(connection, nowMs);
-      if (this.connection === connection) this.#connectionEnded(error, nowMs);
-      return;
+      failure = endsConnection(error);
     }
+    // What was received before the failure counts: it may have been the end of the login.
     if (connection.notices.length > 0) this.#takeNotices(connection, nowMs);
-    if (this.#waiting.length > 0) this.#sendWaiting(nowMs);
+    if (failure === null) this.#flow.send(nowMs);
+    else if (this.connection === connection) this.#connectionEnded(failure, nowMs);
   }
 
   /** Does what is due at `nowMs`. */
   timeReached(nowMs: number): void {
-    if (nowMs >= this.#loginDeadlineAtMs) {
-      const seconds = this.timers.loginTimeoutMs / 1000;
-      this.#connectionEnded(new LinkError('ETIMEDOUT', `no login within ${seconds} s`), nowMs);
-    }
-    if (nowMs >= this.#logoutDeadlineAtMs) {
-      this.#connectionEnded(new LinkError('ETIMEDOUT', 'no answer to the logout'), nowMs);
-    }
+    if (nowMs >= this.#loginDeadlineAtMs) this.#timedOut('no login', nowMs);
+    if (nowMs >= this.#logoutDeadlineAtMs) this.#timedOut('no answer to the logout', nowMs);
     if (nowMs >= this.#schedule.removalAtMs) {
       this.#schedule.removed();
       const seconds = this.timers.removalLatencyMs / 1000;
@@ -174,11 +156,12 @@ export class Session {
       if (this.portals.isAtRoundStart) this.#schedule.roundBegan(nowMs);
       this.#attempt(nowMs);
     }
-    if (nowMs >= this.#escalation.deadlineAtMs) {
-      this.#escalate(this.#escalation.timedOut(nowMs), nowMs);
-    }
     this.#checkLife(nowMs);
-    if (nowMs >= this.#taskScanAtMs) this.#scanTasks(nowMs);
+    this.#checkTasks(nowMs);
+  }
+
+  #timedOut(what: string, nowMs: number): void {
+    this.#connectionEnded(new LinkError('ETIMEDOUT', `${what} in time`), nowMs);
   }
 
   /** Logs out, now: held and running commands come back as `lost`. Allowed in any state. */
@@ -187,7 +170,7 @@ export class Session {
     const connection = this.connection;
     this.#schedule.stop();
     this.#enter('logoutRequested', 'logout requested');
-    this.#loseWaiting();
+    this.#flow.close();
     const canSay =
       connection !== null &&
       (connection.state === 'S5-loggedIn' || connection.state === 'S7-logoutRequested');
@@ -248,13 +231,11 @@ export class Session {
   #connectionEnded(error: ProductError | null, nowMs: number): void {
     const connection = this.connection;
     const portal = this.portals.current;
-    const wasLoggedIn = connection?.parameters != null;
     this.connection = null;
     this.#keepalive = null;
     this.#loginDeadlineAtMs = NEVER_MS;
     this.#logoutDeadlineAtMs = NEVER_MS;
-    this.#taskScanAtMs = NEVER_MS;
-    this.#escalation.stop();
+    this.#flow.close();
     if (connection !== null) {
       connection.linkLost();
       this.effects.push({ type: 'closeLink' });
@@ -263,7 +244,6 @@ export class Session {
       this.#enter('logoutFinished', 'logged out', error ?? undefined);
       return;
     }
-    this.#loseWaiting();
     if (this.state === 'loggedIn') {
       const reason = error?.message ?? 'the target asked for it';
       this.#enter('linkLost', reason, error ?? undefined);
@@ -275,7 +255,6 @@ export class Session {
       return;
     }
     if (error !== null) this.effects.push({ type: 'attemptFailed', portal, error });
-    if (wasLoggedIn) return;
     if (this.portals.attemptFailed()) {
       this.#schedule.tryNext(nowMs);
     } else if (this.state === 'loggingIn' && this.config.firstLogin === 'once') {
@@ -289,7 +268,11 @@ export class Session {
   #takeNotices(connection: Connection, nowMs: number): void {
     for (const notice of connection.notices) {
       if (this.connection !== connection) break;
-      this.#noticed(notice, nowMs);
+      try {
+        this.#noticed(notice, nowMs);
+      } catch (error) {
+        this.#connectionEnded(endsConnection(error), nowMs);
+      }
     }
     connection.notices.length = 0;
   }
@@ -314,7 +297,7 @@ export class Session {
         this.effects.push(notice);
         return;
       case 'taskManagementAnswered':
-        this.#taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
+        this.#flow.taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
         return;
     }
   }
@@ -337,7 +320,7 @@ export class Session {
       intervalMs: this.timers.noopIntervalMs,
       timeoutMs: this.timers.noopTimeoutMs,
     });
-    this.#taskScanAtMs = nowMs + TASK_SCAN_MS;
+    if (this.connection !== null) this.#flow.open(this.connection, nowMs);
     this.#enter('loginSucceeded', `logged in to ${formatPortal(portal)}`);
   }
 
@@ -376,7 +359,7 @@ export class Session {
       case 1: // log out within Parameter3 seconds
       case 4: // renegotiate within Parameter3 seconds: a new login does that
         if (connection === null || this.state !== 'loggedIn') return;
-        this.#loseWaiting();
+        this.#flow.close();
         connection.logout(LogoutReason.closeSession);
         this.#logoutDeadlineAtMs =
           nowMs + Math.min(this.timers.logoutTimeoutMs, Math.max(message.parameter3, 1) * 1000);
@@ -410,74 +393,17 @@ export class Session {
     }
   }
 
-  #scanTasks(nowMs: number): void {
-    const connection = this.connection;
-    this.#taskScanAtMs = connection === null ? NEVER_MS : nowMs + TASK_SCAN_MS;
-    if (connection === null || this.#escalation.isRunning) return;
-    let late: Task | null = null;
-    connection.tasks.forEach((task) => {
-      if (nowMs >= task.deadlineAtMs) late ??= task;
-    });
-    if (late !== null) this.#taskIsLate(late, nowMs);
-  }
-
-  #taskIsLate(task: Task, nowMs: number): void {
-    if (task.command === null) return;
-    this.#escalate(this.#escalation.begin(task, task.command.lun, nowMs), nowMs);
-  }
-
-  #escalate(order: EscalationOrder, nowMs: number): void {
-    const connection = this.connection;
-    this.effects.push({ type: 'escalated', step: order.step });
-    if (order.step === 'reconnect' || connection === null) {
-      const error = new LinkError('ETIMEDOUT', 'a task took too long and no reset was answered');
-      this.#connectionEnded(error, nowMs);
-      return;
-    }
-    this.#escalation.sent(
-      connection.send.taskManagement({
-        function: order.function,
-        lun: order.lun,
-        referencedTask: order.step === 'abortTask' ? order.task : null,
-      }),
-    );
-  }
-
-  /** RFC 7143 §11.6 (Task Management Function Response): which tasks are over, and what next. */
-  #taskManagementAnswered(initiatorTaskTag: number, response: number, nowMs: number): void {
-    const connection = this.connection;
-    if (connection === null) return;
-    const late = this.#escalation.task;
-    const { lun } = this.#escalation;
-    const { ended, next } = this.#escalation.answered(initiatorTaskTag, response, nowMs);
-    if (ended === 'task' && late !== null) connection.endTask(late, 'aborted');
-    if (ended === 'logicalUnit' || ended === 'all') {
-      connection.tasks.forEach((task) => {
-        const isOfLun =
-          task.command?.lun.upper === lun.upper && task.command.lun.lower === lun.lower;
-        if (ended === 'all' || isOfLun) connection.endTask(task, 'aborted');
-      });
-    }
-    if (next !== null) this.#escalate(next, nowMs);
-  }
-
-  #sendWaiting(nowMs: number): void {
-    const connection = this.connection;
-    if (connection === null) return;
-    const deadlineAtMs = nowMs + this.timers.taskTimeoutMs;
-    while (connection.canSend && connection.tasks.count < this.#commandsInFlightMax) {
-      const command = this.#waiting.shift();
-      if (command === null) return;
-      connection.submit(command, deadlineAtMs);
+  #checkTasks(nowMs: number): void {
+    try {
+      this.#flow.timeReached(nowMs);
+    } catch (error) {
+      this.#connectionEnded(endsConnection(error), nowMs);
     }
   }
+}
 
-  #loseWaiting(): void {
-    for (;;) {
-      const command = this.#waiting.shift();
-      if (command === null) return;
-      command.outcome = 'lost';
-      this.completed.push(command);
-    }
-  }
+/** Errors of the target and the network end a connection; ours end the process. */
+function endsConnection(error: unknown): ProductError {
+  if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;
+  throw error;
 }
