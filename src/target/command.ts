@@ -9,9 +9,6 @@ import type { ConnectionPort, Task } from './session.js';
 const READ_FLAG = 0x40;
 const WRITE_FLAG = 0x20;
 
-/** Buffers of one command at most; a larger expected length is refused as a CDB error. */
-const DATA_BYTES_MAX = 64 << 20;
-
 type Place = TaskPlace & { readonly connection: ConnectionPort };
 
 /** A SCSI Command PDU whose turn has come (RFC 7143 §11.3 (SCSI Command)). */
@@ -108,8 +105,7 @@ function plan(task: Task, place: Place): void {
   try {
     task.plan = planCommand(task.cdb, scene);
     const bytes = task.writes ? Math.min(task.plan.dataOutBytes, task.expectedBytes) : 0;
-    if (bytes > DATA_BYTES_MAX) task.failure = { key: 0x05, asc: 0x24, ascq: 0 };
-    else if (!forcedSense) task.dataOut = Buffer.allocUnsafe(bytes);
+    if (!forcedSense) task.dataOut = Buffer.allocUnsafe(bytes);
   } catch (error) {
     if (!(error instanceof ScsiError)) throw error;
     task.failure = { key: error.senseKey, asc: error.asc, ascq: error.ascq };

@@ -19,6 +19,8 @@ const CHUNK_BYTES = 65_536;
 /** A chunk's allocation is known per cell, so that GET LBA STATUS is exact to 4 KiB. */
 const CELL_BYTES = 4096;
 const ALL_CELLS = 0xffff;
+/** Missing chunks passed one by one before the next one there is gets looked up. */
+const ABSENT_STEPS_MAX = 1024;
 
 type Chunk = { readonly bytes: Buffer; cells: number };
 
@@ -72,12 +74,17 @@ export class RamStore implements DiskStore {
 
   extent(offset: number, lengthMax: number): { mapped: boolean; length: number } {
     const mapped = this.#cellMapped(offset);
-    let at = offset;
     const end = offset + lengthMax;
+    let at = offset;
+    let absent = 0;
     while (at < end && this.#cellMapped(at) === mapped) {
-      const wholeChunk = !this.#chunks.has(Math.floor(at / CHUNK_BYTES));
-      const step = wholeChunk ? CHUNK_BYTES : CELL_BYTES;
-      at = (Math.floor(at / step) + 1) * step;
+      const index = Math.floor(at / CHUNK_BYTES);
+      if (this.#chunks.has(index)) {
+        at = (Math.floor(at / CELL_BYTES) + 1) * CELL_BYTES;
+        continue;
+      }
+      absent += 1;
+      at = (absent < ABSENT_STEPS_MAX ? index + 1 : this.#chunkAfter(index)) * CHUNK_BYTES;
     }
     return { mapped, length: Math.min(at, end) - offset };
   }
@@ -93,6 +100,13 @@ export class RamStore implements DiskStore {
 
   close(): void {
     this.#chunks.clear();
+  }
+
+  /** Index of the first chunk there is after `index`; infinity when there is none. */
+  #chunkAfter(index: number): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const each of this.#chunks.keys()) if (each > index && each < first) first = each;
+    return first;
   }
 
   #cellMapped(offset: number): boolean {

@@ -31,6 +31,11 @@ export type TargetDiskOptions = {
   readonly limits?: Partial<DiskLimits>;
 };
 
+/** The longest READ or WRITE: each holds its bytes in one buffer. Told in the Block Limits page. */
+export const TRANSFER_BYTES_MAX = 256 << 20;
+/** The longest WRITE SAME, so that one command does not fill the memory. */
+const WRITE_SAME_BYTES_MAX = 1 << 30;
+
 /** A disk behind a LUN. Tests change its public fields; sessions notice by unit attention. */
 export class TargetDisk {
   readonly blockSizeBytes: number;
@@ -67,13 +72,13 @@ export class TargetDisk {
     this.senseFormat = options.senseFormat ?? 'fixed';
     const granularity = Math.max(1, 4096 / this.blockSizeBytes);
     this.limits = {
-      transferBlocksMax: 0,
+      transferBlocksMax: TRANSFER_BYTES_MAX / this.blockSizeBytes,
       optimalTransferBlocks: 0,
       unmapBlocksMax: 0xffffffff,
       unmapDescriptorsMax: 256,
       unmapGranularityBlocks: granularity,
       unmapAlignmentBlocks: 0,
-      writeSameBlocksMax: 0,
+      writeSameBlocksMax: WRITE_SAME_BYTES_MAX / this.blockSizeBytes,
       ...options.limits,
     };
     invariant(store.sizeBytes % this.blockSizeBytes === 0, 'disk size is not whole blocks');
@@ -113,7 +118,12 @@ export class TargetDisk {
 
   /** The range reads as zeros afterwards. */
   unmap(offset: number, length: number): void {
-    this.#keepDurable(offset, length);
+    // What is not mapped does not change; so a huge range costs what it holds.
+    for (let at = offset; this.writeCacheEnabled && at < offset + length; ) {
+      const extent = this.#store.extent(at, offset + length - at);
+      if (extent.mapped) this.#keepDurable(at, extent.length);
+      at += extent.length;
+    }
     this.#store.unmap(offset, length);
   }
 

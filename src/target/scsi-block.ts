@@ -1,4 +1,4 @@
-import type { TargetDisk } from './disk.js';
+import { type TargetDisk, TRANSFER_BYTES_MAX } from './disk.js';
 import {
   checkCondition,
   invalidFieldInCdb,
@@ -49,8 +49,8 @@ function transferRange(cdb: Buffer, disk: TargetDisk): BlockRange {
   if ((cdb[1] ?? 0) & 0xe0) throw invalidFieldInCdb(); // no protection information
   const range = checkedRange(cdb, disk);
   if (range.lba === disk.blockCount && range.lba > 0) throw lbaOutOfRange();
-  const most = disk.limits.transferBlocksMax;
-  if (most > 0 && range.blockCount > most) throw invalidFieldInCdb();
+  const most = disk.limits.transferBlocksMax || TRANSFER_BYTES_MAX / disk.blockSizeBytes;
+  if (range.blockCount > most) throw invalidFieldInCdb();
   return range;
 }
 

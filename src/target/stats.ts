@@ -29,7 +29,7 @@ export class TargetStats {
   readonly taskManagement: number[] = [];
   /** Tasks ended by reinstatement, task management or a lost link before they answered. */
   tasksKilled = 0;
-  /** What the initiator did against the RFC, in words; bounded. */
+  /** What the initiator did against the RFC, in words, each once; bounded. */
   readonly violations: string[] = [];
 
   commandCount(opcode: number): number {
@@ -43,7 +43,8 @@ export class TargetStats {
   }
 
   violation(text: string): void {
-    if (this.violations.length < VIOLATIONS_MAX) this.violations.push(text);
+    if (this.violations.length >= VIOLATIONS_MAX || this.violations.includes(text)) return;
+    this.violations.push(text);
   }
 }
 

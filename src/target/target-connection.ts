@@ -6,6 +6,7 @@ import {
   expStatSNOf,
   NO_TAG,
   nopIn,
+  opcodeOf,
   type Pdu,
   padding,
   setDataSegmentLength,
@@ -56,6 +57,7 @@ export class TargetConnection implements ConnectionPort {
   readonly #tags = new TagCounter();
   #phase: Phase;
   #statSN: number;
+  #loginCmdSN = 0;
   #sendDigests = { header: false, data: false };
 
   constructor(facts: {
@@ -164,8 +166,6 @@ export class TargetConnection implements ConnectionPort {
     });
   }
 
-  #loginCmdSN = 0;
-
   #write(
     header: Buffer,
     data: Buffer,
@@ -196,7 +196,8 @@ export class TargetConnection implements ConnectionPort {
     }
     if (phase.kind === 'closed') return;
     if (serialLess(this.#statSN, expStatSNOf(pdu.header))) {
-      this.#node.stats.violation('ExpStatSN beyond the StatSN that was sent');
+      const opcode = opcodeOf(pdu.header).toString(16).padStart(2, '0');
+      this.#node.stats.violation(`PDU ${opcode}h with an ExpStatSN beyond what was sent`);
     }
     const { session, text } = phase;
     pduArrived(pdu, { node: this.#node, session, connection: this, text, peer: this.#peer });
