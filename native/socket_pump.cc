@@ -94,7 +94,11 @@ void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
   auto* handle = static_cast<Handle*>(poll->data);
   if (handle->pump == nullptr) return;
   if (status < 0) {
-    handle->pump->listener_->OnPumpEvent(PumpEvent::kError, -status);
+    // libuv has stopped watching and says EBADF whatever happened: the socket knows better.
+    SocketPump* pump = handle->pump;
+    pump->watched_ = pump->wanted_ = 0;
+    const int error = SocketError(pump->fd_);
+    pump->listener_->OnPumpEvent(PumpEvent::kError, error != 0 ? error : ECONNRESET);
     return;
   }
   if ((events & UV_WRITABLE) != 0) {
