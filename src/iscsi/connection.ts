@@ -166,9 +166,15 @@ export class Connection {
     this.#control.begin(header.dataSegmentLength, null);
   }
 
+  /** The task of the Data-In being received; a task that ended in its middle may be another's now. */
+  #taskOfDataIn(): Task | null {
+    const task = this.#dataInTask;
+    return task?.initiatorTaskTag === this.#header.initiatorTaskTag ? task : null;
+  }
+
   #pieceReceived(slab: number, buffer: Buffer): void {
     const { pieceAt, pieceLength } = this.#reader;
-    const command = this.#dataInTask?.command;
+    const command = this.#taskOfDataIn()?.command;
     if (command) {
       command.dataIn.append(slab, pieceAt, pieceLength);
     } else if (this.#header.opcode !== ResponseOpcode.dataIn) {
@@ -220,7 +226,7 @@ export class Connection {
     const header = this.#header;
     const hasStatus = (header.flags & DataInBit.status) !== 0;
     if (hasStatus) this.#advanceStatSN();
-    const task = this.#dataInTask;
+    const task = this.#taskOfDataIn();
     if (task === null || !hasStatus || task.command === null) return;
     task.command.status = header.status;
     task.command.residual = residualOf(header);
