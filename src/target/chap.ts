@@ -1,6 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 
-/** CHAP_A numbers: RFC 1994 MD5, RFC 7143 §12.1.3 and the IANA "PPP Authentication Algorithms". */
+/**
+ * CHAP_A numbers of RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP)) and of
+ * the IANA registry "PPP Authentication Algorithms".
+ */
 const HASHES = { 5: 'md5', 6: 'sha1', 7: 'sha256', 8: 'sha3-256' } as const;
 export type ChapHash = keyof typeof HASHES;
 export const CHAP_HASHES: readonly ChapHash[] = [5, 6, 7, 8];

@@ -157,7 +157,7 @@ function sendR2T(task: Task, bytes: number, place: TaskPlace): void {
   task.connection.send(header, null, 'shows');
 }
 
-/** Finds the task of a Data-Out; data for a task that is over is no error (RFC 7143 §7.4). */
+/** Finds the task of a Data-Out; data for a task that has ended meanwhile is no error. */
 export function dataOutArrived(
   pdu: Pdu,
   place: TaskPlace & { readonly connection: ConnectionPort },

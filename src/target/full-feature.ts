@@ -78,7 +78,9 @@ export function deliverHeld(place: FullFeaturePlace): void {
   for (;;) {
     const held = session.window.take();
     if (held === undefined) return;
-    session.window.update(session.tasks.size);
+    // A command takes its place in the task set before the window may follow it.
+    const isCommand = opcodeOf(held.pdu.header) === INITIATOR_OPCODE.scsiCommand;
+    session.window.update(session.tasks.size + (isCommand ? 1 : 0));
     if (held.connection.isOpen) deliver(held.pdu, { ...place, connection: held.connection });
     if (session.ended) return;
   }

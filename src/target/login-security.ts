@@ -24,7 +24,10 @@ type SecurityState =
     }
   | { readonly kind: 'proven' };
 
-/** The target's side of AuthMethod=None and CHAP (RFC 7143 §12.1.3). */
+/**
+ * The target's side of AuthMethod=None and of
+ * RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP)).
+ */
 export class SecurityPhase {
   readonly #chap: ChapSettings | undefined;
   readonly #challenge: (length: number) => Buffer;
@@ -102,7 +105,7 @@ export class SecurityPhase {
     if (mutual === undefined || challenge === null || !(number >= 0 && number <= 255)) {
       throw new LoginEnd(LOGIN_STATUS.authenticationFailure);
     }
-    // RFC 7143 §12.1.3: the initiator's own challenge must not be the target's sent back.
+    // A challenge sent back to its maker would have the maker prove itself to itself.
     if (sameBytes(challenge, context.own)) throw new LoginEnd(LOGIN_STATUS.authenticationFailure);
     const proof = chapResponse(context.hash, {
       identifier: number,

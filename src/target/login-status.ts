@@ -1,4 +1,4 @@
-/** Status-Class and Status-Detail the target gives (RFC 7143 §11.13.5 (Status-Class and Status-Detail)). */
+/** What the target says of a login: RFC 7143 §11.13.5 (Status-Class and Status-Detail). */
 export type LoginStatus = { readonly class: number; readonly detail: number };
 
 export const LOGIN_STATUS = {

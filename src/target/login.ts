@@ -19,7 +19,7 @@ const TRANSIT = 0x80;
 const STAGE = { security: 0, operational: 1, fullFeature: 3 } as const;
 /** Login text of one request at most, over all its pieces. */
 const TEXT_BYTES_MAX = 65_536;
-/** RFC 7143 §13.12: before a declaration every data segment is at most this. */
+/** RFC 7143 §13.12 (MaxRecvDataSegmentLength): the most before anybody has declared theirs. */
 const LOGIN_SEGMENT_BYTES_MAX = 8192;
 
 /** Who logged in, where and how. */
@@ -229,7 +229,7 @@ export class LoginPhase {
     return answers;
   }
 
-  /** The next piece of the answer; T and NSG stand only in the last (RFC 7143 §6.2). */
+  /** The next piece; T and NSG stand only in the last (RFC 7143 §6.2 (Text Mode Negotiation)). */
   #nextPiece(pdu: Pdu): LoginStep {
     const data = this.#pieces.shift() ?? Buffer.alloc(0);
     if (this.#pieces.length > 0) {

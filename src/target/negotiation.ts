@@ -38,7 +38,7 @@ export const DEFAULT_NEGOTIATION: NegotiationSettings = {
   taskReporting: ['RFC3720', 'ResponseFence'],
 };
 
-/** What is in force; before any negotiation, the defaults of RFC 7143 §13. */
+/** What is in force; before any negotiation, the defaults that each key has. */
 export class Parameters {
   maxConnections = 1;
   initialR2T = true;
@@ -83,7 +83,7 @@ const LENGTH_RANGE: readonly [number, number] = [512, 0xffffff];
 const COUNT_RANGE: readonly [number, number] = [1, 65_535];
 const SECONDS_RANGE: readonly [number, number] = [0, 3600];
 
-/** `sessionWide` keys that RFC 7143 §13 calls irrelevant in a discovery session. */
+/** `sessionWide` keys have "Irrelevant when: SessionType=Discovery" in their section. */
 const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
   ['HeaderDigest', { kind: 'list', field: 'headerDigest', sessionWide: false }],
   ['DataDigest', { kind: 'list', field: 'dataDigest', sessionWide: false }],

@@ -90,7 +90,7 @@ export class NodeState {
     return portal?.portalGroupTag ?? target.portalGroupTag ?? 1;
   }
 
-  /** The session with this identity, as RFC 7143 §6.3.5 (Session Reinstatement) means it. */
+  /** By identity, as in RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout). */
   findSession(identity: {
     readonly initiatorName: string;
     readonly isid: Buffer;
@@ -122,7 +122,8 @@ export class NodeState {
   #attentionDue(session: TargetSession): boolean {
     if (this.powerOnAttention === 'every-login') return true;
     if (this.powerOnAttention === 'never' || !this.#restarted) return false;
-    const nexus = `${session.initiatorName} ${session.isid.toString('hex')} ${session.target?.name}`;
+    const isid = session.isid.toString('hex');
+    const nexus = `${session.initiatorName} ${isid} ${session.target?.name}`;
     if (this.#seenSinceRestart.has(nexus)) return false;
     this.#seenSinceRestart.add(nexus);
     return true;

@@ -73,7 +73,7 @@ const ATTENTIONS_MAX = 16;
 /** Commands out of order that wait for a gap to be filled; the window bounds it as well. */
 const HELD_MAX = 4096;
 
-/** The command window's part of a session: RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging). */
+/** RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging), the target's part of it. */
 export class CommandWindow {
   expCmdSN: number;
   maxCmdSN: number;

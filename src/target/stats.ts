@@ -6,7 +6,7 @@ export class TargetStats {
   loginsRefused = 0;
   reinstatements = 0;
   logouts = 0;
-  /** Reason codes of RFC 7143 §11.14.1, in order of arrival. */
+  /** Reason codes of RFC 7143 §11.14.1 (Reason Code), in order of arrival. */
   readonly logoutReasons: number[] = [];
   currentSessions = 0;
   /** Commands delivered, by operation code. */
@@ -25,7 +25,7 @@ export class TargetStats {
   headerDigestErrors = 0;
   dataDigestErrors = 0;
   snacks = 0;
-  /** Function codes of RFC 7143 §11.5.1, in order of arrival. */
+  /** Function codes of RFC 7143 §11.5.1 (Function), in order of arrival. */
   readonly taskManagement: number[] = [];
   /** Tasks ended by reinstatement, task management or a lost link before they answered. */
   tasksKilled = 0;

@@ -14,6 +14,7 @@ import {
   TagCounter,
 } from './codec.js';
 import { digestBytes } from './crc32c.js';
+import type { CommandFault } from './faults.js';
 import { FrameReader } from './frame-reader.js';
 import { pduArrived } from './full-feature.js';
 import { type LoginIdentity, LoginPhase } from './login.js';
@@ -36,7 +37,7 @@ type Phase =
   | { readonly kind: 'full-feature'; readonly session: TargetSession; readonly text: TextExchange }
   | { readonly kind: 'closed' };
 
-/** Fields of an Asynchronous Message (RFC 7143 §11.9) a test may send. */
+/** Fields of an Asynchronous Message a test may send: RFC 7143 §11.9 (Asynchronous Message). */
 export type AsyncFields = {
   readonly event: number;
   readonly vendorCode?: number;
@@ -237,7 +238,10 @@ export class TargetConnection implements ConnectionPort {
     return session.tsih;
   }
 
-  /** RFC 7143 §6.3.5: the old session is over before the new one is. */
+  /**
+   * The old session is over before the new one is: RFC 7143 §6.3.5 (Session Reinstatement,
+   * Closure, and Timeout).
+   */
   #newSession(identity: LoginIdentity): TargetSession {
     const old = this.#node.findSession(identity);
     if (old !== undefined) {
@@ -290,6 +294,6 @@ export class TargetConnection implements ConnectionPort {
   }
 }
 
-function outlivesLink(fault: unknown): boolean {
-  return typeof fault === 'object' && fault !== null && 'outlivesLink' in fault;
+function outlivesLink(fault: CommandFault): boolean {
+  return typeof fault === 'object' && 'delayMs' in fault && fault.outlivesLink === true;
 }

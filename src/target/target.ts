@@ -109,7 +109,10 @@ export class TargetNode {
     for (const session of this.#sessionsOf(targetName)) session.raise(lun, attention, disk);
   }
 
-  /** A new window size, now; a window that opens is told by NOP-In (RFC 7143 §11.4.11). */
+  /**
+   * A new window size, now. A window that opens is told by NOP-In: RFC 7143 §11.4.11 (MaxCmdSN -
+   * Maximum CmdSN from This Initiator).
+   */
   setCommandWindow(size: number): void {
     this.state.commandWindow = size;
     for (const session of this.state.sessions) {
