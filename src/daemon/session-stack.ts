@@ -86,6 +86,15 @@ export class SessionStack implements Stack {
     return this.#handle.sessionId;
   }
 
+  /** The session itself, for what shows it and sets its timers. */
+  get handle(): SessionHandle {
+    return this.#handle;
+  }
+
+  get units(): readonly LunUnit[] {
+    return this.#units;
+  }
+
   get exports(): readonly StackExport[] {
     const exporter = this.#exporter;
     return exporter === null ? [] : this.#units.map((unit) => exporter.describe(unit));

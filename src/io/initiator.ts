@@ -6,6 +6,7 @@ import type { Session } from '../iscsi/session.js';
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
+import { LatencyHistogram } from './latency-histogram.js';
 import { PumpedSocket, type SocketUser } from './pumped-socket.js';
 import { connectTcp } from './tcp-link.js';
 
@@ -19,6 +20,9 @@ const TIMER_MS_MAX = 3_600_000;
  */
 export class Initiator implements ScsiPort, SocketUser {
   readonly session: Session;
+  /** From submission to outcome, of the commands the target answered. */
+  readonly latency = new LatencyHistogram();
+  commandsSubmitted = 0;
   readonly #pool: SlabPool;
   readonly #flushes: FlushList;
   readonly #clock: Clock;
@@ -58,6 +62,7 @@ export class Initiator implements ScsiPort, SocketUser {
   }
 
   submit(command: ScsiCommand): void {
+    this.commandsSubmitted += 1;
     this.session.submit(command, this.#clock.nowMs());
     if (!this.#draining && this.session.completed.length > 0) this.#drain();
     else this.#schedule();
@@ -101,11 +106,14 @@ export class Initiator implements ScsiPort, SocketUser {
       }
       effects.length = 0;
       let done = 0;
+      const nowMs = completed.length > 0 ? this.#clock.nowMs() : 0;
       // An owner's next step may change the session's state: its effects come first again.
       while (done < completed.length && effects.length === 0) {
         const command = completed[done];
         done += 1;
-        if (command !== undefined) command.owner.scsiCommandDone(command);
+        if (command === undefined) continue;
+        if (command.outcome === 'answered') this.latency.add(nowMs - command.submittedAtMs);
+        command.owner.scsiCommandDone(command);
       }
       if (done === completed.length) completed.length = 0;
       else completed.splice(0, done);
