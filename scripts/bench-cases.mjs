@@ -1,0 +1,35 @@
+/** What is measured: one fio job each. `atLeast` is the ratio of speeds the project wants. */
+export const CASES = [
+  { name: 'randread-4k-qd32', rw: 'randread', bs: '4k', depth: 32, atLeast: 2.5 },
+  { name: 'randwrite-4k-qd32', rw: 'randwrite', bs: '4k', depth: 32, atLeast: 2.3 },
+  { name: 'mixed-4k-qd32', rw: 'randrw', mix: 70, bs: '4k', depth: 32, atLeast: 2.0 },
+  { name: 'read-256k-qd8', rw: 'randread', bs: '256k', depth: 8, atLeast: 1.4 },
+  { name: 'write-256k-qd8', rw: 'randwrite', bs: '256k', depth: 8, atLeast: 1.6 },
+  { name: 'randread-4k-qd1', rw: 'randread', bs: '4k', depth: 1, atLeast: 1 },
+  { name: 'randread-4k-qd1-1cpu', rw: 'randread', bs: '4k', depth: 1, oneCpu: true, atLeast: 1.4 },
+  {
+    name: 'randwrite-4k-qd1-1cpu',
+    rw: 'randwrite',
+    bs: '4k',
+    depth: 1,
+    oneCpu: true,
+    atLeast: 1.4,
+  },
+  { name: 'read-256k-qd128', rw: 'randread', bs: '256k', depth: 128, atLeast: 1.4 },
+  { name: 'write-256k-qd128', rw: 'randwrite', bs: '256k', depth: 128, atLeast: 1.6 },
+];
+
+export const QUICK_CASES = [
+  'randread-4k-qd32',
+  'randwrite-4k-qd32',
+  'mixed-4k-qd32',
+  'read-256k-qd8',
+  'write-256k-qd8',
+  'randread-4k-qd1-1cpu',
+];
+
+export function caseNamed(name) {
+  const found = CASES.find((entry) => entry.name === name);
+  if (found === undefined) throw new Error(`there is no case ${name}`);
+  return found;
+}

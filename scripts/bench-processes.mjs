@@ -1,0 +1,191 @@
+// The processes of a benchmark: targets, servers, fio; and what the kernel counts about them.
+import { execFile, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { truncate, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const PROJECT = fileURLToPath(new URL('..', import.meta.url));
+const DISK_MEBIBYTES = 1024;
+const IQN = 'iqn.2024-01.com.example:bench';
+const READY_MS_MAX = 20_000;
+/** Kernel clock ticks a second in /proc/PID/stat; USER_HZ is 100 on every Linux we run on. */
+const TICKS = 100;
+
+/** Starts a command that dies with this process; `cpu` pins it. */
+function start(command, { cpu = null, env = process.env } = {}) {
+  const pinned = cpu === null ? command : ['taskset', '-c', String(cpu), ...command];
+  const argv = ['setpriv', '--pdeathsig', 'KILL', ...pinned];
+  const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'], env });
+  let said = '';
+  child.stderr.on('data', (data) => {
+    said = (said + data).slice(-4000);
+  });
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  return {
+    pid: child.pid,
+    isRunning: () => child.exitCode === null && child.signalCode === null,
+    said: () => said,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal);
+      await Promise.race([ended, sleep(3000)]);
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+async function until(what, child, isReady) {
+  for (let waited = 0; waited < READY_MS_MAX; waited += 20) {
+    if (await isReady()) return;
+    if (!child.isRunning()) throw new Error(`${what} ended: ${child.said()}`);
+    await sleep(20);
+  }
+  throw new Error(`${what} is not ready: ${child.said()}`);
+}
+
+function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+}
+
+const cpuOf = (entry) => (entry.oneCpu ? 0 : null);
+
+/** `fast` is our own RAM target, `tgt` Debian's with a file behind it. */
+export async function startTarget(name, { folder, fastTarget, entry }) {
+  const port = await freePort();
+  const url = `iscsi://127.0.0.1:${port}/${IQN}/1`;
+  const cpu = cpuOf(entry);
+  if (name === 'fast') {
+    const child = start([fastTarget, String(port), String(DISK_MEBIBYTES)], { cpu });
+    await until('fast-target', child, () => answers(port));
+    return { url, stop: () => child.stop('SIGKILL') };
+  }
+  if (name !== 'tgt') throw new Error(`there is no target ${name}`);
+  const env = { ...process.env, TGT_IPC_SOCKET: join(folder, `tgt-${port}`) };
+  const file = join(folder, 'disk');
+  await writeFile(file, '');
+  await truncate(file, DISK_MEBIBYTES << 20);
+  const child = start(['tgtd', '-f', '--iscsi', `portal=127.0.0.1:${port}`], { cpu, env });
+  const adm = (...words) => run('tgtadm', ['--lld', 'iscsi', ...words], { env });
+  await until('tgtd', child, () =>
+    run('tgtadm', ['--mode', 'system', '--op', 'show'], { env }).then(
+      ({ stdout }) => stdout.includes('State: ready'),
+      () => false,
+    ),
+  );
+  await adm('--mode', 'target', '--op', 'new', '--tid', '1', '--targetname', IQN);
+  const unit = ['--mode', 'logicalunit', '--op', 'new', '--tid', '1', '--lun', '1'];
+  await adm(...unit, '--backing-store', file);
+  await adm('--mode', 'target', '--op', 'bind', '--tid', '1', '--initiator-address', 'ALL');
+  return { url, stop: () => child.stop('SIGKILL') };
+}
+
+/** `ours`, `ours+digests`, `ours@DIST` (another build) or `qemu-nbd`, on a unix socket. */
+export async function startServer(variant, { folder, target, index, entry }) {
+  const socket = join(folder, `${index}.sock`);
+  const child = start(serverCommand(variant, { socket, url: target.url }), { cpu: cpuOf(entry) });
+  await until(variant, child, () => existsSync(socket));
+  return {
+    pid: child.pid,
+    uri: `nbd+unix:///?socket=${socket}`,
+    cpuTicks: () => cpuTicks(child.pid),
+    peakKiB: () => statusNumber(child.pid, 'VmHWM'),
+    async stop() {
+      await child.stop();
+      await run('rm', ['-f', socket]);
+    },
+  };
+}
+
+function serverCommand(variant, { socket, url }) {
+  if (variant === 'qemu-nbd') {
+    return ['qemu-nbd', '-t', '-e', '8', '-k', socket, '-f', 'raw', '--cache=none', url];
+  }
+  const [name, dist = join(PROJECT, 'dist')] = variant.split('@');
+  const digests = ['--header-digest', 'CRC32C', '--data-digest', 'CRC32C'];
+  if (name !== 'ours' && name !== 'ours+digests') throw new Error(`there is no ${variant}`);
+  const command = ['node', join(dist, 'cli/main.js'), 'serve', url, '--socket', socket];
+  return name === 'ours' ? command : [...command, ...digests];
+}
+
+/** User and system time of a process and its threads, in ticks. */
+function cpuTicks(pid) {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+function statusNumber(pid, key) {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? Number.NaN);
+}
+
+/** One fio run; what fio saw, and the CPU time the server took meanwhile. */
+export async function runFio(server, entry, seconds) {
+  const argv = [
+    '--name=bench',
+    '--ioengine=nbd',
+    `--uri=${server.uri}`,
+    `--rw=${entry.rw}`,
+    `--bs=${entry.bs}`,
+    `--iodepth=${entry.depth}`,
+    `--size=${DISK_MEBIBYTES}m`,
+    '--time_based',
+    `--runtime=${seconds}`,
+    '--output-format=json',
+    '--norandommap',
+    ...(entry.mix ? [`--rwmixread=${entry.mix}`] : []),
+  ];
+  const before = server.cpuTicks();
+  const pin = entry.oneCpu ? ['taskset', '-c', '0'] : ['env'];
+  const [command, ...words] = [...pin, 'fio', ...argv];
+  const { stdout } = await run(command, words, { maxBuffer: 1 << 26 });
+  const ticks = server.cpuTicks() - before;
+  const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs;
+  if (job.error !== 0) throw new Error(`fio failed on ${entry.name}: error ${job.error}`);
+  const sides = [job.read, job.write].filter((side) => side.total_ios > 0);
+  const ios = sum(sides, (side) => side.total_ios);
+  const worst = (key) => Math.max(...sides.map((side) => side.clat_ns.percentile[key])) / 1000;
+  return {
+    ios,
+    iops: sum(sides, (side) => side.iops),
+    megabytes: sum(sides, (side) => side.bw_bytes) / 1e6,
+    p50: worst('50.000000'),
+    p99: worst('99.000000'),
+    p999: worst('99.900000'),
+    cpuMicros: (ticks / TICKS / ios) * 1e6,
+  };
+}
+
+const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);
+
+/** System calls a request, from a run of its own: strace slows everything down. */
+export async function syscallsDuring(server, entry) {
+  const tracer = start(['strace', '-c', '-f', '-U', 'calls,name', '-p', String(server.pid)]);
+  await until('strace', tracer, () => statusNumber(server.pid, 'TracerPid') > 0);
+  const { ios } = await runFio(server, entry, 1.5);
+  await tracer.stop('SIGINT');
+  const calls = {};
+  for (const line of tracer.said().split('\n')) {
+    const [, count, name] = /^\s*(\d+)\s+(\w+)$/.exec(line) ?? [];
+    if (name !== undefined && name !== 'total') calls[name] = Number(count) / ios;
+  }
+  return { perIo: sum(Object.values(calls), (count) => count), calls };
+}
