@@ -65,6 +65,20 @@ export function loadConfig(inputs: ConfigInputs): Config {
   return joinConfig([givenByFlags(inputs.flags), givenByEnvironment(inputs.environment), fromFile]);
 }
 
+/**
+ * Options a program gives by name, and defaults for the rest: no file and no environment counts.
+ * Throws UsageError that names the option.
+ */
+export function configOf(options: Readonly<Record<string, unknown>>): Config {
+  const given = new Map<OptionName, Given>();
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const name = optionNamed(key, 'The options');
+    given.set(name, { value, place: `The option ${name}`, source: 'flag' });
+  }
+  return joinConfig([given]);
+}
+
 /** The file's options by name. Values are checked when they are joined. */
 export function parseConfigText(file: {
   readonly path: string;
