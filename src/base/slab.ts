@@ -72,8 +72,11 @@ export class SlabPool {
     return this.#references[index] ?? 0;
   }
 
+  /** One more reference to a slab that has some: one without may be anybody's. */
   retain(index: number): void {
-    this.#references[index] = (this.#references[index] ?? 0) + 1;
+    const before = this.#references[index] ?? 0;
+    invariant(before > 0, 'a slab is retained that nobody holds');
+    this.#references[index] = before + 1;
   }
 
   release(index: number): void {

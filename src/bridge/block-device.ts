@@ -31,6 +31,8 @@ export class BlockRequest {
   noHole = false;
   /** Write zeroes: fail with ENOTSUP rather than be slow. */
   fastZero = false;
+  /** Block status: one extent is wanted, no more. */
+  oneExtent = false;
   /** Bytes of a write; bytes a read has found. */
   readonly data: Fragments;
   /** null is success. */
@@ -38,19 +40,26 @@ export class BlockRequest {
   /** Why it failed, in words, for the event and the log. */
   reason = '';
   extents: BlockExtentStatus[] | null = null;
-  /** Order of arrival at the disk; set by the outage queue. */
-  sequence = 0;
   /** Client's name for the request, as two u32 halves. */
   cookieUpper = 0;
   cookieLower = 0;
   /** Bytes of the budget it holds. */
   budgetBytes = 0;
 
-  /** Used by the disk while the request is there. */
+  /** Order of arrival, and times the link went under it; used by the outage queue. */
+  sequence = 0;
+  losses = 0;
+
+  /** Used by the disk while the request is there: what is sent so far, and where that ends. */
   issuedBytes = 0;
+  issueEndBytes = 0;
+  partsIssued = 0;
   partsPending = 0;
   wasLost = false;
   flushAfterwards = false;
+  /** Marks of the write-cache rule at the beginning. */
+  powerEventsBefore = 0;
+  lossesBefore = 0;
 
   constructor(owner: BlockRequestOwner, pool: SlabPool) {
     this.owner = owner;
@@ -71,4 +80,6 @@ export interface BlockDevice {
   readonly blockSizeBytes: number;
   readonly readOnly: boolean;
   submit(request: BlockRequest): void;
+  /** The client is gone: of its requests, those not sent yet end now. */
+  clientGone(owner: BlockRequestOwner): void;
 }

@@ -1,3 +1,6 @@
+/** Replies that may wait for clients that do not read, of all clients together. */
+const UNSENT_BYTES_MAX = 256 << 20;
+
 /**
  * Requests and bytes that all clients of one session may have under way, held ones included.
  * Beyond it clients are not read: back-pressure, never an error (INTERFACE.md, "Semantics").
@@ -7,7 +10,9 @@ export class Budget {
   readonly bytesMax: number;
   requests = 0;
   bytes = 0;
-  readonly #waiting: (() => void)[] = [];
+  /** Reply bytes queued and not yet taken by the clients' sockets; each client notes its own. */
+  unsentBytes = 0;
+  readonly #waiting = new Set<() => void>();
   #resuming = false;
 
   constructor(options: { readonly requestsMax: number; readonly bytesMax: number }) {
@@ -20,6 +25,16 @@ export class Budget {
     return this.requests < this.requestsMax && (this.bytes < this.bytesMax || this.requests === 0);
   }
 
+  /** True while the clients' unread replies are within bounds. */
+  get hasRoomForReplies(): boolean {
+    return this.unsentBytes < UNSENT_BYTES_MAX;
+  }
+
+  /** Clients that wait for room. */
+  get waitingCount(): number {
+    return this.#waiting.size;
+  }
+
   take(bytes: number): void {
     this.requests += 1;
     this.bytes += bytes;
@@ -28,19 +43,27 @@ export class Budget {
   give(bytes: number): void {
     this.requests -= 1;
     this.bytes -= bytes;
-    if (this.#waiting.length > 0 && !this.#resuming) this.#resume();
+    if (this.#waiting.size > 0 && !this.#resuming) this.#resume();
   }
 
   /** Calls `resume` once when there is room again; clients are served in turn. */
   whenRoom(resume: () => void): void {
-    this.#waiting.push(resume);
+    this.#waiting.add(resume);
+  }
+
+  /** The client that gave `resume` is gone. */
+  forget(resume: () => void): void {
+    this.#waiting.delete(resume);
   }
 
   #resume(): void {
     this.#resuming = true;
     // Those who find no room queue up again behind the others, so this round has an end.
-    for (let left = this.#waiting.length; left > 0 && this.hasRoom; left -= 1) {
-      this.#waiting.shift()?.();
+    for (let left = this.#waiting.size; left > 0 && this.hasRoom; left -= 1) {
+      const [resume] = this.#waiting;
+      if (resume === undefined) break;
+      this.#waiting.delete(resume);
+      resume();
     }
     this.#resuming = false;
   }

@@ -14,13 +14,13 @@ export class DiskCommand implements ScsiCommandOwner {
   /** Part of the request this command does, in bytes from the request's offset. */
   startBytes = 0;
   lengthBytes = 0;
-  /** Parameter data of our own (UNMAP, WRITE SAME). */
+  /** Parameter data of our own (UNMAP, WRITE SAME, zeros). */
   readonly parameters: Fragments;
   /** Read data of a part, until the parts are joined. */
   readonly ownDataIn: Fragments;
-  /** The extra SYNCHRONIZE CACHE after a write whose disk has no FUA. */
+  /** It is a SYNCHRONIZE CACHE: the request itself, or what follows a write without FUA. */
   isFlush = false;
-  /** Cached writes a flush covers: those acknowledged before it was sent. */
+  /** Mark of the write cache watch that the flush covers. */
   flushCovers = 0;
   retries = 0;
   firstSentAtMs = 0;
@@ -35,5 +35,25 @@ export class DiskCommand implements ScsiCommandOwner {
 
   scsiCommandDone(): void {
     this.#owner.diskCommandDone(this);
+  }
+
+  /** Empties the reply, so that the same command can be sent again. */
+  resetReply(): void {
+    const { scsi } = this;
+    scsi.outcome = 'pending';
+    scsi.status = 0;
+    scsi.response = 0;
+    scsi.senseLength = 0;
+    scsi.residual = 0;
+    scsi.dataIn.clear();
+  }
+
+  /** Lets go of everything; it may be used for another request. */
+  recycle(): void {
+    this.request = null;
+    this.scsi.dataOut = null;
+    this.scsi.dataIn = this.ownDataIn;
+    if (this.ownDataIn.count > 0) this.ownDataIn.clear();
+    if (this.parameters.count > 0) this.parameters.clear();
   }
 }

@@ -36,12 +36,13 @@ export class LunUnit {
       facts: options.facts,
       forcedReadOnly: options.forcedReadOnly,
       hooks: {
+        maySend: () => this.queue.mode === 'open',
         requestLost: (request) => this.queue.requestLost(request),
         attention: (attention, words) => options.onAttention(this, attention, words),
         congested: options.onCongested,
       },
     });
-    this.queue = new OutageQueue(this.disk);
+    this.queue = new OutageQueue(this.disk, options.clock);
   }
 
   get facts(): DiskFacts {

@@ -14,6 +14,8 @@ import { sendSimpleReply, sendStructuredReply } from './nbd-replies.js';
 const CLIENT_REQUESTS_MAX = 1024;
 /** Bytes of replies that wait for a client that does not read; beyond it the client is not read. */
 const UNSENT_BYTES_MAX = 32 << 20;
+/** Of these, what any client may have although all of them together have too much. */
+const UNSENT_BYTES_ALLOWED = 1 << 20;
 
 const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = NBD_CMD_FLAG;
 /** Flags each command may carry ("Command flags"); others are refused with EINVAL. */
@@ -45,6 +47,8 @@ export interface NbdConnectionDriver {
   setReading(on: boolean): void;
   /** No more requests will come and every reply is queued: close when the queue is empty. */
   finish(reason: string): void;
+  /** The client broke the protocol: close now. */
+  fail(reason: string): void;
 }
 
 /**
@@ -66,7 +70,11 @@ export class NbdConnection implements BlockRequestOwner {
   #currentErrno: BlockErrno | null = null;
   readonly #idle: BlockRequest[] = [];
   #made = 0;
+  /** Not read until there is room; the reader then goes on with the bytes it was fed. */
   #parked = false;
+  /** Reply bytes in the queue as the budget knows them. */
+  #unsentBytes = 0;
+  readonly #roomFound = () => this.#goOn();
   #isGone = false;
   #isFinishing = false;
   /** Requests under way. */
@@ -120,13 +128,18 @@ export class NbdConnection implements BlockRequestOwner {
 
   /** The socket has taken replies: a client that did not read them may go on. */
   repliesSent(): void {
-    if (this.#parked && this.#mayRead()) this.#resume();
+    this.#noteUnsent();
+    this.#goOn();
   }
 
-  /** The client is gone; requests under way end quietly. */
+  /** The client is gone; requests under way end quietly, those that are only held at once. */
   linkClosed(): void {
+    if (this.#isGone) return;
     this.#isGone = true;
     this.queue.clear();
+    this.#noteUnsent();
+    this.#budget.forget(this.#roomFound);
+    this.#device?.clientGone(this);
     const current = this.#current;
     if (current !== null) {
       this.#current = null;
@@ -138,12 +151,14 @@ export class NbdConnection implements BlockRequestOwner {
     if (!this.#isGone) {
       if (this.#structured) sendStructuredReply(this.queue, request, this.#contextId);
       else sendSimpleReply(this.queue, request);
+      this.#noteUnsent();
     }
     this.#recycle(request);
-    if (this.#isFinishing && this.requests === 0 && !this.#isGone) {
-      this.#driver.finish('the client disconnected');
-    } else if (this.#parked && this.#mayRead()) {
-      this.#resume();
+    if (this.#isGone) return;
+    if (this.#isFinishing) {
+      if (this.requests === 0) this.#driver.finish('the client disconnected');
+    } else if (this.#parked) {
+      this.#goOn();
     }
   }
 
@@ -199,30 +214,44 @@ export class NbdConnection implements BlockRequestOwner {
   }
 
   #mayRead(): boolean {
+    const unsentBytes = this.queue.byteLength;
     return (
       this.#budget.hasRoom &&
       this.requests < CLIENT_REQUESTS_MAX &&
-      this.queue.byteLength < UNSENT_BYTES_MAX
+      unsentBytes < UNSENT_BYTES_MAX &&
+      (unsentBytes < UNSENT_BYTES_ALLOWED || this.#budget.hasRoomForReplies)
     );
   }
 
+  #noteUnsent(): void {
+    const unsentBytes = this.queue.byteLength;
+    this.#budget.unsentBytes += unsentBytes - this.#unsentBytes;
+    this.#unsentBytes = unsentBytes;
+  }
+
   #park(): void {
-    if (this.#parked) return;
     this.#parked = true;
     this.#driver.setReading(false);
-    if (!this.#budget.hasRoom) this.#budget.whenRoom(() => this.#roomFound());
+    // The client's own requests and replies wake it by themselves; room in the budget does not.
+    if (!this.#budget.hasRoom) this.#budget.whenRoom(this.#roomFound);
   }
 
-  #roomFound(): void {
+  /** Something that may have parked the client has changed. */
+  #goOn(): void {
     if (!this.#parked || this.#isGone) return;
-    if (this.#mayRead()) this.#resume();
-    else if (!this.#budget.hasRoom) this.#budget.whenRoom(() => this.#roomFound());
-  }
-
-  #resume(): void {
+    if (!this.#mayRead()) {
+      if (!this.#budget.hasRoom) this.#budget.whenRoom(this.#roomFound);
+      return;
+    }
     this.#parked = false;
-    if (!this.#readRequests()) return;
-    this.#driver.setReading(true);
+    try {
+      if (this.#readRequests()) this.#driver.setReading(true);
+    } catch (error) {
+      // Whose turn this is has nothing to do with this client: its mistake ends here.
+      if (!(error instanceof NbdProtocolError)) throw error;
+      this.#isFinishing = true;
+      this.#driver.fail(error.message);
+    }
   }
 
   #begin(header: NbdRequestHeader): void {
@@ -235,6 +264,7 @@ export class NbdConnection implements BlockRequestOwner {
     request.fua = (header.flags & FUA) !== 0;
     request.noHole = (header.flags & NO_HOLE) !== 0;
     request.fastZero = (header.flags & FAST_ZERO) !== 0;
+    request.oneExtent = (header.flags & REQ_ONE) !== 0;
     request.extents = null;
     const carriesBytes = header.type === NBD_CMD.READ || header.type === NBD_CMD.WRITE;
     request.budgetBytes = carriesBytes && !header.tooLong ? header.length : 0;

@@ -23,7 +23,10 @@ export function transmissionFlags(device: BlockDevice, abilities: DiskAbilities)
   if (device.readOnly) flags |= NBD_FLAG.READ_ONLY;
   if (abilities.rotational) flags |= NBD_FLAG.ROTATIONAL;
   if (abilities.trim && !device.readOnly) flags |= NBD_FLAG.SEND_TRIM;
-  if (abilities.writeZeroes && !device.readOnly) flags |= NBD_FLAG.SEND_WRITE_ZEROES;
+  if (abilities.writeZeroes && !device.readOnly) {
+    // Every disk can say at once whether it has a fast way ("Transmission flags").
+    flags |= NBD_FLAG.SEND_WRITE_ZEROES | NBD_FLAG.SEND_FAST_ZERO;
+  }
   return flags;
 }
 
@@ -40,7 +43,10 @@ export function exportInfo(
     sizeBytes: device.sizeBytes,
     transmissionFlags: transmissionFlags(device, abilities),
     minimumBlockBytes: device.blockSizeBytes,
-    preferredBlockBytes: Math.max(4096, abilities.physicalBlockBytes, device.blockSizeBytes),
+    preferredBlockBytes: Math.min(
+      NBD_PAYLOAD_BYTES_MAX,
+      Math.max(4096, abilities.physicalBlockBytes, device.blockSizeBytes),
+    ),
     maximumBlockBytes: NBD_PAYLOAD_BYTES_MAX,
     blockStatus: abilities.blockStatus,
   };

@@ -21,8 +21,6 @@ import type { BlockRequest } from './block-device.js';
 
 /** Extents one block status reply carries at most; a client asks again for the rest. */
 const EXTENTS_MAX = 1024;
-/** Longest extent a 32-bit length can say, in whole 64 KiB. */
-const EXTENT_BYTES_MAX = 0xffff0000;
 
 /** Queues a simple reply ("Simple reply message"); the data of a read follows it by reference. */
 export function sendSimpleReply(queue: SendQueue, request: BlockRequest): void {
@@ -67,7 +65,7 @@ export function sendStructuredReply(
 }
 
 function sendBlockStatus(queue: SendQueue, request: BlockRequest, contextId: number): void {
-  const extents = (request.extents ?? []).slice(0, EXTENTS_MAX);
+  const extents = (request.extents ?? []).slice(0, request.oneExtent ? 1 : EXTENTS_MAX);
   const bytes = NBD_BLOCK_STATUS_BYTES + extents.length * NBD_BLOCK_DESCRIPTOR_BYTES;
   const start = queue.reserve(bytes);
   const out = queue.headerBuffer;
@@ -77,7 +75,8 @@ function sendBlockStatus(queue: SendQueue, request: BlockRequest, contextId: num
   at += writeBlockStatusChunk(out, at, done, cookieUpper, cookieLower, contextId, extents.length);
   for (const extent of extents) {
     const flags = (extent.hole ? NBD_STATE.HOLE : 0) | (extent.zero ? NBD_STATE.ZERO : 0);
-    at += writeBlockDescriptor(out, at, Math.min(extent.lengthBytes, EXTENT_BYTES_MAX), flags);
+    // Extents lie inside the request, whose length has 32 bits.
+    at += writeBlockDescriptor(out, at, extent.lengthBytes, flags);
   }
   queue.commit(bytes);
 }

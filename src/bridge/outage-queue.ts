@@ -1,6 +1,15 @@
-import type { BlockDevice, BlockRequest } from './block-device.js';
+import type { Clock } from '../base/clock.js';
+import type { BlockDevice, BlockRequest, BlockRequestOwner } from './block-device.js';
 
 export type OutageMode = 'open' | 'holding' | 'failing';
+
+/**
+ * Times a request may be lost while the session goes on (damaged replies, aborted tasks, a logout
+ * under way) before its client is told. With the pauses below that is more than 20 seconds.
+ */
+export const LOSSES_MAX = 16;
+const PAUSE_FIRST_MS = 100;
+const PAUSE_MAX_MS = 2000;
 
 /**
  * Stands before a disk: passes requests on while the session is there, holds them while it is
@@ -10,16 +19,20 @@ export type OutageMode = 'open' | 'holding' | 'failing';
  */
 export class OutageQueue implements BlockDevice {
   readonly #disk: BlockDevice;
+  readonly #clock: Clock;
   #mode: OutageMode = 'open';
   #held: BlockRequest[] = [];
   #sequence = 0;
+  #cancelPause: (() => void) | null = null;
+  #pauseEndsAtMs = 0;
   heldBytes = 0;
   /** Held since the process began. */
   heldTotal = 0;
   failReason = '';
 
-  constructor(disk: BlockDevice) {
+  constructor(disk: BlockDevice, clock: Clock) {
     this.#disk = disk;
+    this.#clock = clock;
   }
 
   get sizeBytes(): number {
@@ -41,54 +54,83 @@ export class OutageQueue implements BlockDevice {
   submit(request: BlockRequest): void {
     this.#sequence += 1;
     request.sequence = this.#sequence;
-    switch (this.#mode) {
-      case 'open':
-        this.#disk.submit(request);
-        return;
-      case 'holding':
-        this.#hold(request);
-        return;
-      case 'failing':
-        request.done('EIO', this.failReason);
-    }
+    request.losses = 0;
+    this.#pass(request);
   }
 
   /** A request that was on its way when the link went. */
   requestLost(request: BlockRequest): void {
-    switch (this.#mode) {
-      case 'open':
-        // The session goes on (a damaged reply, an aborted task): the request is simply sent again.
-        this.#disk.submit(request);
-        return;
-      case 'holding':
-        this.#hold(request);
-        return;
-      case 'failing':
-        request.done('EIO', this.failReason);
+    if (this.#mode !== 'open') {
+      this.#pass(request);
+      return;
+    }
+    // The session goes on (a damaged reply, an aborted task): the request is sent again, the first
+    // time at once. What keeps losing it may be a session about to end, which says so soon.
+    request.losses += 1;
+    if (request.losses > LOSSES_MAX) {
+      request.done('EIO', `the request was lost ${request.losses} times on its way`);
+    } else if (request.losses === 1) {
+      this.#disk.submit(request);
+    } else {
+      this.#hold(request);
+      this.#pause(PAUSE_FIRST_MS * 2 ** (request.losses - 2));
     }
   }
 
   hold(): void {
     this.#mode = 'holding';
+    this.#endPause();
   }
 
   /** The same disk is back: everything held goes out, oldest first. */
   release(): void {
     this.#mode = 'open';
+    this.#endPause();
     const held = this.#takeHeld();
-    for (const request of held) this.requestLost(request);
+    for (const request of held) {
+      request.losses = 0;
+      this.#pass(request);
+    }
   }
 
   /** The disk is taken away: held requests and all that follow fail with EIO. */
   fail(reason: string): void {
     this.#mode = 'failing';
     this.failReason = reason;
+    this.#endPause();
     for (const request of this.#takeHeld()) request.done('EIO', reason);
+  }
+
+  /**
+   * Nobody waits for the client's held requests any more, and none was acknowledged: they end here.
+   * A write sent later could overtake one that the same client sends over its next connection.
+   */
+  clientGone(owner: BlockRequestOwner): void {
+    const gone = this.#held.filter((request) => request.owner === owner);
+    if (gone.length > 0) {
+      this.#held = this.#held.filter((request) => request.owner !== owner);
+      for (const request of gone) this.heldBytes -= dataBytes(request);
+      for (const request of gone) request.done('EIO', 'the client is gone');
+    }
+    this.#disk.clientGone(owner);
+  }
+
+  #pass(request: BlockRequest): void {
+    switch (this.#mode) {
+      case 'open':
+        this.#disk.submit(request);
+        return;
+      case 'holding':
+        this.#hold(request);
+        return;
+      case 'failing':
+        request.done('EIO', this.failReason);
+    }
   }
 
   #hold(request: BlockRequest): void {
     this.#held.push(request);
-    this.heldBytes += request.lengthBytes;
+    this.heldBytes += dataBytes(request);
     this.heldTotal += 1;
   }
 
@@ -98,4 +140,26 @@ export class OutageQueue implements BlockDevice {
     this.heldBytes = 0;
     return held.sort((left, right) => left.sequence - right.sequence);
   }
+
+  /** One pause at a time, the shortest asked for; what is held then goes on. */
+  #pause(wantedMs: number): void {
+    const endsAtMs = this.#clock.nowMs() + Math.min(wantedMs, PAUSE_MAX_MS);
+    if (this.#cancelPause !== null && this.#pauseEndsAtMs <= endsAtMs) return;
+    this.#endPause();
+    this.#pauseEndsAtMs = endsAtMs;
+    this.#cancelPause = this.#clock.at(endsAtMs, () => {
+      this.#cancelPause = null;
+      for (const request of this.#takeHeld()) this.#pass(request);
+    });
+  }
+
+  #endPause(): void {
+    this.#cancelPause?.();
+    this.#cancelPause = null;
+  }
+}
+
+/** Bytes that a request moves; a trim names many and moves none. */
+function dataBytes({ operation, lengthBytes }: BlockRequest): number {
+  return operation === 'read' || operation === 'write' ? lengthBytes : 0;
 }

@@ -1,40 +1,27 @@
 import type { Clock } from '../base/clock.js';
-import { type BlockErrno, InvariantError, invariant } from '../base/errors.js';
+import { type BlockErrno, invariant, ProductError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
-import { SlabWriter } from '../base/slab-writer.js';
-import {
-  unmapParameterList,
-  writeGetLbaStatusCdb,
-  writeReadCdb,
-  writeSynchronizeCacheCdb,
-  writeUnmapCdb,
-  writeWriteCdb,
-  writeWriteSame16Cdb,
-} from '../scsi/cdb.js';
 import type { LunField, ScsiPort } from '../scsi/command.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
-import { parseSense } from '../scsi/sense.js';
-import type { Attention, Verdict } from '../scsi/sense-table.js';
-import { replyToWords, verdictOf } from '../scsi/verdict.js';
-import type { BlockDevice, BlockRequest } from './block-device.js';
+import type { Attention } from '../scsi/sense-table.js';
+import type { BlockDevice, BlockExtentStatus, BlockRequest } from './block-device.js';
 import { extentsFromLbaStatus } from './block-status.js';
+import { CommandBuilder } from './command-builder.js';
 import { DiskCommand, type DiskCommandOwner } from './disk-command.js';
+import { type Judgement, judgeReply } from './reply-judge.js';
+import { refusalOf, trimRange } from './request-limits.js';
+import { retryDelayMs } from './retry-plan.js';
+import { CACHE_LOST, WriteCacheWatch } from './write-cache.js';
 
-/** Bytes of one READ or WRITE at most where the disk states no limit of its own. */
-const TRANSFER_BYTES_MAX = 8 << 20;
 /** Commands one request has in flight at most, when it has to be split. */
 const PARTS_MAX = 8;
-/** Times a command is sent again at once, and how long one is repeated with pauses. */
-const RETRIES_MAX = 16;
-const RETRY_FOR_MS = 60_000;
-const RETRY_DELAY_FIRST_MS = 50;
-const RETRY_DELAY_MAX_MS = 2000;
-/** Answer bytes of one GET LBA STATUS: 8 and 16 for each of 64 extents. */
-const LBA_STATUS_BYTES = 8 + 16 * 64;
-
-const CACHE_LOST = 'the disk lost acknowledged writes that were not yet flushed';
 
 export interface ScsiDiskHooks {
+  /**
+   * False while nothing may be sent, as when the disk's identity is not known to be the same. A
+   * command that is due then ends its request as lost.
+   */
+  maySend(): boolean;
   /** The link went before the answer: the request has to be submitted again. */
   requestLost(request: BlockRequest): void;
   /** The disk said that something has changed; `words` says what. */
@@ -56,14 +43,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   readonly #pool: SlabPool;
   readonly #clock: Clock;
   readonly #hooks: ScsiDiskHooks;
+  readonly #builder: CommandBuilder;
+  readonly #cache = new WriteCacheWatch();
   readonly #idle: DiskCommand[] = [];
-  readonly #parts = new Map<BlockRequest, DiskCommand[]>();
-  readonly #writer: SlabWriter;
-  /** Writes the disk has acknowledged into its volatile cache, and how many of them are flushed. */
-  #writesCached = 0;
-  #writesFlushed = 0;
-  /** The cache is known to have lost acknowledged writes: the next flush has to say so. */
-  #cacheLost = false;
+  /** Commands of reads in more than one part, until their data is joined. */
+  readonly #readParts = new Map<BlockRequest, DiskCommand[]>();
 
   constructor(options: {
     readonly port: ScsiPort;
@@ -81,7 +65,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.lun = options.lun;
     this.facts = options.facts;
     this.forcedReadOnly = options.forcedReadOnly;
-    this.#writer = new SlabWriter(options.pool);
+    this.#builder = new CommandBuilder(options.pool);
   }
 
   get sizeBytes(): number {
@@ -98,12 +82,16 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   submit(request: BlockRequest): void {
     request.issuedBytes = 0;
+    request.issueEndBytes = request.lengthBytes;
+    request.partsIssued = 0;
     request.partsPending = 0;
     request.errno = null;
     request.reason = '';
     request.wasLost = false;
     request.flushAfterwards = false;
-    const refusal = this.#refusal(request);
+    request.powerEventsBefore = this.#cache.powerEvents;
+    request.lossesBefore = this.#cache.losses;
+    const refusal = refusalOf(request, this);
     if (refusal !== null) {
       request.done(refusal, 'the request does not fit the disk');
       return;
@@ -113,33 +101,38 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
         request.data.clear();
         break;
       case 'write':
-      case 'writeZeroes':
         request.flushAfterwards = request.fua && !this.facts.dpoFua;
-        if (request.operation === 'writeZeroes') request.flushAfterwards = request.fua;
         break;
       case 'flush':
-        if (this.#cacheLost) {
-          this.#cacheLost = false;
-          request.done('EIO', CACHE_LOST);
-          return;
-        }
-        break;
+        this.#submitFlush(request);
+        return;
       case 'trim':
-        if (!this.facts.thin.unmap && !this.facts.thin.writeSame16Unmap) {
-          request.done(null);
+        this.#submitTrim(request);
+        return;
+      case 'writeZeroes':
+        request.flushAfterwards = request.fua;
+        if (request.fastZero && !this.#builder.zeroesFast(request, this.facts)) {
+          request.done('ENOTSUP', 'the disk has no fast way to write zeros');
           return;
         }
         break;
       case 'blockStatus':
-        break;
+        request.extents = null;
     }
     this.#issue(request);
   }
 
-  /** A unit attention of power-on or reset: cached writes that were not flushed are gone. */
+  /** The disk does not know clients; what is under way ends by itself. */
+  clientGone(): void {}
+
+  /** The disk says that it was powered on or reset: cached writes not flushed are gone. */
   cacheMayBeLost(): void {
-    if (this.#writesCached > this.#writesFlushed) this.#cacheLost = true;
-    this.#writesFlushed = this.#writesCached;
+    this.#cache.mayBeLost();
+  }
+
+  /** The disk is not used any more; requests under way still end. */
+  close(): void {
+    this.#builder.close();
   }
 
   diskCommandDone(command: DiskCommand): void {
@@ -149,150 +142,77 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     if (
       scsi.outcome === 'answered' &&
       scsi.status === 0 &&
+      scsi.residual === 0 &&
       (scsi.direction !== 'read' || scsi.dataIn.byteLength === scsi.transferLength)
     ) {
-      this.#partSucceeded(command, request);
+      this.#succeeded(command, request);
       return;
     }
     this.#troubled(command, request);
   }
 
-  #refusal(request: BlockRequest): BlockErrno | null {
-    const { operation, offsetBytes, lengthBytes } = request;
-    if (operation === 'flush') return null;
-    const blockSize = this.facts.blockSizeBytes;
-    const modifies = operation === 'write' || operation === 'writeZeroes' || operation === 'trim';
-    if (modifies && this.readOnly) return 'EPERM';
-    if (offsetBytes + lengthBytes > this.sizeBytes) return modifies ? 'ENOSPC' : 'EINVAL';
-    const isAligned = offsetBytes % blockSize === 0 && lengthBytes % blockSize === 0;
-    if (!isAligned || lengthBytes === 0) return 'EINVAL';
-    return null;
+  #submitFlush(request: BlockRequest): void {
+    request.issueEndBytes = 0;
+    if (this.#cache.takeLoss()) request.done('EIO', CACHE_LOST);
+    else this.#sendFlush(request);
+  }
+
+  #submitTrim(request: BlockRequest): void {
+    const { thin } = this.facts;
+    const canTrim = thin.unmap || thin.writeSame16Unmap;
+    const { startBytes, endBytes } = trimRange(request, this.facts);
+    if (!canTrim || startBytes === endBytes) {
+      request.done(null);
+      return;
+    }
+    request.issuedBytes = startBytes;
+    request.issueEndBytes = endBytes;
+    request.flushAfterwards = request.fua;
+    this.#issue(request);
   }
 
   /** Sends commands for what is not yet under way, a bounded number at a time. */
   #issue(request: BlockRequest): void {
-    if (request.operation === 'flush') {
-      if (request.partsPending === 0) this.#sendFlush(request);
-      return;
-    }
+    // Counted as one more part, so that an end within `submit` does not end the request here.
+    request.partsPending += 1;
+    const partsMax = request.operation === 'blockStatus' ? 1 : PARTS_MAX;
+    const bytesMax = this.#builder.partBytesMax(request, this.facts);
     while (
-      request.issuedBytes < request.lengthBytes &&
-      request.partsPending < PARTS_MAX &&
+      request.issuedBytes < request.issueEndBytes &&
+      request.partsPending <= partsMax &&
       request.errno === null &&
       !request.wasLost
     ) {
-      const left = request.lengthBytes - request.issuedBytes;
-      if (request.operation === 'blockStatus' && request.partsPending > 0) return;
-      const length = Math.min(left, this.#partBytesMax(request));
-      this.#sendPart(request, request.issuedBytes, length);
-      request.issuedBytes += length;
-    }
-  }
-
-  #partBytesMax(request: BlockRequest): number {
-    const { limits, blockSizeBytes } = this.facts;
-    switch (request.operation) {
-      case 'read':
-      case 'write':
-        return Math.max(
-          blockSizeBytes,
-          Math.min(limits.maxTransferBlocks * blockSizeBytes, alignedMax(blockSizeBytes)),
-        );
-      case 'trim':
-        if (!this.facts.thin.unmap) return limits.writeSameBlocksMax * blockSizeBytes;
-        return Math.max(1, limits.unmapLbaMax) * blockSizeBytes;
-      case 'writeZeroes':
-        return Math.max(1, limits.writeSameBlocksMax) * blockSizeBytes;
-      default:
-        return request.lengthBytes;
-    }
-  }
-
-  #sendPart(request: BlockRequest, startBytes: number, lengthBytes: number): void {
-    const { blockSizeBytes, dpoFua } = this.facts;
-    const command = this.#take(request, startBytes, lengthBytes);
-    const scsi = command.scsi;
-    const lba = (request.offsetBytes + startBytes) / blockSizeBytes;
-    const blockCount = lengthBytes / blockSizeBytes;
-    switch (request.operation) {
-      case 'read': {
-        const whole = lengthBytes === request.lengthBytes;
-        scsi.dataIn = whole ? request.data : command.ownDataIn;
-        if (!whole) this.#rememberPart(request, command);
-        scsi.prepare('read', lengthBytes);
-        writeReadCdb(scsi.cdb, lba, blockCount, false);
-        break;
+      const startBytes = request.issuedBytes;
+      const lengthBytes = Math.min(request.issueEndBytes - startBytes, bytesMax);
+      request.issuedBytes += lengthBytes;
+      request.partsIssued += 1;
+      const command = this.#take(request);
+      command.startBytes = startBytes;
+      command.lengthBytes = lengthBytes;
+      this.#builder.part(command, request, this.facts);
+      if (command.scsi.dataIn === command.ownDataIn && request.operation === 'read') {
+        this.#rememberPart(request, command);
       }
-      case 'write':
-        scsi.prepare('write', lengthBytes);
-        writeWriteCdb(scsi.cdb, lba, blockCount, request.fua && dpoFua);
-        scsi.dataOut = request.data;
-        scsi.dataOutStart = startBytes;
-        break;
-      case 'trim':
-        this.#prepareTrim(command, lba, blockCount);
-        break;
-      case 'writeZeroes':
-        this.#prepareWriteSame(command, lba, blockCount, !request.noHole);
-        break;
-      case 'blockStatus':
-        scsi.dataIn = command.ownDataIn;
-        scsi.prepare('read', LBA_STATUS_BYTES);
-        writeGetLbaStatusCdb(scsi.cdb, lba, LBA_STATUS_BYTES);
-        break;
-      case 'flush':
-        throw new InvariantError('a flush has no parts');
+      this.#send(command, request);
     }
-    this.#send(command);
-  }
-
-  #prepareTrim(command: DiskCommand, lba: number, blockCount: number): void {
-    const { limits, thin } = this.facts;
-    // Rounded inwards to whole granules: never more than asked.
-    const granule = Math.max(1, limits.unmapGranularity);
-    const offset = (lba - limits.unmapAlignment) % granule;
-    const first = offset === 0 ? lba : lba + (granule - ((offset + granule) % granule));
-    const end =
-      lba +
-      blockCount -
-      ((((lba + blockCount - limits.unmapAlignment) % granule) + granule) % granule);
-    const count = Math.max(0, end - first);
-    if (!thin.unmap) {
-      this.#prepareWriteSame(command, lba, blockCount, true);
-      return;
-    }
-    const list = unmapParameterList(count > 0 ? [{ lba: first, blockCount: count }] : []);
-    command.parameters.clear();
-    this.#writer.write(list, command.parameters);
-    command.scsi.prepare('write', list.length);
-    writeUnmapCdb(command.scsi.cdb, list.length);
-    command.scsi.dataOut = command.parameters;
-  }
-
-  #prepareWriteSame(command: DiskCommand, lba: number, blockCount: number, unmap: boolean): void {
-    const { blockSizeBytes, thin } = this.facts;
-    command.parameters.clear();
-    this.#writer.write(Buffer.alloc(blockSizeBytes), command.parameters);
-    command.scsi.prepare('write', blockSizeBytes);
-    const mayUnmap = unmap && thin.writeSame16Unmap && thin.readsZero;
-    writeWriteSame16Cdb(command.scsi.cdb, lba, blockCount, { unmap: mayUnmap, noDataOut: false });
-    command.scsi.dataOut = command.parameters;
+    request.partsPending -= 1;
+    if (request.partsPending === 0) this.#requestDone(request);
   }
 
   #sendFlush(request: BlockRequest): void {
-    const command = this.#take(request, 0, 0);
+    const command = this.#take(request);
     command.isFlush = true;
-    command.flushCovers = this.#writesCached;
-    command.scsi.prepare('none', 0);
-    writeSynchronizeCacheCdb(command.scsi.cdb, 0, 0);
-    this.#send(command);
+    command.flushCovers = this.#cache.mark;
+    this.#builder.flush(command);
+    this.#send(command, request);
   }
 
-  #take(request: BlockRequest, startBytes: number, lengthBytes: number): DiskCommand {
+  #take(request: BlockRequest): DiskCommand {
     const command = this.#idle.pop() ?? new DiskCommand(this, this.#pool);
     command.request = request;
-    command.startBytes = startBytes;
-    command.lengthBytes = lengthBytes;
+    command.startBytes = 0;
+    command.lengthBytes = 0;
     command.isFlush = false;
     command.retries = 0;
     command.scsi.lun = this.lun;
@@ -300,56 +220,82 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     return command;
   }
 
-  #send(command: DiskCommand): void {
-    this.#port.submit(command.scsi);
+  #send(command: DiskCommand, request: BlockRequest): void {
+    if (this.#hooks.maySend()) this.#port.submit(command.scsi);
+    else this.#lost(command, request);
   }
 
   #rememberPart(request: BlockRequest, command: DiskCommand): void {
-    const parts = this.#parts.get(request);
-    if (parts === undefined) this.#parts.set(request, [command]);
+    const parts = this.#readParts.get(request);
+    if (parts === undefined) this.#readParts.set(request, [command]);
     else parts.push(command);
   }
 
-  #partSucceeded(command: DiskCommand, request: BlockRequest): void {
+  #succeeded(command: DiskCommand, request: BlockRequest): void {
     if (command.isFlush) {
-      this.#writesFlushed = Math.max(this.#writesFlushed, command.flushCovers);
-    } else if (request.operation === 'write' || request.operation === 'writeZeroes') {
-      const isStable = request.fua && !request.flushAfterwards;
-      if (this.facts.writeCacheEnabled && !isStable) this.#writesCached += 1;
+      if (this.#flushLearnsOfLoss(command, request)) return;
+      this.#cache.flushed(command.flushCovers);
+    } else if (request.operation === 'blockStatus') {
+      request.extents = this.#extents(command, request);
     }
     this.#partDone(command, request);
   }
 
+  /** Acknowledged writes were lost while the flush was under way: it fails, however it ended. */
+  #flushLearnsOfLoss(command: DiskCommand, request: BlockRequest): boolean {
+    const cache = this.#cache;
+    if (request.operation !== 'flush' || request.lossesBefore === cache.losses) return false;
+    cache.takeLoss();
+    this.#failPart(command, request, 'EIO', CACHE_LOST);
+    return true;
+  }
+
   #partDone(command: DiskCommand, request: BlockRequest): void {
     request.partsPending -= 1;
-    if (request.operation === 'blockStatus' && !command.isFlush)
-      this.#takeExtents(command, request);
     const isPartOfRead = request.operation === 'read' && command.scsi.dataIn !== request.data;
     if (!isPartOfRead) this.#recycle(command);
-    if (request.issuedBytes < request.lengthBytes && !command.isFlush) this.#issue(request);
-    if (request.partsPending === 0) this.#requestDone(request);
+    if (request.partsPending === 0 || request.issuedBytes < request.issueEndBytes) {
+      this.#goOn(request);
+    }
+  }
+
+  /** A part is done: the next ones, or the end. */
+  #goOn(request: BlockRequest): void {
+    const isStopped = request.errno !== null || request.wasLost;
+    if (request.issuedBytes < request.issueEndBytes && !isStopped) this.#issue(request);
+    else if (request.partsPending === 0) this.#requestDone(request);
   }
 
   #requestDone(request: BlockRequest): void {
-    const parts = this.#parts.get(request);
-    if (parts !== undefined) this.#joinParts(request, parts);
+    if (request.operation === 'read' && request.partsIssued > 1) this.#joinParts(request);
+    if (request.errno === null && !request.wasLost) {
+      // What a part wrote before the cache was emptied is gone although the request goes on.
+      const isPower = request.powerEventsBefore !== this.#cache.powerEvents;
+      const mayBeHalf = request.partsIssued > 1 || request.fua;
+      if (isPower && mayBeHalf && modifies(request)) request.wasLost = true;
+    }
     if (request.wasLost) {
       if (request.operation === 'read') request.data.clear();
       this.#hooks.requestLost(request);
       return;
     }
-    if (request.errno === null && request.flushAfterwards) {
+    if (request.errno !== null) {
+      if (request.operation === 'read') request.data.clear();
+    } else if (request.flushAfterwards) {
       request.flushAfterwards = false;
       this.#sendFlush(request);
       return;
+    } else if (modifies(request) && this.facts.writeCacheEnabled && !request.fua) {
+      this.#cache.writeAcknowledged();
     }
-    if (request.errno !== null && request.operation === 'read') request.data.clear();
     request.done(request.errno, request.reason);
   }
 
   /** Joins the data of a split read in the order of the disk. */
-  #joinParts(request: BlockRequest, parts: DiskCommand[]): void {
-    this.#parts.delete(request);
+  #joinParts(request: BlockRequest): void {
+    const parts = this.#readParts.get(request);
+    if (parts === undefined) return;
+    this.#readParts.delete(request);
     parts.sort((left, right) => left.startBytes - right.startBytes);
     for (const part of parts) {
       const { dataIn } = part.scsi;
@@ -359,119 +305,77 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   #recycle(command: DiskCommand): void {
-    command.request = null;
-    command.scsi.dataOut = null;
-    command.scsi.dataIn = command.ownDataIn;
-    if (command.ownDataIn.count > 0) command.ownDataIn.clear();
-    if (command.parameters.count > 0) command.parameters.clear();
+    command.recycle();
     this.#idle.push(command);
   }
 
-  #takeExtents(command: DiskCommand, request: BlockRequest): void {
-    request.extents = extentsFromLbaStatus(command.scsi.dataIn.toBuffer(), {
-      offsetBytes: request.offsetBytes,
-      lengthBytes: request.lengthBytes,
-      blockSizeBytes: this.facts.blockSizeBytes,
-      holesReadZero: this.facts.thin.readsZero,
-    });
+  /** Blocks the disk tells nothing of count as data, which is true of any block. */
+  #extents(command: DiskCommand, request: BlockRequest): BlockExtentStatus[] {
+    const { offsetBytes, lengthBytes } = request;
+    try {
+      return extentsFromLbaStatus(command.scsi.dataIn.toBuffer(), {
+        offsetBytes,
+        lengthBytes,
+        blockSizeBytes: this.facts.blockSizeBytes,
+        holesReadZero: this.facts.thin.readsZero,
+      });
+    } catch (error) {
+      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
+      return [{ lengthBytes, hole: false, zero: false }];
+    }
   }
 
   /** Everything but the usual end: lost, refused, or answered with something else than GOOD. */
   #troubled(command: DiskCommand, request: BlockRequest): void {
-    const { scsi } = command;
-    if (scsi.outcome === 'lost' || scsi.outcome === 'aborted') {
-      request.wasLost = true;
-      this.#partDone(command, request);
-      return;
+    const judgement = judgeReply(command, request, this.facts);
+    if (judgement.congested) this.#hooks.congested();
+    if (judgement.attention !== null) this.#attention(judgement.attention, judgement.why);
+    if (judgement.next !== 'lost' && this.#flushLearnsOfLoss(command, request)) return;
+    switch (judgement.next) {
+      case 'succeed':
+        this.#succeeded(command, request);
+        return;
+      case 'lost':
+        this.#lost(command, request);
+        return;
+      case 'withoutWriteSame':
+        this.#builder.writeSameRefused = true;
+        this.#lost(command, request);
+        return;
+      case 'fail':
+        this.#failPart(command, request, judgement.errno, judgement.why);
+        return;
+      default:
+        this.#again(command, request, judgement);
     }
-    if (scsi.outcome === 'failed') {
-      const why = `the target could not run the command (response ${scsi.response})`;
-      this.#again(command, request, { delayed: true, errno: 'EIO', why });
-      return;
-    }
-    const sense =
-      scsi.senseLength > 0 ? parseSense(scsi.sense.subarray(0, scsi.senseLength)) : null;
-    const verdict = verdictOf(scsi.status, sense);
-    const why = replyToWords(scsi.status, sense);
-    if (verdict.congested) this.#hooks.congested();
-    if (verdict.attention !== null) this.#attention(verdict.attention, why);
-    if (command.isFlush && this.#cacheLost) {
-      this.#cacheLost = false;
-      this.#failPart(command, request, 'EIO', CACHE_LOST);
-      return;
-    }
-    this.#judge(command, request, verdict, why);
   }
 
   #attention(attention: Attention, why: string): void {
-    if (attention === 'powerOn' || attention === 'reset' || attention === 'cachedWriteLost') {
-      this.cacheMayBeLost();
-    }
+    if (attention === 'powerOn' || attention === 'reset') this.#cache.mayBeLost();
+    if (attention === 'cachedWriteLost') this.#cache.isLost();
     this.#hooks.attention(attention, why);
   }
 
-  #judge(command: DiskCommand, request: BlockRequest, verdict: Verdict, why: string): void {
-    switch (verdict.action) {
-      case 'success':
-        if (this.#isShort(command, request)) return;
-        this.#partSucceeded(command, request);
-        return;
-      case 'retry':
-      case 'attention':
-        this.#again(command, request, { delayed: false, errno: verdict.errno, why });
-        return;
-      case 'retryAfterDelay':
-        this.#again(command, request, { delayed: true, errno: verdict.errno, why });
-        return;
-      case 'fail':
-        if (this.#isHarmless(command, request)) this.#partSucceeded(command, request);
-        else this.#failPart(command, request, verdict.errno, why);
-    }
-  }
-
-  /** GOOD with fewer bytes than a read asked for: a GET LBA STATUS may, a READ may not. */
-  #isShort(command: DiskCommand, request: BlockRequest): boolean {
-    if (request.operation !== 'read') return false;
-    if (command.scsi.dataIn.byteLength === command.lengthBytes) return false;
-    const got = command.scsi.dataIn.byteLength;
-    const why = `the disk returned ${got} of ${command.lengthBytes} bytes`;
-    this.#again(command, request, { delayed: false, errno: 'EIO', why });
-    return true;
-  }
-
-  /** A disk without a write cache may refuse SYNCHRONIZE CACHE: there is nothing to flush. */
-  #isHarmless(command: DiskCommand, request: BlockRequest): boolean {
-    if (request.operation === 'trim') {
-      const sense = command.scsi.sense;
-      return command.scsi.senseLength > 2 && ((sense[2] ?? 0) & 0x0f) === 5;
-    }
-    if (!command.isFlush || this.facts.writeCacheEnabled) return false;
-    const key = (command.scsi.sense[2] ?? 0) & 0x0f;
-    return command.scsi.senseLength > 2 && key === 5;
-  }
-
-  #again(
-    command: DiskCommand,
-    request: BlockRequest,
-    plan: { readonly delayed: boolean; readonly errno: BlockErrno; readonly why: string },
-  ): void {
+  #again(command: DiskCommand, request: BlockRequest, judgement: Judgement): void {
     const nowMs = this.#clock.nowMs();
-    if (command.retries === 0) command.firstSentAtMs = nowMs;
-    command.retries += 1;
-    const tooLate = nowMs - command.firstSentAtMs > RETRY_FOR_MS;
-    const tooOften = !plan.delayed && command.retries > RETRIES_MAX;
-    if (tooLate || tooOften || request.errno !== null) {
-      this.#failPart(command, request, plan.errno, plan.why);
+    const delayed = judgement.next === 'againLater';
+    if (request.wasLost) {
+      this.#lost(command, request);
       return;
     }
-    resetReply(command);
-    if (!plan.delayed) {
-      this.#send(command);
+    const delayMs = request.errno === null ? retryDelayMs(command, { delayed, nowMs }) : null;
+    if (delayMs === null) {
+      this.#failPart(command, request, judgement.errno, judgement.why);
       return;
     }
-    const steps = Math.min(command.retries - 1, 10);
-    const delayMs = Math.min(RETRY_DELAY_MAX_MS, RETRY_DELAY_FIRST_MS * 2 ** steps);
-    this.#clock.at(nowMs + delayMs, () => this.#send(command));
+    command.resetReply();
+    if (delayMs === 0) this.#send(command, request);
+    else this.#clock.at(nowMs + delayMs, () => this.#send(command, request));
+  }
+
+  #lost(command: DiskCommand, request: BlockRequest): void {
+    request.wasLost = true;
+    this.#partDone(command, request);
   }
 
   #failPart(command: DiskCommand, request: BlockRequest, errno: BlockErrno, reason: string): void {
@@ -479,20 +383,10 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       request.errno = errno;
       request.reason = reason;
     }
-    request.issuedBytes = request.lengthBytes;
     this.#partDone(command, request);
   }
 }
 
-function resetReply(command: DiskCommand): void {
-  const { scsi } = command;
-  scsi.outcome = 'pending';
-  scsi.status = 0;
-  scsi.senseLength = 0;
-  scsi.residual = 0;
-  scsi.dataIn.clear();
-}
-
-function alignedMax(blockSizeBytes: number): number {
-  return Math.floor(TRANSFER_BYTES_MAX / blockSizeBytes) * blockSizeBytes;
+function modifies(request: BlockRequest): boolean {
+  return request.operation === 'write' || request.operation === 'writeZeroes';
 }

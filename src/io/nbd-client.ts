@@ -10,6 +10,8 @@ export interface NbdSocketDriver {
   setReading(on: boolean): void;
   /** Close when everything queued has been sent. */
   finish(reason: string): void;
+  /** Close now. */
+  fail(reason: string): void;
 }
 
 /** The server of one NBD connection, as the socket sees it. */
@@ -49,6 +51,7 @@ export class NbdClient implements SocketUser {
     this.connection = options.makeServer({
       setReading: (on) => this.#socket.setReading(on),
       finish: (reason) => this.#finish(reason),
+      fail: (reason) => this.close(reason),
     });
     const { queue } = this.connection;
     this.#socket = new PumpedSocket({ fd: options.fd, pool, queue, flushes, user: this });

@@ -1,0 +1,98 @@
+import type { BlockErrno } from '../base/errors.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import { Opcode } from '../scsi/opcodes.js';
+import { isUnsupported, parseSense, type SenseData } from '../scsi/sense.js';
+import type { Attention } from '../scsi/sense-table.js';
+import { replyToWords, verdictOf } from '../scsi/verdict.js';
+import type { BlockRequest } from './block-device.js';
+import type { DiskCommand } from './disk-command.js';
+
+/**
+ * What happens next to a command that did not end with GOOD and all its bytes:
+ * - `succeed`: it did its work all the same, or there was none to do;
+ * - `lost`: nobody knows; the request has to be submitted again;
+ * - `withoutWriteSame`: the disk refuses WRITE SAME: zeros have to be written as data;
+ * - `again`: the same command once more, at once or after a pause; `errno` when that has no end;
+ * - `fail`: the client is told `errno`.
+ */
+export type Judgement = {
+  readonly next: 'succeed' | 'lost' | 'withoutWriteSame' | 'again' | 'againLater' | 'fail';
+  readonly errno: BlockErrno;
+  readonly why: string;
+  /** What the disk says has changed; to be acted upon first. */
+  readonly attention: Attention | null;
+  readonly congested: boolean;
+};
+
+export function judgeReply(
+  command: DiskCommand,
+  request: BlockRequest,
+  facts: DiskFacts,
+): Judgement {
+  const { scsi } = command;
+  if (scsi.outcome === 'lost' || scsi.outcome === 'aborted') return plain('lost', 'lost');
+  if (scsi.outcome === 'failed') {
+    return plain('againLater', `the target could not run the command (response ${scsi.response})`);
+  }
+  const sense = scsi.senseLength > 0 ? parseSense(scsi.sense.subarray(0, scsi.senseLength)) : null;
+  const verdict = verdictOf(scsi.status, sense);
+  const why = replyToWords(scsi.status, sense);
+  const { attention, errno, congested } = verdict;
+  const judged = (next: Judgement['next']) => ({ next, errno, why, attention, congested });
+  switch (verdict.action) {
+    case 'success':
+      return judgeBytes(command, request, judged('succeed'));
+    case 'retry':
+    case 'attention':
+      return judged('again');
+    case 'retryAfterDelay':
+      return judged('againLater');
+    case 'fail':
+      return judged(afterFailure(command, request, { sense, facts }));
+  }
+}
+
+/**
+ * A command that moved another number of bytes than its blocks have. A residual of another kind
+ * than a short read means that disk and we do not mean the same by a block: the facts are stale.
+ */
+function judgeBytes(command: DiskCommand, request: BlockRequest, done: Judgement): Judgement {
+  const { scsi, lengthBytes, isFlush } = command;
+  if (isFlush) return done;
+  if (request.operation === 'read') {
+    const got = scsi.dataIn.byteLength;
+    if (got === lengthBytes && scsi.residual === 0) return done;
+    const why = `the disk returned ${got - Math.min(0, scsi.residual)} of ${lengthBytes} bytes`;
+    if (got === lengthBytes) return { ...done, next: 'again', why, attention: 'inquiryChanged' };
+    return { ...done, next: 'again', why };
+  }
+  if (request.operation === 'write' && scsi.residual !== 0) {
+    const why = `the disk took ${lengthBytes - scsi.residual} of ${lengthBytes} bytes`;
+    return { ...done, next: 'again', why, attention: 'inquiryChanged' };
+  }
+  return done;
+}
+
+/** Refusals that are no failure: nothing to flush, a trim not wanted, a status not told. */
+function afterFailure(
+  command: DiskCommand,
+  request: BlockRequest,
+  context: { readonly sense: SenseData | null; readonly facts: DiskFacts },
+): Judgement['next'] {
+  const { sense, facts } = context;
+  if (sense === null || !isUnsupported(sense)) return 'fail';
+  if (command.isFlush) return facts.writeCacheEnabled ? 'fail' : 'succeed';
+  switch (request.operation) {
+    case 'trim':
+    case 'blockStatus':
+      return 'succeed';
+    case 'writeZeroes':
+      return command.scsi.cdb[0] === Opcode.writeSame16 ? 'withoutWriteSame' : 'fail';
+    default:
+      return 'fail';
+  }
+}
+
+function plain(next: Judgement['next'], why: string): Judgement {
+  return { next, errno: 'EIO', why, attention: null, congested: false };
+}
