@@ -44,7 +44,10 @@ export class ProtocolError extends ProductError {
   }
 }
 
-/** The target refused the login with Status-Class/Status-Detail of RFC 7143 §11.13.5. */
+/**
+ * The target refused the login with Status-Class/Status-Detail of RFC 7143 §11.13.5 (Status-Class
+ * and Status-Detail).
+ */
 export class LoginRefusedError extends ProductError {
   readonly statusClass: number;
   readonly statusDetail: number;

@@ -56,7 +56,10 @@ const ALGORITHMS: Readonly<Record<ChapAlgorithm, AlgorithmFacts>> = {
   'SHA3-256': { number: 8, hash: 'sha3-256', digestBytes: 32 },
 };
 
-/** RFC 7143 §12.1.3: the binary length of a challenge or response. */
+/**
+ * RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP)): the binary length of a
+ * challenge or response.
+ */
 const BINARY_BYTES_MAX = 1024;
 
 /** RFC 7143 §9.2.1 (CHAP Considerations): a secret should have at least 96 bits. */
@@ -86,7 +89,7 @@ export function chapResponse(
 
 /**
  * Challenges of both directions over many connections. One of ours that comes back from a target
- * on any connection is a reflection (RFC 7143 §9.2.1, the "Rogue" example).
+ * on any connection is a reflection (RFC 7143 §9.2.1 (CHAP Considerations), the "Rogue" example).
  */
 export class ChallengeMemory {
   readonly #ours = new Set<string>();
@@ -247,7 +250,8 @@ export class ChapExchange {
     if (algorithms.length === 0) {
       throw new UsageError('no CHAP algorithm is given', { code: 'ERR_CHAP_ALGORITHMS' });
     }
-    // RFC 7143 §12.1.3: initiators offer MD5 always; an operator who leaves it out is obeyed.
+    // RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP)): initiators offer MD5
+    // always; an operator who leaves it out is obeyed.
     if (!algorithms.includes('MD5')) {
       this.warnings.push('CHAP without MD5 is refused by targets that know nothing else');
     }
@@ -260,7 +264,8 @@ export class ChapExchange {
     if (secret.length === 0 || target?.secret.length === 0) {
       throw new UsageError('a CHAP secret is empty', { code: 'ERR_CHAP_SECRET' });
     }
-    // RFC 7143 §9.2.1: a secret of one direction must not be configured for the other.
+    // RFC 7143 §9.2.1 (CHAP Considerations): a secret of one direction must not be configured for
+    // the other.
     if (target && isEqual(secret, target.secret)) {
       throw new UsageError('the CHAP secrets of both directions are the same', {
         code: 'ERR_CHAP_SAME_SECRET',

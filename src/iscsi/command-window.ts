@@ -10,10 +10,11 @@ export class CommandWindow {
   expCmdSN: number;
   maxCmdSN: number;
 
+  /** Closed, until the target opens it with the numbers of its last Login Response. */
   constructor(firstCmdSN: number) {
     this.cmdSN = firstCmdSN;
     this.expCmdSN = firstCmdSN;
-    this.maxCmdSN = firstCmdSN;
+    this.maxCmdSN = serialAdd(firstCmdSN, -1);
   }
 
   /** True when a non-immediate request may be sent now. */

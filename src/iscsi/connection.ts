@@ -1,6 +1,6 @@
 import { invariant, ProtocolError } from '../base/errors.js';
 import { SendQueue } from '../base/send-queue.js';
-import { serialAdd } from '../base/serial32.js';
+import { serialAdd, serialDistance } from '../base/serial32.js';
 import type { SlabPool } from '../base/slab.js';
 import type { ScsiCommand, ScsiOutcome } from '../scsi/command.js';
 import { CommandWindow } from './command-window.js';
@@ -14,20 +14,24 @@ import { ControlData } from './control-data.js';
 import { acceptDataInHeader, answerR2t } from './data-transfer.js';
 import type { LoginMachine } from './login.js';
 import type { SessionParameters } from './negotiation.js';
-import { BHS_BYTES, DataInBit, RESERVED_TAG, ResponseOpcode } from './pdu.js';
+import { BHS_BYTES, DataInBit, RESERVED_TAG, RequestOpcode, ResponseOpcode } from './pdu.js';
 import { PduEvent, PduReader } from './pdu-reader.js';
 import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from './pdu-response.js';
+import { PongLimit } from './pong-limit.js';
 import { RequestSender } from './request-sender.js';
-import { residualOf, takeScsiResponse } from './scsi-response.js';
+import { checkExpDataSN, residualOf, takeScsiResponse } from './scsi-response.js';
 import { type Task, TaskTable } from './task-table.js';
+import { LOGIN_SEGMENT_BYTES_MAX } from './text.js';
+import { AsyncEvent, decodeAsyncMessage, decodeReject } from './unsolicited.js';
+
+/** Data-In PDUs with damaged data after which the path is not worth keeping. */
+const DAMAGED_MAX = 16;
 
 export type ConnectionOptions = {
   readonly pool: SlabPool;
   readonly login: LoginMachine;
   readonly firstCmdSN: number;
   readonly cid: number;
-  /** Our MaxRecvDataSegmentLength, in bytes. */
-  readonly dataSegmentBytesMax: number;
   /** Where commands go that have an outcome; the session's, drained by its driver. */
   readonly completed: ScsiCommand[];
 };
@@ -54,12 +58,17 @@ export class Connection {
   readonly #reader: PduReader;
   readonly #header = new ResponseHeader();
   readonly #control = new ControlData();
+  readonly #pongs: PongLimit;
   #dataInTask: Task | null = null;
+  #damagedCount = 0;
+  #logoutTag = RESERVED_TAG;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.queue = new SendQueue(options.pool);
-    this.#reader = new PduReader({ dataSegmentBytesMax: options.dataSegmentBytesMax });
+    this.#pongs = new PongLimit(this.queue);
+    // RFC 7143 §6.3 (Login Phase): until the end of the login the default length holds.
+    this.#reader = new PduReader({ dataSegmentBytesMax: LOGIN_SEGMENT_BYTES_MAX });
     this.window = new CommandWindow(options.firstCmdSN);
     this.send = new RequestSender({
       queue: this.queue,
@@ -85,6 +94,11 @@ export class Connection {
     return this.state === 'S5-loggedIn' && this.window.isOpen;
   }
 
+  /** True when a logout request may be sent, and none has been. */
+  get canLogOut(): boolean {
+    return this.state === 'S5-loggedIn' || this.state === 'S7-logoutRequested';
+  }
+
   /** Sends a command; the caller has seen `canSend`. */
   submit(command: ScsiCommand, deadlineAtMs: number): void {
     const task = this.tasks.begin(command);
@@ -96,7 +110,7 @@ export class Connection {
   /** Sends a logout request (RFC 7143 §11.14 (Logout Request)); nothing may be sent after it. */
   logout(reason: number): void {
     this.#move('logoutSent');
-    this.send.logout(reason);
+    this.#logoutTag = this.send.logout(reason);
   }
 
   /** Ends a task without an answer; a late one is dropped. */
@@ -131,7 +145,8 @@ export class Connection {
           break;
         default:
           this.#pduReceived();
-          if (this.state === 'S1-free') return;
+          // What a target sends after the end of a connection is nobody's.
+          if (this.state === 'S1-free' || this.state === 'S8-cleanupWait') return;
       }
     }
   }
@@ -166,7 +181,8 @@ export class Connection {
     this.#control.begin(header.dataSegmentLength, null);
   }
 
-  /** The task of the Data-In being received; a task that ended in its middle may be another's now. */
+  /** The task of the Data-In being received; a task that ended in its middle may be another's now.
+   * */
   #taskOfDataIn(): Task | null {
     const task = this.#dataInTask;
     return task?.initiatorTaskTag === this.#header.initiatorTaskTag ? task : null;
@@ -198,8 +214,7 @@ export class Connection {
         this.#dataInReceived();
         return;
       case ResponseOpcode.scsiResponse:
-        this.#advanceStatSN();
-        this.#scsiResponseReceived();
+        if (this.#takesStatSN()) this.#scsiResponseReceived();
         return;
       case ResponseOpcode.r2t:
         this.#r2tReceived();
@@ -208,26 +223,24 @@ export class Connection {
         this.#nopInReceived();
         return;
       default:
-        this.#advanceStatSN();
-        this.#controlReceived();
+        if (this.#takesStatSN()) this.#controlReceived();
     }
   }
 
-  /** RFC 7143 §7.9 (Sequence Errors): at ErrorRecoveryLevel 0 a gap ends the connection. */
-  #advanceStatSN(): void {
-    const { statSN } = this.#header;
-    if (statSN !== this.send.expStatSN) {
-      throw new ProtocolError('7.9', `StatSN ${statSN} where ${this.send.expStatSN} is next`);
-    }
-    this.send.expStatSN = serialAdd(statSN, 1);
+  /** False for a PDU that was received before: it is dropped, unless its task still runs. */
+  #takesStatSN(): boolean {
+    const { statSN, initiatorTaskTag } = this.#header;
+    if (this.send.takeStatSN(statSN)) return true;
+    if (this.tasks.find(initiatorTaskTag) === null) return false;
+    throw new ProtocolError('7.9', `StatSN ${statSN}, which was used before, for a running task`);
   }
 
   #dataInReceived(): void {
     const header = this.#header;
     const hasStatus = (header.flags & DataInBit.status) !== 0;
-    if (hasStatus) this.#advanceStatSN();
+    if (!hasStatus || !this.#takesStatSN()) return;
     const task = this.#taskOfDataIn();
-    if (task === null || !hasStatus || task.command === null) return;
+    if (task === null || task.command === null) return;
     task.command.status = header.status;
     task.command.residual = residualOf(header);
     this.#finish(task, 'answered');
@@ -237,6 +250,7 @@ export class Connection {
     const header = this.#header;
     const task = this.tasks.find(header.initiatorTaskTag);
     if (task === null || task.command === null) return;
+    if (task.command.direction === 'read') checkExpDataSN(task, header);
     this.#finish(task, takeScsiResponse(header, this.#control.bytes, task.command));
   }
 
@@ -258,13 +272,14 @@ export class Connection {
       if (targetTransferTag !== RESERVED_TAG) {
         throw new ProtocolError('11.19', 'NOP-In with both tags valid');
       }
-      this.#advanceStatSN();
+      if (!this.#takesStatSN()) return;
       const data = Buffer.from(this.#control.bytes);
       this.notices.push({ type: 'pingAnswered', initiatorTaskTag, data });
       return;
     }
     if (targetTransferTag === RESERVED_TAG || this.state === 'S6-inLogout') return;
     this.send.pong(targetTransferTag, { upper: lunUpper, lower: lunLower });
+    this.#pongs.queued();
   }
 
   #controlReceived(): void {
@@ -298,7 +313,10 @@ export class Connection {
     if (this.state !== 'S6-inLogout') {
       throw new ProtocolError('11.15', 'a Logout Response that was not asked for');
     }
-    const { response, time2Wait, time2Retain } = this.#header;
+    const { response, time2Wait, time2Retain, initiatorTaskTag } = this.#header;
+    if (initiatorTaskTag !== this.#logoutTag) {
+      throw new ProtocolError('4.2.5.3', 'a Logout Response with the tag of no Logout Request');
+    }
     this.#move(response === 0 ? 'logoutAccepted' : 'logoutFailed');
     this.notices.push({
       type: 'logoutAnswered',
@@ -309,61 +327,44 @@ export class Connection {
   }
 
   #asyncReceived(): void {
-    const header = this.#header;
-    const data = this.#control.bytes;
-    const senseLength = data.length >= 2 ? Math.min(data.readUInt16BE(0), data.length - 2) : 0;
-    const event = header.asyncEvent;
-    if (event === 1 && this.state !== 'S6-inLogout') this.#move('logoutAskedFor');
-    this.notices.push({
-      type: 'asyncReceived',
-      message: {
-        event,
-        vendorCode: header.asyncVendorCode,
-        parameter1: header.parameter1,
-        parameter2: header.parameter2,
-        parameter3: header.parameter3,
-        lunUpper: header.lunUpper,
-        lunLower: header.lunLower,
-        sense: Buffer.from(data.subarray(2, 2 + senseLength)),
-      },
-    });
+    const message = decodeAsyncMessage(this.#header, this.#control.bytes);
+    if (message.event === AsyncEvent.logoutRequest) this.#move('logoutAskedFor');
+    this.notices.push({ type: 'asyncReceived', message });
   }
 
-  /** RFC 7143 §7.3 (Usage of Reject PDU in Recovery): a rejected command leaves a CmdSN gap. */
+  /**
+   * RFC 7143 §7.3 (Usage of Reject PDU in Recovery): a rejected command never was a task, and
+   * leaves a gap in CmdSN unless ExpCmdSN says otherwise; any other reject is news.
+   */
   #rejectReceived(): void {
-    const bytes = this.#control.bytes;
-    if (bytes.length < BHS_BYTES) {
-      throw new ProtocolError('11.17.4', `Reject with ${bytes.length} bytes of the bad header`);
-    }
-    const opcode = (bytes[0] ?? 0) & 0x3f;
-    const initiatorTaskTag = bytes.readUInt32BE(16);
-    const task = opcode === 0x01 ? this.tasks.find(initiatorTaskTag) : null;
+    const rejection = decodeReject(this.#header, this.#control.bytes);
+    const { opcode, initiatorTaskTag, reason } = rejection;
+    const task = opcode === RequestOpcode.scsiCommand ? this.tasks.find(initiatorTaskTag) : null;
     if (task !== null && task.command !== null) {
-      task.command.response = 0x100 | this.#header.response;
-      this.send.plugCmdSN(task.cmdSN);
+      task.command.response = 0x100 | reason;
+      const isGap = serialDistance(this.window.expCmdSN, task.cmdSN) >= 0;
+      if (isGap && this.state !== 'S6-inLogout') this.send.plugCmdSN(task.cmdSN);
       this.#finish(task, 'failed');
     }
-    const reason = this.#header.response;
-    this.notices.push({ type: 'rejected', reason, opcode, initiatorTaskTag });
+    this.notices.push({ type: 'rejected', ...rejection });
   }
 
-  /** RFC 7143 §7.8 (Digest Errors): the data is dropped; the task's command is done again. */
+  /**
+   * RFC 7143 §7.8 (Digest Errors): Data-In is dropped, and the command done again when the target
+   * has ended it; without SNACK any other PDU that is lost ends the connection.
+   */
   #damagedReceived(): void {
     const header = this.#header;
-    const hasStatus =
-      header.opcode === ResponseOpcode.scsiResponse ||
-      (header.opcode === ResponseOpcode.dataIn && (header.flags & DataInBit.status) !== 0);
-    if (header.opcode === ResponseOpcode.dataIn || header.opcode === ResponseOpcode.scsiResponse) {
-      if (hasStatus) this.#advanceStatSN();
-      const task = this.tasks.find(header.initiatorTaskTag);
-      if (task === null) return;
-      task.damaged = true;
-      if (hasStatus) this.#finish(task, 'answered');
-      return;
+    this.#damagedCount += 1;
+    if (header.opcode !== ResponseOpcode.dataIn || this.#damagedCount > DAMAGED_MAX) {
+      throw new ProtocolError('7.8', 'the data digest of a PDU does not match', {
+        code: 'ERR_DATA_DIGEST',
+      });
     }
-    throw new ProtocolError('7.8', 'the data digest of a control PDU does not match', {
-      code: 'ERR_DATA_DIGEST',
-    });
+    const task = this.#taskOfDataIn();
+    if (task !== null) task.damaged = true;
+    const hasStatus = (header.flags & DataInBit.status) !== 0;
+    if (hasStatus && this.#takesStatSN() && task !== null) this.#finish(task, 'answered');
   }
 
   #finish(task: Task, outcome: ScsiOutcome): void {
@@ -389,10 +390,8 @@ export class Connection {
         this.parameters = step.parameters;
         this.send.expStatSN = serialAdd(response.statSN, 1);
         this.window.update(response.expCmdSN, response.maxCmdSN);
-        this.#reader.headerDigest = step.parameters.headerDigest === 'CRC32C';
-        this.#reader.dataDigest = step.parameters.dataDigest === 'CRC32C';
-        this.send.writer.headerDigest = this.#reader.headerDigest;
-        this.send.writer.dataDigest = this.#reader.dataDigest;
+        this.#reader.agreed(step.parameters);
+        this.send.writer.agreed(step.parameters);
         this.notices.push(step);
     }
   }

@@ -1,4 +1,5 @@
 import { ProtocolError } from '../base/errors.js';
+import type { LunField } from '../scsi/command.js';
 import type { SessionParameters } from './negotiation.js';
 import { DataInBit, RESERVED_TAG } from './pdu.js';
 import {
@@ -97,7 +98,8 @@ type Sequence = {
 function sendDataOut(writer: PduWriter, task: Task, sequence: Sequence): void {
   const command = task.command;
   if (command === null || command.dataOut === null) return;
-  const segmentMax = sequence.parameters.targetMaxRecvDataSegmentLength;
+  // RFC 7143 §11.7.7 (DataSegmentLength): whole 4-byte words, unless the F bit is set.
+  const segmentMax = sequence.parameters.targetMaxRecvDataSegmentLength & ~3;
   let left = sequence.length;
   let dataSN = 0;
   while (left > 0) {
@@ -165,6 +167,26 @@ export function answerR2t(
   });
 }
 
+/** GOOD, CONDITION MET, INTERMEDIATE, INTERMEDIATE-CONDITION MET (SAM-2 §5.3.1). */
+const STATUSES_WITH_DATA: ReadonlySet<number> = new Set([0x00, 0x04, 0x10, 0x14]);
+
+/**
+ * RFC 7143 §4.2.5.3 (Tags and Integrity Checks): the LUN is that of the command. Without a Target
+ * Transfer Tag the field is reserved, and a zero in it is how many targets fill what is reserved.
+ */
+function checkDataInLun(
+  lun: LunField,
+  dataIn: ResponseHeader,
+  refuse: (why: string) => never,
+): void {
+  if (dataIn.targetTransferTag === RESERVED_TAG) return;
+  const { lunUpper, lunLower } = dataIn;
+  if (lunUpper === lun.upper && lunLower === lun.lower) return;
+  const isReserved = (dataIn.flags & DataInBit.acknowledge) === 0;
+  if (isReserved && lunUpper === 0 && lunLower === 0) return;
+  refuse('for another LUN than its command');
+}
+
 /**
  * Checks the header of a Data-In before its bytes are taken (RFC 7143 §11.7 (SCSI Data-Out and
  * SCSI Data-In)); DataPDUInOrder=Yes is always in force.
@@ -188,9 +210,12 @@ export function acceptDataInHeader(task: Task, dataIn: ResponseHeader): void {
       `of ${length} bytes at ${task.bytesDone} overruns a transfer of ${command.transferLength}`,
     );
   }
-  if ((dataIn.flags & DataInBit.status) !== 0 && !dataIn.final) {
-    refuse('with status but without the final bit');
+  if ((dataIn.flags & DataInBit.status) !== 0) {
+    if (!dataIn.final) refuse('with status but without the final bit');
+    // RFC 7143 §11.7.3 (Flags (Byte 1)): an exception comes with its sense in a SCSI Response.
+    if (!STATUSES_WITH_DATA.has(dataIn.status)) refuse(`with SCSI status ${dataIn.status}`);
   }
+  checkDataInLun(command.lun, dataIn, refuse);
   task.expectedDataSN += 1;
   task.bytesDone += length;
 }

@@ -3,7 +3,10 @@ import type { DigestName, SessionType, TaskReporting } from './negotiation.js';
 import { KEY_ROWS } from './negotiation-keys.js';
 import type { TextPair } from './text.js';
 
-/** What we propose and declare; units and ranges as in RFC 7143 §13. */
+/**
+ * What we propose and declare; units and ranges as in RFC 7143 §13 (Login/Text Operational Text
+ * Keys).
+ */
 export type LoginOffer = {
   /** In order of preference; without `None` the digest is required. */
   readonly headerDigest: readonly DigestName[];
@@ -18,7 +21,10 @@ export type LoginOffer = {
   readonly defaultTime2Wait: number;
   readonly defaultTime2Retain: number;
   readonly errorRecoveryLevel: number;
-  /** Not proposed when absent; must name RFC3720 and ResponseFence (RFC 7143 §13.23). */
+  /**
+   * Not proposed when absent; must name RFC3720 and ResponseFence (RFC 7143 §13.23
+   * (TaskReporting)).
+   */
   readonly taskReporting?: readonly TaskReporting[];
 };
 

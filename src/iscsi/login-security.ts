@@ -1,5 +1,5 @@
 import { ProtocolError } from '../base/errors.js';
-import { AuthenticationError, ChapExchange, type ChapOptions } from './chap.js';
+import { AuthenticationError, type ChapAlgorithm, ChapExchange, type ChapOptions } from './chap.js';
 import { quoted, type TextPair } from './text.js';
 
 /**
@@ -35,6 +35,11 @@ export class SecurityNegotiation {
 
   get warnings(): readonly string[] {
     return this.#exchange?.warnings ?? [];
+  }
+
+  /** The CHAP algorithm the target chose, null before that and without CHAP. */
+  get chapAlgorithm(): ChapAlgorithm | null {
+    return this.#exchange?.algorithm ?? null;
   }
 
   /** How the stage ended. */

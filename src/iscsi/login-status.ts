@@ -187,7 +187,10 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
   ],
 ]);
 
-/** RFC 7143 §11.13.5: the class alone is enough to act on when the detail is not known. */
+/**
+ * RFC 7143 §11.13.5 (Status-Class and Status-Detail): the class alone is enough to act on when the
+ * detail is not known.
+ */
 const CLASSES: ReadonlyMap<number, LoginStatus> = new Map([
   [0, row('Success', null, 'the login is proceeding', 'nothing')],
   [

@@ -1,6 +1,6 @@
 import { invariant, LoginRefusedError, ProtocolError, UsageError } from '../base/errors.js';
 import { serialAdd } from '../base/serial32.js';
-import type { ChapOptions } from './chap.js';
+import type { ChapAlgorithm, ChapOptions } from './chap.js';
 import { type LoginOffer, offeredPairs } from './login-offer.js';
 import {
   FULL_FEATURE_PHASE,
@@ -126,6 +126,11 @@ export class LoginMachine {
     this.#negotiation = new Negotiation({ sessionType, wanted: this.#operationalPairs });
   }
 
+  /** The CHAP algorithm the target chose, null before that and without CHAP. */
+  get chapAlgorithm(): ChapAlgorithm | null {
+    return this.#security.chapAlgorithm;
+  }
+
   get #isLeading(): boolean {
     return this.#options.tsih === 0;
   }
@@ -241,7 +246,10 @@ export class LoginMachine {
     }
   }
 
-  /** A status that is not success ends the login: RFC 7143 §11.13.5. */
+  /**
+   * A status that is not success ends the login: RFC 7143 §11.13.5 (Status-Class and
+   * Status-Detail).
+   */
   #refused(response: LoginResponse): LoginStep {
     this.#move('ended');
     const { statusClass, statusDetail } = response;
@@ -311,7 +319,10 @@ export class LoginMachine {
   }
 }
 
-/** TargetAddress of a redirection, as RFC 7143 §11.13.5 requires at least one. */
+/**
+ * TargetAddress of a redirection, as RFC 7143 §11.13.5 (Status-Class and Status-Detail) requires
+ * at least one.
+ */
 function redirectAddresses(data: Buffer): PortalAddress[] {
   const addresses: PortalAddress[] = [];
   for (const [key, value] of decodeText(data)) {

@@ -20,7 +20,8 @@ export type KeyRule =
   /** Always answered with Reject. */
   | { readonly kind: 'obsolete' };
 
-/** `any` also in the security stage; `operational` only in the other; `fullFeature` not in login. */
+/** `any` also in the security stage; `operational` only in the other; `fullFeature` not in login.
+ * */
 export type KeyStage = 'any' | 'operational' | 'fullFeature';
 
 export type KeyRow = {

@@ -87,7 +87,8 @@ export function isDecidedByProposal(rule: KeyRule, proposed: string): boolean {
 
 /**
  * Our answer to a proposal of the target for a key we have not offered; `preferred` is what we
- * would have proposed. An inadmissible proposal gets Reject (RFC 7143 §6.2.2).
+ * would have proposed. An inadmissible proposal gets Reject (RFC 7143 §6.2.2 (Simple-Value
+ * Negotiations)).
  */
 export function answerProposal(rule: KeyRule, proposed: string, preferred: string): string {
   switch (rule.kind) {

@@ -7,7 +7,10 @@ export type SessionType = 'Normal' | 'Discovery';
 export type DigestName = 'None' | 'CRC32C';
 export type TaskReporting = 'RFC3720' | 'ResponseFence' | 'FastAbort';
 
-/** What a login settled; lengths in bytes, both times in seconds, all of RFC 7143 §13. */
+/**
+ * What a login settled; lengths in bytes, both times in seconds, all of RFC 7143 §13 (Login/Text
+ * Operational Text Keys).
+ */
 export type SessionParameters = {
   readonly headerDigest: DigestName;
   readonly dataDigest: DigestName;
@@ -41,7 +44,8 @@ export type NegotiatedKey = {
   readonly declaredByTarget: string | null;
   /**
    * For MaxRecvDataSegmentLength, which each side declares for itself, the target's value; ours
-   * is `offered`. The default of RFC 7143 §13 where nothing was agreed.
+   * is `offered`. The default of RFC 7143 §13 (Login/Text Operational Text Keys) where nothing was
+   * agreed.
    */
   readonly inForce: string;
 };
@@ -257,7 +261,10 @@ export class Negotiation {
     return inForce;
   }
 
-  /** RFC 7143 §6.2: results rest on what was exchanged only, so silence leaves the default. */
+  /**
+   * RFC 7143 §6.2 (Text Mode Negotiation): results rest on what was exchanged only, so silence
+   * leaves the default.
+   */
   #warnUnanswered(): void {
     for (const [key, state] of this.#states) {
       const rule = KEY_ROWS.get(key)?.rule;

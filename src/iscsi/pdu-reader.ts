@@ -1,5 +1,6 @@
 import { ProtocolError } from '../base/errors.js';
 import { crc32cOf } from './digest.js';
+import type { SessionParameters } from './negotiation.js';
 import { AHS_BYTES_MAX, BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
 
 /** What `PduReader.next` found. */
@@ -28,11 +29,11 @@ export class PduReader {
   pieceAt = 0;
   pieceLength = 0;
   dataDigestFailed = false;
-  /** Set when negotiation is over: the digests of RFC 7143 §11.2.2 and §11.2.3. */
   headerDigest = false;
   dataDigest = false;
+  /** Longest data segment let through, in bytes. */
+  dataSegmentBytesMax: number;
 
-  readonly #dataSegmentBytesMax: number;
   readonly #scratch = Buffer.alloc(BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES);
   #scratchLength = 0;
   #buffer: Buffer = Buffer.alloc(0);
@@ -48,7 +49,14 @@ export class PduReader {
   readonly #trailer = Buffer.alloc(3 + DIGEST_BYTES);
 
   constructor(options: { readonly dataSegmentBytesMax: number }) {
-    this.#dataSegmentBytesMax = options.dataSegmentBytesMax;
+    this.dataSegmentBytesMax = options.dataSegmentBytesMax;
+  }
+
+  /** The login is over: digests and the length we declared hold from the next PDU on. */
+  agreed(parameters: SessionParameters): void {
+    this.headerDigest = parameters.headerDigest === 'CRC32C';
+    this.dataDigest = parameters.dataDigest === 'CRC32C';
+    this.dataSegmentBytesMax = parameters.initiatorMaxRecvDataSegmentLength;
   }
 
   /** Gives bytes `start…end` of `buffer`, which must stay as they are until `need`. */
@@ -120,10 +128,10 @@ export class PduReader {
       }
     }
     const dataLength = buffer.readUInt32BE(at + 4) & 0xffffff;
-    if (dataLength > this.#dataSegmentBytesMax) {
+    if (dataLength > this.dataSegmentBytesMax) {
       throw new ProtocolError(
         '13.12',
-        `DataSegmentLength ${dataLength} is over the ${this.#dataSegmentBytesMax} bytes we declared`,
+        `DataSegmentLength ${dataLength} is over the ${this.dataSegmentBytesMax} bytes we declared`,
       );
     }
     this.header = buffer;

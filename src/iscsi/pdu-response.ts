@@ -5,7 +5,7 @@ import { CONTINUE_BIT, FINAL_BIT } from './pdu.js';
  * Header of one target PDU, decoded into a reusable object: every 32-bit word by the name it has
  * in most PDUs; accessors give the names single PDUs use.
  *
- * Byte map (RFC 7143 §11.4, §11.6–§11.9, §11.15, §11.17, §11.19):
+ * Byte map (RFC 7143 §11.4 (SCSI Response), §11.6–§11.9, §11.15, §11.17, §11.19):
  *   0 opcode · 1 flags · 2 response · 3 status · 5–7 DataSegmentLength · 8–15 LUN · 16 ITT
  *   20 TTT · 24 StatSN · 28 ExpCmdSN · 32 MaxCmdSN · 36, 40, 44 own
  */

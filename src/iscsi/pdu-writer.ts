@@ -1,11 +1,12 @@
 import { FRAGMENT_NUMBERS, type Fragments } from '../base/fragments.js';
 import type { SendQueue } from '../base/send-queue.js';
 import { crc32cOf } from './digest.js';
+import type { SessionParameters } from './negotiation.js';
 import { BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
 
 /**
  * Puts initiator PDUs on a send queue: the header goes into the queue's own memory, payload is
- * referenced, padding and digests (RFC 7143 §11.2.2 (Header Digest and Data Digest)) are added.
+ * referenced, padding and digests (RFC 7143 §11.2.3 (Header Digest and Data Digest)) are added.
  *
  * Use: `const at = writer.begin(); writeX(writer.out, at, …); writer.end(); writer.data…`.
  */
@@ -16,6 +17,12 @@ export class PduWriter {
 
   constructor(queue: SendQueue) {
     this.queue = queue;
+  }
+
+  /** The login is over: digests hold from the next PDU on. */
+  agreed(parameters: SessionParameters): void {
+    this.headerDigest = parameters.headerDigest === 'CRC32C';
+    this.dataDigest = parameters.dataDigest === 'CRC32C';
   }
 
   /** Offset in `out` at which a header may be written. */

@@ -34,20 +34,29 @@ export class PortalList {
     return this.#triedInRound === 0;
   }
 
+  /** The portal to try now is one a redirection named. */
+  get isRedirected(): boolean {
+    return this.#redirects > 0;
+  }
+
   get all(): readonly PortalAddress[] {
     return this.#portals;
   }
 
   /** An attempt failed: true when another portal of this round is next, false at its end. */
   attemptFailed(): boolean {
-    if (this.#detour !== null) {
-      this.#detour = null;
-    }
+    this.#detour = null;
     this.#at = (this.#at + 1) % this.#portals.length;
     this.#triedInRound += 1;
     if (this.#triedInRound < this.#portals.length) return true;
     this.beginRound();
     return false;
+  }
+
+  /** The session lost its connection: a temporary redirection was for that one only. */
+  outageBegan(): void {
+    this.#detour = null;
+    this.beginRound();
   }
 
   /** A login succeeded, or a new round is due. */

@@ -10,7 +10,9 @@ export class ReconnectSchedule {
   removalAtMs = NEVER_MS;
   #outageStartedAtMs = 0;
   #roundStartedAtMs = 0;
-  #notBeforeAtMs = 0;
+  #loggedInAtMs = 0;
+  /** Logins in a row that did not last for one interval. */
+  #shortLives = 0;
 
   /** An attempt is being made now. */
   attempted(): void {
@@ -22,26 +24,38 @@ export class ReconnectSchedule {
     this.#roundStartedAtMs = nowMs;
   }
 
-  /** The target does not want to see us before this. */
-  notBefore(atMs: number): void {
-    this.#notBeforeAtMs = atMs;
-  }
-
-  outageBegan(nowMs: number, waits: { time2WaitMs: number; removalLatencyMs: number }): void {
+  /**
+   * The first attempt is made at once, or when the target allows; a target that takes logins and
+   * drops them over and over sees one each interval.
+   */
+  outageBegan(
+    nowMs: number,
+    waits: {
+      readonly time2WaitMs: number;
+      readonly removalLatencyMs: number;
+      readonly reconnectIntervalMs: number;
+    },
+  ): void {
+    const { time2WaitMs, removalLatencyMs, reconnectIntervalMs } = waits;
+    const isShort = nowMs - this.#loggedInAtMs < reconnectIntervalMs;
+    this.#shortLives = isShort ? this.#shortLives + 1 : 0;
     this.#outageStartedAtMs = nowMs;
-    this.removalAtMs = nowMs + waits.removalLatencyMs;
-    this.attemptAtMs = Math.max(nowMs + waits.time2WaitMs, this.#notBeforeAtMs);
+    this.removalAtMs = nowMs + removalLatencyMs;
+    this.attemptAtMs = nowMs + time2WaitMs;
+    if (this.#shortLives > 1) {
+      const nextAtMs = this.#roundStartedAtMs + reconnectIntervalMs;
+      this.attemptAtMs = Math.max(this.attemptAtMs, nextAtMs);
+    }
   }
 
-  /** Another portal of the same round is to be tried at once. */
+  /** Another portal of the same round, or another way to log in, is to be tried at once. */
   tryNext(nowMs: number): void {
-    this.attemptAtMs = Math.max(nowMs, this.#notBeforeAtMs);
+    this.attemptAtMs = nowMs;
   }
 
   /** All portals have been tried. */
   roundEnded(nowMs: number, reconnectIntervalMs: number): void {
-    const nextAtMs = this.#roundStartedAtMs + reconnectIntervalMs;
-    this.attemptAtMs = Math.max(nowMs, nextAtMs, this.#notBeforeAtMs);
+    this.attemptAtMs = Math.max(nowMs, this.#roundStartedAtMs + reconnectIntervalMs);
   }
 
   /** The latency counts from the beginning of the outage, whenever it is changed. */
@@ -53,10 +67,10 @@ export class ReconnectSchedule {
     this.removalAtMs = NEVER_MS;
   }
 
-  loggedIn(): void {
+  loggedIn(nowMs: number): void {
+    this.#loggedInAtMs = nowMs;
     this.removalAtMs = NEVER_MS;
     this.attemptAtMs = NEVER_MS;
-    this.#notBeforeAtMs = 0;
   }
 
   /** Nothing is to happen any more. */

@@ -1,4 +1,6 @@
+import { ProtocolError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
+import { serialAdd, serialDistance } from '../base/serial32.js';
 import type { LunField } from '../scsi/command.js';
 import type { CommandWindow } from './command-window.js';
 import { sendCommand } from './data-transfer.js';
@@ -33,6 +35,19 @@ export class RequestSender {
     this.#window = options.window;
     this.#tasks = options.tasks;
     this.#cid = options.cid;
+  }
+
+  /**
+   * Notes the StatSN of a PDU: true for the next, false for one that was received before.
+   * RFC 7143 §7.9 (Sequence Errors): at ErrorRecoveryLevel 0 a gap ends the connection.
+   */
+  takeStatSN(statSN: number): boolean {
+    const distance = serialDistance(this.expStatSN, statSN);
+    if (distance > 0) {
+      throw new ProtocolError('7.9', `StatSN ${statSN} where ${this.expStatSN} is next`);
+    }
+    if (distance === 0) this.expStatSN = serialAdd(statSN, 1);
+    return distance === 0;
   }
 
   /** Numbers the task and sends its command with the data that may go unasked. */
@@ -78,16 +93,19 @@ export class RequestSender {
     return initiatorTaskTag;
   }
 
-  logout(reason: number): void {
+  /** RFC 7143 §11.14 (Logout Request); returns its tag. */
+  logout(reason: number): number {
+    const initiatorTaskTag = this.#tasks.nextControlTag();
     const at = this.writer.begin();
     request.writeLogout(this.writer.out, at, {
       reason,
-      initiatorTaskTag: this.#tasks.nextControlTag(),
+      initiatorTaskTag,
       cid: this.#cid,
       cmdSN: this.#window.cmdSN,
       expStatSN: this.expStatSN,
     });
     this.writer.end(at);
+    return initiatorTaskTag;
   }
 
   /** A question of our own; returns the tag its answer will have. */

@@ -2,6 +2,7 @@ import { ProtocolError } from '../base/errors.js';
 import type { ScsiCommand, ScsiOutcome } from '../scsi/command.js';
 import { ScsiResponseBit } from './pdu.js';
 import type { ResponseHeader } from './pdu-response.js';
+import type { Task } from './task-table.js';
 
 const CHECK_CONDITION = 0x02;
 
@@ -29,6 +30,19 @@ export function takeScsiResponse(
     throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
   }
   return 'answered';
+}
+
+/**
+ * RFC 7143 §11.4.8 (ExpDataSN): more Data-In PDUs than have come means that some are missing, which
+ * at ErrorRecoveryLevel 0 ends the connection (RFC 7143 §7.9 (Sequence Errors)). Fewer are no news:
+ * many targets leave the field 0. Read commands only.
+ */
+export function checkExpDataSN(task: Task, header: ResponseHeader): void {
+  if (header.response !== 0 || header.dataSN <= task.expectedDataSN) return;
+  throw new ProtocolError(
+    '7.9',
+    `a SCSI Response after ${header.dataSN} Data-In PDUs, of which ${task.expectedDataSN} came`,
+  );
 }
 
 /** Bytes not transferred (underflow) as positive, bytes that did not fit (overflow) as negative. */

@@ -21,6 +21,13 @@ export type SessionEffect =
     }
   /** An attempt failed; `error` says why. */
   | { readonly type: 'attemptFailed'; readonly portal: PortalAddress; readonly error: ProductError }
+  /** The target sent this login elsewhere; one for each step of the way. */
+  | {
+      readonly type: 'redirected';
+      readonly from: PortalAddress;
+      readonly to: PortalAddress;
+      readonly permanent: boolean;
+    }
   | { readonly type: 'portalChanged'; readonly from: PortalAddress; readonly to: PortalAddress }
   | { readonly type: 'warned'; readonly message: string }
   | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
@@ -28,4 +35,10 @@ export type SessionEffect =
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
   /** A task took too long: this is done about it. */
   | { readonly type: 'escalated'; readonly step: EscalationStep }
-  | { readonly type: 'rejected'; readonly reason: number; readonly opcode: number };
+  /** The target rejected a PDU of ours; `opcode` and tag are those of the rejected one. */
+  | {
+      readonly type: 'rejected';
+      readonly reason: number;
+      readonly opcode: number;
+      readonly initiatorTaskTag: number;
+    };

@@ -1,21 +1,23 @@
 import { NEVER_MS } from '../base/clock.js';
-import { invariant, LinkError, ProductError, ProtocolError } from '../base/errors.js';
+import { invariant, LinkError, ProductError, ProtocolError, UsageError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
 import type { ScsiCommand } from '../scsi/command.js';
 import { CommandFlow } from './command-flow.js';
 import { Connection } from './connection.js';
 import type { AsyncMessage, ConnectionNotice } from './connection-notice.js';
 import { Keepalive } from './keepalive.js';
-import { LoginMachine } from './login.js';
 import type { TextRequest } from './login-pdu.js';
+import { FIRST_CMD_SN, LEADING_CID } from './login-plan.js';
+import { LoginRounds } from './login-rounds.js';
 import type { NegotiatedKey } from './negotiation.js';
-import { LogoutReason } from './pdu.js';
+import { LogoutReason, RequestOpcode } from './pdu.js';
 import { formatPortal, type PortalAddress } from './portal.js';
-import { PortalList, samePortal } from './portal-list.js';
-import { ReconnectSchedule } from './reconnect-schedule.js';
+import type { PortalList } from './portal-list.js';
 import type { SessionConfig, SessionIdentity, SessionTimers } from './session-config.js';
 import type { SessionEffect } from './session-effect.js';
 import { type SessionState, type SessionStateEvent, sessionMove } from './session-state.js';
+import { FUNCTION_REJECTED } from './task-escalation.js';
+import { asyncOrderOf } from './unsolicited.js';
 
 /**
  * A session: the identity, the portals, the state and the commands that wait for a connection.
@@ -27,7 +29,6 @@ export class Session {
   readonly identity: SessionIdentity;
   readonly config: SessionConfig;
   readonly timers: SessionTimers;
-  readonly portals: PortalList;
   readonly effects: SessionEffect[] = [];
   readonly completed: ScsiCommand[] = [];
   state: SessionState = 'loggingIn';
@@ -37,13 +38,12 @@ export class Session {
   /** Offered, declared and in-force value of each key, of the last login. */
   keys: readonly NegotiatedKey[] = [];
   tsih = 0;
-  attempts = 0;
   logins = 0;
 
   readonly #pool: SlabPool;
   readonly #flow: CommandFlow;
+  readonly #rounds: LoginRounds;
   #keepalive: Keepalive | null = null;
-  readonly #schedule = new ReconnectSchedule();
   #loginDeadlineAtMs = NEVER_MS;
   #logoutDeadlineAtMs = NEVER_MS;
 
@@ -51,32 +51,35 @@ export class Session {
     this.identity = options.identity;
     this.config = options.config;
     this.timers = { ...options.config.timers };
-    this.portals = new PortalList(options.config.portals);
     this.#pool = options.pool;
+    const { timers, effects } = this;
+    this.#rounds = new LoginRounds({ ...options, timers, effects });
     this.#flow = new CommandFlow({
       depthMax: options.config.queueDepthMax,
-      timers: this.timers,
+      timers,
       completed: this.completed,
-      effects: this.effects,
+      effects,
     });
+  }
+
+  get portals(): PortalList {
+    return this.#rounds.portals;
+  }
+
+  get attempts(): number {
+    return this.#rounds.attempts;
   }
 
   /** Begins the first login. */
   start(nowMs: number): void {
-    this.#schedule.roundBegan(nowMs);
     this.#attempt(nowMs);
   }
 
   get deadlineAtMs(): number {
-    const connection = this.connection;
-    const keepaliveAtMs =
-      connection?.isLoggedIn && this.#keepalive !== null
-        ? this.#keepalive.deadlineAtMs(connection.lastReceivedAtMs)
-        : NEVER_MS;
     return Math.min(
-      keepaliveAtMs,
-      this.#schedule.attemptAtMs,
-      this.#schedule.removalAtMs,
+      this.#keepalive?.deadlineAtMs ?? NEVER_MS,
+      this.#rounds.schedule.attemptAtMs,
+      this.#rounds.schedule.removalAtMs,
       this.#flow.deadlineAtMs,
       this.#loginDeadlineAtMs,
       this.#logoutDeadlineAtMs,
@@ -85,7 +88,7 @@ export class Session {
 
   /** Instant of removal while `reconnecting`, else Infinity. */
   get removalAtMs(): number {
-    return this.#schedule.removalAtMs;
+    return this.#rounds.schedule.removalAtMs;
   }
 
   get commandsWaiting(): number {
@@ -101,15 +104,26 @@ export class Session {
     this.#flow.submit(command, nowMs);
   }
 
-  /** Sends a NOP-Out; the tag names its `pingAnswered` effect. */
+  /**
+   * Sends a NOP-Out; the tag names its `pingAnswered` effect. Throws UsageError for more data than
+   * the target takes in one PDU.
+   */
   ping(data: Buffer): number {
-    invariant(this.connection?.isLoggedIn, 'ping without a login');
-    return this.connection.send.ping(data);
+    const { connection } = this;
+    invariant(connection?.isLoggedIn && connection.parameters, 'ping without a login');
+    const bytesMax = connection.parameters.targetMaxRecvDataSegmentLength;
+    if (data.length > bytesMax) {
+      throw new UsageError(`the target takes ${bytesMax} bytes of ping data at most`);
+    }
+    return connection.send.ping(data);
   }
 
+  /** Sends a text request once the command window is open. Throws LinkError without a login. */
   sendText(request: TextRequest): void {
-    invariant(this.connection?.canSend, 'text request without a login or an open window');
-    this.connection.send.text(request);
+    if (this.connection?.isLoggedIn !== true) {
+      throw new LinkError('ENOTCONN', 'the session is not logged in');
+    }
+    this.#flow.sendText(request);
   }
 
   nextControlTag(): number {
@@ -127,7 +141,8 @@ export class Session {
     this.#connectionEnded(error, nowMs);
   }
 
-  /** Bytes of the target in slab `slab`. What it did wrong ends the connection, never the process. */
+  /** Bytes of the target in slab `slab`. What it did wrong ends the connection, never the process.
+   * */
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number, nowMs: number): void {
     const connection = this.connection;
     if (connection === null) return;
@@ -147,17 +162,20 @@ export class Session {
   timeReached(nowMs: number): void {
     if (nowMs >= this.#loginDeadlineAtMs) this.#timedOut('no login', nowMs);
     if (nowMs >= this.#logoutDeadlineAtMs) this.#timedOut('no answer to the logout', nowMs);
-    if (nowMs >= this.#schedule.removalAtMs) {
-      this.#schedule.removed();
+    if (nowMs >= this.#rounds.schedule.removalAtMs) {
+      this.#rounds.schedule.removed();
       const seconds = this.timers.removalLatencyMs / 1000;
       this.#enter('removalLatencyPassed', `away for the removal latency of ${seconds} s`);
     }
-    if (nowMs >= this.#schedule.attemptAtMs) {
-      if (this.portals.isAtRoundStart) this.#schedule.roundBegan(nowMs);
+    if (nowMs >= this.#rounds.schedule.attemptAtMs) {
       this.#attempt(nowMs);
     }
-    this.#checkLife(nowMs);
-    this.#checkTasks(nowMs);
+    try {
+      this.#keepalive?.timeReached(nowMs);
+      this.#flow.timeReached(nowMs);
+    } catch (error) {
+      this.#connectionEnded(endsConnection(error), nowMs);
+    }
   }
 
   #timedOut(what: string, nowMs: number): void {
@@ -168,13 +186,10 @@ export class Session {
   requestLogout(nowMs: number): void {
     if (this.state === 'closed' || this.state === 'loggingOut') return;
     const connection = this.connection;
-    this.#schedule.stop();
+    this.#rounds.schedule.stop();
     this.#enter('logoutRequested', 'logout requested');
     this.#flow.close();
-    const canSay =
-      connection !== null &&
-      (connection.state === 'S5-loggedIn' || connection.state === 'S7-logoutRequested');
-    if (canSay) {
+    if (connection?.canLogOut) {
       connection.logout(LogoutReason.closeSession);
       this.#logoutDeadlineAtMs = nowMs + this.timers.logoutTimeoutMs;
     } else if (connection?.state !== 'S6-inLogout') {
@@ -185,7 +200,8 @@ export class Session {
   /** The removal latency has been changed: a running one counts from the outage's beginning. */
   removalLatencyChanged(removalLatencyMs: number): void {
     this.timers.removalLatencyMs = removalLatencyMs;
-    if (this.state === 'reconnecting') this.#schedule.removalLatencyChanged(removalLatencyMs);
+    if (this.state === 'reconnecting')
+      this.#rounds.schedule.removalLatencyChanged(removalLatencyMs);
   }
 
   #enter(event: SessionStateEvent, reason: string, error?: ProductError): void {
@@ -202,35 +218,26 @@ export class Session {
   }
 
   #attempt(nowMs: number): void {
-    this.#schedule.attempted();
     this.#loginDeadlineAtMs = nowMs + this.timers.loginTimeoutMs;
-    this.attempts += 1;
     const portal = this.portals.current;
-    const { type, login } = this.config;
-    const firstCmdSN = 1;
     this.connection = new Connection({
       pool: this.#pool,
-      login: new LoginMachine({
-        ...login,
-        sessionType: type === 'discovery' ? 'Discovery' : 'Normal',
-        isid: this.identity.isid,
-        tsih: 0,
-        cid: 0,
-        initiatorTaskTag: 0,
-        cmdSN: firstCmdSN,
-      }),
-      firstCmdSN,
-      cid: 0,
-      dataSegmentBytesMax: Math.max(login.offer.maxRecvDataSegmentLength, 8192),
+      login: this.#rounds.attempt(nowMs),
+      firstCmdSN: FIRST_CMD_SN,
+      cid: LEADING_CID,
       completed: this.completed,
     });
     this.effects.push({ type: 'openLink', portal });
   }
 
-  /** One connection is over: by an error, by a finished logout (`null`), or by a redirect. */
-  #connectionEnded(error: ProductError | null, nowMs: number): void {
+  /**
+   * The connection is over: by an error, or by a finished logout (`null`). `time2WaitMs` is what
+   * the target said about it; else what was negotiated holds (RFC 7143 §7.5.1 (Timeouts on
+   * Transport Exception Events)).
+   */
+  #connectionEnded(error: ProductError | null, nowMs: number, time2WaitMs?: number): void {
     const connection = this.connection;
-    const portal = this.portals.current;
+    if (this.state === 'closed') return;
     this.connection = null;
     this.#keepalive = null;
     this.#loginDeadlineAtMs = NEVER_MS;
@@ -247,21 +254,16 @@ export class Session {
     if (this.state === 'loggedIn') {
       const reason = error?.message ?? 'the target asked for it';
       this.#enter('linkLost', reason, error ?? undefined);
-      this.portals.beginRound();
-      this.#schedule.outageBegan(nowMs, {
-        time2WaitMs: (connection?.parameters?.defaultTime2Wait ?? 0) * 1000,
-        removalLatencyMs: this.timers.removalLatencyMs,
-      });
+      const defaultTime2Wait = connection?.parameters?.defaultTime2Wait ?? 0;
+      this.#rounds.outageBegan(nowMs, time2WaitMs ?? defaultTime2Wait * 1000);
       return;
     }
-    if (error !== null) this.effects.push({ type: 'attemptFailed', portal, error });
-    if (this.portals.attemptFailed()) {
-      this.#schedule.tryNext(nowMs);
-    } else if (this.state === 'loggingIn' && this.config.firstLogin === 'once') {
+    if (this.#rounds.failed(error, nowMs)) return;
+    if (this.state === 'loggingIn' && this.config.firstLogin === 'once') {
       const reason = error?.message ?? 'the login failed';
       this.#enter('loginGivenUp', reason, error ?? undefined);
     } else {
-      this.#schedule.roundEnded(nowMs, this.timers.reconnectIntervalMs);
+      this.#rounds.roundEnded(nowMs);
     }
   }
 
@@ -293,8 +295,11 @@ export class Session {
         return;
       case 'textReceived':
       case 'pingAnswered':
+        this.effects.push(notice);
+        return;
       case 'rejected':
         this.effects.push(notice);
+        this.#rejected(notice, nowMs);
         return;
       case 'taskManagementAnswered':
         this.#flow.taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
@@ -304,101 +309,87 @@ export class Session {
 
   #loggedIn(done: Extract<ConnectionNotice, { type: 'done' }>, nowMs: number): void {
     this.#loginDeadlineAtMs = NEVER_MS;
-    this.#schedule.loggedIn();
     this.keys = done.keys;
     this.tsih = done.tsih;
     this.logins += 1;
-    const portal = this.portals.current;
-    const from = this.portal;
+    const portal = this.#rounds.succeeded(done, { before: this.portal, nowMs });
     this.portal = portal;
-    this.portals.beginRound();
-    if (from !== null && !samePortal(from, portal)) {
-      this.effects.push({ type: 'portalChanged', from, to: portal });
+    const { connection } = this;
+    if (connection !== null) {
+      this.#keepalive = new Keepalive(connection, {
+        intervalMs: this.timers.noopIntervalMs,
+        timeoutMs: this.timers.noopTimeoutMs,
+      });
+      this.#flow.open(connection, nowMs);
     }
-    for (const message of done.warnings) this.effects.push({ type: 'warned', message });
-    this.#keepalive = new Keepalive({
-      intervalMs: this.timers.noopIntervalMs,
-      timeoutMs: this.timers.noopTimeoutMs,
-    });
-    if (this.connection !== null) this.#flow.open(this.connection, nowMs);
     this.#enter('loginSucceeded', `logged in to ${formatPortal(portal)}`);
   }
 
   #redirected(redirect: Extract<ConnectionNotice, { type: 'redirect' }>, nowMs: number): void {
-    const address = redirect.addresses[0];
-    const connection = this.connection;
+    this.connection?.linkLost();
     this.connection = null;
-    connection?.linkLost();
     this.effects.push({ type: 'closeLink' });
-    if (address === undefined || !this.portals.redirected(address, redirect.permanent)) {
+    if (this.#rounds.redirected(redirect)) {
+      this.#attempt(nowMs);
+    } else {
       const error = new ProtocolError('11.13.5', 'the target redirects without end');
       this.#connectionEnded(error, nowMs);
-      return;
     }
-    for (const other of redirect.addresses.slice(1)) this.portals.add(other);
-    this.#attempt(nowMs);
   }
 
+  /** RFC 7143 §11.15 (Logout Response): its Time2Wait counts when the logout did not succeed. */
   #logoutAnswered(
     answer: Extract<ConnectionNotice, { type: 'logoutAnswered' }>,
     nowMs: number,
   ): void {
-    this.#schedule.notBefore(nowMs + answer.time2WaitSeconds * 1000);
-    const error =
-      answer.response === 0
-        ? null
-        : new ProtocolError('11.15.1', `the target answered the logout with ${answer.response}`);
-    this.#connectionEnded(error, nowMs);
+    const { response, time2WaitSeconds } = answer;
+    if (response === 0) {
+      this.#connectionEnded(null, nowMs, 0);
+      return;
+    }
+    const error = new ProtocolError('11.15.1', `the target answered the logout with ${response}`);
+    // RFC 7143 §11.15.3 (Time2Wait): invalid with response 1.
+    this.#connectionEnded(error, nowMs, response === 1 ? undefined : time2WaitSeconds * 1000);
   }
 
-  /** RFC 7143 §11.9 (Asynchronous Message). */
+  /** A rejected request has no other answer (RFC 7143 §7.3 (Usage of Reject PDU in Recovery)). */
+  #rejected(rejected: Extract<ConnectionNotice, { type: 'rejected' }>, nowMs: number): void {
+    const { opcode, reason, initiatorTaskTag } = rejected;
+    if (opcode === RequestOpcode.taskManagement) {
+      this.#flow.taskManagementAnswered(initiatorTaskTag, FUNCTION_REJECTED, nowMs);
+    }
+    if (opcode === RequestOpcode.logout) {
+      const why = `the target rejected the logout with reason ${reason}`;
+      this.#connectionEnded(new ProtocolError('11.17.1', why), nowMs);
+    }
+  }
+
   #asyncReceived(message: AsyncMessage, nowMs: number): void {
     this.effects.push({ type: 'asyncReceived', message });
-    const connection = this.connection;
-    switch (message.event) {
-      case 1: // log out within Parameter3 seconds
-      case 4: // renegotiate within Parameter3 seconds: a new login does that
-        if (connection === null || this.state !== 'loggedIn') return;
-        this.#flow.close();
-        connection.logout(LogoutReason.closeSession);
-        this.#logoutDeadlineAtMs =
-          nowMs + Math.min(this.timers.logoutTimeoutMs, Math.max(message.parameter3, 1) * 1000);
+    const parameters = this.connection?.parameters;
+    if (!parameters) return;
+    const { taskReporting } = parameters;
+    const order = asyncOrderOf(message, { cid: LEADING_CID, taskReporting });
+    switch (order.type) {
+      case 'none':
         return;
-      case 2: // this connection is being dropped
-      case 3: // all of them are
-        this.#schedule.notBefore(nowMs + message.parameter2 * 1000);
-        this.#connectionEnded(
-          new LinkError('ECONNRESET', 'the target said that it drops the connection'),
-          nowMs,
-        );
+      case 'logOut':
+        this.#logOutToReturn(nowMs, order.withinMs);
         return;
-      default:
-    }
-  }
-
-  #checkLife(nowMs: number): void {
-    const connection = this.connection;
-    if (connection === null || !connection.isLoggedIn || this.#keepalive === null) return;
-    switch (this.#keepalive.check(connection.lastReceivedAtMs, nowMs)) {
-      case 'ping':
-        connection.send.ping(Buffer.alloc(0));
-        return;
-      case 'dead': {
-        const silentSeconds = ((nowMs - connection.lastReceivedAtMs) / 1000).toFixed(1);
-        const error = new LinkError('ETIMEDOUT', `no sign of life for ${silentSeconds} s`);
-        this.#connectionEnded(error, nowMs);
-        return;
+      case 'connectionGoes': {
+        const why = 'the target said that it drops the connection';
+        this.#connectionEnded(new LinkError('ECONNRESET', why), nowMs, order.time2WaitMs);
       }
-      case 'alive':
     }
   }
 
-  #checkTasks(nowMs: number): void {
-    try {
-      this.#flow.timeReached(nowMs);
-    } catch (error) {
-      this.#connectionEnded(endsConnection(error), nowMs);
-    }
+  /** Logs out because the target wants it; commands wait for the next login. */
+  #logOutToReturn(nowMs: number, withinMs: number): void {
+    const connection = this.connection;
+    if (connection === null || this.state !== 'loggedIn' || !connection.canLogOut) return;
+    this.#flow.pause();
+    connection.logout(LogoutReason.closeSession);
+    this.#logoutDeadlineAtMs = nowMs + Math.min(this.timers.logoutTimeoutMs, withinMs);
   }
 }
 

@@ -21,6 +21,7 @@ export type EscalationTimers = {
 /** Response codes of RFC 7143 §11.6.1 (Response). */
 const FUNCTION_COMPLETE = 0;
 const TASK_DOES_NOT_EXIST = 1;
+export const FUNCTION_REJECTED = 255;
 
 /**
  * What is done about a task that takes too long: ABORT TASK, then LOGICAL UNIT RESET, then TARGET
@@ -76,15 +77,15 @@ export class TaskEscalation {
     const step = this.#step;
     const isDone =
       response === FUNCTION_COMPLETE || (step === 'abortTask' && response === TASK_DOES_NOT_EXIST);
-    if (!isDone) return { ended: 'none', next: this.#enter(following(step), nowMs) };
+    if (!isDone) return { ended: 'none', next: this.#next(step, nowMs) };
     this.stop();
     if (step === 'abortTask') return { ended: 'task', next: null };
     return { ended: step === 'logicalUnitReset' ? 'logicalUnit' : 'all', next: null };
   }
 
-  /** No answer in time. */
-  timedOut(nowMs: number): EscalationOrder {
-    return this.#enter(following(this.#step ?? 'abortTask'), nowMs);
+  /** No answer in time: the next order, or null when the task is over and needs none. */
+  timedOut(nowMs: number): EscalationOrder | null {
+    return this.#next(this.#step ?? 'abortTask', nowMs);
   }
 
   /** The late task, while it still is the same. */
@@ -102,6 +103,15 @@ export class TaskEscalation {
     this.#step = null;
     this.#tag = -1;
     this.deadlineAtMs = NEVER_MS;
+  }
+
+  /** A task that was answered while its abort was not is no reason to reset anything. */
+  #next(step: EscalationStep, nowMs: number): EscalationOrder | null {
+    if (step === 'abortTask' && this.task === null) {
+      this.stop();
+      return null;
+    }
+    return this.#enter(following(step), nowMs);
   }
 
   #enter(step: EscalationStep, nowMs: number): EscalationOrder {

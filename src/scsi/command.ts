@@ -1,6 +1,6 @@
 import type { Fragments } from '../base/fragments.js';
 
-/** Eight-byte LUN field (SAM-5 §4.7, RFC 7143 §11.2.1.7) as its two 32-bit halves. */
+/** Eight-byte LUN field (SAM-5 §4.7, RFC 7143 §11.2.1.7 (LUN)) as its two 32-bit halves. */
 export type LunField = { readonly upper: number; readonly lower: number };
 
 export type DataDirection = 'none' | 'read' | 'write';
@@ -44,7 +44,7 @@ export class ScsiCommand {
   outcome: ScsiOutcome = 'pending';
   /** SCSI status byte (SAM-5 §5.3.1) when `answered`. */
   status = 0;
-  /** iSCSI response code (RFC 7143 §11.4.3) when `failed`. */
+  /** iSCSI response code (RFC 7143 §11.4.3 (Response)) when `failed`. */
   response = 0;
   readonly sense: Buffer = Buffer.alloc(SENSE_BYTES_MAX);
   senseLength = 0;
