@@ -1,33 +1,42 @@
 import { LoginRefusedError, type ProductError } from '../base/errors.js';
-import type { EventBody } from './session-stack.js';
+
+/** Reasons told apart; a target that invents ever new ones is not followed. */
+const REASONS_MAX = 64;
+
+export type LoginRefusal = {
+  readonly statusClass: number;
+  readonly statusDetail: number;
+  readonly explanation: string;
+};
 
 /**
- * Tells of failing login attempts without flooding: one event when the reason is new, then one each
- * time their number has doubled.
+ * Tells of refused logins without flooding: at once when a reason is new, then each time its
+ * number has doubled. Reasons are counted apart, for the portals of a target may take turns with
+ * theirs.
  */
 export class AttemptReporter {
-  readonly #emit: (event: EventBody) => void;
-  #reason = '';
-  #count = 0;
+  readonly #tell: (refusal: LoginRefusal) => void;
+  readonly #counts = new Map<string, number>();
 
-  constructor(emit: (event: EventBody) => void) {
-    this.#emit = emit;
+  constructor(tell: (refusal: LoginRefusal) => void) {
+    this.#tell = tell;
   }
 
   failed(error: ProductError): void {
-    const reason = `${error.code} ${error.message}`;
-    this.#count = reason === this.#reason ? this.#count + 1 : 1;
-    this.#reason = reason;
-    const isPowerOfTwo = (this.#count & (this.#count - 1)) === 0;
-    if (!isPowerOfTwo || !(error instanceof LoginRefusedError)) return;
+    if (!(error instanceof LoginRefusedError)) return;
     const { statusClass, statusDetail } = error;
-    const times = this.#count === 1 ? '' : ` (${this.#count} times)`;
-    const explanation = `${error.message}${times}`;
-    this.#emit({ event: 'loginRefused', statusClass, statusDetail, explanation });
+    const reason = `${statusClass} ${statusDetail} ${error.message}`;
+    const known = this.#counts.get(reason);
+    if (known === undefined && this.#counts.size >= REASONS_MAX) return;
+    const count = (known ?? 0) + 1;
+    this.#counts.set(reason, count);
+    const isPowerOfTwo = (count & (count - 1)) === 0;
+    if (!isPowerOfTwo) return;
+    const times = count === 1 ? '' : ` (${count} times)`;
+    this.#tell({ statusClass, statusDetail, explanation: `${error.message}${times}` });
   }
 
   succeeded(): void {
-    this.#reason = '';
-    this.#count = 0;
+    this.#counts.clear();
   }
 }

@@ -84,6 +84,8 @@ export type ScsiAnswer = {
   readonly status: number;
   readonly data: Buffer;
   readonly sense: Buffer;
+  /** The session is away: this is what was answered last. */
+  readonly cached?: true;
 };
 
 /** A session that carries commands and never makes a device. */

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { UsageError } from '../base/errors.js';
 import { writeReportLunsCdb, writeTestUnitReadyCdb } from '../scsi/cdb.js';
 import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
@@ -15,52 +14,67 @@ const ATTENTIONS_MAX = 16;
 const PAUSE_MS = 250;
 const REPORT_LUNS_BYTES = 8 + 8 * 4096;
 
-export type Execute = (request: ScsiRequest) => Promise<ScsiAnswer>;
+/** What asks questions of a target: commands over the session as it is now, and pauses. */
+export interface Asker {
+  /** Rejects with LinkError when the session is away, or the link goes before the answer. */
+  execute(request: ScsiRequest): Promise<ScsiAnswer>;
+  pause(ms: number): Promise<void>;
+}
 
 /** Asks a logical unit what it is. Unit attentions on the way are told to `onAttention`. */
 export async function probeDisk(
-  execute: Execute,
+  asker: Asker,
   lun: number,
   onAttention: (attention: Attention) => void,
 ): Promise<DiskFacts> {
-  await clearAttentions(execute, lun, onAttention);
+  await clearAttentions(asker, lun, onAttention);
   const probe = new DiskFactsProbe();
   for (let query = probe.nextQuery(); query !== null; query = probe.nextQuery()) {
     const cdb = Buffer.alloc(CDB_BYTES);
     query.writeCdb(cdb);
     const length = query.allocationBytes;
-    const answer = await execute({ lun, cdb, direction: length > 0 ? 'read' : 'none', length });
+    const answer = await asker.execute({
+      lun,
+      cdb,
+      direction: length > 0 ? 'read' : 'none',
+      length,
+    });
     const verdict = probe.replyReceived(query, answer);
     if (verdict.attention !== null) onAttention(verdict.attention);
-    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+    if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
   return probe.facts();
 }
 
 /** TEST UNIT READY until nothing new is reported; INQUIRY alone would leave attentions pending. */
 async function clearAttentions(
-  execute: Execute,
+  asker: Asker,
   lun: number,
   onAttention: (attention: Attention) => void,
 ): Promise<void> {
   for (let attempt = 0; attempt < ATTENTIONS_MAX; attempt += 1) {
     const cdb = Buffer.alloc(CDB_BYTES);
     writeTestUnitReadyCdb(cdb);
-    const answer = await execute({ lun, cdb, direction: 'none', length: 0 });
+    const answer = await asker.execute({ lun, cdb, direction: 'none', length: 0 });
     const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
     const verdict = verdictOf(answer.status, sense);
     if (verdict.attention !== null) onAttention(verdict.attention);
     if (verdict.action === 'success' || verdict.action === 'fail') return;
-    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+    if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
 }
 
 /** The plain LUN numbers a target reports, in its order. */
-export async function reportLuns(execute: Execute): Promise<number[]> {
+export async function reportLuns(asker: Asker): Promise<number[]> {
   for (let attempt = 0; ; attempt += 1) {
     const cdb = Buffer.alloc(CDB_BYTES);
     writeReportLunsCdb(cdb, REPORT_LUNS_BYTES);
-    const answer = await execute({ lun: 0, cdb, direction: 'read', length: REPORT_LUNS_BYTES });
+    const answer = await asker.execute({
+      lun: 0,
+      cdb,
+      direction: 'read',
+      length: REPORT_LUNS_BYTES,
+    });
     const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
     const verdict = verdictOf(answer.status, sense);
     if (verdict.action === 'success') {
@@ -73,7 +87,7 @@ export async function reportLuns(execute: Execute): Promise<number[]> {
         code: 'ERR_REPORT_LUNS',
       });
     }
-    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+    if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
 }
 
@@ -84,15 +98,15 @@ export type FoundDisk = { readonly lun: number; readonly facts: DiskFacts };
  * Throws UsageError with exit code 21 when there is none.
  */
 export async function findDisks(
-  execute: Execute,
+  asker: Asker,
   wanted: readonly number[] | null,
 ): Promise<FoundDisk[]> {
-  const reported = await reportLuns(execute);
+  const reported = await reportLuns(asker);
   const disks: FoundDisk[] = [];
   for (const lun of wanted ?? reported) {
     if (!reported.includes(lun)) throw noSuchLun(lun, reported);
-    if (wanted === null && !(await isDisk(execute, lun))) continue;
-    disks.push({ lun, facts: await probeDisk(execute, lun, () => undefined) });
+    if (wanted === null && !(await isDisk(asker, lun))) continue;
+    disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
   }
   if (disks.length === 0) {
     throw new UsageError('the target has no disk for this initiator', {
@@ -103,9 +117,9 @@ export async function findDisks(
   return disks;
 }
 
-async function isDisk(execute: Execute, lun: number): Promise<boolean> {
+async function isDisk(asker: Asker, lun: number): Promise<boolean> {
   const cdb = Buffer.from([0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-  const answer = await execute({ lun, cdb, direction: 'read', length: 36 });
+  const answer = await asker.execute({ lun, cdb, direction: 'read', length: 36 });
   return answer.status === 0 && deviceTypeName((answer.data[0] ?? 0x1f) & 0x1f) === 'disk';
 }
 

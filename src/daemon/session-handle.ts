@@ -11,6 +11,7 @@ import type { TextPair } from '../iscsi/text.js';
 import { ScsiCommand } from '../scsi/command.js';
 import { lunField } from '../scsi/lun.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions } from './contract.js';
+import { ControlPath } from './control-path.js';
 import type { Runtime } from './runtime.js';
 
 export type SessionTarget = {
@@ -30,6 +31,8 @@ export class SessionHandle {
   readonly initiator: Initiator;
   readonly #runtime: Runtime;
   readonly #listeners: ((effect: SessionEffect) => void)[] = [];
+  readonly #control: ControlPath;
+  readonly #afterSettling: (() => void)[] = [];
   #textWaiter: ((effect: SessionEffect | null) => void) | null = null;
   readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
 
@@ -42,10 +45,15 @@ export class SessionHandle {
     });
     this.initiator = new Initiator({
       session: this.session,
-      pool: runtime.pool,
+      openLink: runtime.openLink,
       flushes: runtime.flushes,
       clock: runtime.clock,
       onEffect: (effect) => this.#effect(effect),
+      onSettled: () => this.#settled(),
+    });
+    this.#control = new ControlPath({
+      send: (request) => this.send(request),
+      state: () => this.session.state,
     });
   }
 
@@ -87,8 +95,21 @@ export class SessionHandle {
     });
   }
 
-  /** One command with a small answer. Rejects with LinkError when the link goes meanwhile. */
+  /** One command with a small answer; while the session is away, as ControlPath tells. */
   execute(request: ScsiRequest): Promise<ScsiAnswer> {
+    return this.#control.execute(request);
+  }
+
+  /** Runs `action` once the effects being told, and the commands they end, have all been told. */
+  whenSettled(action: () => void): void {
+    this.#afterSettling.push(action);
+  }
+
+  /**
+   * One command over the session as it is now. Rejects with LinkError when it is away or the link
+   * goes before the answer, and with ERR_COMMAND when the target could not take it.
+   */
+  send(request: ScsiRequest): Promise<ScsiAnswer> {
     return new Promise((resolve, reject) => {
       const command = new ScsiCommand(
         { scsiCommandDone: (done) => finish(done) },
@@ -189,6 +210,11 @@ export class SessionHandle {
       this.#pings.clear();
     }
     for (const listener of [...this.#listeners]) listener(effect);
+    if (effect.type === 'stateChanged') this.#control.stateChanged(effect.to);
+  }
+
+  #settled(): void {
+    for (const action of this.#afterSettling.splice(0)) action();
   }
 
   #pingAnswered(tag: number): void {

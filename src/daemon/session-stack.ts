@@ -1,6 +1,5 @@
-import { LinkError, ProductError, UsageError } from '../base/errors.js';
+import { type ProductError, UsageError } from '../base/errors.js';
 import { Budget } from '../bridge/budget.js';
-import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import { LunUnit } from '../bridge/lun-unit.js';
 import { formatPortal } from '../iscsi/portal.js';
 import type { SessionEffect } from '../iscsi/session-effect.js';
@@ -16,10 +15,12 @@ import type {
   StackExport,
   StackHooks,
 } from './contract.js';
-import { probeDisk } from './disk-probe.js';
+import type { Asker } from './disk-probe.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
+import { Turns } from './turns.js';
+import { UnitLife } from './unit-life.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
@@ -30,27 +31,34 @@ type EventBody = StackEvent extends infer Event
     : never
   : never;
 
+/** What outages have cost since the session began. */
+export type OutageCounters = {
+  /** Times the session was lost. */
+  readonly outages: number;
+  /** Requests that were held, each time they were. */
+  readonly heldRequests: number;
+  readonly longestHoldMs: number;
+};
+
 /**
  * One session with its disks and what makes them usable, built up and torn down in order. It joins
- * the session's states to the disks: held while away, gone after the removal latency, back after
- * the identity gate.
+ * the session's states to the lives of the units (`UnitLife`): held while away, gone after the
+ * removal latency, back after the identity gate.
  */
-export class SessionStack implements Stack {
+export class SessionStack implements Stack, Asker {
   readonly resources: StackResources;
   readonly closed: Promise<void>;
-  readonly execute: (request: ScsiRequest) => Promise<ScsiAnswer>;
   readonly #runtime: Runtime;
   readonly #hooks: StackHooks;
   readonly #options: SessionOptions;
   readonly #handle: SessionHandle;
-  readonly #units: LunUnit[] = [];
+  readonly #lives: UnitLife[] = [];
+  readonly #turns = new Turns();
   readonly #attempts: AttemptReporter;
   readonly #onClosed: () => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
-  /** Units whose device has been taken away. */
-  readonly #removed = new Set<LunUnit>();
-  #gateRun = 0;
+  #outages = 0;
   #closing: Promise<void> | null = null;
   #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
 
@@ -71,14 +79,15 @@ export class SessionStack implements Stack {
       budget: new Budget({ requestsMax: REQUESTS_MAX, bytesMax: target.options.heldBytesMax }),
     };
     this.#handle = new SessionHandle(runtime, target, target.options);
-    this.execute = (request) => this.#handle.execute(request);
     let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
     this.closed = new Promise((resolve, reject) => {
       settle = { resolve, reject };
     });
     this.closed.catch(() => undefined);
     this.#settleClosed = settle;
-    this.#attempts = new AttemptReporter((event) => this.#emit(event));
+    this.#attempts = new AttemptReporter((refusal) =>
+      this.#emit({ event: 'loginRefused', ...refusal }),
+    );
     this.#handle.listen((effect) => this.#effect(effect));
   }
 
@@ -92,12 +101,33 @@ export class SessionStack implements Stack {
   }
 
   get units(): readonly LunUnit[] {
-    return this.#units;
+    return this.#lives.map((life) => life.unit);
   }
 
   get exports(): readonly StackExport[] {
     const exporter = this.#exporter;
-    return exporter === null ? [] : this.#units.map((unit) => exporter.describe(unit));
+    return exporter === null ? [] : this.units.map((unit) => exporter.describe(unit));
+  }
+
+  get counters(): OutageCounters {
+    const lives = this.#lives;
+    return {
+      outages: this.#outages,
+      heldRequests: lives.reduce((sum, life) => sum + life.unit.queue.heldTotal, 0),
+      longestHoldMs: lives.reduce((most, life) => Math.max(most, life.longestHoldMs), 0),
+    };
+  }
+
+  /** One command over the session as it is now; rejects with LinkError when it is away. */
+  execute(request: ScsiRequest): Promise<ScsiAnswer> {
+    return this.#handle.send(request);
+  }
+
+  pause(ms: number): Promise<void> {
+    const { clock } = this.#runtime;
+    return new Promise((resolve) => {
+      clock.at(clock.nowMs() + ms, resolve);
+    });
   }
 
   login(signal: AbortSignal): Promise<void> {
@@ -111,61 +141,92 @@ export class SessionStack implements Stack {
 
   /** Makes a disk that was found usable. */
   async addDisk(lun: number, facts: DiskFacts): Promise<void> {
-    const unit = new LunUnit({
-      lun,
-      facts,
-      forcedReadOnly: this.#options.readOnly,
-      port: this.#handle.initiator,
-      pool: this.#runtime.pool,
-      clock: this.#runtime.clock,
-      onAttention: (attended, attention, words) => this.#attention(attended, attention, words),
-      onCongested: () => undefined,
-    });
-    if (this.#handle.session.state !== 'loggedIn') unit.queue.hold();
-    this.#units.push(unit);
-    await this.#exporter?.add(unit);
-    const device = this.#exporter?.deviceOf(unit);
+    const exporter = this.#exporter ?? new NoExporter();
+    const life = this.#newLife(lun, facts, exporter);
+    const { session } = this.#handle;
+    this.#lives.push(life);
+    // A new login since the facts were read: they have to be compared first, as in any outage.
+    if (session.state !== 'loggedIn' || session.logins > 1) life.hold();
+    if (session.state === 'loggedIn' && session.logins > 1) life.look();
+    await this.#turns.run(() => exporter.add(life.unit));
+    const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
+  }
+
+  /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
+  setRemovalLatency(seconds: number): void {
+    this.#handle.initiator.with((session) => session.removalLatencyChanged(seconds * 1000));
+    for (const life of this.#lives) life.removalLatencyChanged();
   }
 
   /** The kernel let go of a device without being asked: somebody else disconnected it. */
   deviceLinkLost(unit: LunUnit, reason: string): void {
     if (this.#closing !== null) return;
+    const life = this.#lives.find((one) => one.unit === unit);
+    life?.end(reason);
     this.#emit({ event: 'deviceRemoved', ...this.#place(unit), reason });
-    this.#removed.add(unit);
+    const device = this.#exporter?.deviceOf(unit) ?? 'the device';
     this.#fail(
-      new UsageError(
-        `${this.#exporter?.deviceOf(unit) ?? 'the device'} was disconnected: ${reason}`,
-        {
-          exitCode: 1,
-          code: 'ERR_DEVICE_TAKEN',
-        },
-      ),
+      new UsageError(`${device} was disconnected: ${reason}`, {
+        exitCode: 1,
+        code: 'ERR_DEVICE_TAKEN',
+      }),
     );
   }
 
   close(options: { readonly force?: boolean } = {}): Promise<void> {
-    if (this.#closing !== null && options.force !== true) return this.#closing;
-    this.#closing = this.#close(options.force === true);
+    const force = options.force === true;
+    if (this.#closing === null) {
+      this.#closing = this.#close(force).catch((error: unknown) => {
+        this.#closing = null;
+        throw error;
+      });
+    } else if (force) {
+      // The close that is under way may be waiting for requests: they end now.
+      for (const life of this.#lives) life.unit.queue.fail('logout');
+    }
     return this.#closing;
   }
 
   async #close(force: boolean): Promise<void> {
-    const isAway = this.#handle.session.state !== 'loggedIn';
-    try {
-      // While the target is away nothing can be written: what is held has to fail.
-      if (force || isAway) for (const unit of this.#units) unit.queue.fail('logout');
+    const isAway =
+      this.#handle.session.state !== 'loggedIn' ||
+      this.#lives.some((life) => life.state !== 'serving');
+    // While the target is away nothing can be written: what is held has to fail.
+    if (force || isAway) for (const life of this.#lives) life.unit.queue.fail('logout');
+    await this.#turns.run(async () => {
       await this.#exporter?.close({ force: force || isAway });
-    } catch (error) {
-      this.#closing = null;
-      throw error;
-    }
-    this.#gateRun += 1;
-    for (const unit of this.#units) unit.queue.fail('logged out');
+      for (const life of this.#lives) life.end('logged out');
+    });
     await this.#handle.logout();
     await this.#onClosed();
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#settleClosed.resolve();
+  }
+
+  #newLife(lun: number, facts: DiskFacts, exporter: LunExporter): UnitLife {
+    const { pool, clock } = this.#runtime;
+    const unit = new LunUnit({
+      lun,
+      facts,
+      forcedReadOnly: this.#options.readOnly,
+      port: this.#handle.initiator,
+      pool,
+      clock,
+      onAttention: (_unit, attention) => this.#attention(life, attention),
+      onCongested: () => undefined,
+    });
+    const life: UnitLife = new UnitLife({
+      unit,
+      asker: this,
+      clock,
+      turns: this.#turns,
+      timers: this.#handle.session.timers,
+      exporter: () => exporter,
+      openExporter: () => this.#openExporter(),
+      tell: (told, news) => this.#emit({ ...news, ...this.#place(told.unit) }),
+    });
+    return life;
   }
 
   #fail(error: ProductError): void {
@@ -191,136 +252,35 @@ export class SessionStack implements Stack {
     }
   }
 
+  /** Told before the commands that were in flight come back, so that they are held. */
   #stateChanged(change: Extract<SessionEffect, { type: 'stateChanged' }>): void {
     const { from, to, reason } = change;
-    if (to === 'reconnecting' || to === 'loggingOut') {
-      this.#gateRun += 1;
-      for (const unit of this.#units) if (!this.#removed.has(unit)) unit.queue.hold();
+    if (to === 'reconnecting' || to === 'loggingOut' || to === 'closed') {
+      for (const life of this.#lives) life.hold();
     }
     this.#emit({ event: 'sessionState', from, to, reason });
     switch (to) {
       case 'loggedIn':
         this.#attempts.succeeded();
-        if (from !== 'loggingIn') this.#background(this.#passGate());
+        for (const life of this.#lives) life.look();
         return;
       case 'reconnecting':
-        // After the commands in flight have come back as lost, so that they are counted.
-        setImmediate(() => this.#tellHeld());
+        this.#outages += 1;
+        this.#handle.whenSettled(() => {
+          for (const life of this.#lives) life.tellHeld();
+        });
         return;
       case 'removed':
-        this.#background(this.#removeAll(reason));
+        for (const life of this.#lives) life.remove(reason);
         return;
       default:
     }
   }
 
-  #tellHeld(): void {
-    for (const unit of this.#units) {
-      if (unit.queue.mode !== 'holding') continue;
-      const { heldRequests, heldBytes } = unit.queue;
-      const place = this.#place(unit);
-      this.#emit({ event: 'deviceHeld', ...place, requests: heldRequests, bytes: heldBytes });
-    }
-  }
-
-  async #removeAll(reason: string): Promise<void> {
-    for (const unit of this.#units) await this.#remove(unit, reason);
-  }
-
-  async #remove(unit: LunUnit, reason: string): Promise<void> {
-    if (this.#removed.has(unit)) return;
-    this.#removed.add(unit);
-    unit.queue.fail(reason);
-    const place = this.#place(unit);
-    await this.#exporter?.remove(unit, reason);
-    this.#emit({ event: 'deviceRemoved', ...place, reason });
-  }
-
-  /** After a new login: each disk has to be the one we knew before anything is sent to it. */
-  async #passGate(): Promise<void> {
-    this.#gateRun += 1;
-    const run = this.#gateRun;
-    for (const unit of this.#units) {
-      let facts: DiskFacts;
-      try {
-        facts = await probeDisk(this.execute, unit.lun, (attention) => {
-          this.#cacheAttention(unit, attention);
-        });
-      } catch (error) {
-        if (run !== this.#gateRun || error instanceof LinkError) return;
-        const why = error instanceof Error ? error.message : String(error);
-        await this.#remove(unit, `the LUN does not answer as a disk any more: ${why}`);
-        continue;
-      }
-      if (run !== this.#gateRun) return;
-      const why = whyAnotherDisk(unit.facts, facts);
-      if (why !== null) {
-        await this.#remove(unit, `another disk has this LUN now: ${why}`);
-        continue;
-      }
-      await this.#release(unit, facts, run);
-    }
-  }
-
-  async #release(unit: LunUnit, facts: DiskFacts, run: number): Promise<void> {
-    const grew = facts.blockCount !== unit.facts.blockCount;
-    unit.disk.facts = facts;
-    unit.queue.release();
-    if (this.#removed.has(unit)) {
-      try {
-        await this.#exporter?.add(unit);
-        await this.#openExporter();
-      } catch (error) {
-        if (run !== this.#gateRun) return;
-        const reason = error instanceof Error ? error.message : String(error);
-        this.#emit({ event: 'deviceRemoved', ...this.#place(unit), reason });
-        return;
-      }
-      this.#removed.delete(unit);
-      this.#emit({ event: 'deviceAttached', ...this.#place(unit) });
-      return;
-    }
-    this.#emit({ event: 'deviceReleased', ...this.#place(unit) });
-    if (grew) await this.#resized(unit);
-  }
-
-  #cacheAttention(unit: LunUnit, attention: Attention): void {
-    if (attention === 'powerOn' || attention === 'reset') unit.disk.cacheMayBeLost();
-  }
-
-  #attention(unit: LunUnit, attention: Attention, _words: string): void {
-    if (attention !== 'capacityChanged' && attention !== 'modeChanged') return;
-    this.#background(this.#refresh(unit));
-  }
-
-  /** The disk said that it changed: its facts are read again, and its users told. */
-  async #refresh(unit: LunUnit): Promise<void> {
-    let facts: DiskFacts;
-    try {
-      facts = await probeDisk(this.execute, unit.lun, () => undefined);
-    } catch (error) {
-      if (error instanceof LinkError) return;
-      throw error;
-    }
-    if (whyAnotherDisk(unit.facts, facts) !== null) return;
-    const grew = facts.blockCount !== unit.facts.blockCount;
-    unit.disk.facts = facts;
-    if (grew) await this.#resized(unit);
-  }
-
-  async #resized(unit: LunUnit): Promise<void> {
-    await this.#exporter?.resized(unit);
-    const { sizeBytes } = unit.queue;
-    this.#emit({ event: 'deviceResized', ...this.#place(unit), sizeBytes });
-  }
-
-  /** Work that nobody waits for; its failure ends the stack, loudly. */
-  #background(work: Promise<void>): void {
-    work.catch((error: unknown) => {
-      const cause = error instanceof ProductError ? error : null;
-      if (cause === null || cause.code === 'ERR_INVARIANT') throw error;
-      this.#fail(cause);
-    });
+  /** LUNs that have changed may all be other disks; the rest is about one unit. */
+  #attention(attended: UnitLife, attention: Attention): void {
+    const lives = attention === 'lunsChanged' ? this.#lives : [attended];
+    for (const life of lives) life.attended(attention);
   }
 
   #place(unit: LunUnit): { lun: number; device?: string } {
@@ -334,4 +294,17 @@ export class SessionStack implements Stack {
   }
 }
 
-export type { EventBody };
+/** Stands in where the units have no users outside this process. */
+class NoExporter implements LunExporter {
+  async add(): Promise<void> {}
+  async remove(): Promise<void> {}
+  async resized(): Promise<void> {}
+  async close(): Promise<void> {}
+  describe(unit: LunUnit): StackExport {
+    const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
+    return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
+  }
+  deviceOf(): undefined {
+    return undefined;
+  }
+}

@@ -15,6 +15,8 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
   readonly #path: string;
   readonly #resources: StackResources;
   readonly #units = new Map<number, LunUnit>();
+  /** LUNs that were ever exported: the default export must not become another disk's. */
+  readonly #known = new Set<number>();
   readonly #isSingle: boolean;
   readonly #description: string;
   #server: NbdSocketServer | null = null;
@@ -36,14 +38,14 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
   }
 
   find(name: string): NbdExport | null {
-    const only =
-      this.#isSingle || this.#units.size === 1 ? [...this.#units.values()][0] : undefined;
+    const only = this.#known.size === 1 ? [...this.#units.values()][0] : undefined;
     const unit = name === '' ? only : this.#units.get(exportNumber(name));
     return unit === undefined ? null : this.#exportOf(unit);
   }
 
   async add(unit: LunUnit): Promise<void> {
     this.#units.set(unit.lun, unit);
+    this.#known.add(unit.lun);
   }
 
   /** Opens the socket; called when every unit has been added. */

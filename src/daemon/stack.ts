@@ -98,7 +98,7 @@ async function start(
 ): Promise<Stack> {
   try {
     await stack.login(hooks.signal);
-    const disks = await findDisks(stack.execute, wantedLuns(url, options));
+    const disks = await findDisks(stack, wantedLuns(url, options));
     const opening = await open(disks);
     stack.useExporter(opening.exporter, opening.opened);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);

@@ -1,14 +1,12 @@
 import { type Clock, NEVER_MS } from '../base/clock.js';
-import { invariant, LinkError, ProductError } from '../base/errors.js';
-import type { SlabPool } from '../base/slab.js';
-import { formatPortal, type PortalAddress } from '../iscsi/portal.js';
+import { invariant, type ProductError } from '../base/errors.js';
+import type { PortalAddress } from '../iscsi/portal.js';
 import type { Session } from '../iscsi/session.js';
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
 import { LatencyHistogram } from './latency-histogram.js';
-import { PumpedSocket, type SocketUser } from './pumped-socket.js';
-import { connectTcp } from './tcp-link.js';
+import type { Link, LinkOpener, LinkUser } from './link.js';
 
 /** Longest single timer; a later deadline is looked at again then. */
 const TIMER_MS_MAX = 3_600_000;
@@ -18,17 +16,17 @@ const TIMER_MS_MAX = 3_600_000;
  * their owners here, after the effects of the same input, so that an owner already knows the
  * session's new state.
  */
-export class Initiator implements ScsiPort, SocketUser {
+export class Initiator implements ScsiPort {
   readonly session: Session;
   /** From submission to outcome, of the commands the target answered. */
   readonly latency = new LatencyHistogram();
   commandsSubmitted = 0;
-  readonly #pool: SlabPool;
+  readonly #openLink: LinkOpener;
   readonly #flushes: FlushList;
   readonly #clock: Clock;
   readonly #onEffect: (effect: SessionEffect) => void;
-  #socket: PumpedSocket | null = null;
-  #connecting: AbortController | null = null;
+  readonly #onSettled: () => void;
+  #link: Link | null = null;
   #cancelTimer: (() => void) | null = null;
   #timerAtMs = NEVER_MS;
   #draining = false;
@@ -36,17 +34,20 @@ export class Initiator implements ScsiPort, SocketUser {
 
   constructor(options: {
     readonly session: Session;
-    readonly pool: SlabPool;
+    readonly openLink: LinkOpener;
     readonly flushes: FlushList;
     readonly clock: Clock;
     /** Told of every effect, links included, in order. */
     readonly onEffect: (effect: SessionEffect) => void;
+    /** Effects have been told and the commands that ended with them are back at their owners. */
+    readonly onSettled?: () => void;
   }) {
     this.session = options.session;
-    this.#pool = options.pool;
+    this.#openLink = options.openLink;
     this.#flushes = options.flushes;
     this.#clock = options.clock;
     this.#onEffect = options.onEffect;
+    this.#onSettled = options.onSettled ?? (() => undefined);
   }
 
   start(): void {
@@ -70,40 +71,23 @@ export class Initiator implements ScsiPort, SocketUser {
 
   /** Bytes over all links of the session. */
   get bytesReceivedTotal(): number {
-    return this.#bytesBefore.received + (this.#socket?.bytesReceivedTotal ?? 0);
+    return this.#bytesBefore.received + (this.#link?.bytesReceivedTotal ?? 0);
   }
   get bytesSentTotal(): number {
-    return this.#bytesBefore.sent + (this.#socket?.bytesSentTotal ?? 0);
+    return this.#bytesBefore.sent + (this.#link?.bytesSentTotal ?? 0);
   }
-
-  bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {
-    this.session.bytesReceived(slab, buffer, start, end, this.#clock.nowMs());
-    this.#drain();
-    return true;
-  }
-
-  linkLost(errno: string | null): void {
-    const portal = this.session.portal ?? this.session.portals.current;
-    const where = formatPortal(portal);
-    const error =
-      errno === null
-        ? new LinkError('ECONNRESET', `the target at ${where} closed the connection`)
-        : new LinkError(errno, `the connection to ${where} failed (${errno})`);
-    this.session.linkFailed(error, this.#clock.nowMs());
-    this.#drain();
-  }
-
-  sent(): void {}
 
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;
     const { effects, completed } = this.session;
+    let hadEffects = false;
     while (effects.length > 0 || completed.length > 0) {
       for (let index = 0; index < effects.length; index += 1) {
         const effect = effects[index];
         if (effect !== undefined) this.#perform(effect);
       }
+      if (effects.length > 0) hadEffects = true;
       effects.length = 0;
       let done = 0;
       const nowMs = completed.length > 0 ? this.#clock.nowMs() : 0;
@@ -120,58 +104,54 @@ export class Initiator implements ScsiPort, SocketUser {
     }
     this.#draining = false;
     this.#schedule();
+    if (hadEffects) this.#onSettled();
   }
 
   #perform(effect: SessionEffect): void {
-    if (effect.type === 'openLink') this.#openLink(effect.portal);
+    if (effect.type === 'openLink') this.#beginLink(effect.portal);
     if (effect.type === 'closeLink') this.#closeLink();
     this.#onEffect(effect);
   }
 
-  #openLink(portal: PortalAddress): void {
-    const connecting = new AbortController();
-    this.#connecting = connecting;
-    connectTcp(portal, connecting.signal).then(
-      (fd) => this.#connected(fd, connecting),
-      (error: unknown) => {
-        if (this.#connecting !== connecting) return;
-        this.#connecting = null;
-        if (!(error instanceof ProductError)) throw error;
-        this.with((session, nowMs) => session.linkFailed(error, nowMs));
+  #beginLink(portal: PortalAddress): void {
+    const { connection } = this.session;
+    // The same input may have ended the attempt again; its `closeLink` follows then.
+    if (connection === null) return;
+    invariant(this.#link === null, 'a second link for one connection');
+    const user: LinkUser = {
+      linkOpened: () => this.with((session, nowMs) => session.linkOpened(nowMs)),
+      bytesReceived: (slab, buffer, start, end) => {
+        this.session.bytesReceived(slab, buffer, start, end, this.#clock.nowMs());
+        this.#drain();
+        return true;
       },
-    );
+      linkFailed: (error) => this.#linkFailed(error),
+    };
+    this.#link = this.#openLink(portal, connection.queue, user);
   }
 
-  #connected(fd: number, connecting: AbortController): void {
-    const { connection } = this.session;
-    invariant(this.#connecting === connecting && connection, 'a link nobody waits for');
-    this.#connecting = null;
-    this.#socket = new PumpedSocket({
-      fd,
-      pool: this.#pool,
-      queue: connection.queue,
-      flushes: this.#flushes,
-      user: this,
-    });
-    this.with((session, nowMs) => session.linkOpened(nowMs));
+  #linkFailed(error: ProductError): void {
+    this.with((session, nowMs) => session.linkFailed(error, nowMs));
   }
 
   #closeLink(): void {
-    const connecting = this.#connecting;
-    this.#connecting = null;
-    connecting?.abort();
-    const socket = this.#socket;
-    if (socket === null) return;
-    this.#socket = null;
-    this.#bytesBefore.received += socket.bytesReceivedTotal;
-    this.#bytesBefore.sent += socket.bytesSentTotal;
-    socket.close();
+    const link = this.#link;
+    if (link === null) return;
+    this.#link = null;
+    this.#bytesBefore.received += link.bytesReceivedTotal;
+    this.#bytesBefore.sent += link.bytesSentTotal;
+    link.close();
   }
 
   #schedule(): void {
     const deadlineAtMs = this.session.deadlineAtMs;
-    if (deadlineAtMs >= this.#timerAtMs) return;
+    // A session that is over keeps no timer, and with it the process, alive.
+    const isOver = deadlineAtMs === NEVER_MS && this.session.state === 'closed';
+    if (deadlineAtMs >= this.#timerAtMs && !isOver) return;
     this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#timerAtMs = NEVER_MS;
+    if (isOver) return;
     const nowMs = this.#clock.nowMs();
     this.#timerAtMs = Math.min(deadlineAtMs, nowMs + TIMER_MS_MAX);
     this.#cancelTimer = this.#clock.at(this.#timerAtMs, () => this.#timerRang());

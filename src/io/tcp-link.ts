@@ -1,32 +1,163 @@
 import { lookup } from 'node:dns/promises';
-import { LinkError } from '../base/errors.js';
+import { LinkError, ProductError } from '../base/errors.js';
+import type { SendQueue } from '../base/send-queue.js';
+import type { SlabPool } from '../base/slab.js';
+import { formatPortal, type PortalAddress } from '../iscsi/portal.js';
+import type { FlushList } from './flush-list.js';
+import type { Link, LinkOpener, LinkUser } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
-import { errnoName } from './pumped-socket.js';
+import { errnoName, PumpedSocket, type SocketUser } from './pumped-socket.js';
 
 export type TcpAddress = { readonly host: string; readonly port: number };
 
 /**
- * Opens a TCP connection: every address of the name is tried in turn. Resolves to a descriptor
- * owned by the caller. Rejects with LinkError, also when `signal` aborts.
+ * An address that does not answer within this time gets company by the next one of the name, so
+ * that one dead address of a portal does not use up the time for a login (RFC 8305 §8 recommends
+ * 250 ms between attempts and at most 2 s).
+ */
+const NEXT_ADDRESS_MS = 2000;
+/** Addresses of one name that are tried. */
+const ADDRESSES_MAX = 16;
+
+/** Opens TCP links that share `pool` and `flushes`. */
+export function tcpLinkOpener(pool: SlabPool, flushes: FlushList): LinkOpener {
+  return (portal, queue, user) => new TcpLink({ portal, queue, user, pool, flushes });
+}
+
+/** A TCP connection to a portal. */
+class TcpLink implements Link, SocketUser {
+  readonly #user: LinkUser;
+  readonly #portal: PortalAddress;
+  readonly #connecting = new AbortController();
+  #socket: PumpedSocket | null = null;
+  #closed = false;
+
+  constructor(options: {
+    readonly portal: PortalAddress;
+    readonly queue: SendQueue;
+    readonly user: LinkUser;
+    readonly pool: SlabPool;
+    readonly flushes: FlushList;
+  }) {
+    const { portal, queue, user, pool, flushes } = options;
+    this.#user = user;
+    this.#portal = portal;
+    connectTcp(portal, this.#connecting.signal).then(
+      (fd) => {
+        if (this.#closed) {
+          closeDescriptor(fd);
+          return;
+        }
+        this.#socket = new PumpedSocket({ fd, pool, queue, flushes, user: this });
+        user.linkOpened();
+      },
+      (error: unknown) => {
+        if (!(error instanceof ProductError)) throw error;
+        if (!this.#closed) user.linkFailed(error);
+      },
+    );
+  }
+
+  get bytesReceivedTotal(): number {
+    return this.#socket?.bytesReceivedTotal ?? 0;
+  }
+  get bytesSentTotal(): number {
+    return this.#socket?.bytesSentTotal ?? 0;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#connecting.abort();
+    this.#socket?.close();
+  }
+
+  bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {
+    return this.#user.bytesReceived(slab, buffer, start, end);
+  }
+
+  linkLost(errno: string | null): void {
+    const where = formatPortal(this.#portal);
+    this.#user.linkFailed(
+      errno === null
+        ? new LinkError('ECONNRESET', `the target at ${where} closed the connection`)
+        : new LinkError(errno, `the connection to ${where} failed (${errno})`),
+    );
+  }
+
+  sent(): void {}
+}
+
+/**
+ * Opens a TCP connection: the addresses of the name one after another, each with a head start
+ * before the next. Resolves to a descriptor owned by the caller. Rejects with LinkError, also when
+ * `signal` aborts.
  */
 export async function connectTcp(to: TcpAddress, signal: AbortSignal): Promise<number> {
   const addresses = await resolve(to.host, signal);
-  let failure = new LinkError('ENOTFOUND', `${to.host} has no address`);
-  for (const address of addresses) {
-    try {
-      return await connectAddress(address, to.port, signal);
-    } catch (error) {
-      if (!(error instanceof LinkError)) throw error;
-      failure = error;
-      if (signal.aborted) break;
-    }
+  const race = new AbortController();
+  const stop = () => race.abort();
+  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  try {
+    return await firstToConnect(addresses.slice(0, ADDRESSES_MAX), to, race);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    race.abort();
   }
-  throw failure;
+}
+
+/** The first of `addresses` to be connected to; the others are given up. */
+function firstToConnect(
+  addresses: readonly string[],
+  to: TcpAddress,
+  race: AbortController,
+): Promise<number> {
+  return new Promise((resolvePromise, reject) => {
+    let failure = new LinkError('ENOTFOUND', `${to.host} has no address`);
+    let next = 0;
+    let running = 0;
+    let headStart: NodeJS.Timeout | undefined;
+    let decided = false;
+    const failed = (error: unknown) => {
+      running -= 1;
+      if (!(error instanceof LinkError)) {
+        reject(error);
+        return;
+      }
+      failure = error;
+      startNext();
+    };
+    const connected = (fd: number) => {
+      if (decided) {
+        closeDescriptor(fd);
+        return;
+      }
+      decided = true;
+      clearTimeout(headStart);
+      race.abort();
+      resolvePromise(fd);
+    };
+    const startNext = () => {
+      clearTimeout(headStart);
+      const address = addresses[next];
+      if (decided) return;
+      if (address === undefined || race.signal.aborted) {
+        if (running === 0) reject(failure);
+        return;
+      }
+      next += 1;
+      running += 1;
+      if (next < addresses.length) headStart = setTimeout(startNext, NEXT_ADDRESS_MS);
+      connectAddress(address, to.port, race.signal).then(connected, failed);
+    };
+    startNext();
+  });
 }
 
 async function resolve(host: string, signal: AbortSignal): Promise<string[]> {
+  let stop = () => {};
   const aborted = new Promise<never>((_resolve, reject) => {
-    const stop = () => reject(new LinkError('ECANCELED', `looking up ${host} was given up`));
+    stop = () => reject(new LinkError('ECANCELED', `looking up ${host} was given up`));
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
   });
@@ -38,6 +169,8 @@ async function resolve(host: string, signal: AbortSignal): Promise<string[]> {
     if (cause instanceof LinkError) throw cause;
     const errno = (cause as NodeJS.ErrnoException).code ?? 'EAI_FAIL';
     throw new LinkError(errno, `the name ${host} cannot be looked up (${errno})`, { cause });
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }
 
@@ -70,4 +203,8 @@ function connectAddress(address: string, port: number, signal: AbortSignal): Pro
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
   });
+}
+
+function closeDescriptor(fd: number): void {
+  new native.NativeSocket(fd, false, new Int32Array(3), () => undefined).close();
 }

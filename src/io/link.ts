@@ -1,0 +1,27 @@
+import type { ProductError } from '../base/errors.js';
+import type { SendQueue } from '../base/send-queue.js';
+import type { PortalAddress } from '../iscsi/portal.js';
+
+/** Who uses a link to a target. After `Link.close` nothing is called any more. */
+export interface LinkUser {
+  /** The link is there: what is queued leaves and bytes arrive from now on. */
+  linkOpened(): void;
+  /** Bytes `start…end` of slab `slab`; whoever keeps a part of them retains the slab. */
+  bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean;
+  /** The link could not be opened, or is gone. Called once, and then nothing more. */
+  linkFailed(error: ProductError): void;
+}
+
+/** One way to a target, from the beginning of its opening to its end. */
+export interface Link {
+  readonly bytesReceivedTotal: number;
+  readonly bytesSentTotal: number;
+  /** Ends it at once, also while it is still being opened; what is queued is not sent. */
+  close(): void;
+}
+
+/**
+ * Begins to open a link that sends `queue`. Never calls the user before it has returned. TCP is
+ * the real one (`tcp-link.ts`).
+ */
+export type LinkOpener = (portal: PortalAddress, queue: SendQueue, user: LinkUser) => Link;
