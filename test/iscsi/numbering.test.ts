@@ -1,0 +1,235 @@
+import { describe, expect, it } from 'vitest';
+import { FROM, NO_TAG, OP } from '../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../helpers/scripted-peer.js';
+
+const GOOD = { opcode: OP.scsiResponse, ttt: 0 };
+
+describe('RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging)', () => {
+  it('CmdSN grows by one for each command, and an immediate PDU carries the current value', () => {
+    const peer = ScriptedPeer.loggedIn();
+    for (let count = 0; count < 3; count += 1) peer.submit('none');
+    peer.session.ping(Buffer.from('abc'));
+    peer.submit('none');
+    const pdus = peer.sent();
+    expect(pdus.map((pdu) => [pdu.opcode, pdu.immediate, pdu.cmdSN])).toEqual([
+      [FROM.scsiCommand, false, 1],
+      [FROM.scsiCommand, false, 2],
+      [FROM.scsiCommand, false, 3],
+      [FROM.nopOut, true, 4],
+      [FROM.scsiCommand, false, 4],
+    ]);
+  });
+
+  it('login requests are immediate, so the first command has the CmdSN of the login', () => {
+    const peer = ScriptedPeer.started();
+    const logins = peer.login();
+    expect(logins.map((login) => [login.immediate, login.cmdSN])).toEqual([
+      [true, 1],
+      [true, 1],
+    ]);
+    peer.submit('none');
+    expect(peer.sentOne(FROM.scsiCommand).cmdSN).toBe(1);
+  });
+
+  it('commands are sent only inside MaxCmdSN and wait in order for more', () => {
+    const peer = ScriptedPeer.loggedIn({}, { expCmdSN: 1, maxCmdSN: 2 });
+    for (const operation of [1, 2, 3, 4]) peer.submit('none', 0, { operation });
+    const first = peer.sent();
+    expect(first.map((pdu) => pdu.cmdSN)).toEqual([1, 2]);
+    peer.expCmdSN = 3;
+    peer.maxCmdSN = 3;
+    peer.send({ ...GOOD, itt: first[0]!.itt });
+    const next = peer.sentOne(FROM.scsiCommand);
+    expect([next.cmdSN, next.header[32]]).toEqual([3, 3]);
+  });
+
+  it('a window that is closed at login (MaxCmdSN = ExpCmdSN - 1) lets nothing out', () => {
+    const peer = ScriptedPeer.loggedIn({}, { expCmdSN: 1, maxCmdSN: 0 });
+    peer.submit('none');
+    expect(peer.sent()).toEqual([]);
+    peer.maxCmdSN = 1;
+    peer.send({ opcode: OP.nopIn });
+    expect(peer.sentOne(FROM.scsiCommand).cmdSN).toBe(1);
+  });
+
+  it('a MaxCmdSN below ExpCmdSN - 1 is ignored with its ExpCmdSN', () => {
+    const peer = ScriptedPeer.loggedIn({}, { expCmdSN: 1, maxCmdSN: 1 });
+    peer.submit('none');
+    peer.submit('none');
+    peer.sent();
+    const window = peer.session.connection!.window;
+    peer.send({ opcode: OP.nopIn, expCmdSN: 100, maxCmdSN: 98 });
+    expect([window.expCmdSN, window.maxCmdSN]).toEqual([1, 1]);
+    expect(peer.sent()).toEqual([]);
+    peer.send({ opcode: OP.nopIn, expCmdSN: 2, maxCmdSN: 1 });
+    expect([window.expCmdSN, window.maxCmdSN]).toEqual([2, 1]);
+  });
+
+  it('a MaxCmdSN that would shrink the window is ignored', () => {
+    const peer = ScriptedPeer.loggedIn({}, { expCmdSN: 1, maxCmdSN: 3 });
+    peer.send({ opcode: OP.nopIn, expCmdSN: 1, maxCmdSN: 1 });
+    for (let count = 0; count < 4; count += 1) peer.submit('none');
+    expect(peer.sent().map((pdu) => pdu.cmdSN)).toEqual([1, 2, 3]);
+  });
+
+  it('numbers are compared as serial numbers: the window goes on over 2^32', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const { window } = peer.session.connection!;
+    window.cmdSN = 0xffffffff;
+    window.expCmdSN = 0xffffffff;
+    window.maxCmdSN = 0xffffffff;
+    peer.expCmdSN = 0xffffffff;
+    peer.submit('none');
+    peer.submit('none');
+    const first = peer.sentOne(FROM.scsiCommand);
+    expect(first.cmdSN).toBe(0xffffffff);
+    peer.expCmdSN = 0;
+    peer.maxCmdSN = 1;
+    peer.send({ ...GOOD, itt: first.itt });
+    expect(peer.sentOne(FROM.scsiCommand).cmdSN).toBe(0);
+    peer.send({ opcode: OP.nopIn, expCmdSN: 0xfffffff0, maxCmdSN: 0xfffffff5 });
+    expect(window.maxCmdSN).toBe(1);
+  });
+
+  it('an ExpCmdSN beyond what was sent acknowledges nothing', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.send({ opcode: OP.nopIn, expCmdSN: 500, maxCmdSN: 600 });
+    expect(peer.session.connection!.window.expCmdSN).toBe(1);
+  });
+
+  it('a window that stays closed while commands wait is given up for a new connection', () => {
+    const peer = ScriptedPeer.loggedIn(
+      { timers: { noopIntervalMs: 0, taskTimeoutMs: 10_000 } },
+      { expCmdSN: 1, maxCmdSN: 0 },
+    );
+    const command = peer.submit('none');
+    for (let second = 1; second <= 13; second += 1) peer.at(1000 + second * 1000);
+    expect(peer.failure).toMatchObject({ code: 'ERR_LINK', errno: 'ETIMEDOUT' });
+    expect(command.outcome).toBe('lost');
+  });
+});
+
+describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () => {
+  it('each PDU acknowledges the StatSN received last, over 2^32 too', () => {
+    const peer = ScriptedPeer.started();
+    peer.statSN = 0xfffffffd;
+    peer.login();
+    peer.submit('none');
+    peer.submit('none');
+    const [first, second] = peer.sent();
+    expect(first!.expStatSN).toBe(0xffffffff);
+    peer.respond(first!);
+    peer.respond(second!);
+    peer.submit('none');
+    expect(peer.sentOne(FROM.scsiCommand).expStatSN).toBe(1);
+    expect(peer.done.map((command) => command.outcome)).toEqual(['answered', 'answered']);
+  });
+
+  it('NOP-In with ITT ffffffff and R2T do not advance StatSN', () => {
+    const peer = ScriptedPeer.loggedIn({ offer: { immediateData: false, initialR2T: true } });
+    const { send } = peer.session.connection!;
+    const before = send.expStatSN;
+    peer.submit('write', 512);
+    const write = peer.sentOne(FROM.scsiCommand);
+    peer.send({ opcode: OP.nopIn, statSN: before });
+    peer.send({ ...r2t(write.itt, 0, 512), statSN: before });
+    expect(send.expStatSN).toBe(before);
+    expect(peer.sentOne(FROM.dataOut).expStatSN).toBe(before);
+  });
+
+  it('§7.9 (Sequence Errors): a gap in StatSN ends the connection, and the session recovers', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const command = peer.submit('none');
+    const { itt } = peer.sentOne(FROM.scsiCommand);
+    peer.send({ ...GOOD, itt, statSN: peer.statSN + 1 });
+    expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
+    expect([peer.session.state, command.outcome]).toEqual(['reconnecting', 'lost']);
+  });
+
+  it('§7.9 (Sequence Errors): a PDU that was received before is discarded', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.submit('none');
+    const { itt } = peer.sentOne(FROM.scsiCommand);
+    const number = peer.statSN;
+    peer.send({ ...GOOD, itt });
+    peer.send({ ...GOOD, itt, statSN: number });
+    peer.send({ opcode: OP.async, word36: 1 << 24, statSN: number });
+    expect(peer.session.state).toBe('loggedIn');
+    expect(peer.sent()).toEqual([]);
+    expect(peer.done).toHaveLength(1);
+  });
+
+  it('§7.9 (Sequence Errors): a running task cannot be answered by a number used before', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.submit('none');
+    const { itt } = peer.sentOne(FROM.scsiCommand);
+    peer.send({ ...GOOD, itt, statSN: peer.statSN - 1 });
+    expect(peer.failure).toMatchObject({ section: '7.9' });
+  });
+
+  it('§11.13.5 (Status-Class and Status-Detail): the numbers of a refusal do not count', () => {
+    const peer = ScriptedPeer.started();
+    const request = peer.sentOne(FROM.login);
+    peer.answerLogin(request, { word36: 0x03010000, statSN: 7, expCmdSN: 9000, maxCmdSN: 1 });
+    expect(peer.failure).toMatchObject({ statusClass: 3, statusDetail: 1 });
+    peer.at(peer.session.deadlineAtMs);
+    peer.login();
+    expect(peer.session.state).toBe('loggedIn');
+  });
+});
+
+describe('RFC 7143 §4.2.5.3 (Tags and Integrity Checks)', () => {
+  it('tags of tasks that run are unique and never ffffffff', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const seen = new Set<number>();
+    for (let count = 0; count < 20; count += 1) peer.submit('none');
+    for (const pdu of peer.sent()) seen.add(pdu.itt);
+    expect(seen.size).toBe(20);
+    expect(seen.has(NO_TAG)).toBe(false);
+  });
+
+  it('a tag is not used again at once, so a late answer finds nobody', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.submit('none');
+    const old = peer.sentOne(FROM.scsiCommand);
+    peer.respond(old);
+    const command = peer.submit('read', 512);
+    const young = peer.sentOne(FROM.scsiCommand);
+    expect(young.itt).not.toBe(old.itt);
+    peer.send({ opcode: OP.dataIn, itt: old.itt, data: Buffer.alloc(512, 1) });
+    peer.send({ ...GOOD, itt: old.itt });
+    expect(command.dataIn.byteLength).toBe(0);
+    expect(peer.session.commandsInFlight).toBe(1);
+  });
+
+  it('an R2T for another LUN than its command is a protocol error', () => {
+    const peer = ScriptedPeer.loggedIn({ offer: { immediateData: false, initialR2T: true } });
+    peer.submit('write', 512, { lun: [0x00010000, 0] });
+    const write = peer.sentOne(FROM.scsiCommand);
+    peer.send({ ...r2t(write.itt, 0, 512), lun: [0x00020000, 0] });
+    expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '11.8' });
+  });
+
+  it('a Data-In with a tag and another LUN than its command is a protocol error', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.submit('read', 512, { lun: [0x00010000, 0] });
+    const { itt } = peer.sentOne(FROM.scsiCommand);
+    const data = Buffer.alloc(512);
+    peer.send({ opcode: OP.dataIn, itt, ttt: 5, lun: [0x00020000, 0], data });
+    expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '11.7' });
+  });
+
+  it('a Logout Response with another tag than the request is a protocol error', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.session.requestLogout(peer.nowMs);
+    peer.settle();
+    const { itt } = peer.sentOne(FROM.logout);
+    peer.send({ opcode: OP.logout, itt: itt + 1, ttt: 0 });
+    expect(peer.failure).toMatchObject({ section: '4.2.5.3' });
+  });
+});
+
+function r2t(itt: number, offset: number, length: number, number = 0) {
+  const lun = [0x00010000, 0] as const;
+  return { opcode: OP.r2t, itt, ttt: 9, lun, word36: number, word40: offset, word44: length };
+}
