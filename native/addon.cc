@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "addon_nbd.h"
+#include "crc32c.h"
 #include "slab_table.h"
 #include "socket_pump.h"
 
@@ -42,6 +43,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
                        {InstanceMethod<&NativeSocket::WatchReadable>("watchReadable"),
                         InstanceMethod<&NativeSocket::WatchWritable>("watchWritable"),
                         InstanceMethod<&NativeSocket::Send>("send"),
+                        InstanceMethod<&NativeSocket::SetSendBuffer>("setSendBuffer"),
                         InstanceMethod<&NativeSocket::Error>("socketError"),
                         InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
                         InstanceMethod<&NativeSocket::Release>("release"),
@@ -103,6 +105,12 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
         info.Env(), static_cast<double>(pump_->Send(table.Data(), first, count, capacity)));
   }
 
+  // (bytes)
+  void SetSendBuffer(const Napi::CallbackInfo& info) {
+    const int bytes = Int(info, 0);
+    if (!pump_->IsClosed()) SetSendBufferBytes(pump_->fd(), bytes);
+  }
+
   Napi::Value Error(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), pump_->IsClosed() ? EBADF : SocketError(pump_->fd()));
   }
@@ -149,6 +157,23 @@ void ClearSlab(const Napi::CallbackInfo& info) {
   if (index < data->kept.size()) data->kept[index].Reset();
 }
 
+uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
+  return info[index].As<Napi::Number>().Uint32Value();
+}
+
+// (slab, offset, length, seed, byTable?) -> CRC32C
+Napi::Value Crc32cJs(const Napi::CallbackInfo& info) {
+  auto* data = info.Env().GetInstanceData<AddonData>();
+  const int32_t length = Int(info, 2);
+  const uint8_t* memory = data->slabs.At(Int(info, 0), Int(info, 1), length);
+  if (memory == nullptr) throw Napi::RangeError::New(info.Env(), "crc32c: bytes outside a slab");
+  const auto size = static_cast<size_t>(length);
+  const uint32_t seed = Unsigned(info, 3);
+  const bool by_table = info.Length() > 4 && info[4].ToBoolean();
+  return Napi::Number::New(info.Env(), by_table ? Crc32cByTable(seed, memory, size)
+                                                : Crc32c(seed, memory, size));
+}
+
 // (address, port) -> fd or -errno
 Napi::Value ConnectTcpJs(const Napi::CallbackInfo& info) {
   const int port = Int(info, 1);
@@ -168,6 +193,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeSocket", NativeSocket::Define(env));
   exports.Set("setSlab", Napi::Function::New(env, SetSlab));
   exports.Set("clearSlab", Napi::Function::New(env, ClearSlab));
+  exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
   InitNbd(env, exports);

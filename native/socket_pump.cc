@@ -255,6 +255,12 @@ int ListenUnix(const char* path, uint32_t mode) {
   return fd.release();
 }
 
+void SetSendBufferBytes(int fd, int bytes) {
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) == 0) return;
+  // Without CAP_NET_ADMIN the system's maximum holds; it cuts the number by itself.
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 int SocketError(int fd) {
   int error = 0;
   socklen_t length = sizeof(error);

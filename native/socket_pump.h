@@ -69,6 +69,9 @@ class SocketPump {
 int ConnectTcp(const char* address, uint16_t port);
 int ListenUnix(const char* path, uint32_t mode);
 
+// Bytes the kernel may hold of what is sent; beyond the system's maximum where we may.
+void SetSendBufferBytes(int fd, int bytes);
+
 // Pending error of a socket (SO_ERROR): 0 or an errno.
 int SocketError(int fd);
 

@@ -1,7 +1,6 @@
 // Big-endian numbers in buffers, and CRC32C.
 #pragma once
 
-#include <nmmintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -23,14 +22,5 @@ static inline void put64(uint8_t *p, uint64_t v) {
   put32(p + 4, v & 0xffffffff);
 }
 
-// Both digests as they are on the wire: the CRC's bytes, least significant first.
-__attribute__((target("sse4.2"))) static inline uint32_t crc32c(const uint8_t *p, size_t n) {
-  uint64_t crc = 0xffffffff;
-  for (; n >= 8; n -= 8, p += 8) {
-    uint64_t word;
-    memcpy(&word, p, 8);
-    crc = _mm_crc32_u64(crc, word);
-  }
-  for (; n > 0; n -= 1, p += 1) crc = _mm_crc32_u8((uint32_t)crc, *p);
-  return ~(uint32_t)crc;
-}
+// CRC32C; crc32c.cc takes it from the addon's sources.
+uint32_t crc32c(const uint8_t *bytes, size_t length);

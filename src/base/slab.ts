@@ -1,4 +1,5 @@
-import { invariant } from './errors.js';
+import { crc32c } from './crc32c.js';
+import { InvariantError, invariant } from './errors.js';
 
 /**
  * Reference-counted 1 MiB buffers that all payload lives in, from the socket it arrives on to the
@@ -25,11 +26,15 @@ export class SlabPool {
   /** Told about each slab made and given back, so that the addon knows its memory. */
   onMade: ((index: number, buffer: Buffer) => void) | null = null;
   onGivenBack: ((index: number) => void) | null = null;
+  /** CRC32C of `length` bytes at `offset` of a slab, from `seed` on; the addon's if there is one. */
+  crc32c: (index: number, offset: number, length: number, seed: number) => number;
 
   constructor(options: { readonly slabsMax: number; readonly idleMax?: number }) {
     this.slabsMax = options.slabsMax;
     this.#idleMax = options.idleMax ?? 16;
     this.#references = new Int32Array(options.slabsMax);
+    this.crc32c = (index, offset, length, seed) =>
+      crc32c(this.buffer(index), offset, offset + length, seed);
   }
 
   /** Slabs with at least one reference. */
@@ -64,7 +69,8 @@ export class SlabPool {
   /** The memory of a slab that has references. */
   buffer(index: number): Buffer {
     const buffer = this.buffers[index];
-    invariant(buffer, `slab ${index} has no memory`);
+    // Words are made only when they are needed: this is on the data path.
+    if (!buffer) throw new InvariantError(`slab ${index} has no memory`);
     return buffer;
   }
 
@@ -81,7 +87,7 @@ export class SlabPool {
 
   release(index: number): void {
     const left = (this.#references[index] ?? 0) - 1;
-    invariant(left >= 0, `slab ${index} released more often than retained`);
+    if (left < 0) throw new InvariantError(`slab ${index} released more often than retained`);
     this.#references[index] = left;
     if (left > 0) return;
     if (this.#idle.length < this.#idleMax) {

@@ -12,6 +12,8 @@ export interface NativeSocket {
   watchWritable(on: boolean): void;
   /** Bytes the socket took, or -errno; with fewer than asked a `writable` event follows. */
   send(table: Int32Array, firstEntry: number, entryCount: number, capacity: number): number;
+  /** Bytes the kernel may hold of what is sent; less where the system allows less. */
+  setSendBuffer(bytes: number): void;
   /** Pending error (SO_ERROR): 0 or an errno. */
   socketError(): number;
   shutDown(): void;
@@ -30,6 +32,8 @@ export interface NativeAddon {
   ) => NativeSocket;
   setSlab(index: number, memory: Uint8Array): void;
   clearSlab(index: number): void;
+  /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
+  crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
   /** A descriptor that is connecting, or -errno. The address is numeric. */
   connectTcp(address: string, port: number): number;
   /** A listening descriptor, or -errno. */
@@ -60,4 +64,5 @@ export const native = loadedAddon as NativeAddon;
 export function shareSlabs(pool: SlabPool): void {
   pool.onMade = (index, buffer) => native.setSlab(index, buffer);
   pool.onGivenBack = (index) => native.clearSlab(index);
+  pool.crc32c = native.crc32c;
 }

@@ -4,6 +4,9 @@ import type { SlabPool } from '../base/slab.js';
 import type { FlushList } from './flush-list.js';
 import { PumpedSocket, type SocketUser } from './pumped-socket.js';
 
+/** Room for a deep queue's read data: each reply then leaves at once, whole, in one call. */
+const SEND_BUFFER_BYTES = 8 << 20;
+
 /** What the server of one connection may ask of its socket. */
 export interface NbdSocketDriver {
   /** Stop or go on calling `bytesReceived`. */
@@ -54,7 +57,14 @@ export class NbdClient implements SocketUser {
       fail: (reason) => this.close(reason),
     });
     const { queue } = this.connection;
-    this.#socket = new PumpedSocket({ fd: options.fd, pool, queue, flushes, user: this });
+    this.#socket = new PumpedSocket({
+      fd: options.fd,
+      pool,
+      queue,
+      flushes,
+      user: this,
+      sendBufferBytes: SEND_BUFFER_BYTES,
+    });
   }
 
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {

@@ -51,6 +51,8 @@ export class PumpedSocket implements Flushable {
     readonly queue: SendQueue;
     readonly flushes: FlushList;
     readonly user: SocketUser;
+    /** Bytes the kernel should take at a time; left to the system when absent. */
+    readonly sendBufferBytes?: number;
   }) {
     this.#pool = options.pool;
     this.#queue = options.queue;
@@ -59,6 +61,7 @@ export class PumpedSocket implements Flushable {
     this.#native = new native.NativeSocket(options.fd, false, this.#window, (kind, value) =>
       this.#event(kind, value),
     );
+    if (options.sendBufferBytes !== undefined) this.#native.setSendBuffer(options.sendBufferBytes);
     this.#queue.onFirst = () => this.#note();
     if (!this.#queue.isEmpty) this.#note();
     this.#openWindow();

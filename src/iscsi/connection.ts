@@ -68,7 +68,7 @@ export class Connection {
     this.queue = new SendQueue(options.pool);
     this.#pongs = new PongLimit(this.queue);
     // RFC 7143 §6.3 (Login Phase): until the end of the login the default length holds.
-    this.#reader = new PduReader({ dataSegmentBytesMax: LOGIN_SEGMENT_BYTES_MAX });
+    this.#reader = new PduReader(options.pool, LOGIN_SEGMENT_BYTES_MAX);
     this.window = new CommandWindow(options.firstCmdSN);
     this.send = new RequestSender({
       queue: this.queue,
@@ -132,7 +132,7 @@ export class Connection {
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number, nowMs: number): void {
     this.lastReceivedAtMs = nowMs;
     const reader = this.#reader;
-    reader.feed(buffer, start, end);
+    reader.feed(slab, buffer, start, end);
     for (;;) {
       switch (reader.next()) {
         case PduEvent.need:

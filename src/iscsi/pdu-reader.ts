@@ -1,4 +1,5 @@
 import { ProtocolError } from '../base/errors.js';
+import type { SlabPool } from '../base/slab.js';
 import { crc32cOf } from './digest.js';
 import type { SessionParameters } from './negotiation.js';
 import { AHS_BYTES_MAX, BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
@@ -36,6 +37,8 @@ export class PduReader {
 
   readonly #scratch = Buffer.alloc(BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES);
   #scratchLength = 0;
+  readonly #pool: SlabPool;
+  #slab = -1;
   #buffer: Buffer = Buffer.alloc(0);
   #at = 0;
   #end = 0;
@@ -48,8 +51,9 @@ export class PduReader {
   #trailerSeen = 0;
   readonly #trailer = Buffer.alloc(3 + DIGEST_BYTES);
 
-  constructor(options: { readonly dataSegmentBytesMax: number }) {
-    this.dataSegmentBytesMax = options.dataSegmentBytesMax;
+  constructor(pool: SlabPool, dataSegmentBytesMax: number) {
+    this.#pool = pool;
+    this.dataSegmentBytesMax = dataSegmentBytesMax;
   }
 
   /** The login is over: digests and the length we declared hold from the next PDU on. */
@@ -59,8 +63,9 @@ export class PduReader {
     this.dataSegmentBytesMax = parameters.initiatorMaxRecvDataSegmentLength;
   }
 
-  /** Gives bytes `start…end` of `buffer`, which must stay as they are until `need`. */
-  feed(buffer: Buffer, start: number, end: number): void {
+  /** Gives bytes `start…end` of slab `slab`, which must stay as they are until `need`. */
+  feed(slab: number, buffer: Buffer, start: number, end: number): void {
+    this.#slab = slab;
     this.#buffer = buffer;
     this.#at = start;
     this.#end = end;
@@ -152,7 +157,7 @@ export class PduReader {
     this.#at += take;
     this.#dataLeft -= take;
     if (this.dataDigest) {
-      this.#crc = crc32cOf(this.#buffer, this.pieceAt, this.pieceAt + take, this.#crc);
+      this.#crc = this.#pool.crc32c(this.#slab, this.pieceAt, take, this.#crc);
     }
     if (this.#dataLeft === 0) {
       const padding = paddingBytes(this.#dataLength);

@@ -1,6 +1,6 @@
-import { FRAGMENT_NUMBERS, type Fragments } from '../base/fragments.js';
+import type { Fragments } from '../base/fragments.js';
 import type { SendQueue } from '../base/send-queue.js';
-import { crc32cOf } from './digest.js';
+import { crc32cOf, crc32cOfSlice } from './digest.js';
 import type { SessionParameters } from './negotiation.js';
 import { BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
 
@@ -49,7 +49,7 @@ export class PduWriter {
   dataSlice(payload: Fragments, start: number, length: number): void {
     if (length === 0) return;
     this.queue.pushSlice(payload, start, length);
-    const crc = this.dataDigest ? crcOfSlice(payload, start, length) : 0;
+    const crc = this.dataDigest ? crc32cOfSlice(payload, start, length) : 0;
     this.#trailer(length, crc);
   }
 
@@ -73,23 +73,4 @@ export class PduWriter {
     }
     this.queue.commit(length);
   }
-}
-
-function crcOfSlice(payload: Fragments, start: number, length: number): number {
-  let crc = 0;
-  let skip = start;
-  let left = length;
-  for (let at = 0; left > 0; at += FRAGMENT_NUMBERS) {
-    const size = payload.table[at + 2] ?? 0;
-    if (skip >= size) {
-      skip -= size;
-      continue;
-    }
-    const from = (payload.table[at + 1] ?? 0) + skip;
-    const take = Math.min(size - skip, left);
-    crc = crc32cOf(payload.pool.buffer(payload.table[at] ?? 0), from, from + take, crc);
-    left -= take;
-    skip = 0;
-  }
-  return crc;
 }

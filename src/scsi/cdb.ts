@@ -193,7 +193,7 @@ function fits10(lba: number, blockCount: number): boolean {
 
 /** Bytes: 0 opcode, 2–5 LBA, 7–8 count. */
 function writeRange10(cdb: Buffer, opcode: number, lba: number, count: number): void {
-  invariant(fits(lba, UINT32_MAX) && fits(count, 0xffff), `${count} blocks at ${lba}`);
+  invariant(fits(lba, UINT32_MAX) && fits(count, 0xffff), 'a range beyond a 10-byte CDB');
   cdb[0] = opcode;
   cdb.writeUInt32BE(lba, 2);
   cdb.writeUInt16BE(count, 7);
@@ -201,14 +201,14 @@ function writeRange10(cdb: Buffer, opcode: number, lba: number, count: number): 
 
 /** Bytes: 0 opcode, 2–9 LBA, 10–13 count. */
 function writeRange16(cdb: Buffer, opcode: number, lba: number, count: number): void {
-  invariant(fits(count, UINT32_MAX), `${count} blocks or bytes at ${lba}`);
+  invariant(fits(count, UINT32_MAX), 'a count beyond a 16-byte CDB');
   cdb[0] = opcode;
   writeLba64(cdb, 2, lba);
   cdb.writeUInt32BE(count, 10);
 }
 
 function writeLba64(buffer: Buffer, at: number, lba: number): void {
-  invariant(Number.isSafeInteger(lba) && lba >= 0, `logical block address ${lba}`);
+  invariant(Number.isSafeInteger(lba) && lba >= 0, 'a logical block address beyond 2^53');
   buffer.writeUInt32BE(Math.floor(lba / 0x1_0000_0000), at);
   buffer.writeUInt32BE(lba >>> 0, at + 4);
 }
