@@ -85,6 +85,14 @@ describe('a session', () => {
     expect(read.every((bytes, index) => bytes.equals(blocks[index]!))).toBe(true);
   });
 
+  it('moves more than it may hold at a time', async () => {
+    await using target = await embedded();
+    await using session = await openSession(target.url, { ...options, heldBytesMax: MIB });
+    const bytes = randomBytes(8 * MIB);
+    await Promise.all([0, 8, 16].map((at) => session.write(0, at * MIB, bytes)));
+    expect((await session.read(0, 16 * MIB, bytes.length)).equals(bytes)).toBe(true);
+  });
+
   it('fua and flush reach the target as such', async () => {
     await using target = await embedded({ writeCache: 'volatile' });
     await using session = await openSession(target.url, options);
@@ -141,6 +149,9 @@ describe('a session', () => {
       opcode === 0x28 || opcode === 0x88 ? 'ignore' : undefined;
     const aborter = new AbortController();
     const reading = session.read(0, 0, 512, { signal: aborter.signal });
+    reading.catch(() => undefined);
+    const seen = () => target.node.stats.commandCount(0x28) + target.node.stats.commandCount(0x88);
+    await expect.poll(seen).toBe(1);
     const reason = new Error('enough');
     aborter.abort(reason);
     await expect(reading).rejects.toBe(reason);
