@@ -26,7 +26,7 @@ export class SlabPool {
   /** Told about each slab made and given back, so that the addon knows its memory. */
   onMade: ((index: number, buffer: Buffer) => void) | null = null;
   onGivenBack: ((index: number) => void) | null = null;
-  /** CRC32C of `length` bytes at `offset` of a slab, from `seed` on; the addon's if there is one. */
+  /** CRC32C of `length` bytes at `offset` of a slab, from `seed` on; the addon may do it. */
   crc32c: (index: number, offset: number, length: number, seed: number) => number;
 
   constructor(options: { readonly slabsMax: number; readonly idleMax?: number }) {

@@ -3,7 +3,7 @@ import { FRAGMENT_NUMBERS, type Fragments } from '../base/fragments.js';
 
 /**
  * CRC32C of `buffer[start…end)`, continuing from `seed` (0 to begin); for headers, padding and
- * control data (RFC 7143 §11.2.2 (Header Digest and Data Digest)).
+ * control data (RFC 7143 §11.2.3 (Header Digest and Data Digest)).
  */
 export const crc32cOf: (buffer: Buffer, start: number, end: number, seed: number) => number =
   crc32c;
