@@ -173,11 +173,11 @@ export const FROM = {
 
 /**
  * What a plain target answers to the operational keys `offered`; `changes` replace or add keys.
- * An offer below its own value is taken.
+ * An offer below its own value is taken; keys that were not offered are left out.
  */
 export function operationalAnswer(
-  changes: Readonly<Record<string, string>> = {},
-  offered: readonly string[] = [],
+  changes: Readonly<Record<string, string>>,
+  offered: readonly string[],
 ): string[] {
   const keys: Record<string, string> = {
     HeaderDigest: 'None',
@@ -202,6 +202,8 @@ export function operationalAnswer(
       keys[key] = value;
     }
   }
+  const isAnswer = (key: string) => offered.some((line) => line.startsWith(`${key}=`));
+  for (const key of Object.keys(keys)) if (!isAnswer(key)) delete keys[key];
   Object.assign(keys, changes);
   return Object.entries(keys).map(([key, value]) => `${key}=${value}`);
 }
