@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest';
+import { diskFacts } from '../helpers/block-client.js';
+import { diskBench, fixedSense } from '../helpers/scripted-port.js';
+
+const WRITE = { operation: 'write', data: Buffer.alloc(512) } as const;
+const BUSY = 0x08;
+const TASK_SET_FULL = 0x28;
+
+describe('a command that did not end well', () => {
+  it('for no reason that lasts is sent again at once, 16 times at most', () => {
+    const { client, port } = diskBench(diskFacts());
+    const answer = client.ask(WRITE);
+    let tries = 0;
+    while (port.sent.length > 0) {
+      tries += 1;
+      port.check(port.take(), fixedSense(0xb, 0x00));
+    }
+    expect([tries, answer.answers, answer.errno]).toEqual([17, 1, 'EIO']);
+  });
+
+  it.each([
+    ['BUSY', BUSY],
+    ['TASK SET FULL', TASK_SET_FULL],
+  ])(
+    '%s is answered by a pause that grows, for a minute, and by fewer commands',
+    (_name, status) => {
+      const { client, port, clock, hooks } = diskBench(diskFacts());
+      const startMs = clock.nowMs();
+      const answer = client.ask(WRITE);
+      const pausesMs: number[] = [];
+      while (answer.answers === 0) {
+        port.status(port.take(), status);
+        const pauseMs = clock.timers > 0 ? clock.nextAtMs - clock.nowMs() : 0;
+        pausesMs.push(pauseMs);
+        clock.pass(pauseMs);
+      }
+      expect(pausesMs.slice(0, 4)).toEqual([50, 100, 200, 400]);
+      expect(Math.max(...pausesMs)).toBe(2000);
+      expect(clock.nowMs() - startMs).toBeGreaterThan(60_000);
+      expect(clock.nowMs() - startMs).toBeLessThan(63_000);
+      expect([answer.errno, hooks.congested]).toEqual(['EIO', pausesMs.length]);
+    },
+  );
+
+  it('a response code of the target is no SCSI status: again after a pause', () => {
+    const { client, port, clock } = diskBench(diskFacts());
+    const answer = client.ask(WRITE);
+    port.failed(port.take(), 1);
+    expect([answer.answers, port.sent.length]).toEqual([0, 0]);
+    clock.pass(50);
+    port.good(port.take());
+    expect([answer.answers, answer.errno]).toEqual([1, null]);
+  });
+
+  it('does not go out while the identity of the disk is not known to be the same', () => {
+    const { client, port, clock, unit } = diskBench(diskFacts());
+    const answer = client.ask(WRITE);
+    port.status(port.take(), BUSY);
+    unit.queue.hold();
+    clock.pass(5000);
+    expect([port.sent.length, unit.queue.heldRequests]).toEqual([0, 1]);
+    unit.queue.release();
+    port.good(port.take());
+    expect([answer.answers, answer.errno]).toEqual([1, null]);
+  });
+
+  it('fails when the disk is taken away in its pause', () => {
+    const { client, port, clock, unit } = diskBench(diskFacts());
+    const answer = client.ask(WRITE);
+    port.status(port.take(), BUSY);
+    unit.queue.fail('removed');
+    clock.pass(100);
+    expect([answer.answers, answer.errno, answer.reason]).toEqual([1, 'EIO', 'removed']);
+  });
+
+  it('parts not sent yet stay back once the unit is held', () => {
+    const { client, port, unit } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
+    const answer = client.ask({ operation: 'write', data: Buffer.alloc(20 * 512) });
+    unit.queue.hold();
+    for (let part = 0; part < 8; part += 1) port.good(port.take());
+    expect([port.sent.length, unit.queue.heldRequests, answer.answers]).toEqual([0, 1, 0]);
+    unit.queue.release();
+    while (port.sent.length > 0) port.good(port.take());
+    expect([answer.answers, answer.errno]).toEqual([1, null]);
+  });
+
+  it('after a unit attention is held back when the attention holds the unit', () => {
+    const { client, port, unit, hooks } = diskBench(diskFacts());
+    hooks.onAttention = () => unit.queue.hold();
+    client.ask(WRITE);
+    port.check(port.take(), fixedSense(6, 0x3f, 0x03));
+    expect([port.sent.length, unit.queue.heldRequests]).toEqual([0, 1]);
+  });
+});
