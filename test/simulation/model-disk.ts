@@ -1,0 +1,164 @@
+/** One value a cell has had, oldest first. `ackedAt` null: nobody was told that it is there. */
+type Version = { readonly values: ReadonlySet<number>; readonly ackedAt: number | null };
+
+/** What a cell holds when nothing was written, or zeros were. */
+export const ZERO = 0;
+
+/**
+ * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
+ * number that its bytes spell. Where the truth is not known (an error, a power loss) a set of
+ * values is possible; reading one of them settles it.
+ */
+export class ModelDisk {
+  readonly hasVolatileCache: boolean;
+  readonly #cells: Version[][];
+  #sequence = 1;
+  /** Acknowledgement number of the last write into the cache, and what flushes have covered. */
+  #cachedUpTo = 0;
+  #flushedUpTo = 0;
+  /** A flush has to fail / may fail: acknowledged writes were lost, or may have been. */
+  flushMustFail = false;
+  flushMayFail = false;
+  /** Times that acknowledged writes may have been lost. */
+  losses = 0;
+
+  constructor(options: { readonly cells: number; readonly hasVolatileCache: boolean }) {
+    this.hasVolatileCache = options.hasVolatileCache;
+    this.#cells = Array.from({ length: options.cells }, () => [
+      { values: new Set([ZERO]), ackedAt: 0 },
+    ]);
+  }
+
+  /** Number a flush has to remember when it is sent. */
+  get mark(): number {
+    return this.#sequence;
+  }
+
+  written(cell: number, value: number, options: { readonly stable: boolean }): void {
+    const versions = this.#of(cell);
+    const ackedAt = this.#next();
+    if (options.stable || !this.hasVolatileCache) versions.length = 0;
+    else this.#cachedUpTo = ackedAt;
+    versions.push({ values: new Set([value]), ackedAt });
+  }
+
+  /** The write failed, or nobody knows how it ended. */
+  perhapsWritten(cell: number, value: number): void {
+    this.#of(cell).push({ values: new Set([value]), ackedAt: null });
+    this.#cachedUpTo = this.#next();
+  }
+
+  /** Trimmed blocks read as before or as zeros. */
+  trimmed(cell: number): void {
+    const values = new Set(this.readable(cell)).add(ZERO);
+    const versions = this.#of(cell);
+    const ackedAt = this.#next();
+    if (!this.hasVolatileCache) versions.length = 0;
+    versions.push({ values, ackedAt });
+    this.#cachedUpTo = ackedAt;
+  }
+
+  perhapsTrimmed(cell: number): void {
+    this.perhapsWritten(cell, ZERO);
+  }
+
+  /** Every value a read may return. */
+  readable(cell: number): Set<number> {
+    const versions = this.#of(cell);
+    const values = new Set<number>();
+    for (const version of versions.slice(this.#lastAcked(versions))) {
+      for (const value of version.values) values.add(value);
+    }
+    return values;
+  }
+
+  /** Why a read of `value` is wrong, or null; it settles what was open. */
+  read(cell: number, value: number): string | null {
+    const possible = this.readable(cell);
+    if (!possible.has(value)) {
+      return `cell ${cell} reads ${value}, not ${[...possible].join(' or ')}`;
+    }
+    if (possible.size === 1) return null;
+    const versions = this.#of(cell);
+    const at = this.#lastAcked(versions);
+    // Seen is not flushed: an older stable value may still come back after a power loss.
+    const settled = { values: new Set([value]), ackedAt: this.#next() };
+    if (this.hasVolatileCache) versions.splice(at + 1, versions.length, settled);
+    else versions.splice(0, versions.length, settled);
+    return null;
+  }
+
+  /** A flush that was sent at `mark` was acknowledged. Returns why that is wrong, or null. */
+  flushed(mark: number): string | null {
+    if (this.flushMustFail) return 'a flush succeeded although acknowledged writes were lost';
+    this.flushMayFail = false;
+    this.#flushedUpTo = Math.max(this.#flushedUpTo, mark);
+    for (const versions of this.#cells) {
+      let covered = 0;
+      for (const [index, version] of versions.entries()) {
+        if (version.ackedAt !== null && version.ackedAt <= mark) covered = index;
+      }
+      versions.splice(0, covered);
+    }
+    return null;
+  }
+
+  /**
+   * A flush failed with EIO: what was lost has been told. `losses` is their number when it was
+   * sent. Returns why that is wrong, or null.
+   */
+  flushFailed(losses: number): string | null {
+    if (!this.flushMayFail && losses === this.losses) {
+      return 'a flush failed although nothing can have been lost';
+    }
+    this.#lossTold();
+    return null;
+  }
+
+  /** The target went down and came up again; with the power its cache went too. */
+  restarted(facts: {
+    readonly powerLoss: boolean;
+    /** Writes are under way, which may have reached the cache. */
+    readonly isBusy: boolean;
+    /** What a cell holds now; null where a request is under way. */
+    readonly valueOf: (cell: number) => number | null;
+  }): void {
+    if (!this.hasVolatileCache) return;
+    if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy) {
+      this.flushMayFail = true;
+      this.losses += 1;
+    }
+    if (!facts.powerLoss) return;
+    for (const [cell, versions] of this.#cells.entries()) {
+      const value = facts.valueOf(cell);
+      if (value !== null && !this.readable(cell).has(value)) this.flushMustFail = true;
+      const values = new Set<number>();
+      for (const version of versions) for (const each of version.values) values.add(each);
+      versions.splice(0, versions.length, { values, ackedAt: 0 });
+    }
+  }
+
+  #lossTold(): void {
+    this.flushMayFail = false;
+    this.flushMustFail = false;
+    this.#flushedUpTo = this.#next();
+  }
+
+  #lastAcked(versions: readonly Version[]): number {
+    for (let index = versions.length - 1; index > 0; index -= 1) {
+      if (versions[index]?.ackedAt !== null) return index;
+    }
+    return 0;
+  }
+
+  #next(): number {
+    this.#sequence += 1;
+    return this.#sequence;
+  }
+
+  #of(cell: number): Version[] {
+    const versions = this.#cells[cell];
+    if (versions === undefined) throw new Error(`no cell ${cell}`);
+    return versions;
+  }
+}
