@@ -1,0 +1,402 @@
+import { describe, expect, it } from 'vitest';
+import { SlabPool } from '../../src/base/slab.js';
+import type {
+  BlockDevice,
+  BlockRequest,
+  BlockRequestOwner,
+} from '../../src/bridge/block-device.js';
+import { Budget } from '../../src/bridge/budget.js';
+import { NbdConnection } from '../../src/bridge/nbd-connection.js';
+import { exportInfo } from '../../src/bridge/nbd-export.js';
+
+const [READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS] = [
+  0, 1, 2, 3, 4, 5, 6, 7,
+];
+const [FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN] = [1, 2, 4, 8, 16, 32];
+const [EIO, EINVAL] = [5, 22];
+
+/** A disk that answers when the test says so. */
+class HeldDisk implements BlockDevice {
+  readonly sizeBytes = 1 << 30;
+  readonly blockSizeBytes = 512;
+  readonly readOnly = false;
+  readonly requests: BlockRequest[] = [];
+  readonly gone: BlockRequestOwner[] = [];
+
+  submit(request: BlockRequest): void {
+    this.requests.push(request);
+  }
+
+  clientGone(owner: BlockRequestOwner): void {
+    this.gone.push(owner);
+  }
+
+  done(errno: 'EIO' | null = null): BlockRequest {
+    const request = this.requests.shift()!;
+    request.done(errno);
+    return request;
+  }
+}
+
+/** "Request message": 28 bytes, then a write's payload. */
+function request(
+  type: number,
+  fields: {
+    flags?: number;
+    cookie?: bigint;
+    offset?: bigint;
+    length?: number;
+    payload?: Buffer;
+  } = {},
+): Buffer {
+  const header = Buffer.alloc(28);
+  header.writeUInt32BE(0x25609513, 0);
+  header.writeUInt16BE(fields.flags ?? 0, 4);
+  header.writeUInt16BE(type, 6);
+  header.writeBigUInt64BE(fields.cookie ?? 1n, 8);
+  header.writeBigUInt64BE(fields.offset ?? 0n, 16);
+  header.writeUInt32BE(fields.length ?? fields.payload?.length ?? 0, 24);
+  return Buffer.concat([header, fields.payload ?? Buffer.alloc(0)]);
+}
+
+/** A client's socket: keeps a received slab as PumpedSocket does, and what the server said. */
+class Peer {
+  reading = true;
+  finished: string | null = null;
+  failed: string | null = null;
+  readonly connection: NbdConnection;
+  readonly pool: SlabPool;
+  #slab: number;
+
+  constructor(pool: SlabPool, budget: Budget, device: BlockDevice) {
+    this.pool = pool;
+    this.#slab = pool.acquire();
+    this.connection = new NbdConnection({
+      pool,
+      budget,
+      device,
+      driver: {
+        setReading: (on) => {
+          this.reading = on;
+        },
+        finish: (reason) => {
+          this.finished = reason;
+        },
+        fail: (reason) => {
+          this.failed = reason;
+          this.close();
+        },
+      },
+    });
+  }
+
+  /** One receive of the socket: at most 1 MiB. */
+  send(...parts: Buffer[]): boolean {
+    const bytes = Buffer.concat(parts);
+    this.pool.release(this.#slab);
+    this.#slab = this.pool.acquire();
+    const buffer = this.pool.buffer(this.#slab);
+    bytes.copy(buffer);
+    return this.connection.bytesReceived(this.#slab, buffer, 0, bytes.length);
+  }
+
+  /** All replies queued so far, as the socket takes them. */
+  receive(): Buffer {
+    const { queue } = this.connection;
+    const pieces: Buffer[] = [];
+    for (let index = 0; index < queue.count; index += 1) {
+      const at = ((queue.firstIndex + index) % queue.capacity) * 3;
+      const [slab, offset, length] = queue.table.subarray(at, at + 3) as unknown as number[];
+      pieces.push(Buffer.from(this.pool.buffer(slab!).subarray(offset!, offset! + length!)));
+    }
+    const bytes = Buffer.concat(pieces);
+    queue.sent(bytes.length);
+    this.connection.repliesSent();
+    return bytes;
+  }
+
+  /** Errors by cookie of the simple replies without data ("Simple reply message"). */
+  errors(): [bigint, number][] {
+    const bytes = this.receive();
+    const replies: [bigint, number][] = [];
+    for (let at = 0; at < bytes.length; at += 16) {
+      expect(bytes.readUInt32BE(at)).toBe(0x67446698);
+      replies.push([bytes.readBigUInt64BE(at + 8), bytes.readUInt32BE(at + 4)]);
+    }
+    return replies;
+  }
+
+  close(): void {
+    this.connection.linkClosed();
+    if (this.#slab >= 0) this.pool.release(this.#slab);
+    this.#slab = -1;
+  }
+}
+
+function setUp(limits: { requestsMax?: number; bytesMax?: number } = {}) {
+  const pool = new SlabPool({ slabsMax: 4096 });
+  const budget = new Budget({ requestsMax: 8192, bytesMax: 1 << 30, ...limits });
+  const disk = new HeldDisk();
+  return { pool, budget, disk, peer: new Peer(pool, budget, disk) };
+}
+
+describe('requests', () => {
+  it('reach the disk with what they say, and are answered by their cookie, in any order', () => {
+    const { disk, peer } = setUp();
+    peer.send(
+      request(READ!, { cookie: 7n, offset: 4096n, length: 512 }),
+      request(WRITE!, { cookie: 2n ** 64n - 1n, payload: Buffer.alloc(512, 9), flags: FUA! }),
+      request(FLUSH!, { cookie: 9n }),
+    );
+    const [read, write, flush] = disk.requests;
+    expect([read!.operation, read!.offsetBytes, read!.lengthBytes]).toEqual(['read', 4096, 512]);
+    expect([write!.operation, write!.fua]).toEqual(['write', true]);
+    expect(write!.data.toBuffer().equals(Buffer.alloc(512, 9))).toBe(true);
+    expect(flush!.operation).toBe('flush');
+    flush!.done(null);
+    write!.done('EIO');
+    expect(peer.errors()).toEqual([
+      [9n, 0],
+      [2n ** 64n - 1n, EIO],
+    ]);
+  });
+
+  it('flags that belong to the command come through', () => {
+    const { disk, peer } = setUp();
+    peer.send(
+      request(WRITE_ZEROES!, { flags: NO_HOLE!, length: 512 }),
+      request(WRITE_ZEROES!, { flags: FAST_ZERO! | FUA!, length: 512 }),
+      request(TRIM!, { flags: FUA!, length: 512 }),
+    );
+    expect(disk.requests.map(({ noHole, fastZero, fua }) => [noHole, fastZero, fua])).toEqual([
+      [true, false, false],
+      [false, true, true],
+      [false, false, true],
+    ]);
+  });
+
+  it.each([
+    ['an unknown command', request(77, { length: 512 })],
+    ['a command that is not offered', request(CACHE!, { length: 512 })],
+    ['an unknown flag', request(READ!, { flags: 0x40, length: 512 })],
+    ['a flag of another command', request(READ!, { flags: NO_HOLE!, length: 512 })],
+    ['a flag that was not negotiated', request(WRITE!, { flags: PAYLOAD_LEN!, length: 0 })],
+    ['block status without its context', request(BLOCK_STATUS!, { flags: REQ_ONE!, length: 512 })],
+    ['a read that is too long', request(READ!, { flags: DF!, length: (32 << 20) + 512 })],
+  ])('%s is EINVAL, and the next request is served ("Error values")', (_title, bytes) => {
+    const { disk, peer, budget } = setUp();
+    peer.send(bytes, request(FLUSH!, { cookie: 2n }));
+    disk.done();
+    expect(peer.errors()).toEqual([
+      [1n, EINVAL],
+      [2n, 0],
+    ]);
+    expect([budget.requests, budget.bytes]).toEqual([0, 0]);
+  });
+
+  it('a write over the maximum is skipped to its end and answered with EINVAL', () => {
+    const { disk, peer } = setUp();
+    const length = (32 << 20) + 512;
+    const head = request(WRITE!, { length });
+    peer.send(head);
+    for (let left = length; left > 0; left -= 1 << 20) {
+      peer.send(Buffer.alloc(Math.min(left, 1 << 20)));
+    }
+    peer.send(request(FLUSH!, { cookie: 2n }));
+    disk.done();
+    expect(peer.errors()).toEqual([
+      [1n, EINVAL],
+      [2n, 0],
+    ]);
+  });
+
+  it('NBD_CMD_DISC has no reply and waits for what is under way', () => {
+    const { disk, peer } = setUp();
+    peer.send(request(FLUSH!), request(DISC!));
+    expect(peer.finished).toBeNull();
+    disk.done();
+    expect(peer.finished).toBe('the client disconnected');
+    expect(peer.errors()).toEqual([[1n, 0]]);
+  });
+});
+
+describe('back-pressure', () => {
+  it('a client over the budget is not read, and goes on where it stopped', () => {
+    const { disk, peer, budget } = setUp({ requestsMax: 2 });
+    const all = [1n, 2n, 3n, 4n, 5n].map((cookie) => request(FLUSH!, { cookie }));
+    expect(peer.send(...all)).toBe(false);
+    expect([disk.requests.length, peer.reading]).toEqual([2, false]);
+    for (const left of [2, 2, 2, 1, 0]) {
+      disk.done();
+      expect(disk.requests.length).toBe(left);
+    }
+    expect(peer.reading).toBe(true);
+    expect(peer.errors().map(([cookie]) => cookie)).toEqual([1n, 2n, 3n, 4n, 5n]);
+    expect(budget.requests).toBe(0);
+  });
+
+  it('one request larger than the whole budget is served', () => {
+    const { disk, peer } = setUp({ bytesMax: 1024 });
+    peer.send(request(READ!, { length: 4096 }), request(READ!, { length: 512 }));
+    expect(disk.requests.length).toBe(1);
+    disk.done('EIO');
+    expect(disk.requests.length).toBe(1);
+  });
+
+  it('clients that wait for room get it in turn', () => {
+    const { pool, budget, disk, peer } = setUp({ requestsMax: 1 });
+    const others = [new Peer(pool, budget, disk), new Peer(pool, budget, disk)];
+    const peers = [peer, ...others];
+    for (const each of peers) each.send(request(FLUSH!), request(FLUSH!));
+    const order: number[] = [];
+    while (disk.requests.length > 0) {
+      order.push(peers.findIndex(({ connection }) => connection === disk.requests[0]!.owner));
+      disk.done();
+    }
+    expect(order).toEqual([0, 0, 1, 2, 1, 2]);
+    expect(budget.waitingCount).toBe(0);
+  });
+
+  it('a client parked by its replies still wakes when the budget was full meanwhile', () => {
+    const { pool, budget, disk, peer } = setUp({ bytesMax: 40 << 20 });
+    const slab = pool.acquire();
+    peer.send(request(READ!, { length: 32 << 20 }));
+    const read = disk.requests.shift()!;
+    for (let part = 0; part < 32; part += 1) read.data.append(slab, part % 2, 1 << 20);
+    read.done(null);
+    pool.release(slab);
+    peer.send(request(FLUSH!));
+    expect([peer.reading, disk.requests.length]).toEqual([false, 0]);
+    const other = new Peer(pool, budget, disk);
+    other.send(request(READ!, { length: 32 << 20 }), request(READ!, { length: 32 << 20 }));
+    peer.receive();
+    expect(peer.reading).toBe(false);
+    disk.done('EIO');
+    disk.done('EIO');
+    expect([peer.reading, disk.requests.length]).toEqual([true, 1]);
+  });
+
+  it('a client that does not read its replies is not read', () => {
+    const { pool, disk, peer } = setUp();
+    const slab = pool.acquire();
+    let served = 0;
+    for (; peer.reading && served < 100; served += 1) {
+      peer.send(request(READ!, { length: 1 << 20 }));
+      const read = disk.requests.shift();
+      if (read === undefined) break;
+      read.data.append(slab, 0, 1 << 20);
+      read.done(null);
+    }
+    expect(served).toBe(32);
+    peer.receive();
+    expect(peer.reading).toBe(true);
+  });
+
+  it('a thousand clients that do not read together have a bound', () => {
+    const { pool, budget, disk } = setUp();
+    const slab = pool.acquire();
+    for (let client = 0; client < 1000; client += 1) {
+      const peer = new Peer(pool, budget, disk);
+      for (let served = 0; peer.reading && served < 10; served += 1) {
+        peer.send(request(READ!, { length: 1 << 20 }));
+        const read = disk.requests.shift();
+        if (read === undefined) break;
+        read.data.append(slab, 0, 1 << 20);
+        read.done(null);
+      }
+    }
+    expect(budget.unsentBytes).toBeGreaterThan(256 * 2 ** 20);
+    expect(budget.unsentBytes).toBeLessThan((256 + 2 * 1000) * 2 ** 20);
+  });
+});
+
+describe('a client that is gone', () => {
+  it('has no replies, gives its budget back, and its bytes stay until the disk is done', () => {
+    const { pool, disk, peer, budget } = setUp();
+    peer.send(request(WRITE!, { payload: Buffer.alloc(512, 1) }));
+    const [write] = disk.requests;
+    peer.close();
+    expect(disk.gone).toEqual([peer.connection]);
+    expect(write!.data.toBuffer().equals(Buffer.alloc(512, 1))).toBe(true);
+    expect([pool.inUse, budget.requests]).toEqual([1, 1]);
+    disk.done();
+    expect([pool.inUse, budget.requests, budget.bytes, budget.unsentBytes]).toEqual([0, 0, 0, 0]);
+  });
+
+  it('in the middle of a write gives back what it took', () => {
+    const { pool, disk, peer, budget } = setUp();
+    peer.send(request(WRITE!, { length: 4096 }), Buffer.alloc(100));
+    peer.close();
+    expect([disk.requests.length, pool.inUse, budget.requests]).toEqual([0, 0, 0]);
+  });
+
+  it('while it is parked is not read on, although its own request ends: the bytes are not its own', () => {
+    const { pool, disk, peer, budget } = setUp({ requestsMax: 1 });
+    peer.send(request(FLUSH!), request(WRITE!, { payload: Buffer.alloc(512) }));
+    expect(peer.reading).toBe(false);
+    peer.close();
+    disk.done();
+    expect([disk.requests.length, budget.requests, budget.waitingCount]).toEqual([0, 0, 0]);
+    expect(pool.inUse).toBe(0);
+  });
+
+  it('leaves nothing in the queue for room', () => {
+    const { pool, budget, disk, peer } = setUp({ requestsMax: 1 });
+    peer.send(request(FLUSH!));
+    for (let client = 0; client < 1000; client += 1) {
+      const other = new Peer(pool, budget, disk);
+      other.send(request(FLUSH!));
+      expect(other.reading).toBe(false);
+      other.close();
+    }
+    // The first client waits too: what it has under way is all there may be.
+    expect([budget.waitingCount, budget.requests, pool.inUse]).toEqual([1, 1, 1]);
+  });
+});
+
+describe('a client that breaks the protocol', () => {
+  it('is told apart by an error where its bytes arrive', () => {
+    const { peer } = setUp();
+    expect(() => peer.send(Buffer.alloc(28))).toThrow(/magic/);
+  });
+
+  it('after it was parked ends alone: whose answer woke it does not notice', () => {
+    const { disk, peer, budget } = setUp({ requestsMax: 1 });
+    peer.send(request(FLUSH!), Buffer.alloc(28));
+    expect(() => disk.done()).not.toThrow();
+    expect(peer.failed).toMatch(/magic/);
+    expect(budget.requests).toBe(0);
+  });
+});
+
+describe('what a client is told of a disk ("Transmission flags", "Size constraints")', () => {
+  const abilities = {
+    blockStatus: true,
+    trim: true,
+    writeZeroes: true,
+    rotational: false,
+    physicalBlockBytes: 4096,
+  };
+  const device = { ...new HeldDisk(), submit: () => {}, clientGone: () => {} };
+
+  it('flush, FUA, DF and several connections always; trim and zeroes as the disk can', () => {
+    const all = 1 | 4 | 8 | 32 | 64 | 128 | 256 | 2048;
+    expect(exportInfo('', '', device, abilities).transmissionFlags).toBe(all);
+    const plain = { ...abilities, trim: false, writeZeroes: false, rotational: true };
+    expect(exportInfo('', '', device, plain).transmissionFlags).toBe(1 | 4 | 8 | 16 | 128 | 256);
+    const readOnly = exportInfo('', '', { ...device, readOnly: true }, abilities);
+    expect(readOnly.transmissionFlags).toBe(1 | 2 | 4 | 8 | 128 | 256);
+  });
+
+  it('block sizes are powers of two in order, whatever physical block the disk claims', () => {
+    const info = exportInfo('', '', device, {
+      ...abilities,
+      physicalBlockBytes: 512 * 2 ** 15 * 16,
+    });
+    expect([info.minimumBlockBytes, info.preferredBlockBytes, info.maximumBlockBytes]).toEqual([
+      512,
+      32 << 20,
+      32 << 20,
+    ]);
+  });
+});
