@@ -1,0 +1,141 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InvariantError } from '../../src/base/errors.js';
+import { Fragments } from '../../src/base/fragments.js';
+import { SLAB_BYTES, SlabPool } from '../../src/base/slab.js';
+import { SlabWriter } from '../../src/base/slab-writer.js';
+
+describe('SlabPool', () => {
+  it('a slab is free again when as many let go as took it, and not before', () => {
+    const pool = new SlabPool({ slabsMax: 2 });
+    const slab = pool.acquire();
+    pool.retain(slab);
+    pool.release(slab);
+    expect([pool.references(slab), pool.inUse]).toEqual([1, 1]);
+    expect(pool.acquire()).not.toBe(slab);
+    pool.release(slab);
+    expect(pool.inUse).toBe(1);
+    expect(pool.acquire()).toBe(slab);
+  });
+
+  it('has at most its maximum: then there is none, or it is a bug of ours', () => {
+    const pool = new SlabPool({ slabsMax: 1 });
+    pool.acquire();
+    expect(pool.tryAcquire()).toBe(-1);
+    expect(() => pool.acquire()).toThrow(InvariantError);
+  });
+
+  it('one reference too few, or one to a free slab, is a bug that is noticed', () => {
+    const pool = new SlabPool({ slabsMax: 1 });
+    const slab = pool.acquire();
+    pool.release(slab);
+    expect(() => pool.release(slab)).toThrow(InvariantError);
+    expect(() => pool.retain(slab)).toThrow(InvariantError);
+  });
+
+  it('gives memory back beyond the idle ones, tells so, and makes it anew', () => {
+    const pool = new SlabPool({ slabsMax: 4, idleMax: 1 });
+    const made: number[] = [];
+    const givenBack: number[] = [];
+    pool.onMade = (index, buffer) => {
+      expect(buffer.length).toBe(SLAB_BYTES);
+      made.push(index);
+    };
+    pool.onGivenBack = (index) => givenBack.push(index);
+    const slabs = [pool.acquire(), pool.acquire(), pool.acquire()];
+    for (const slab of slabs) pool.release(slab);
+    expect([made.length, givenBack.length, pool.inUse]).toEqual([3, 2, 0]);
+    expect(() => pool.buffer(givenBack[0]!)).toThrow(InvariantError);
+    const again = [pool.acquire(), pool.acquire()];
+    expect([made.length, new Set(again).size]).toEqual([4, 2]);
+    for (const slab of again) expect(pool.buffer(slab).length).toBe(SLAB_BYTES);
+  });
+});
+
+/** Three slabs with different bytes. */
+function filled(pool: SlabPool): number[] {
+  return [0, 1, 2].map((at) => {
+    const slab = pool.acquire();
+    const buffer = pool.buffer(slab);
+    for (let index = 0; index < 4096; index += 1) buffer[index] = (index * 7 + at * 31) & 0xff;
+    return slab;
+  });
+}
+
+describe('Fragments', () => {
+  const pieces = fc.array(
+    fc.record({ slab: fc.nat(2), offset: fc.nat(2000), length: fc.nat(2000) }),
+    { maxLength: 40 },
+  );
+
+  it('read as the pieces in their order, in any slice, and hold each slab until cleared', () => {
+    fc.assert(
+      fc.property(pieces, fc.double({ min: 0, max: 1, noNaN: true }), (rows, cut) => {
+        const pool = new SlabPool({ slabsMax: 4 });
+        const slabs = filled(pool);
+        const whole = new Fragments(pool);
+        const expected: Buffer[] = [];
+        for (const { slab, offset, length } of rows) {
+          const index = slabs[slab]!;
+          whole.append(index, offset, length);
+          expected.push(Buffer.from(pool.buffer(index).subarray(offset, offset + length)));
+        }
+        const bytes = Buffer.concat(expected);
+        const start = Math.floor(bytes.length * cut);
+        const length = Math.floor((bytes.length - start) * cut);
+        const slice = new Fragments(pool);
+        slice.appendSlice(whole, start, length);
+        const isSame =
+          whole.toBuffer().equals(bytes) &&
+          slice.toBuffer().equals(bytes.subarray(start, start + length));
+        for (const slab of slabs) pool.release(slab);
+        const held = new Set(rows.filter((row) => row.length > 0).map((row) => row.slab)).size;
+        const holds = pool.inUse === held;
+        whole.clear();
+        slice.clear();
+        return isSame && holds && pool.inUse === 0 && whole.byteLength === 0;
+      }),
+    );
+  });
+
+  it('bytes that follow each other in one slab are one entry', () => {
+    const pool = new SlabPool({ slabsMax: 1 });
+    const slab = pool.acquire();
+    const fragments = new Fragments(pool);
+    fragments.append(slab, 0, 10);
+    fragments.append(slab, 10, 5);
+    fragments.append(slab, 16, 1);
+    expect([fragments.count, fragments.byteLength, pool.references(slab)]).toEqual([2, 16, 3]);
+  });
+
+  it('a slice outside is a bug that is noticed', () => {
+    const fragments = new Fragments(new SlabPool({ slabsMax: 1 }));
+    expect(() => fragments.appendSlice(fragments, 0, 1)).toThrow(InvariantError);
+    expect(() => fragments.appendSlice(fragments, -1, 0)).toThrow(InvariantError);
+  });
+});
+
+describe('SlabWriter', () => {
+  it('puts small pieces one after another into one slab, and goes on in the next', () => {
+    const pool = new SlabPool({ slabsMax: 3 });
+    const writer = new SlabWriter(pool);
+    const into = [0, 1, 2].map(() => new Fragments(pool));
+    writer.write(Buffer.from('first'), into[0]!);
+    writer.write(Buffer.from('second'), into[1]!);
+    expect(pool.inUse).toBe(1);
+    writer.write(Buffer.alloc(SLAB_BYTES, 3), into[2]!);
+    expect(pool.inUse).toBe(2);
+    expect(into.slice(0, 2).map((each) => each.toBuffer().toString())).toEqual(['first', 'second']);
+    expect(into[2]!.toBuffer().equals(Buffer.alloc(SLAB_BYTES, 3))).toBe(true);
+    writer.close();
+    for (const each of into) each.clear();
+    expect(pool.inUse).toBe(0);
+  });
+
+  it('takes no more than a slab at a time', () => {
+    const pool = new SlabPool({ slabsMax: 1 });
+    const into = new Fragments(pool);
+    const tooMuch = Buffer.alloc(SLAB_BYTES + 1);
+    expect(() => new SlabWriter(pool).write(tooMuch, into)).toThrow(InvariantError);
+  });
+});
