@@ -1,10 +1,8 @@
 import { readFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
-import { UsageError } from '../base/errors.js';
 import type { Backend } from '../daemon/contract.js';
 import { errorToText, reportError } from '../daemon/error-report.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
-import { nearest } from '../daemon/nearest.js';
 import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands-block.js';
 import { runDemoCommand, withDemoFlags } from './commands-demo.js';
 import { runExplain, withCode } from './commands-explain.js';
@@ -19,11 +17,9 @@ import {
   withUrl,
 } from './commands-query.js';
 import type { Arguments, CliIo, CommandContext } from './context.js';
+import { wrongUse } from './wrong-use.js';
 
 const WIDTH_MAX = 100;
-/** Flags people try; a secret must not get into the list of processes. */
-const SECRET_FLAGS = /^(?:target-)?(?:chap-)?(?:password|passwd|pass|secret)$/;
-
 type Command = {
   readonly usage: string;
   readonly summary: string;
@@ -124,7 +120,7 @@ export async function runCli(
   const context: CommandContext = { io, backend, place: {} };
   const outcome = { exitCode: EXIT_CODES.ok.code as number };
   try {
-    await buildParser(context, outcome).parseAsync([...argv]);
+    await buildParser(context, outcome, argv).parseAsync([...argv]);
     return outcome.exitCode;
   } catch (error) {
     const report = reportError(error, context.place);
@@ -137,7 +133,11 @@ export async function runCli(
   }
 }
 
-function buildParser(context: CommandContext, outcome: { exitCode: number }): Argv {
+function buildParser(
+  context: CommandContext,
+  outcome: { exitCode: number },
+  argv: readonly string[],
+): Argv {
   const parser = yargs()
     .scriptName('iscsi-nbd')
     .usage('$0 <command>\n\nRemote iSCSI disks as local ones, in user space.')
@@ -154,8 +154,7 @@ function buildParser(context: CommandContext, outcome: { exitCode: number }): Ar
     .version(readVersion())
     .alias('help', 'h')
     .strict()
-    .recommendCommands()
-    .demandCommand(1, 'No command is given; `iscsi-nbd --help` lists them.')
+    .demandCommand(1, 'No command is given.')
     .completion('completion', 'print a completion script for the shell')
     .epilogue('Exit statuses are explained by `iscsi-nbd explain <status>`.');
   for (const command of COMMANDS) {
@@ -170,29 +169,16 @@ function buildParser(context: CommandContext, outcome: { exitCode: number }): Ar
     );
   }
   return parser.fail((message, error) => {
-    throw error ?? wrongUse(parser, message);
+    // The parser throws some of its own complaints, and passes on what a command throws.
+    if (error !== undefined && error !== null && error.name !== 'YError') throw error;
+    const usages = COMMANDS.map((command) => command.usage);
+    throw wrongUse(message ?? error?.message, { argv, usages, flags: flagNames(parser) });
   });
 }
 
 function withExamples(parser: Argv, command: Command): Argv {
   for (const [line, what] of command.examples) parser.example(line, what);
   return parser;
-}
-
-/** The parser's words for a wrong command line, with a guess at what was meant. */
-function wrongUse(parser: Argv, message: string): UsageError {
-  const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ') ?? [];
-  const secret = unknown.find((name) => SECRET_FLAGS.test(name));
-  if (secret !== undefined) {
-    return new UsageError(
-      `There is no --${secret}: other users can see a command line. ` +
-        'Use --chap-secret-file PATH, LIBISCSI_CHAP_PASSWORD, or a terminal to be asked.',
-    );
-  }
-  const first = unknown[0];
-  const near = first === undefined ? undefined : nearest(first, flagNames(parser));
-  const hint = near === undefined ? '' : ` Did you mean --${near}?`;
-  return new UsageError(`${message.replace(/\.$/, '')}.${hint} See \`iscsi-nbd --help\`.`);
 }
 
 /** Names of all flags of the command that was parsed. */
