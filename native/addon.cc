@@ -150,11 +150,8 @@ void SetSlab(const Napi::CallbackInfo& info) {
 }
 
 // (index)
-void ClearSlab(const Napi::CallbackInfo& info) {
-  auto* data = info.Env().GetInstanceData<AddonData>();
-  const auto index = static_cast<size_t>(Int(info, 0));
-  data->slabs.Clear(index);
-  if (index < data->kept.size()) data->kept[index].Reset();
+void DropSlab(const Napi::CallbackInfo& info) {
+  info.Env().GetInstanceData<AddonData>()->slabs.Drop(Int(info, 0));
 }
 
 uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
@@ -192,7 +189,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("NativeSocket", NativeSocket::Define(env));
   exports.Set("setSlab", Napi::Function::New(env, SetSlab));
-  exports.Set("clearSlab", Napi::Function::New(env, ClearSlab));
+  exports.Set("dropSlab", Napi::Function::New(env, DropSlab));
   exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));

@@ -1,6 +1,9 @@
 // Addresses of the slabs (src/base/slab.ts) by index, so that a table of numbers can be sent.
 #pragma once
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -18,8 +21,15 @@ class SlabTable {
     if (index >= slabs_.size()) slabs_.resize(index + 1);
     slabs_[index] = slab;
   }
-  void Clear(size_t index) {
-    if (index < slabs_.size()) slabs_[index] = Slab{};
+  // Gives the pages that lie wholly inside a slab to the system; they come back zeroed when touched.
+  void Drop(int32_t index) const {
+    if (index < 0 || static_cast<size_t>(index) >= slabs_.size()) return;
+    const Slab& slab = slabs_[static_cast<size_t>(index)];
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto start = reinterpret_cast<uintptr_t>(slab.data);
+    const uintptr_t first = (start + page - 1) / page * page;
+    const uintptr_t end = (start + slab.length) / page * page;
+    if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
   }
   // Address of `length` bytes at `offset` of slab `index`; nullptr when that is not inside one.
   uint8_t* At(int32_t index, int32_t offset, int32_t length) const {

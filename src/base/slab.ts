@@ -13,17 +13,30 @@ export const SLAB_BYTES = 1 << 20;
 /** Bytes at the end of a slab below which a receiver takes a new one. */
 export const SLAB_TAIL_BYTES = 128 << 10;
 
+/**
+ * Idle slabs that keep their pages: a deep queue of large requests uses as many again and again,
+ * and touching fresh pages costs more than copying into them.
+ */
+const IDLE_MAX = 64;
+
+/** Idle slabs that `trim` leaves. */
+const IDLE_KEPT = 4;
+
 export class SlabPool {
   /** Slabs the pool makes at most. */
   readonly slabsMax: number;
-  /** Buffer of each slab by index; `null` where the memory has been given back. */
-  readonly buffers: (Buffer | null)[] = [];
+  /** Buffer of each slab by index. */
+  readonly buffers: Buffer[] = [];
   readonly #references: Int32Array;
+  /** Slabs without a reference, the one used last at the end: its bytes are the warmest. */
   readonly #idle: number[] = [];
+  /** Slabs without a reference whose pages the system has. */
   readonly #vacant: number[] = [];
-  /** Idle slabs that are kept for reuse; more than that are given back to the system. */
+  /** Idle slabs that are kept for reuse; the pages of more than that go to the system. */
   readonly #idleMax: number;
-  /** Told about each slab made and given back, so that the addon knows its memory. */
+  /** Fewest idle slabs since the last `trim`: so many were not needed. */
+  #idleLow = 0;
+  /** Told about each slab made, and each whose pages may go; its bytes are lost then. */
   onMade: ((index: number, buffer: Buffer) => void) | null = null;
   onGivenBack: ((index: number) => void) | null = null;
   /** CRC32C of `length` bytes at `offset` of a slab, from `seed` on; the addon may do it. */
@@ -31,7 +44,7 @@ export class SlabPool {
 
   constructor(options: { readonly slabsMax: number; readonly idleMax?: number }) {
     this.slabsMax = options.slabsMax;
-    this.#idleMax = options.idleMax ?? 16;
+    this.#idleMax = options.idleMax ?? IDLE_MAX;
     this.#references = new Int32Array(options.slabsMax);
     this.crc32c = (index, offset, length, seed) =>
       crc32c(this.buffer(index), offset, offset + length, seed);
@@ -46,11 +59,16 @@ export class SlabPool {
   tryAcquire(): number {
     const idle = this.#idle.pop();
     if (idle !== undefined) {
+      if (this.#idle.length < this.#idleLow) this.#idleLow = this.#idle.length;
       this.#references[idle] = 1;
       return idle;
     }
     const vacant = this.#vacant.pop();
-    const index = vacant ?? this.buffers.length;
+    if (vacant !== undefined) {
+      this.#references[vacant] = 1;
+      return vacant;
+    }
+    const index = this.buffers.length;
     if (index >= this.slabsMax) return -1;
     const buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
     this.buffers[index] = buffer;
@@ -94,8 +112,18 @@ export class SlabPool {
       this.#idle.push(index);
       return;
     }
+    this.#giveBack(index);
+  }
+
+  /** Gives back what was not needed since the last call; called every few seconds. */
+  trim(): void {
+    const surplus = Math.min(this.#idleLow, this.#idle.length) - IDLE_KEPT;
+    if (surplus > 0) for (const index of this.#idle.splice(0, surplus)) this.#giveBack(index);
+    this.#idleLow = this.#idle.length;
+  }
+
+  #giveBack(index: number): void {
     this.onGivenBack?.(index);
-    this.buffers[index] = null;
     this.#vacant.push(index);
   }
 }

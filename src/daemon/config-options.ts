@@ -148,7 +148,7 @@ export const OPTION_ROWS = {
   errorRecoveryLevel: whole(0, 2, 0, 'ErrorRecoveryLevel to offer'),
   initialR2T: flag(false, 'ask the target to request all write data'),
   immediateData: flag(true, 'send write data along with the command'),
-  firstBurstLength: whole(512, LENGTH_MAX, 65_536, 'bytes of unsolicited data'),
+  firstBurstLength: whole(512, LENGTH_MAX, 262_144, 'bytes of unsolicited data'),
   maxBurstLength: whole(512, LENGTH_MAX, 262_144, 'bytes of a burst of data'),
   maxRecvDataSegmentLength: whole(512, LENGTH_MAX, 262_144, 'bytes of a data segment we take'),
   maxOutstandingR2T: whole(1, 65_535, 1, 'R2Ts of a command at the same time'),

@@ -31,7 +31,8 @@ export interface NativeAddon {
     onEvent: (kind: number, value: number) => void,
   ) => NativeSocket;
   setSlab(index: number, memory: Uint8Array): void;
-  clearSlab(index: number): void;
+  /** Gives the slab's pages to the system; the memory stays usable and reads as anything. */
+  dropSlab(index: number): void;
   /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
   crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
   /** A descriptor that is connecting, or -errno. The address is numeric. */
@@ -39,6 +40,9 @@ export interface NativeAddon {
   /** A listening descriptor, or -errno. */
   listenUnix(path: string, mode: number): number;
 }
+
+/** How often memory that was not needed goes back to the system. */
+const TRIM_MS = 5000;
 
 const ADDON_PATH = '../../build/Release/iscsi_nbd.node';
 
@@ -63,6 +67,7 @@ export const native = loadedAddon as NativeAddon;
 /** Makes every slab of `pool` known to the addon. Call it before the pool has made any. */
 export function shareSlabs(pool: SlabPool): void {
   pool.onMade = (index, buffer) => native.setSlab(index, buffer);
-  pool.onGivenBack = (index) => native.clearSlab(index);
+  pool.onGivenBack = (index) => native.dropSlab(index);
+  setInterval(() => pool.trim(), TRIM_MS).unref();
   pool.crc32c = native.crc32c;
 }
