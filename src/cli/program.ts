@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
 import type { Backend } from '../daemon/contract.js';
 import { errorToText, reportError } from '../daemon/error-report.js';
@@ -16,18 +15,12 @@ import {
   withRaw,
   withUrl,
 } from './commands-query.js';
-import type { Arguments, CliIo, CommandContext } from './context.js';
+import type { CliIo, CommandContext } from './context.js';
+import { type Command, DAEMON_COMMANDS } from './daemon-commands.js';
+import { readVersion } from './version.js';
 import { wrongUse } from './wrong-use.js';
 
 const WIDTH_MAX = 100;
-type Command = {
-  readonly usage: string;
-  readonly summary: string;
-  readonly build: (parser: Argv) => Argv;
-  readonly run: (context: CommandContext, args: Arguments) => Promise<number>;
-  readonly examples: readonly (readonly [command: string, what: string])[];
-};
-
 const TARGET = 'iscsi://192.0.2.1/iqn.2001-04.com.example:disk1';
 
 const COMMANDS: readonly Command[] = [
@@ -98,6 +91,7 @@ const COMMANDS: readonly Command[] = [
     run: runDemoCommand,
     examples: [['$0 demo', 'needs no target']],
   },
+  ...DAEMON_COMMANDS,
   {
     usage: 'explain <code>',
     summary: 'say what an exit status, login status, sense code or errno means',
@@ -193,12 +187,4 @@ function flagNames(parser: Argv): string[] {
 function terminalWidth(io: CliIo): number {
   const columns: unknown = 'columns' in io.stdout ? io.stdout.columns : undefined;
   return typeof columns === 'number' && columns > 0 ? columns : WIDTH_MAX;
-}
-
-/** The version in package.json, which lies two folders above this file, built or not. */
-function readVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  const facts: unknown = JSON.parse(text);
-  const version = typeof facts === 'object' && facts !== null && 'version' in facts;
-  return version ? String(facts.version) : 'unknown';
 }

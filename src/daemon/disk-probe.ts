@@ -117,6 +117,16 @@ export async function findDisks(
   return disks;
 }
 
+/** The disks among LUNs that were reported; what is none is left out. */
+export async function findAmong(asker: Asker, luns: readonly number[]): Promise<FoundDisk[]> {
+  const disks: FoundDisk[] = [];
+  for (const lun of luns) {
+    if (!(await isDisk(asker, lun))) continue;
+    disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
+  }
+  return disks;
+}
+
 async function isDisk(asker: Asker, lun: number): Promise<boolean> {
   const cdb = Buffer.from([0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
   const answer = await asker.execute({ lun, cdb, direction: 'read', length: 36 });
@@ -125,7 +135,7 @@ async function isDisk(asker: Asker, lun: number): Promise<boolean> {
 
 function noSuchLun(lun: number, reported: readonly number[]): UsageError {
   const has = reported.length === 0 ? 'none' : reported.join(', ');
-  return new UsageError(`the target has no LUN ${lun} for this initiator; it reports: ${has}`, {
+  return new UsageError(`The target has no LUN ${lun} for this initiator; it reports: ${has}`, {
     exitCode: 21,
     code: 'ERR_NO_LUN',
   });

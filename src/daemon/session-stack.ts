@@ -53,6 +53,9 @@ export class SessionStack implements Stack, Asker {
   readonly #options: SessionOptions;
   readonly #handle: SessionHandle;
   readonly #lives: UnitLife[] = [];
+  /** Lives whose unit has been given to the exporter. */
+  readonly #exported = new WeakSet<UnitLife>();
+  readonly #onLunsChanged: () => void;
   readonly #turns = new Turns();
   readonly #attempts: AttemptReporter;
   readonly #onClosed: () => void | Promise<void>;
@@ -68,12 +71,15 @@ export class SessionStack implements Stack, Asker {
     target: SessionTarget & {
       readonly options: SessionOptions;
       readonly onClosed?: () => void | Promise<void>;
+      /** The target says that it has other LUNs now; new ones are the caller's to add. */
+      readonly onLunsChanged?: () => void;
     },
   ) {
     this.#runtime = runtime;
     this.#hooks = hooks;
     this.#options = target.options;
     this.#onClosed = target.onClosed ?? (() => undefined);
+    this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
       ...runtime,
       budget: new Budget({ requestsMax: REQUESTS_MAX, bytesMax: target.options.heldBytesMax }),
@@ -106,7 +112,9 @@ export class SessionStack implements Stack, Asker {
 
   get exports(): readonly StackExport[] {
     const exporter = this.#exporter;
-    return exporter === null ? [] : this.units.map((unit) => exporter.describe(unit));
+    if (exporter === null) return [];
+    const there = this.#lives.filter((life) => this.#exported.has(life) && life.isExported);
+    return there.map((life) => exporter.describe(life.unit));
   }
 
   get counters(): OutageCounters {
@@ -149,8 +157,14 @@ export class SessionStack implements Stack, Asker {
     if (session.state !== 'loggedIn' || session.logins > 1) life.hold();
     if (session.state === 'loggedIn' && session.logins > 1) life.look();
     await this.#turns.run(() => exporter.add(life.unit));
+    this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
+  }
+
+  /** Looks at every disk again, as after an attention; new ones are the caller's to add. */
+  lookAgain(): void {
+    for (const life of this.#lives) life.attended('lunsChanged');
   }
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
@@ -281,6 +295,7 @@ export class SessionStack implements Stack, Asker {
   #attention(attended: UnitLife, attention: Attention): void {
     const lives = attention === 'lunsChanged' ? this.#lives : [attended];
     for (const life of lives) life.attended(attention);
+    if (attention === 'lunsChanged') this.#onLunsChanged();
   }
 
   #place(unit: LunUnit): { lun: number; device?: string } {

@@ -77,6 +77,11 @@ export class UnitLife {
     this.#options = options;
   }
 
+  /** Its export or device is there, if it ever was. */
+  get isExported(): boolean {
+    return this.state === 'serving' || this.state === 'held';
+  }
+
   /** The session is away, or the disk has to be looked at: nothing goes out from now on. */
   hold(): void {
     this.#stopLooking();

@@ -1,0 +1,102 @@
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import type { Argv } from 'yargs';
+import { UsageError } from '../base/errors.js';
+import { CONTROL_PATH } from '../daemon/control-protocol.js';
+import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { stateDirectoryOf } from '../daemon/initiator-name.js';
+import { createLog, LOG_LEVELS } from '../daemon/log.js';
+import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
+import { controlPathOf, withControl } from './daemon-call.js';
+import { Interrupts } from './interrupts.js';
+import { printLine } from './print.js';
+import { readVersion } from './version.js';
+
+const WAIT_SECONDS = '180';
+const LOGINS = '16';
+
+export function withDaemonFlags(parser: Argv): Argv {
+  const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
+  return withControl(parser)
+    .option('control', text(`unix socket to listen on [${CONTROL_PATH}]`))
+    .option('config', text('configuration file in place of /etc/iscsi-nbd/config.yaml'))
+    .option('state-directory', text('where logins are kept [/var/lib/iscsi-nbd]'))
+    .option('socket-directory', text('serve LUNs on NBD sockets in here, not as kernel devices'))
+    .option('metrics-listen', text('Prometheus metrics on 127.0.0.1:PORT or a socket path'))
+    .option('wait-for', text('ready only when these are there: <target>/<lun>,…'))
+    .option('wait-timeout', text(`seconds to wait for them [${WAIT_SECONDS}]`))
+    .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
+    .option('log-level', {
+      choices: LOG_LEVELS,
+      default: 'info',
+      describe: 'what to log on standard error',
+    });
+}
+
+/** `daemon`: sessions and devices, in the foreground, until SIGTERM. */
+export async function runDaemonCommand(context: CommandContext, args: Arguments): Promise<number> {
+  const { io } = context;
+  const { runDaemon } = await import('../daemon/daemon.js');
+  using interrupts = new Interrupts(io.signals);
+  const configPath = textArgument(args, 'config');
+  const socketDirectory = textArgument(args, 'socket-directory');
+  const metricsListen = textArgument(args, 'metrics-listen');
+  const controlPath = controlPathOf(context, args);
+  const wanted = textArgument(args, 'log-level');
+  const toJournal = Boolean(io.environment['JOURNAL_STREAM']);
+  const log = createLog({
+    level: LOG_LEVELS.find((known) => known === wanted) ?? 'info',
+    pretty: io.stderr.isTTY === true && !toJournal,
+    stream: toJournal ? journalStream(io.stderr) : io.stderr,
+  });
+  const ready = () => {
+    const facts = { event: 'ready', time: new Date().toISOString(), control: controlPath };
+    const words = `ready: the control socket is ${controlPath}`;
+    printLine(io, isGiven(args, 'json') ? JSON.stringify({ ...facts, pid: process.pid }) : words);
+  };
+  const running = runDaemon(
+    {
+      controlPath,
+      stateDirectory: textArgument(args, 'state-directory') ?? stateDirectoryOf(io.environment),
+      ...(configPath === undefined ? {} : { configPath }),
+      ...(socketDirectory === undefined ? {} : { socketDirectory: join(socketDirectory) }),
+      ...(metricsListen === undefined ? {} : { metricsListen }),
+      waitFor: (textArgument(args, 'wait-for') ?? '').split(',').filter((name) => name !== ''),
+      waitTimeoutSeconds: numberOf(args, 'wait-timeout', { initial: WAIT_SECONDS, max: 86_400 }),
+      loginsMax: numberOf(args, 'logins-max', { initial: LOGINS, max: 1024 }),
+      version: readVersion(),
+      environment: io.environment,
+      log,
+    },
+    interrupts.signal,
+    ready,
+  );
+  const forced = new Promise<void>((resolve) => {
+    interrupts.forceSignal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  await Promise.race([running, forced]);
+  return EXIT_CODES.ok.code;
+}
+
+function numberOf(
+  args: Arguments,
+  name: string,
+  range: { readonly initial: string; readonly max: number },
+): number {
+  const text = textArgument(args, name) ?? range.initial;
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= 1 && value <= range.max) return value;
+  throw new UsageError(`--${name} must be a whole number from 1 to ${range.max}, not '${text}'.`);
+}
+
+/** pino's levels as syslog's, which journald takes from a line's beginning (sd-daemon(3)). */
+function journalStream(output: NodeJS.WritableStream): Writable {
+  return new Writable({
+    write(chunk, _encoding, done) {
+      const line = String(chunk);
+      const level = Number(/^\{"level":(\d+)/.exec(line)?.[1] ?? 30);
+      const priority = level >= 50 ? 3 : level >= 40 ? 4 : level >= 30 ? 6 : 7;
+      output.write(`<${priority}>${line}`, () => done());
+    },
+  });
+}

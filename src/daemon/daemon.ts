@@ -1,0 +1,106 @@
+import { mkdir } from 'node:fs/promises';
+import type { Server } from 'node:http';
+import { UsageError } from '../base/errors.js';
+import { controlMethods } from './control-methods.js';
+import { ControlServer } from './control-server.js';
+import { logEvent } from './event-log.js';
+import type { Logger } from './log.js';
+import { metricsOf, serveMetrics } from './metrics.js';
+import { threadRuntime } from './runtime.js';
+import { StateLock } from './state-lock.js';
+import { Supervisor } from './supervisor.js';
+import { SystemdNotify } from './systemd-notify.js';
+import { parseWantedLuns, waitForLuns } from './wanted-luns.js';
+
+export type DaemonOptions = {
+  readonly controlPath: string;
+  readonly stateDirectory: string;
+  readonly configPath?: string;
+  /** LUNs are served on sockets in here; absent: they become kernel devices. */
+  readonly socketDirectory?: string;
+  readonly metricsListen?: string;
+  /** `<target>/<lun>`, ready only when all of them are there. */
+  readonly waitFor: readonly string[];
+  readonly waitTimeoutSeconds: number;
+  readonly loginsMax: number;
+  readonly version: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+};
+
+/**
+ * Runs a daemon until `signal` aborts. `onReady` is called once everything asked for is there.
+ * Throws UsageError: 28 when another daemon has the state or the socket, 33 when LUNs are missing.
+ */
+export async function runDaemon(
+  options: DaemonOptions,
+  signal: AbortSignal,
+  onReady: () => void,
+): Promise<void> {
+  const { log, stateDirectory, socketDirectory, configPath, environment } = options;
+  const wanted = parseWantedLuns(options.waitFor);
+  await StateLock.take(stateDirectory);
+  if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
+  const supervisor = await Supervisor.make({
+    surroundings: {
+      environment,
+      stateDirectory,
+      ...(configPath === undefined ? {} : { configPath }),
+    },
+    exportPlan:
+      socketDirectory === undefined
+        ? { kind: 'devices' }
+        : { kind: 'sockets', directory: socketDirectory },
+    loginsMax: options.loginsMax,
+    log,
+  });
+  supervisor.listen((event) => logEvent(log, event));
+  const control = new ControlServer({
+    path: options.controlPath,
+    call: controlMethods({
+      supervisor,
+      version: options.version,
+      nowMs: () => threadRuntime().clock.nowMs(),
+    }),
+    onFailure: (error) => log.error({ err: error }, 'a control method broke'),
+  });
+  const systemd = new SystemdNotify(environment, log);
+  let metrics: Server | null = null;
+  try {
+    await control.listen();
+    if (options.metricsListen !== undefined) metrics = await metricsServer(options, supervisor);
+    await supervisor.restore();
+    await waitForLuns(supervisor, wanted, {
+      timeoutMs: options.waitTimeoutSeconds * 1000,
+      signal,
+      onWaiting: (missing) => systemd.status(`waiting for ${missing.join(', ')}`),
+    });
+    if (!signal.aborted) {
+      onReady();
+      await systemd.ready('serving');
+      await untilAborted(signal);
+    }
+  } finally {
+    await systemd.stopping();
+    await supervisor.close();
+    metrics?.close();
+    metrics?.closeAllConnections();
+    await control.close();
+  }
+}
+
+function metricsServer(options: DaemonOptions, supervisor: Supervisor): Promise<Server> {
+  const place = options.metricsListen;
+  if (place === undefined) throw new UsageError('--metrics-listen needs a place.');
+  return serveMetrics(
+    place,
+    metricsOf(supervisor, () => threadRuntime().clock.nowMs()),
+  );
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

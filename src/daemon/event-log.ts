@@ -1,0 +1,38 @@
+import type { StackEvent } from './contract.js';
+import type { Logger } from './log.js';
+
+/** Writes an event into the daemon's log, with what it is about as fields. */
+export function logEvent(log: Logger, event: StackEvent): void {
+  // The log writes the time itself.
+  const { time, ...facts } = event;
+  log[levelOf(event)](facts, wordsOf(event));
+}
+
+function wordsOf(event: StackEvent): string {
+  switch (event.event) {
+    case 'sessionState':
+      return `session ${event.from} → ${event.to}: ${event.reason}`;
+    case 'loginRefused':
+      return `login refused: ${event.explanation}`;
+    case 'deviceRemoved':
+    case 'ioError':
+      return `${event.event} (LUN ${event.lun}): ${event.reason}`;
+    default:
+      return event.event;
+  }
+}
+
+function levelOf(event: StackEvent): 'info' | 'warn' | 'error' {
+  switch (event.event) {
+    case 'ioError':
+    case 'deviceRemoved':
+      return 'error';
+    case 'loginRefused':
+    case 'deviceHeld':
+      return 'warn';
+    case 'sessionState':
+      return event.to === 'reconnecting' || event.to === 'removed' ? 'warn' : 'info';
+    default:
+      return 'info';
+  }
+}

@@ -1,0 +1,259 @@
+import { join } from 'node:path';
+import { ProductError, UsageError } from '../base/errors.js';
+import { whyAnotherDisk } from '../bridge/identity-gate.js';
+import type { SessionIdentity, SessionTimers } from '../iscsi/session-config.js';
+import type { SessionOptions, SessionState, StackEvent, StackExport } from './contract.js';
+import { DeviceExporter } from './device-exporter.js';
+import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
+import { EXIT_CODES } from './exit-codes.js';
+import type { LoginPlan } from './login-plan.js';
+import type { LunExporter } from './lun-exporter.js';
+import { threadRuntime } from './runtime.js';
+import type { SessionRecord } from './session-records.js';
+import { SessionStack } from './session-stack.js';
+import { SessionStatistics } from './session-statistics.js';
+import { SocketExporter } from './socket-exporter.js';
+
+/** How the disks of Data and Boot sessions reach their users. */
+export type ExportPlan =
+  | { readonly kind: 'devices' }
+  | { readonly kind: 'sockets'; readonly directory: string };
+
+export type ManagedSessionOptions = {
+  readonly plan: LoginPlan;
+  readonly options: SessionOptions;
+  readonly identity: SessionIdentity;
+  readonly record: SessionRecord;
+  readonly exportPlan: ExportPlan;
+  /** `once`: a login that fails ends the session; `forever`: it is tried until logout. */
+  readonly firstLogin: 'once' | 'forever';
+  readonly onEvent: (event: StackEvent) => void;
+  /** Writes the record down before what it says is relied on. */
+  readonly saveRecord: (record: SessionRecord) => Promise<void>;
+};
+
+export type SessionEnd = 'loggedOut' | 'failed';
+
+/** One session of the daemon: its identity and record, and the stack that does the work. */
+export class ManagedSession {
+  readonly plan: LoginPlan;
+  readonly options: SessionOptions;
+  readonly statistics: SessionStatistics;
+  readonly stack: SessionStack;
+  record: SessionRecord;
+  /** Exports are there (or it is an informational session). */
+  isOpen = false;
+  /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
+  readonly ended: Promise<SessionEnd>;
+  readonly #wishes: ManagedSessionOptions;
+  #end: (how: SessionEnd) => void = () => {};
+  readonly #abort = new AbortController();
+  #opening: Promise<void> | null = null;
+  #rescanning: Promise<readonly number[]> | null = null;
+  #isClosed = false;
+
+  constructor(wishes: ManagedSessionOptions) {
+    this.#wishes = wishes;
+    this.plan = wishes.plan;
+    this.options = wishes.options;
+    this.record = wishes.record;
+    const { host, port } = wishes.plan.request.portal;
+    this.stack = new SessionStack(
+      threadRuntime(),
+      { onEvent: wishes.onEvent, signal: this.#abort.signal },
+      {
+        type: wishes.plan.request.sessionType,
+        targetName: wishes.plan.request.targetName,
+        portals: [{ host, port }, ...wishes.options.portals],
+        identity: wishes.identity,
+        firstLogin: wishes.firstLogin,
+        options: wishes.options,
+        onLunsChanged: () => this.#lunsChanged(),
+      },
+    );
+    this.statistics = new SessionStatistics(this.stack.handle);
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    // Work of the stack that nobody waits for has failed: the rest of it is of no use.
+    this.stack.closed.catch(() => this.#failed());
+  }
+
+  get sessionId(): string {
+    return this.stack.sessionId;
+  }
+
+  get state(): SessionState {
+    return this.#isClosed ? 'closed' : this.stack.handle.session.state;
+  }
+
+  /** It has ended or is about to. */
+  get isEnding(): boolean {
+    return this.#isClosed || this.#abort.signal.aborted;
+  }
+
+  get timers(): SessionTimers {
+    return this.stack.handle.session.timers;
+  }
+
+  /** What can be used of it now. */
+  get exports(): readonly StackExport[] {
+    return this.isOpen ? this.stack.exports : [];
+  }
+
+  /** Logs in and makes the exports; called again it is the same attempt. */
+  open(): Promise<void> {
+    this.#opening ??= this.#open();
+    return this.#opening;
+  }
+
+  /**
+   * Resolves when the session is open; rejects when it will not be, or, for one that is tried for
+   * ever, with the reason of the next attempt that fails.
+   */
+  async opened(): Promise<void> {
+    let unlisten = () => {};
+    const refused = new Promise<never>((_resolve, reject) => {
+      unlisten = this.stack.handle.listen((effect) => {
+        if (effect.type === 'attemptFailed') reject(effect.error);
+      });
+    });
+    refused.catch(() => undefined);
+    try {
+      const attempts = this.#wishes.firstLogin === 'forever' ? [refused] : [];
+      await Promise.race([this.open(), ...attempts]);
+    } finally {
+      unlisten();
+    }
+  }
+
+  /**
+   * Logs out. Without `force` a device in use refuses (UsageError 28) and the session goes on,
+   * unless its target is away: then it ends at once.
+   */
+  async close(options: { readonly force: boolean }): Promise<void> {
+    if (this.isOpen) {
+      await this.stack.close({ force: options.force || this.state !== 'loggedIn' });
+    } else {
+      this.#abort.abort(loggedOut(this.sessionId));
+      // Whatever the opening waits for comes back as lost.
+      await this.stack.close({ force: true });
+      await this.#opening?.catch(() => undefined);
+    }
+    this.#isClosed = true;
+    this.#abort.abort(loggedOut(this.sessionId));
+    this.#end('loggedOut');
+  }
+
+  /**
+   * Asks the target for its LUNs: new disks are added, known ones looked at again; one that is
+   * gone is away as in an outage. Resolves to the LUNs that were added. Rejects with LinkError while
+   * the session is away.
+   */
+  rescan(): Promise<readonly number[]> {
+    this.#rescanning ??= this.#rescan().finally(() => {
+      this.#rescanning = null;
+    });
+    return this.#rescanning;
+  }
+
+  async #rescan(): Promise<readonly number[]> {
+    const { stack } = this;
+    if (!this.isOpen || this.plan.request.sessionType === 'informational') return [];
+    const known = () => new Set(stack.units.map((unit) => unit.lun));
+    const before = known();
+    const reported = await reportLuns(stack);
+    const isWanted = (lun: number) => this.options.luns?.includes(lun) ?? true;
+    const fresh = reported.filter((lun) => isWanted(lun) && !before.has(lun));
+    for (const { lun, facts } of await findAmong(stack, fresh)) {
+      if (known().has(lun)) continue;
+      this.record = { ...this.record, disks: [...this.record.disks, { lun, facts }] };
+      await this.#wishes.saveRecord(this.record);
+      await stack.addDisk(lun, facts);
+    }
+    stack.lookAgain();
+    return [...known()].filter((lun) => !before.has(lun));
+  }
+
+  /** Nobody waits for this one; what it cannot do now, the next rescan may. */
+  #lunsChanged(): void {
+    this.rescan().catch((error: unknown) => {
+      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
+    });
+  }
+
+  async #open(): Promise<void> {
+    const { signal } = this.#abort;
+    const { stack } = this;
+    try {
+      await stack.login(signal);
+      if (this.plan.request.sessionType !== 'informational') await this.#openExports();
+      signal.throwIfAborted();
+      this.isOpen = true;
+    } catch (error) {
+      await this.#failed();
+      throw signal.aborted ? signal.reason : error;
+    }
+  }
+
+  async #failed(): Promise<void> {
+    // After an abort it is `close` that does this.
+    if (this.isEnding) return;
+    this.#isClosed = true;
+    await this.stack.close({ force: true }).catch(() => undefined);
+    this.#end('failed');
+  }
+
+  async #openExports(): Promise<void> {
+    const { stack } = this;
+    const disks = await findDisks(stack, this.options.luns ?? null);
+    this.#requireKnownDisks(disks);
+    this.record = { ...this.record, disks: disks.map(({ lun, facts }) => ({ lun, facts })) };
+    await this.#wishes.saveRecord(this.record);
+    const { exporter, opened } = this.#makeExporter();
+    stack.useExporter(exporter, opened);
+    for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
+    await opened();
+  }
+
+  /** Devices that wait for us since a crash take no other disk than the one they were made of. */
+  #requireKnownDisks(disks: readonly FoundDisk[]): void {
+    for (const { lun, facts } of disks) {
+      const known = this.record.disks.find((disk) => disk.lun === lun);
+      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts);
+      if (why === null) continue;
+      throw new UsageError(
+        `LUN ${lun} of ${this.plan.request.targetName} is another disk than before: ${why}. ` +
+          'Nothing was written. If that is meant to be, log out and in again.',
+        { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+      );
+    }
+  }
+
+  #makeExporter(): { exporter: LunExporter; opened: () => Promise<void> } {
+    const { exportPlan } = this.#wishes;
+    const { stack, sessionId } = this;
+    if (exportPlan.kind === 'devices') {
+      const exporter = new DeviceExporter({
+        resources: stack.resources,
+        sessionId,
+        onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
+      });
+      return { exporter, opened: async () => {} };
+    }
+    const exporter = new SocketExporter({
+      path: join(exportPlan.directory, `${sessionId}.sock`),
+      resources: stack.resources,
+      isSingle: false,
+      description: this.plan.request.targetName,
+    });
+    return { exporter, opened: () => exporter.listen() };
+  }
+}
+
+function loggedOut(sessionId: string): ProductError {
+  return new UsageError(`Session ${sessionId} was logged out before it was ready.`, {
+    exitCode: EXIT_CODES.sessionNotFound.code,
+    code: 'ERR_LOGGED_OUT',
+  });
+}

@@ -1,0 +1,121 @@
+import { unlink } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import { Counter, Gauge, Registry } from 'prom-client';
+import { UsageError } from '../base/errors.js';
+import { readPortal } from '../iscsi/portal.js';
+import { EXIT_CODES } from './exit-codes.js';
+import { type StatisticsView, viewStatistics } from './session-info.js';
+import type { Supervisor } from './supervisor.js';
+
+type Row = {
+  readonly name: string;
+  readonly help: string;
+  readonly kind: 'counter' | 'gauge';
+  readonly value: (view: StatisticsView) => number;
+};
+
+/** Base units, as Prometheus wants them: seconds and bytes. */
+const ROWS: readonly Row[] = [
+  counter('sent_bytes', 'Bytes sent to the target', (view) => view.BytesSent),
+  counter('received_bytes', 'Bytes received from the target', (view) => view.BytesReceived),
+  counter('commands', 'SCSI commands sent', (view) => view.PDUCommandsSent),
+  counter('responses', 'SCSI commands answered', (view) => view.PDUResponsesReceived),
+  counter('logins', 'Logins that succeeded', (view) => view.LoginAcceptRsps),
+  counter('login_failures', 'Login attempts that failed', (view) => view.LoginFailures),
+  counter('digest_errors', 'Connections lost to a wrong digest', (view) => view.DigestErrors),
+  counter('format_errors', 'Connections lost to a broken rule', (view) => view.FormatErrors),
+  counter(
+    'connection_timeouts',
+    'Connections lost to silence',
+    (view) => view.ConnectionTimeoutErrors,
+  ),
+  gauge('up', '1 while the session is logged in', (view) => (view.state === 'loggedIn' ? 1 : 0)),
+  gauge('commands_in_flight', 'SCSI commands at the target', (view) => view.commandsInFlight),
+  gauge('held_requests', 'Requests held in an outage', (view) => view.heldRequests),
+  gauge('held_bytes', 'Bytes of the requests held', (view) => view.heldBytes),
+  gauge('latency_p50_seconds', 'Median latency of late', (view) => view.p50Ms / 1000),
+  gauge('latency_p99_seconds', '99th percentile of late', (view) => view.p99Ms / 1000),
+];
+
+/** The text of all metrics, in Prometheus' exposition format. */
+export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Promise<string> {
+  const registry = new Registry();
+  const rows = ROWS.map((row) => {
+    const settings = {
+      name: `iscsi_nbd_session_${row.name}${row.kind === 'counter' ? '_total' : ''}`,
+      help: row.help,
+      labelNames: ['session', 'target'] as const,
+      registers: [registry],
+    };
+    const metric = row.kind === 'counter' ? new Counter(settings) : new Gauge(settings);
+    return { row, metric };
+  });
+  const sessions = new Gauge({
+    name: 'iscsi_nbd_sessions',
+    help: 'Sessions, whatever their state',
+    registers: [registry],
+  });
+  return async () => {
+    sessions.set(supervisor.sessions.length);
+    const views = supervisor.sessions.map((session) => viewStatistics(session, nowMs()));
+    for (const { row, metric } of rows) {
+      metric.reset();
+      for (const view of views) {
+        const labels = { session: view.UniqueSessionId, target: view.TargetiSCSIName };
+        metric.inc(labels, row.value(view));
+      }
+    }
+    return registry.metrics();
+  };
+}
+
+/**
+ * Serves `text` at /metrics, on `host:port` of the loopback interface or a unix socket's path.
+ * Throws UsageError for another place.
+ */
+export async function serveMetrics(place: string, text: () => Promise<string>): Promise<Server> {
+  const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
+    if (request.method !== 'GET' || request.url !== '/metrics') {
+      response.writeHead(404).end('see /metrics\n');
+      return;
+    }
+    text().then(
+      (body) =>
+        response.writeHead(200, { 'content-type': Registry.PROMETHEUS_CONTENT_TYPE }).end(body),
+      () => response.writeHead(500).end(),
+    );
+  });
+  server.maxConnections = 16;
+  const where = listenPlace(place);
+  if ('path' in where) await unlink(where.path).catch(() => undefined);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const exitCode = cause.code === 'EADDRINUSE' ? EXIT_CODES.busy.code : 7;
+      reject(new UsageError(`--metrics-listen ${place}: ${cause.message}.`, { cause, exitCode }));
+    });
+    const before = process.umask(0o177);
+    server.listen(where, resolve);
+    process.umask(before);
+  });
+  return server;
+}
+
+function listenPlace(place: string): { path: string } | { host: string; port: number } {
+  if (place.startsWith('/')) return { path: place };
+  const address = readPortal(place);
+  if ('fault' in address) throw new UsageError(`--metrics-listen ${place}: ${address.fault}.`);
+  const isLoopback = /^(?:127\.[\d.]+|::1|localhost)$/.test(address.host);
+  if (isLoopback) return { host: address.host, port: address.port };
+  throw new UsageError(
+    `--metrics-listen ${place}: only the loopback interface or a socket's path; whoever is to ` +
+      'read the metrics from elsewhere goes through a proxy that asks who they are.',
+  );
+}
+
+function counter(name: string, help: string, value: Row['value']): Row {
+  return { name, help, kind: 'counter', value };
+}
+
+function gauge(name: string, help: string, value: Row['value']): Row {
+  return { name, help, kind: 'gauge', value };
+}

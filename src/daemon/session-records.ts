@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import { writeFileAtomically } from './atomic-file.js';
+
+/** Far more sessions than one daemon is made for; what lies beyond is not read. */
+const RECORDS_MAX = 4096;
+const RECORD_BYTES_MAX = 4 << 20;
+
+const recordSchema = z.strictObject({
+  version: z.literal(1),
+  sessionId: z.string().regex(/^[0-9a-f]{16}$/),
+  isid: z.string().regex(/^[0-9a-f]{12}$/),
+  /** Logged in again at every start; others only after a crash in the same boot. */
+  persistent: z.boolean(),
+  /** A session is established or being established, so that its devices may wait for us. */
+  active: z.boolean(),
+  /** /proc/sys/kernel/random/boot_id of the boot the record was written in. */
+  bootId: z.string(),
+  initiatorName: z.string(),
+  targetName: z.string(),
+  sessionType: z.enum(['data', 'boot', 'informational']),
+  portal: z.strictObject({ host: z.string(), port: z.number().int() }),
+  /** Options as they were given at the login, by their names; secrets only by file name. */
+  options: z.record(z.string(), z.unknown()),
+  /** Disks the session's devices were made of. */
+  disks: z.array(z.strictObject({ lun: z.number().int(), facts: z.unknown() })),
+});
+
+type ParsedRecord = z.output<typeof recordSchema>;
+export type SessionRecord = Readonly<Omit<ParsedRecord, 'disks'>> & {
+  readonly disks: readonly { readonly lun: number; readonly facts: DiskFacts }[];
+};
+
+/** What one daemon has one session of. */
+export type SessionKey = Pick<SessionRecord, 'initiatorName' | 'targetName' | 'sessionType'>;
+
+export function keyText(key: SessionKey): string {
+  return JSON.stringify([key.initiatorName, key.targetName, key.sessionType]);
+}
+
+export type BrokenRecord = { readonly path: string; readonly reason: string };
+
+/** The daemon's sessions on disk, one file each, written before what they say is relied on. */
+export class SessionRecords {
+  readonly #directory: string;
+
+  constructor(stateDirectory: string) {
+    this.#directory = join(stateDirectory, 'logins');
+  }
+
+  /** Every record. A broken one is set aside as `<name>.broken` and told of, never fatal. */
+  async load(): Promise<{ records: SessionRecord[]; broken: BrokenRecord[] }> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const names = (await readdir(this.#directory)).filter((name) => name.endsWith('.json'));
+    const records: SessionRecord[] = [];
+    const broken: BrokenRecord[] = [];
+    for (const name of names.sort().slice(0, RECORDS_MAX)) {
+      const path = join(this.#directory, name);
+      try {
+        const record = await readRecord(path);
+        if (this.#pathOf(record) !== path) throw new Error('its name is not that of its session');
+        records.push(record);
+      } catch (error) {
+        const reason = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
+        broken.push({ path: `${path}.broken`, reason });
+        await rename(path, `${path}.broken`);
+      }
+    }
+    return { records, broken };
+  }
+
+  /** The record of a session; null without one, or with a broken one. */
+  async find(key: SessionKey): Promise<SessionRecord | null> {
+    return readRecord(this.#pathOf(key)).catch(() => null);
+  }
+
+  async save(record: SessionRecord): Promise<void> {
+    await writeFileAtomically(this.#pathOf(record), `${JSON.stringify(record)}\n`);
+  }
+
+  async remove(key: SessionKey): Promise<void> {
+    await rm(this.#pathOf(key), { force: true });
+  }
+
+  #pathOf(key: SessionKey): string {
+    const digest = createHash('sha256').update(keyText(key)).digest('hex');
+    return join(this.#directory, `${digest.slice(0, 24)}.json`);
+  }
+}
+
+export async function currentBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
+async function readRecord(path: string): Promise<SessionRecord> {
+  const text = await readFile(path, 'utf8');
+  if (text.length > RECORD_BYTES_MAX) throw new Error(`it has ${text.length} characters`);
+  return recordSchema.parse(JSON.parse(text)) as SessionRecord;
+}

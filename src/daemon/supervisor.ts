@@ -1,0 +1,359 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ProductError, UsageError } from '../base/errors.js';
+import type { SessionIdentity } from '../iscsi/session-config.js';
+import type { StackEvent } from './contract.js';
+import { DeviceExporter } from './device-exporter.js';
+import { EXIT_CODES } from './exit-codes.js';
+import type { Logger } from './log.js';
+import {
+  type DaemonSurroundings,
+  type LoginPlan,
+  type LoginRequest,
+  planLogin,
+  requireSameWishes,
+  sessionOptionsOf,
+} from './login-plan.js';
+import { type ExportPlan, ManagedSession, type SessionEnd } from './managed-session.js';
+import { newIdentity } from './session-identity.js';
+import {
+  currentBootId,
+  keyText,
+  type SessionKey,
+  type SessionRecord,
+  SessionRecords,
+} from './session-records.js';
+import { Slots } from './slots.js';
+
+/** Sessions of one daemon; each may hold memory for an outage. */
+const SESSIONS_MAX = 1024;
+
+export type SupervisorOptions = {
+  readonly surroundings: DaemonSurroundings;
+  readonly exportPlan: ExportPlan;
+  /** First logins under way at a time when the daemon starts. */
+  readonly loginsMax: number;
+  readonly bootId: string;
+  readonly log: Logger;
+};
+
+/** A session and its place in the table, from the wish to the last trace. */
+type Entry = {
+  /** Null until its secrets are read and its record is written. */
+  session: ManagedSession | null;
+  readonly ready: Promise<ManagedSession>;
+  readonly done: Promise<void>;
+};
+
+type Beginning = {
+  readonly identity: SessionIdentity;
+  readonly persistent: boolean;
+  readonly disks: SessionRecord['disks'];
+  readonly firstLogin: 'once' | 'forever';
+};
+
+/** All sessions of a daemon: at most one for each initiator, target and type. */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #records: SessionRecords;
+  readonly #entries = new Map<string, Entry>();
+  readonly #slots: Slots;
+  readonly #listeners = new Set<(event: StackEvent) => void>();
+  readonly #ending = new AbortController();
+
+  private constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#records = new SessionRecords(options.surroundings.stateDirectory);
+    this.#slots = new Slots(options.loginsMax);
+  }
+
+  /** The caller owns the state directory. */
+  static async make(options: Omit<SupervisorOptions, 'bootId'>): Promise<Supervisor> {
+    return new Supervisor({ ...options, bootId: await currentBootId() });
+  }
+
+  get surroundings(): DaemonSurroundings {
+    return this.#options.surroundings;
+  }
+
+  get sessions(): readonly ManagedSession[] {
+    const sessions = [...this.#entries.values()].map((entry) => entry.session);
+    return sessions.filter((session) => session !== null);
+  }
+
+  /** Throws UsageError 2. */
+  session(sessionId: string): ManagedSession {
+    const found = this.sessions.find((session) => session.sessionId === sessionId);
+    if (found !== undefined) return found;
+    throw new UsageError(`There is no session ${sessionId}.`, {
+      exitCode: EXIT_CODES.sessionNotFound.code,
+      code: 'ERR_NO_SESSION',
+    });
+  }
+
+  /** Hears every event from now on; the returned function ends that. */
+  listen(listener: (event: StackEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Logs in, or finds the session that is as it is wished; logins of one session that come together
+   * are one. Rejects with the login's errors, or UsageError 15, 27 and so on.
+   */
+  async login(
+    request: LoginRequest,
+  ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
+    const plan = planLogin(request, this.surroundings);
+    const key = keyText(keyOf(plan));
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) return this.#join(entry, plan);
+    const known = await this.#records.find(keyOf(plan));
+    // Between the question and here another login of the same may have come.
+    if (this.#entries.has(key)) return this.login(request);
+    const begun = this.#begin(plan, {
+      identity: known === null ? newIdentity() : identityOf(known),
+      persistent: request.persistent || known?.persistent === true,
+      disks: [],
+      firstLogin: 'once',
+    });
+    const session = await begun.ready;
+    await session.open();
+    return { session, existed: false };
+  }
+
+  /** Logs a session out. Throws UsageError 2 without it, 28 while a device of it is in use. */
+  async logout(sessionId: string, options: { readonly force: boolean }): Promise<void> {
+    const session = this.session(sessionId);
+    const entry = [...this.#entries.values()].find((other) => other.session === session);
+    await session.close(options);
+    await entry?.done;
+  }
+
+  /** Logs in again what is to be there: persistent logins, and all that a crash interrupted. */
+  async restore(): Promise<void> {
+    const { log, bootId } = this.#options;
+    const { records, broken } = await this.#records.load();
+    for (const record of broken) log.error(record, 'a login record is broken and was set aside');
+    for (const record of records) {
+      const wasCrash = record.active && record.bootId === bootId;
+      if (!record.persistent && !wasCrash) await this.#records.remove(record);
+      else this.#restoreOne(record, wasCrash);
+    }
+  }
+
+  /** Records that outlive the daemon, logged in or not. */
+  async persistentLogins(): Promise<readonly SessionRecord[]> {
+    const { records } = await this.#records.load();
+    return records.filter((record) => record.persistent);
+  }
+
+  /** Keeps a login for the next starts without logging in now. Throws UsageError. */
+  async addPersistentLogin(request: LoginRequest): Promise<SessionRecord> {
+    const plan = planLogin(request, this.surroundings);
+    const session = await this.#entries.get(keyText(keyOf(plan)))?.ready;
+    if (session !== undefined) {
+      requireSameWishes(session.plan, plan, session.sessionId);
+      await this.#save(session, { persistent: true });
+      return session.record;
+    }
+    const begun = { identity: newIdentity(), persistent: true, disks: [] };
+    const record = { ...this.#recordOf(plan, begun), active: false };
+    await this.#records.save(record);
+    return record;
+  }
+
+  /** Forgets persistent logins; sessions go on until logout. Resolves to how many there were. */
+  async removePersistentLogin(is: (record: SessionRecord) => boolean): Promise<number> {
+    const found = (await this.persistentLogins()).filter(is);
+    for (const record of found) {
+      const session = this.#entries.get(keyText(record))?.session;
+      if (session) await this.#save(session, { persistent: false });
+      else await this.#records.remove(record);
+    }
+    return found.length;
+  }
+
+  /**
+   * Logs everything out, to end the process. A device in use is left as it is, for the daemon that
+   * comes next: its requests wait meanwhile.
+   */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await Promise.all([...this.#entries.values()].map((entry) => this.#closeOne(entry)));
+  }
+
+  async #closeOne(entry: Entry): Promise<void> {
+    try {
+      const session = await entry.ready;
+      await session.close({ force: false });
+      await entry.done;
+    } catch (error) {
+      const failure = productError(error);
+      const facts = { sessionId: entry.session?.sessionId, reason: failure.message };
+      this.#options.log.warn(facts, 'a device in use is left to the next daemon');
+    }
+  }
+
+  /** A login of a session that is there or on its way. */
+  async #join(
+    entry: Entry,
+    plan: LoginPlan,
+  ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
+    const session = await entry.ready;
+    if (session.isEnding) {
+      await entry.done;
+      return this.login(plan.request);
+    }
+    requireSameWishes(session.plan, plan, session.sessionId);
+    if (plan.request.persistent) await this.#save(session, { persistent: true });
+    await session.opened();
+    return { session, existed: true };
+  }
+
+  #restoreOne(record: SessionRecord, wasCrash: boolean): void {
+    const { log } = this.#options;
+    this.#keepTrying(record, wasCrash).catch((error: unknown) => {
+      const { message } = productError(error);
+      log.error({ target: record.targetName, reason: message }, 'a login is not restored');
+    });
+  }
+
+  /** Logs in until it works, the record is gone, or somebody logs out. */
+  async #keepTrying(record: SessionRecord, wasCrash: boolean): Promise<void> {
+    const { initiatorName } = record;
+    // The name may come from elsewhere by now; the session is that of the old one.
+    const request = { ...record, options: { ...record.options, initiatorName } };
+    for (;;) {
+      const plan = planLogin(request, this.surroundings);
+      const { reconnectIntervalSeconds } = plan.config.values;
+      const entry = this.#begin(plan, {
+        identity: identityOf(record),
+        persistent: record.persistent,
+        disks: wasCrash ? record.disks : [],
+        firstLogin: 'forever',
+      });
+      const session = await entry.ready;
+      const error = await this.#slots.use((release) => {
+        // One that waits for its target must not keep the others from theirs.
+        const unlisten = session.stack.handle.listen((effect) => {
+          if (effect.type === 'attemptFailed') release();
+        });
+        return session
+          .open()
+          .then(() => null, productError)
+          .finally(unlisten);
+      });
+      if (error === null || error.code === 'ERR_LOGGED_OUT') return;
+      const facts = { target: record.targetName, reason: error.message };
+      this.#options.log.warn(facts, 'logged in, but not usable; it is tried again');
+      const { signal } = this.#ending;
+      await sleep(reconnectIntervalSeconds * 1000, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      await entry.done;
+      const isWanted = (await this.#records.find(record)) !== null;
+      if (!isWanted || this.#entries.has(keyText(record))) return;
+    }
+  }
+
+  #begin(plan: LoginPlan, how: Beginning): Entry {
+    if (this.#ending.signal.aborted) throw new UsageError('The daemon is ending.', { exitCode: 1 });
+    if (this.#entries.size >= SESSIONS_MAX) {
+      throw new UsageError(`There are ${SESSIONS_MAX} sessions, as many as there may be.`);
+    }
+    const key = keyText(keyOf(plan));
+    const ready = this.#prepare(plan, how);
+    const done = ready.then(
+      async (session) => {
+        entry.session = session;
+        await this.#ended(session, await session.ended, how.firstLogin);
+        this.#entries.delete(key);
+      },
+      () => {
+        this.#entries.delete(key);
+      },
+    );
+    const entry: Entry = { session: null, ready, done };
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
+  async #prepare(plan: LoginPlan, how: Beginning): Promise<ManagedSession> {
+    const { surroundings, exportPlan } = this.#options;
+    const options = await sessionOptionsOf(plan, surroundings.environment);
+    const isInformational = plan.request.sessionType === 'informational';
+    if (exportPlan.kind === 'devices' && !isInformational) await DeviceExporter.requireSupport();
+    const record = this.#recordOf(plan, how);
+    await this.#records.save(record);
+    return new ManagedSession({
+      plan,
+      options,
+      identity: how.identity,
+      record,
+      exportPlan,
+      firstLogin: how.firstLogin,
+      onEvent: (event) => this.#publish(event),
+      saveRecord: (changed) => this.#records.save(changed),
+    });
+  }
+
+  /** What stays of a session on disk. After a logout the next one has another identity. */
+  async #ended(
+    session: ManagedSession,
+    end: SessionEnd,
+    firstLogin: Beginning['firstLogin'],
+  ): Promise<void> {
+    const { record } = session;
+    if (end === 'failed' && firstLogin === 'forever') return;
+    if (!record.persistent) {
+      await this.#records.remove(record);
+      return;
+    }
+    const keepsIdentity = this.#ending.signal.aborted || end === 'failed';
+    const identity = keepsIdentity ? identityOf(record) : newIdentity();
+    const { sessionId, isid } = identityText(identity);
+    await this.#records.save({ ...record, sessionId, isid, active: false, disks: [] });
+  }
+
+  async #save(session: ManagedSession, change: { readonly persistent: boolean }): Promise<void> {
+    session.record = { ...session.record, ...change };
+    await this.#records.save(session.record);
+  }
+
+  #recordOf(plan: LoginPlan, how: Omit<Beginning, 'firstLogin'>): SessionRecord {
+    const { host, port } = plan.request.portal;
+    return {
+      version: 1,
+      ...identityText(how.identity),
+      persistent: how.persistent,
+      active: true,
+      bootId: this.#options.bootId,
+      ...keyOf(plan),
+      portal: { host, port },
+      options: plan.request.options,
+      disks: how.disks,
+    };
+  }
+
+  #publish(event: StackEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}
+
+function keyOf(plan: LoginPlan): SessionKey {
+  const { targetName, sessionType } = plan.request;
+  return { initiatorName: plan.initiatorName, targetName, sessionType };
+}
+
+function identityOf(record: SessionRecord): SessionIdentity {
+  return { sessionId: record.sessionId, isid: Buffer.from(record.isid, 'hex') };
+}
+
+function identityText(identity: SessionIdentity): Pick<SessionRecord, 'sessionId' | 'isid'> {
+  return { sessionId: identity.sessionId, isid: Buffer.from(identity.isid).toString('hex') };
+}
+
+/** Our own mistakes are nobody's to catch. */
+function productError(error: unknown): ProductError {
+  if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;
+  throw error;
+}

@@ -1,0 +1,74 @@
+import { UsageError } from '../base/errors.js';
+import { iscsiNameFault } from '../iscsi/target-name.js';
+import { EXIT_CODES } from './exit-codes.js';
+import type { Supervisor } from './supervisor.js';
+
+/** How often it is looked whether the LUNs are there; events hasten it. */
+const LOOK_MS = 1000;
+
+export type WantedLun = { readonly targetName: string; readonly lun: number };
+
+/** `<target-name>/<lun>` each. Throws UsageError. */
+export function parseWantedLuns(texts: readonly string[]): WantedLun[] {
+  return texts.map((text) => {
+    const slash = text.lastIndexOf('/');
+    const targetName = text.slice(0, Math.max(slash, 0));
+    const lun = text.slice(slash + 1);
+    if (/^\d{1,8}$/.test(lun) && iscsiNameFault(targetName) === null) {
+      return { targetName, lun: Number(lun) };
+    }
+    throw new UsageError(`--wait-for '${text}': the form is <target-name>/<lun>, e.g. iqn.…/0.`);
+  });
+}
+
+/** Resolves when all are there, or at an abort. Throws UsageError 33 that names the missing. */
+export async function waitForLuns(
+  supervisor: Supervisor,
+  wanted: readonly WantedLun[],
+  limits: {
+    readonly timeoutMs: number;
+    readonly signal: AbortSignal;
+    readonly onWaiting: (missing: readonly string[]) => void;
+  },
+): Promise<void> {
+  const startedAtMs = performance.now();
+  let told = '';
+  for (;;) {
+    const missing = missingOf(supervisor, wanted);
+    if (missing.length === 0 || limits.signal.aborted) return;
+    const leftMs = startedAtMs + limits.timeoutMs - performance.now();
+    if (leftMs <= 0) {
+      const seconds = limits.timeoutMs / 1000;
+      throw new UsageError(`After ${seconds} s these LUNs are missing: ${missing.join(', ')}.`, {
+        exitCode: EXIT_CODES.timedOut.code,
+        code: 'ERR_LUNS_MISSING',
+      });
+    }
+    if (told !== missing.join()) limits.onWaiting(missing);
+    told = missing.join();
+    await nextChange(supervisor, Math.min(leftMs, LOOK_MS), limits.signal);
+  }
+}
+
+function missingOf(supervisor: Supervisor, wanted: readonly WantedLun[]): string[] {
+  const there = new Set(
+    supervisor.sessions.flatMap((session) =>
+      session.exports.map((entry) => `${session.plan.request.targetName}/${entry.lun}`),
+    ),
+  );
+  return wanted.map((one) => `${one.targetName}/${one.lun}`).filter((name) => !there.has(name));
+}
+
+function nextChange(supervisor: Supervisor, waitMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = () => {
+      clearTimeout(timer);
+      unlisten();
+      signal.removeEventListener('abort', finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, waitMs);
+    const unlisten = supervisor.listen(finish);
+    signal.addEventListener('abort', finish, { once: true });
+  });
+}
