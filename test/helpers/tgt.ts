@@ -42,8 +42,12 @@ export type TgtTarget = {
 export type TgtOptions = TgtTarget & {
   /** More targets beside the one described by the other options. */
   readonly targets?: readonly TgtTarget[];
-  /** TCP port on 127.0.0.1; default: a free one. */
+  /** TCP port on `address`; default: a free one. */
   readonly port?: number;
+  /** Default: 127.0.0.1. */
+  readonly address?: string;
+  /** Command that runs tgtd, e.g. `['ip', 'netns', 'exec', 'there']`. */
+  readonly launcher?: readonly string[];
 };
 
 export interface Tgt {
@@ -53,7 +57,7 @@ export interface Tgt {
   /** Process id of the tgtd that runs now. */
   readonly pid: number;
   readonly logPath: string;
-  /** `iscsi://127.0.0.1:port/iqn/lun` of the first target. */
+  /** `iscsi://address:port/iqn/lun` of the first target. */
   url(lun?: number): string;
   /** Runs `tgtadm` on this tgtd and returns what it prints; rejects when it fails. */
   adm(...args: readonly string[]): Promise<string>;
@@ -79,7 +83,8 @@ export async function startTgt(options: TgtOptions): Promise<Tgt> {
   try {
     for (let tries = 1; ; tries += 1) {
       const port = options.port ?? (await freePort());
-      const tgt = new TgtProcess(folder, port, targets);
+      const { address = '127.0.0.1', launcher = [] } = options;
+      const tgt = new TgtProcess({ folder, port, targets, address, launcher });
       try {
         await tgt.start();
         return tgt;
@@ -101,15 +106,25 @@ class TgtProcess implements Tgt {
   readonly logPath: string;
   readonly #folder: string;
   readonly #targets: readonly TgtTarget[];
+  readonly #address: string;
+  readonly #launcher: readonly string[];
   #process: ChildProcess | null = null;
   #ended: Promise<void> = Promise.resolve();
 
-  constructor(folder: string, port: number, targets: readonly TgtTarget[]) {
-    this.#folder = folder;
-    this.#targets = targets;
-    this.port = port;
-    this.iqn = iqnOf(targets, 0);
-    this.logPath = join(folder, 'tgtd.log');
+  constructor(options: {
+    readonly folder: string;
+    readonly port: number;
+    readonly targets: readonly TgtTarget[];
+    readonly address: string;
+    readonly launcher: readonly string[];
+  }) {
+    this.#folder = options.folder;
+    this.#targets = options.targets;
+    this.#address = options.address;
+    this.#launcher = options.launcher;
+    this.port = options.port;
+    this.iqn = iqnOf(options.targets, 0);
+    this.logPath = join(options.folder, 'tgtd.log');
   }
 
   get pid(): number {
@@ -119,17 +134,19 @@ class TgtProcess implements Tgt {
   }
 
   url(lun = 1): string {
-    return `iscsi://127.0.0.1:${this.port}/${this.iqn}/${lun}`;
+    return `iscsi://${this.#address}:${this.port}/${this.iqn}/${lun}`;
   }
 
   async start(): Promise<void> {
     const log = openSync(this.logPath, 'a');
     // pdeathsig: a test process that dies takes its target along.
-    const child = spawn(
-      'setpriv',
-      ['--pdeathsig', 'KILL', 'tgtd', '-f', '--iscsi', `portal=127.0.0.1:${this.port}`],
-      { stdio: ['ignore', log, log], env: this.#environment() },
-    );
+    const tgtd = ['tgtd', '-f', '--iscsi', `portal=${this.#address}:${this.port}`];
+    // `ip netns exec` becomes tgtd itself, so that a signal to the process reaches it.
+    const [command, ...args] = [...this.#launcher, 'setpriv', '--pdeathsig', 'KILL', ...tgtd];
+    const child = spawn(command ?? '', args, {
+      stdio: ['ignore', log, log],
+      env: this.#environment(),
+    });
     closeSync(log);
     this.#process = child;
     this.#ended = new Promise((resolve) => {

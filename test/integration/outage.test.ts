@@ -1,0 +1,211 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { nbdsh, run, ServedDisk } from '../helpers/served-disk.js';
+import { startTgt, type TgtLun } from '../helpers/tgt.js';
+
+const MIB = 1 << 20;
+/** `OUTAGE_KILLS=20` is the long version. */
+const KILLS = Number(process.env['OUTAGE_KILLS'] ?? 2);
+const DOWN_MS = 7000;
+
+/**
+ * tgt's caching mode page with WCE 0. By default it is 1, and tgt reports 29h at each login: then a
+ * flush after an outage has to fail when acknowledged writes were not flushed, as far as anybody
+ * can tell. Where zero errors are demanded there must be no volatile cache.
+ */
+const NO_CACHE: TgtLun = {
+  sizeBytes: 64 * MIB,
+  params: {
+    mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
+  },
+};
+
+/** fio writes and verifies what it wrote, as it goes and at the end. */
+async function fioVerify(uri: string, seconds: number, ...more: string[]): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-fio-'));
+  const args = ['--name=verify', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--bs=4k'];
+  args.push('--size=32M', '--iodepth=16', '--time_based', `--runtime=${seconds}`);
+  args.push('--rate_iops=1500', '--verify=crc32c', '--verify_backlog=256', '--verify_fatal=1');
+  try {
+    return await run('fio', [...args, ...more], { cwd: folder, timeoutMs: (seconds + 90) * 1000 });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function errorsIn(fio: string): string[] {
+  return [...fio.matchAll(/err= ?(\d+)/g)].map((match) => match[1] ?? '');
+}
+
+describe.concurrent('an outage over real sockets', () => {
+  test('a target killed in the middle of writes and back after 7 s is a pause, not an error', {
+    timeout: 60_000 + KILLS * 30_000,
+  }, async () => {
+    await using tgt = await startTgt({ luns: [NO_CACHE] });
+    await using served = await ServedDisk.start(tgt.url());
+    const fio = fioVerify(served.uri, 5 + KILLS * 20);
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      await sleep(2000 + Math.random() * 3000);
+      const heard = served.events.length;
+      await tgt.kill();
+      await served.heard((event) => event.to === 'reconnecting', heard);
+      await sleep(DOWN_MS);
+      await tgt.restart();
+      await served.heard((event) => event.event === 'deviceReleased', heard);
+    }
+    expect(errorsIn(await fio)).toEqual(['0']);
+    expect(served.sessionIds.size).toBe(1);
+    expect(served.events.filter((event) => event.event === 'deviceHeld').length).toBe(KILLS);
+    expect(served.events.some((event) => event.event === 'deviceRemoved')).toBe(false);
+  });
+
+  const isRoot = process.getuid?.() === 0;
+  test.skipIf(!isRoot && process.env['CI'] === undefined)(
+    'a path that swallows everything for 12 s is a pause, not an error (needs root for netns)',
+    { timeout: 120_000 },
+    async () => {
+      await using path = new NetworkPath();
+      await using tgt = await startTgt({
+        luns: [NO_CACHE],
+        address: path.targetAddress,
+        launcher: path.launcher,
+      });
+      await using served = await ServedDisk.start(tgt.url());
+      const fio = fioVerify(served.uri, 30);
+      await sleep(4000);
+      path.swallow(true);
+      await served.heard((event) => event.to === 'reconnecting');
+      await sleep(2500);
+      path.swallow(false);
+      expect(errorsIn(await fio)).toEqual(['0']);
+      expect(served.sessionIds.size).toBe(1);
+      expect(served.events.some((event) => event.event === 'deviceReleased')).toBe(true);
+    },
+  );
+
+  test('a target gone for longer than the removal latency fails requests then, and comes back', {
+    timeout: 60_000,
+  }, async () => {
+    await using tgt = await startTgt({ luns: [NO_CACHE] });
+    await using served = await ServedDisk.start(tgt.url(), '--removal-latency', '3');
+    await tgt.kill();
+    const told = await nbdsh(served.uri, [
+      'import time',
+      'began = time.time()',
+      'try:',
+      '    h.pwrite(b"x" * 4096, 0)',
+      '    print("error none")',
+      'except nbd.Error as error:',
+      '    print("error", error.errno, "after", time.time() - began)',
+    ]);
+    const [, errno, seconds] = /error (\w+) after ([\d.]+)/.exec(told) ?? [];
+    expect(errno).toBe('EIO');
+    // The outage began a moment before the request.
+    expect(Number(seconds)).toBeGreaterThan(2);
+    expect(Number(seconds)).toBeLessThan(6);
+    await served.heard((event) => event.to === 'removed');
+    await served.heard((event) => event.event === 'deviceRemoved');
+    expect(existsSync(served.socket)).toBe(false);
+    await tgt.restart();
+    await served.heard((event) => event.event === 'deviceAttached');
+    await nbdsh(served.uri, ['h.pwrite(b"y" * 4096, 0)', 'assert h.pread(512, 0) == b"y" * 512']);
+    expect(served.sessionIds.size).toBe(1);
+  });
+
+  test('four clients that hammer during an outage are held within 300 MB', {
+    timeout: 120_000,
+  }, async () => {
+    await using tgt = await startTgt({ luns: [{ ...NO_CACHE, sizeBytes: 256 * MIB }] });
+    await using served = await ServedDisk.start(tgt.url());
+    const args = ['--name=hammer', '--ioengine=nbd', `--uri=${served.uri}`, '--rw=write'];
+    args.push('--bs=256k', '--iodepth=256', '--numjobs=4', '--size=64M', '--offset_increment=64M');
+    args.push('--time_based', '--runtime=12', '--rate=50m', '--group_reporting');
+    const fio = run('fio', args, { cwd: tmpdir() });
+    await sleep(3000);
+    await tgt.kill();
+    await served.heard((event) => event.to === 'reconnecting');
+    await sleep(5000);
+    await tgt.restart();
+    expect(errorsIn(await fio)).toEqual(['0']);
+    expect(served.peakMemoryBytes).toBeLessThan(300 * MIB);
+    console.log(`peak memory: ${Math.round(served.peakMemoryBytes / MIB)} MiB`);
+  });
+
+  test('with a volatile cache the flush after a restart tells of writes that may be lost', {
+    timeout: 60_000,
+  }, async () => {
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+    await using served = await ServedDisk.start(tgt.url());
+    const before = served.events.length;
+    const shell = nbdsh(served.uri, [
+      'import time',
+      'h.pwrite(b"a" * 4096, 0)',
+      'h.flush()',
+      'h.pwrite(b"b" * 4096, 0)',
+      'time.sleep(4)',
+      'for _ in range(2):',
+      '    try:',
+      '        h.flush()',
+      '        print("flush 0")',
+      '    except nbd.Error as error:',
+      '        print("flush", error.errno)',
+    ]);
+    await sleep(1500);
+    await tgt.restart();
+    await served.heard((event) => event.event === 'deviceReleased', before);
+    expect([...(await shell).matchAll(/flush (\w+)/g)].map((match) => match[1])).toEqual([
+      'EIO',
+      '0',
+    ]);
+  });
+});
+
+/** A namespace of its own for the target, and a cable to it that can be made to swallow. */
+class NetworkPath {
+  readonly targetAddress: string;
+  readonly launcher: readonly string[];
+  readonly #name = `in${process.pid}`;
+  readonly #device = `inbd${process.pid}`;
+
+  constructor() {
+    const subnet = `198.18.${process.pid & 0xff}`;
+    this.targetAddress = `${subnet}.2`;
+    this.launcher = ['ip', 'netns', 'exec', this.#name];
+    const there = `${this.#device}t`;
+    this.#ip('netns', 'add', this.#name);
+    this.#ip('link', 'add', this.#device, 'type', 'veth', 'peer', 'name', there);
+    this.#ip('link', 'set', there, 'netns', this.#name);
+    this.#ip('addr', 'add', `${subnet}.1/30`, 'dev', this.#device);
+    this.#ip('link', 'set', this.#device, 'up');
+    const inside = ['-n', this.#name] as const;
+    this.#ip(...inside, 'addr', 'add', `${this.targetAddress}/30`, 'dev', there);
+    this.#ip(...inside, 'link', 'set', there, 'up');
+    this.#ip(...inside, 'link', 'set', 'lo', 'up');
+  }
+
+  /** Packets to the target go to a station that is not there; nobody is told. */
+  swallow(on: boolean): void {
+    const neighbour = ['dev', this.#device] as const;
+    if (on) {
+      const nobody = ['lladdr', '02:00:00:00:00:99', 'nud', 'permanent'] as const;
+      this.#ip('neigh', 'replace', this.targetAddress, ...nobody, ...neighbour);
+    } else {
+      this.#ip('neigh', 'del', this.targetAddress, ...neighbour);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ip('link', 'del', this.#device);
+    this.#ip('netns', 'del', this.#name);
+  }
+
+  #ip(...args: readonly string[]): void {
+    const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
+    execFileSync('ip', args, { env: { ...process.env, PATH: path } });
+  }
+}
