@@ -49,6 +49,7 @@ export async function runServe(context: CommandContext, args: Arguments): Promis
   if (given === undefined && !isRun) {
     throw new UsageError('serve needs --socket PATH, or --run CMD to serve one command.');
   }
+  if (given === '') throw new UsageError('--socket is empty: give the path of the socket to make.');
   if (given !== undefined) checkSocketPath(resolve(given));
   const { url, options } = await prepareTarget(context, args, 'data');
   if (given !== undefined) {

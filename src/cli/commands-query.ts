@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs';
-import { UsageError } from '../base/errors.js';
+import { ScsiError, UsageError } from '../base/errors.js';
 import type { InformationalSession, SessionOptions, TargetUrl } from '../daemon/contract.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import {
@@ -19,6 +19,8 @@ import { preparePortal, prepareTarget, withSessionFlags } from './session-flags.
 
 /** The LUN a question is about where the URL names none: every target has it. */
 const LUN_DEFAULT = 0;
+/** SPC-4 §6.6.2: qualifier 011b and type 1Fh, where there is no logical unit of this number. */
+const NO_UNIT = 0x7f;
 
 export function withPortal(parser: Argv): Argv {
   return withSessionFlags(
@@ -92,7 +94,13 @@ export async function runDiscover(context: CommandContext, args: Arguments): Pro
 export async function runInquiry(context: CommandContext, args: Arguments): Promise<number> {
   const pageText = textArgument(args, 'vpd');
   const page = pageText === undefined ? null : parseVpdPage(pageText);
-  return printAnswer(context, args, (session, lun) => queryInquiry(session, lun, page));
+  return printAnswer(context, args, async (session, lun) => {
+    const answer = await queryInquiry(session, lun, page).catch((error: unknown) => {
+      throw isInvalidField(error) && page !== null ? noSuchPage(lun, page) : error;
+    });
+    if (answer.raw[0] === NO_UNIT && !isGiven(args, 'raw')) throw noSuchLun(lun);
+    return answer;
+  });
 }
 
 /** `capacity <url>`. */
@@ -176,6 +184,24 @@ async function printAnswer<View extends object>(
     printFields(io, { ...forPeople(view) });
   }
   return EXIT_CODES.ok.code;
+}
+
+/** INVALID FIELD IN CDB (SPC-4 §6.6.1: the answer where a page is not there). */
+function isInvalidField(error: unknown): boolean {
+  return error instanceof ScsiError && error.senseKey === 0x05 && error.asc === 0x24;
+}
+
+function noSuchPage(lun: number, page: number): UsageError {
+  const digits = page.toString(16).padStart(2, '0').toUpperCase();
+  return nothingFound(
+    `LUN ${lun} has no VPD page ${digits}h. \`--vpd supported\` shows which it has.`,
+  );
+}
+
+function noSuchLun(lun: number): UsageError {
+  return nothingFound(
+    `The target has no LUN ${lun} for this initiator. \`iscsi-nbd luns\` lists those there are.`,
+  );
 }
 
 function nothingFound(message: string): UsageError {

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { lazyBackend } from './backend.js';
 import { runCli } from './program.js';
 
@@ -6,7 +7,11 @@ import { runCli } from './program.js';
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') return;
-    throw error;
+    // A full disk, say: a result that is not written must not look like a success.
+    if (stream === process.stdout) {
+      process.stderr.write(`iscsi-nbd: Standard output cannot be written (${error.code}).\n`);
+    }
+    process.exit(EXIT_CODES.error.code);
   });
 }
 

@@ -10,6 +10,8 @@ import { RunCommand } from './run-command.js';
 
 /** Events kept while the first line, which is to be `ready`, is not yet printed. */
 const EARLY_EVENTS_MAX = 1000;
+/** How long they are kept from people. */
+const EARLY_EVENTS_MS = 3000;
 /** How long a forced close may take before the process ends without it. */
 const FORCED_CLOSE_MS = 3000;
 
@@ -93,7 +95,10 @@ function exportVariables(stack: Stack): Record<string, string> {
   };
 }
 
-/** Prints the ready lines first and then events as they happen; before, it keeps them. */
+/**
+ * Prints the ready lines first and then events as they happen. Before, it keeps them: when it
+ * comes to nothing, the error alone says why. People who have to wait longer are told at once.
+ */
 class EventPrinter {
   readonly #url: TargetUrl;
   readonly #json: boolean;
@@ -101,6 +106,7 @@ class EventPrinter {
   readonly #output: NodeJS.WritableStream;
   readonly #log: Logger;
   #early: StackEvent[] | null = [];
+  readonly #patientUntilMs = performance.now() + EARLY_EVENTS_MS;
 
   constructor(context: CommandContext, subject: Subject) {
     const { io } = context;
@@ -115,14 +121,17 @@ class EventPrinter {
 
   event(event: StackEvent): void {
     if (event.event === 'ready') return;
-    if (!this.#json) {
-      // The log writes the time itself.
-      const { time, ...facts } = event;
-      this.#log[eventLevel(event)](facts, eventText(event));
+    if (this.#early !== null && (this.#json || performance.now() < this.#patientUntilMs)) {
+      if (this.#early.length < EARLY_EVENTS_MAX) this.#early.push(event);
       return;
     }
-    if (this.#early === null) this.#line(JSON.stringify(event));
-    else if (this.#early.length < EARLY_EVENTS_MAX) this.#early.push(event);
+    if (this.#json) {
+      this.#line(JSON.stringify(event));
+      return;
+    }
+    // The log writes the time itself.
+    const { time, ...facts } = event;
+    this.#log[eventLevel(event)](facts, eventText(event));
   }
 
   ready(stack: Stack): void {

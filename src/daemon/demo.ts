@@ -284,7 +284,7 @@ function fault(what: string): never {
 
 function tooSlow(): UsageError {
   return new UsageError(
-    `The demo did not end within ${DEMO_MS_MAX / 1000} s; this machine may be very busy. Try again.`,
+    `The demo did not end within ${DEMO_MS_MAX / 1000} s; this machine may be busy. Try again.`,
     { code: 'ERR_DEMO_TIMEOUT', exitCode: EXIT_CODES.timedOut.code },
   );
 }

@@ -11,7 +11,7 @@ import { newIdentity } from './session-identity.js';
 
 /**
  * Asks a portal for its targets in a Discovery session (RFC 7143 Appendix C (SendTargets
- * Operation)). Rejects with LinkError, LoginRefusedError, ProtocolError or what `signal` aborts with.
+ * Operation)). Rejects with LinkError, LoginRefusedError, ProtocolError or the signal's reason.
  */
 export async function discover(
   portal: { readonly host: string; readonly port: number },

@@ -1,4 +1,11 @@
-import { LoginRefusedError, ProductError, ScsiError, UsageError } from '../base/errors.js';
+import {
+  LinkError,
+  LoginRefusedError,
+  ProductError,
+  ProtocolError,
+  ScsiError,
+  UsageError,
+} from '../base/errors.js';
 import { describeLoginStatus, formatLoginStatus } from '../iscsi/login-status.js';
 import { EXIT_CODES, type ExitName, exitCodeOf, exitNameOfCode } from './exit-codes.js';
 
@@ -40,16 +47,48 @@ export function reportError(error: unknown, place: ErrorPlace): ErrorReport {
   };
 }
 
+/** Why a connection fails, in words; the errno alone says little to most people. */
+const NETWORK_WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'the host is there and nothing listens on this port',
+  ECONNRESET: 'the other side ended the connection',
+  ECONNABORTED: 'the connection was ended before it was ready',
+  EHOSTUNREACH: 'no way leads to this host, or it is switched off',
+  ENETUNREACH: 'no route leads to this network',
+  ENOTFOUND: 'there is no such name',
+  EAI_AGAIN: 'no name server answers',
+  ETIMEDOUT: 'no answer came in time',
+};
+
+/** Where a wrong command line or a missing driver has nothing to do with the place. */
+const PLACELESS: ReadonlySet<number> = new Set([
+  EXIT_CODES.invalidUse.code,
+  EXIT_CODES.notPermitted.code,
+  EXIT_CODES.notSupported.code,
+  EXIT_CODES.interrupted.code,
+  EXIT_CODES.terminated.code,
+]);
+
 /** One paragraph: what failed, where, why, what to do next. */
 export function errorToText(report: ErrorReport): string {
-  const where = [
-    report.lun === undefined ? '' : `LUN ${report.lun}`,
-    report.target === undefined ? '' : `target ${report.target}`,
-    report.portal === undefined ? '' : `portal ${report.portal}`,
-  ].filter((part) => part !== '' && !report.message.includes(part));
-  const place = where.length === 0 ? '' : ` (${where.join(', ')})`;
   const what = report.message.replace(/\.$/, '');
-  return [`${what}${place}.`, report.nextStep].filter((part) => part !== '').join(' ');
+  const place = PLACELESS.has(report.exitCode) ? '' : placeOf(report);
+  return sentence([`${what}${place}.`, report.nextStep].filter((part) => part !== '').join(' '));
+}
+
+/** What the message does not name itself. */
+function placeOf(report: ErrorReport): string {
+  const { lun, target, portal, message } = report;
+  const where = [
+    lun === undefined || message.includes(`LUN ${lun}`) ? '' : `LUN ${lun}`,
+    target === undefined || message.includes(target) ? '' : `target ${target}`,
+    portal === undefined || message.includes(portal) ? '' : `portal ${portal}`,
+  ].filter((part) => part !== '');
+  return where.length === 0 ? '' : ` (${where.join(', ')})`;
+}
+
+/** Words begin with a capital letter; a command, a flag or a name is left as it is. */
+function sentence(text: string): string {
+  return /^(?:the|this|no|an?) /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
 
 function codeOf(error: unknown): string {
@@ -68,6 +107,10 @@ function messageOf(error: unknown, exitCode: number): string {
     const status = `${formatLoginStatus(statusClass, statusDetail)} ${name}`;
     return `The target refused the login with status ${status}: ${explanation}`;
   }
+  if (error instanceof LinkError) {
+    const words = NETWORK_WORDS[error.errno];
+    return words === undefined ? error.message : `${error.message}: ${words}`;
+  }
   if (error instanceof Error) return error.message === '' ? error.name : error.message;
   return String(error);
 }
@@ -75,10 +118,14 @@ function messageOf(error: unknown, exitCode: number): string {
 function nextStepOf(error: unknown, exitCode: number): string {
   if (error instanceof UsageError) return '';
   // LOGICAL UNIT NOT SUPPORTED (SPC-4, additional sense code 25h).
-  if (error instanceof ScsiError && error.asc === 0x25) return '`luns` lists those there are.';
+  if (error instanceof ScsiError && error.asc === 0x25)
+    return 'The command `iscsi-nbd luns` lists those there are.';
   if (error instanceof LoginRefusedError) {
     const { nextStep } = describeLoginStatus(error.statusClass, error.statusDetail);
     return `${nextStep.charAt(0).toUpperCase()}${nextStep.slice(1)}.`;
+  }
+  if (error instanceof ProtocolError) {
+    return 'Check that an iSCSI target listens at this address, and look for its updates.';
   }
   const name = exitNameOfCode(exitCode);
   return name === undefined ? '' : (NEXT_STEPS[name] ?? '');

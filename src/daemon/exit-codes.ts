@@ -2,6 +2,7 @@ import {
   LinkError,
   LoginRefusedError,
   ProductError,
+  ProtocolError,
   ScsiError,
   UsageError,
 } from '../base/errors.js';
@@ -84,7 +85,10 @@ export function exitNameOfCode(code: number): ExitName | undefined {
 function exitNameOf(error: unknown): ExitName {
   if (error instanceof LoginRefusedError) return exitNameOfLoginStatus(error);
   if (error instanceof LinkError) return EXIT_OF_ERRNO[error.errno] ?? 'transport';
-  if (error instanceof ScsiError) return 'error';
+  // What a target breaks later the session recovers from: this one came with the login.
+  if (error instanceof ProtocolError) return 'loginFailed';
+  // LOGICAL UNIT NOT SUPPORTED (SPC-4, additional sense code 25h).
+  if (error instanceof ScsiError) return error.asc === 0x25 ? 'nothingFound' : 'error';
   const code = codeOf(error);
   if (code === undefined) return 'error';
   if (code.startsWith('ERR_CHAP_')) return 'authenticationFailed';

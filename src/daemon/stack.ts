@@ -1,3 +1,5 @@
+import { resolve } from 'node:path';
+import { refuseTakenPath } from '../io/nbd-socket.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import type { SessionType } from '../iscsi/session-config.js';
 import type {
@@ -19,13 +21,15 @@ import { formatTargetUrl } from './target-url.js';
 
 /**
  * Serves the URL's LUN, or every disk of the target, on a unix socket. Resolves when the socket
- * is there and ready. Rejects with the errors of the login, UsageError 21 without the LUN, and so on.
+ * is there and ready. Rejects with the errors of the login, with UsageError 21 without the LUN.
  */
 export async function serve(
   url: TargetUrl,
   options: ServeOptions,
   hooks: StackHooks,
 ): Promise<Stack> {
+  // Before a login that would be for nothing; `listen` asks again.
+  await refuseTakenPath(resolve(options.socketPath));
   const stack = new SessionStack(threadRuntime(), hooks, {
     type: 'data',
     targetName: url.targetName,

@@ -34,8 +34,11 @@ export function parseTargetUrl(text: string): TargetUrl {
   if (more.length > 0) {
     throw wrong(shown, 'it has more than a target name and a LUN after the host', fix());
   }
+  if (name === '') {
+    throw wrong(shown, 'it names no target', `Write ${SHAPE}; \`discover\` lists the names.`);
+  }
   const fault = iscsiNameFault(name);
-  if (fault !== null) throw wrong(shown, `in its target name, ${fault}`, fix());
+  if (fault !== null) throw wrong(shown, `of its target name '${name}', ${fault}`, fix());
   if (authority.portalGroupTag !== undefined) {
     throw wrong(shown, 'a portal group tag has no place in it', "Leave ',tag' away.");
   }
@@ -138,5 +141,5 @@ function fix(): string {
 }
 
 function wrong(shown: string, why: string, next: string): UsageError {
-  return new UsageError(`The target URL ${shown} is wrong: ${why}. ${next}`);
+  return new UsageError(`The target URL ${shown} is wrong: ${why.replace(/\.$/, '')}. ${next}`);
 }

@@ -1,6 +1,6 @@
-import { lstat, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
+import { access, constants, lstat, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
 import { NbdClient, type NbdServerFactory, type SocketResources } from './nbd-client.js';
@@ -96,8 +96,14 @@ export class NbdSocketServer {
   }
 }
 
-/** A path is free when nothing is there, or the socket of a server that has died. */
-async function refuseTakenPath(path: string): Promise<void> {
+/**
+ * Throws UsageError where `listen` would: a path is free when its directory can be written and
+ * nothing is there, or the socket of a server that has died, which is removed.
+ */
+export async function refuseTakenPath(path: string): Promise<void> {
+  await access(dirname(path), constants.W_OK | constants.X_OK).catch((cause: unknown) => {
+    throw unusable(path, (cause as NodeJS.ErrnoException).code ?? 'EIO');
+  });
   const found = await lstat(path).catch(() => null);
   if (found === null) return;
   if (!found.isSocket()) {
@@ -132,13 +138,15 @@ function isAlive(path: string): Promise<boolean> {
 function unusable(path: string, errno: string): UsageError {
   const advice: Record<string, string> = {
     ENOENT: `the directory ${dirname(path)} does not exist; make it first`,
+    ENOTDIR: `${dirname(path)} is not a directory; choose another path`,
+    EROFS: `${dirname(path)} is read-only; choose another place`,
     EACCES: `no permission to write in ${dirname(path)}; choose another place`,
     EPERM: `no permission to write in ${dirname(path)}; choose another place`,
     ENAMETOOLONG: 'unix socket paths have at most 107 bytes; choose a shorter one',
   };
   const why = advice[errno] ?? `the system says ${errno}`;
   const exitCode = errno === 'EACCES' || errno === 'EPERM' ? 13 : 7;
-  return new UsageError(`--socket ${path} (${basename(path)}): ${why}`, {
+  return new UsageError(`--socket ${path}: ${why}`, {
     code: 'ERR_SOCKET_PATH',
     exitCode,
   });

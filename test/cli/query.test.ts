@@ -92,7 +92,8 @@ describe('a failed command', () => {
     expect(code).toBe(4);
     expect(out).toBe('');
     expect(err).toBe(
-      `iscsi-nbd: the connection was refused (LUN 0, target ${NAME}, portal 192.0.2.1). ` +
+      'iscsi-nbd: The connection was refused: the host is there and nothing listens on this port ' +
+        `(LUN 0, target ${NAME}, portal 192.0.2.1). ` +
         'Check the address and port, the firewall, and that the target is running.\n',
     );
   });
@@ -178,10 +179,11 @@ describe('capacity', () => {
 
   it('of a LUN that is not there says how to find those that are', async () => {
     const fake = fakeSession({ '9e10': check(5, 0x25, 0) });
-    const { err } = await run(['capacity', URL_LUN0], {
+    const { code, err } = await run(['capacity', URL_LUN0], {
       openInformational: async () => fake.session,
     });
-    expect(err).toMatch(/no such logical unit .*`luns` lists/);
+    expect(err).toMatch(/no such logical unit .*`iscsi-nbd luns` lists/);
+    expect(code).toBe(21);
   });
 
   it('ends after a bounded number of attempts', async () => {
@@ -223,6 +225,28 @@ describe('inquiry', () => {
       openInformational: async () => fake.session,
     });
     expect(JSON.parse(out)).toMatchObject({ page: '80', serial: 'ABCD' });
+  });
+
+  it('of a LUN that is not there exits with 21; --raw still gives the bytes', async () => {
+    // Qualifier 011b, type 1Fh: SPC-4 §6.6.2.
+    const nobody = good(`7f 00 05 02 1f ${'00'.repeat(31)}`);
+    const backend = () => ({
+      openInformational: async () => fakeSession({ '1200': nobody }).session,
+    });
+    const { code, out, err } = await run(['inquiry', URL_LUN0], backend());
+    expect(err).toMatch(/has no LUN 0 .*`iscsi-nbd luns` lists/);
+    expect(out).toBe('');
+    expect(code).toBe(21);
+    expect((await run(['inquiry', URL_LUN0, '--raw'], backend())).code).toBe(0);
+  });
+
+  it('a page the LUN does not have is named, with how to find those it has', async () => {
+    const fake = fakeSession({ '120199': check(5, 0x24, 0) });
+    const { code, err } = await run(['inquiry', URL_LUN0, '--vpd', '99'], {
+      openInformational: async () => fake.session,
+    });
+    expect(err).toMatch(/LUN 0 has no VPD page 99h\. `--vpd supported`/);
+    expect(code).toBe(21);
   });
 
   it('refuses a page that is none before it connects', async () => {

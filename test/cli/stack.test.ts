@@ -68,6 +68,18 @@ describe('serve', () => {
     expect(await cli.result).toBe(0);
   });
 
+  it('that never is ready prints the error alone, in one line', async () => {
+    const backend = fakeBackend({
+      serve: async (_url, _options, hooks) => {
+        hooks.onEvent(reconnecting);
+        throw new LinkError('ECONNREFUSED', 'no connection to 192.0.2.1');
+      },
+    });
+    const cli = new CliRun(['serve', URL_LUN0, '--socket', '/s'], backend);
+    expect(await cli.result).toBe(4);
+    expect(cli.err).toMatch(/^iscsi-nbd: No connection to 192\.0\.2\.1.*\n$/);
+  });
+
   it('without --json events go to standard error, with what happened in words', async () => {
     const { cli, seen } = serveWith(['serve', URL_LUN0, '--socket', '/s'], socketStack());
     await cli.lines(1);

@@ -68,7 +68,7 @@ describe('a target URL', () => {
   it.each([
     [`http://h/${NAME}`, /does not begin with iscsi:\/\//],
     ['iscsi://h', /names no target/],
-    ['iscsi://h/', /target name, it is empty/],
+    ['iscsi://h/', /names no target/],
     ['iscsi://h/disk1', /does not start with iqn\., eui\. or naa\./],
     [`iscsi:///${NAME}`, /host is missing/],
     [`iscsi://h:0/${NAME}`, /port .*0.* is not a number from 1 to 65535/],
