@@ -19,6 +19,7 @@ namespace {
 // Per environment (main thread or worker): the slabs its sockets may touch.
 struct AddonData {
   SlabTable slabs;
+  PumpCounters counters;
   std::vector<Napi::Reference<Napi::Uint8Array>> kept;
 };
 
@@ -65,7 +66,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     callback_ = Napi::Persistent(info[3].As<Napi::Function>());
     auto* data = info.Env().GetInstanceData<AddonData>();
     pump_ = std::make_unique<SocketPump>(loop, fd, info[1].ToBoolean(), &data->slabs,
-                                         window.Data(), this);
+                                         &data->counters, window.Data(), this);
     const int failed = pump_->Start();
     if (failed != 0) {
       pump_->Close();
@@ -154,6 +155,18 @@ void DropSlab(const Napi::CallbackInfo& info) {
   info.Env().GetInstanceData<AddonData>()->slabs.Drop(Int(info, 0));
 }
 
+// () -> {receives, sends, watches, bytesReceived, bytesSent}
+Napi::Value Counters(const Napi::CallbackInfo& info) {
+  const PumpCounters& counters = info.Env().GetInstanceData<AddonData>()->counters;
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("receives", static_cast<double>(counters.receives));
+  result.Set("sends", static_cast<double>(counters.sends));
+  result.Set("watches", static_cast<double>(counters.watches));
+  result.Set("bytesReceived", static_cast<double>(counters.bytes_received));
+  result.Set("bytesSent", static_cast<double>(counters.bytes_sent));
+  return result;
+}
+
 uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
   return info[index].As<Napi::Number>().Uint32Value();
 }
@@ -190,6 +203,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeSocket", NativeSocket::Define(env));
   exports.Set("setSlab", Napi::Function::New(env, SetSlab));
   exports.Set("dropSlab", Napi::Function::New(env, DropSlab));
+  exports.Set("counters", Napi::Function::New(env, Counters));
   exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));

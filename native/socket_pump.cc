@@ -47,11 +47,12 @@ struct SocketPump::Handle {
 };
 
 SocketPump::SocketPump(uv_loop_t* loop, int fd, bool listening, const SlabTable* slabs,
-                       const int32_t* window, PumpListener* listener)
+                       PumpCounters* counters, const int32_t* window, PumpListener* listener)
     : loop_(loop),
       fd_(fd),
       listening_(listening),
       slabs_(slabs),
+      counters_(counters),
       window_(window),
       listener_(listener) {}
 
@@ -83,6 +84,7 @@ void SocketPump::WatchWritable(bool on) {
 void SocketPump::Update() {
   if (handle_ == nullptr || wanted_ == watched_) return;
   watched_ = wanted_;
+  counters_->watches += 1;
   if (wanted_ == 0) {
     uv_poll_stop(&handle_->poll);
   } else {
@@ -123,9 +125,11 @@ void SocketPump::Readable() {
   }
   ssize_t received;
   do {
+    counters_->receives += 1;
     received = recv(fd_, memory, static_cast<size_t>(window_[2]), MSG_DONTWAIT);
   } while (received < 0 && errno == EINTR);
   if (received > 0) {
+    counters_->bytes_received += static_cast<uint64_t>(received);
     listener_->OnPumpEvent(PumpEvent::kData, static_cast<int32_t>(received));
   } else if (received == 0) {
     WatchReadable(false);
@@ -172,6 +176,7 @@ int64_t SocketPump::Send(const int32_t* table, uint32_t first, uint32_t count,
     msghdr message{};
     message.msg_iov = vectors;
     message.msg_iovlen = used;
+    counters_->sends += 1;
     const ssize_t sent = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR) continue;
@@ -182,6 +187,7 @@ int64_t SocketPump::Send(const int32_t* table, uint32_t first, uint32_t count,
       return -errno;
     }
     total += sent;
+    counters_->bytes_sent += static_cast<uint64_t>(sent);
     if (static_cast<size_t>(sent) < wanted) {
       WatchWritable(true);
       return total;

@@ -18,6 +18,16 @@ enum class PumpEvent : int32_t {
   kAccepted = 5,  // value: descriptor of a new connection, owned by the receiver
 };
 
+// System calls of all pumps of a thread, and the bytes they moved.
+struct PumpCounters {
+  uint64_t receives = 0;
+  uint64_t sends = 0;
+  // Changes of what is polled for: each may cost the loop up to two calls.
+  uint64_t watches = 0;
+  uint64_t bytes_received = 0;
+  uint64_t bytes_sent = 0;
+};
+
 class PumpListener {
  public:
   virtual ~PumpListener() = default;
@@ -29,7 +39,7 @@ class SocketPump {
   // Owns `fd` from here on. `window` is three numbers the owner keeps current: slab, offset and
   // length of the memory the next receive may fill.
   SocketPump(uv_loop_t* loop, int fd, bool listening, const SlabTable* slabs,
-             const int32_t* window, PumpListener* listener);
+             PumpCounters* counters, const int32_t* window, PumpListener* listener);
   ~SocketPump();
   SocketPump(const SocketPump&) = delete;
   SocketPump& operator=(const SocketPump&) = delete;
@@ -58,6 +68,7 @@ class SocketPump {
   int fd_;
   bool listening_;
   const SlabTable* slabs_;
+  PumpCounters* counters_;
   const int32_t* window_;
   PumpListener* listener_;
   Handle* handle_ = nullptr;

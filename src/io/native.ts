@@ -22,6 +22,17 @@ export interface NativeSocket {
   close(): void;
 }
 
+/** What the sockets of this thread have cost since it began. */
+export type SocketCounters = {
+  /** System calls. */
+  readonly receives: number;
+  readonly sends: number;
+  /** Changes of what is polled for; each costs the event loop one or two system calls. */
+  readonly watches: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+};
+
 /** The part of the addon that is about sockets; the kernel's NBD has its own (nbd-netlink.ts). */
 export interface NativeAddon {
   readonly NativeSocket: new (
@@ -33,6 +44,7 @@ export interface NativeAddon {
   setSlab(index: number, memory: Uint8Array): void;
   /** Gives the slab's pages to the system; the memory stays usable and reads as anything. */
   dropSlab(index: number): void;
+  counters(): SocketCounters;
   /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
   crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
   /** A descriptor that is connecting, or -errno. The address is numeric. */

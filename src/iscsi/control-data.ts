@@ -1,3 +1,5 @@
+const NO_BYTES = Buffer.alloc(0);
+
 /**
  * Data segment of a PDU that is not Data-In, gathered into one piece. Its length is bounded by
  * what the reader lets through (our MaxRecvDataSegmentLength).
@@ -21,6 +23,6 @@ export class ControlData {
 
   /** The bytes so far; shares memory that the next PDU overwrites. */
   get bytes(): Buffer {
-    return this.#buffer.subarray(0, this.#length);
+    return this.#length === 0 ? NO_BYTES : this.#buffer.subarray(0, this.#length);
   }
 }

@@ -18,6 +18,8 @@ export type ScsiOutcome = 'pending' | 'answered' | 'failed' | 'lost' | 'aborted'
 /** Sense bytes kept of one reply (SPC-4 §4.5: at most 252). */
 export const SENSE_BYTES_MAX = 252;
 
+const CDB_BYTES = 16;
+
 export interface ScsiCommandOwner {
   /** The command has an outcome. The owner reads it and may use the object again. */
   scsiCommandDone(command: ScsiCommand): void;
@@ -31,7 +33,7 @@ export class ScsiCommand {
   readonly owner: ScsiCommandOwner;
   lun: LunField = { upper: 0, lower: 0 };
   /** 16 bytes; shorter CDBs are padded with zeros. */
-  readonly cdb: Buffer = Buffer.alloc(16);
+  readonly cdb: Buffer = Buffer.alloc(CDB_BYTES);
   direction: DataDirection = 'none';
   /** Expected Data Transfer Length in bytes. */
   transferLength = 0;
@@ -70,7 +72,8 @@ export class ScsiCommand {
     this.response = 0;
     this.senseLength = 0;
     this.residual = 0;
-    this.cdb.fill(0);
+    // A loop is inlined; `fill` checks its arguments and leaves JavaScript.
+    for (let index = 0; index < CDB_BYTES; index += 1) this.cdb[index] = 0;
   }
 }
 

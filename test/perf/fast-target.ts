@@ -1,0 +1,45 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { freePort } from '../helpers/tgt.js';
+
+const run = promisify(execFile);
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The C target of `scripts/bench` as a process: a RAM disk of 64 MiB, LUN 1. */
+export class FastTarget {
+  readonly url: string;
+  readonly #child: ChildProcess;
+
+  private constructor(url: string, child: ChildProcess) {
+    this.url = url;
+    this.#child = child;
+  }
+
+  /** Compiles the target into `folder` and starts it. */
+  static async start(folder: string): Promise<FastTarget> {
+    const sources = join(PROJECT, 'scripts/fast-target');
+    const files = readdirSync(sources).filter((file) => file.endsWith('.c'));
+    await run('cc', ['-O2', '-c', ...files.map((file) => join(sources, file))], { cwd: folder });
+    const digest = ['-o', 'digest.o', join(sources, 'crc32c.cc')];
+    await run('c++', ['-std=c++17', '-O2', '-c', ...digest], { cwd: folder });
+    const addon = join(PROJECT, 'native/crc32c.cc');
+    await run('c++', ['-std=c++17', '-O2', '-c', addon], { cwd: folder });
+    const objects = readdirSync(folder).filter((file) => file.endsWith('.o'));
+    await run('c++', ['-o', 'fast-target', ...objects], { cwd: folder });
+    const port = await freePort();
+    const argv = ['--pdeathsig', 'KILL', join(folder, 'fast-target'), String(port), '64'];
+    const child = spawn('setpriv', argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve, reject) => {
+      child.stdout?.once('data', resolve);
+      child.once('exit', () => reject(new Error('fast-target ended')));
+    });
+    return new FastTarget(`iscsi://127.0.0.1:${port}/iqn.2024-01.com.example:fast/1`, child);
+  }
+
+  stop(): void {
+    this.#child.kill('SIGKILL');
+  }
+}

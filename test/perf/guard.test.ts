@@ -1,0 +1,209 @@
+/**
+ * What one I/O costs, counted instead of timed, so that it means the same on a slow and busy
+ * machine: system calls, bytes moved, bytes copied in JavaScript, memory allocated. The server
+ * runs in this process; fio and the target are processes of their own.
+ */
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { Session } from 'node:inspector/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { promisify } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { configOf } from '../../src/daemon/config.js';
+import type { SessionOptions, Stack } from '../../src/daemon/contract.js';
+import { serve } from '../../src/daemon/stack.js';
+import { parseTargetUrl } from '../../src/daemon/target-url.js';
+import { native } from '../../src/io/native.js';
+import { FastTarget } from './fast-target.js';
+
+const run = promisify(execFile);
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+let folder = '';
+let target: FastTarget;
+let stack: Stack;
+let uri = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-guard-'));
+  target = await FastTarget.start(folder);
+  const socketPath = join(folder, 'nbd');
+  const given = { initiatorName: 'iqn.2024-01.com.example:guard' };
+  const options = { ...(configOf(given).values as SessionOptions), ...given, socketPath };
+  const hooks = { onEvent: () => {}, signal: new AbortController().signal };
+  stack = await serve(parseTargetUrl(target.url), options, hooks);
+  uri = `nbd+unix:///?socket=${socketPath}`;
+  await fio({ rw: 'randrw', bs: '4k', depth: 32, ios: 20_000 });
+  await fio({ rw: 'randrw', bs: '256k', depth: 8, ios: 2000 });
+}, 120_000);
+
+afterAll(async () => {
+  await stack?.close({ force: true });
+  target?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+type Job = {
+  readonly rw: string;
+  readonly bs: string;
+  readonly depth: number;
+  readonly ios: number;
+};
+
+async function fio({ rw, bs, depth, ios }: Job): Promise<void> {
+  const { stdout } = await run('fio', [
+    '--name=guard',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    `--rw=${rw}`,
+    `--bs=${bs}`,
+    `--iodepth=${depth}`,
+    '--size=64m',
+    '--io_size=1t',
+    '--norandommap',
+    `--number_ios=${ios}`,
+    '--output-format=json',
+  ]);
+  const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs;
+  expect(job.error).toBe(0);
+  expect(job.read.total_ios + job.write.total_ios).toBeGreaterThanOrEqual(ios);
+}
+
+/** System calls and bytes an I/O, of the two sockets and the event loop. */
+async function costOf(job: Job) {
+  const before = native.counters();
+  const turnsBefore = performance.nodeTiming.uvMetricsInfo.loopCount;
+  await fio(job);
+  const after = native.counters();
+  const turns = performance.nodeTiming.uvMetricsInfo.loopCount - turnsBefore;
+  const socketCalls = after.receives - before.receives + after.sends - before.sends;
+  const watches = after.watches - before.watches;
+  return {
+    calls: (socketCalls + 2 * watches + turns) / job.ios,
+    bytesIn: (after.bytesReceived - before.bytesReceived) / job.ios,
+    bytesOut: (after.bytesSent - before.bytesSent) / job.ios,
+  };
+}
+
+describe('system calls', () => {
+  // A wait, a receive and a send for the request, and the same for the target's answer.
+  it.each(['randread', 'randwrite'])('a lone 4 KiB %s costs six', async (rw) => {
+    const cost = await costOf({ rw, bs: '4k', depth: 1, ios: 5000 });
+    expect(cost.calls).toBeGreaterThan(4);
+    expect(cost.calls).toBeLessThan(6.5);
+  });
+
+  it.each(['randread', 'randwrite'])('%s in a deep queue share them', async (rw) => {
+    const cost = await costOf({ rw, bs: '4k', depth: 32, ios: 50_000 });
+    expect(cost.calls).toBeLessThan(3);
+  });
+
+  // The client's own socket buffer hands over a 256 KiB write in two pieces.
+  it.each(['randread', 'randwrite'])('a 256 KiB %s costs less than twelve', async (rw) => {
+    const cost = await costOf({ rw, bs: '256k', depth: 8, ios: 2000 });
+    expect(cost.calls).toBeLessThan(12);
+  });
+});
+
+describe('bytes', () => {
+  // Payload, 48 bytes of header in and out of each PDU, at most 32 of an NBD request or reply.
+  it.each([
+    ['randread', 4096],
+    ['randwrite', 4096],
+    ['randread', 262_144],
+    ['randwrite', 262_144],
+  ] as const)('of a %s of %i cross each socket once, with one header each', async (rw, size) => {
+    const bs = `${size / 1024}k`;
+    const cost = await costOf({ rw, bs, depth: 8, ios: size > 4096 ? 1000 : 10_000 });
+    expect(cost.bytesIn).toBeGreaterThan(size);
+    expect(cost.bytesIn).toBeLessThan(size + 28 + 48 + 4);
+    expect(cost.bytesOut).toBeGreaterThan(size);
+    expect(cost.bytesOut).toBeLessThan(size + 48 + 32 + 4);
+  });
+
+  it('of payload are never copied in JavaScript', async () => {
+    using spy = new CopySpy();
+    await fio({ rw: 'randrw', bs: '256k', depth: 16, ios: 2000 });
+    // A header that straddles two receives is gathered; fio's own output comes through here too.
+    expect(spy.bytes / 2000).toBeLessThan(100);
+    expect(spy.bytes).toBeGreaterThan(0);
+  });
+});
+
+describe('memory', () => {
+  it('does not grow over 100,000 I/Os', async () => {
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    await fio({ rw: 'randrw', bs: '4k', depth: 32, ios: 100_000 });
+    collectGarbage();
+    const grown = process.memoryUsage().heapUsed - before;
+    expect(grown).toBeLessThan(400_000);
+  });
+
+  it('is hardly allocated: under 500 bytes an I/O, which is a few boxed numbers', async () => {
+    const ios = 50_000;
+    const session = new Session();
+    session.connect();
+    await session.post('HeapProfiler.startSampling', {
+      samplingInterval: 8192,
+      includeObjectsCollectedByMajorGC: true,
+      includeObjectsCollectedByMinorGC: true,
+    } as object);
+    await fio({ rw: 'randrw', bs: '4k', depth: 32, ios });
+    const { profile } = await session.post('HeapProfiler.stopSampling');
+    session.disconnect();
+    const places = new Map<string, number>();
+    const visit = (node: typeof profile.head): void => {
+      const { functionName, url, lineNumber } = node.callFrame;
+      const place = `${functionName} ${url.split('/').slice(-2).join('/')}:${lineNumber}`;
+      places.set(place, (places.get(place) ?? 0) + node.selfSize / ios);
+      node.children.forEach(visit);
+    };
+    visit(profile.head);
+    const most = [...places].sort((left, right) => right[1] - left[1]);
+    const total = most.reduce((sum, [, bytes]) => sum + bytes, 0);
+    const words = most.slice(0, 8).map(([place, bytes]) => `${bytes.toFixed(1)} ${place}`);
+    expect(total, `bytes an I/O, most in: ${words.join('; ')}`).toBeLessThan(500);
+  });
+});
+
+/** Counts the bytes that JavaScript copies while it lives. */
+class CopySpy {
+  bytes = 0;
+  readonly #restore: (() => void)[] = [];
+
+  constructor() {
+    const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+    this.#watch(typedArray, 'set', (args) => (args[0] as ArrayLike<number>).length);
+    this.#watch(typedArray, 'slice', (_args, result) => (result as Uint8Array).byteLength);
+    this.#watch(Buffer.prototype, 'copy', (_args, result) => result as number);
+    this.#watch(Buffer, 'from', (_args, result) => (result as Buffer).length);
+    this.#watch(Buffer, 'concat', (_args, result) => (result as Buffer).length);
+  }
+
+  #watch(on: object, name: string, count: (args: unknown[], result: unknown) => number): void {
+    const holder = on as Record<string, (...args: unknown[]) => unknown>;
+    const own = Object.getOwnPropertyDescriptor(on, name);
+    const original = holder[name];
+    if (own === undefined || original === undefined) throw new Error(`nothing to watch: ${name}`);
+    const spy = this;
+    Object.defineProperty(on, name, {
+      ...own,
+      value(this: unknown, ...args: unknown[]) {
+        const result = original.apply(this, args);
+        spy.bytes += count(args, result);
+        return result;
+      },
+    });
+    this.#restore.push(() => Object.defineProperty(on, name, own));
+  }
+
+  [Symbol.dispose](): void {
+    for (const restore of this.#restore) restore();
+  }
+}
