@@ -6,6 +6,7 @@ import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
 import { AttemptReporter } from './attempt-reporter.js';
+import { CommandDepth } from './command-depth.js';
 import type {
   ScsiAnswer,
   ScsiRequest,
@@ -57,6 +58,7 @@ export class SessionStack implements Stack, Asker {
   readonly #exported = new WeakSet<UnitLife>();
   readonly #onLunsChanged: () => void;
   readonly #turns = new Turns();
+  readonly #depth: CommandDepth;
   readonly #attempts: AttemptReporter;
   readonly #onClosed: () => void | Promise<void>;
   #exporter: LunExporter | null = null;
@@ -85,6 +87,7 @@ export class SessionStack implements Stack, Asker {
       budget: new Budget({ requestsMax: REQUESTS_MAX, bytesMax: target.options.heldBytesMax }),
     };
     this.#handle = new SessionHandle(runtime, target, target.options);
+    this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
     let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
     this.closed = new Promise((resolve, reject) => {
       settle = { resolve, reject };
@@ -213,6 +216,7 @@ export class SessionStack implements Stack, Asker {
       for (const life of this.#lives) life.end('logged out');
     });
     await this.#handle.logout();
+    this.#depth.close();
     await this.#onClosed();
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#settleClosed.resolve();
@@ -228,7 +232,7 @@ export class SessionStack implements Stack, Asker {
       pool,
       clock,
       onAttention: (_unit, attention) => this.#attention(life, attention),
-      onCongested: () => undefined,
+      onCongested: () => this.#depth.congested(),
     });
     const life: UnitLife = new UnitLife({
       unit,

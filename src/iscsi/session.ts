@@ -52,14 +52,9 @@ export class Session {
     this.config = options.config;
     this.timers = { ...options.config.timers };
     this.#pool = options.pool;
-    const { timers, effects } = this;
+    const { config, timers, effects, completed } = this;
     this.#rounds = new LoginRounds({ ...options, timers, effects });
-    this.#flow = new CommandFlow({
-      depthMax: options.config.queueDepthMax,
-      timers,
-      completed: this.completed,
-      effects,
-    });
+    this.#flow = new CommandFlow({ depthMax: config.queueDepthMax, timers, completed, effects });
   }
 
   get portals(): PortalList {
@@ -97,6 +92,11 @@ export class Session {
 
   get commandsInFlight(): number {
     return this.connection?.tasks.count ?? 0;
+  }
+
+  /** Commands in flight at most from now on, 1 to `queueDepthMax`; those above it still end. */
+  limitDepth(depth: number): void {
+    this.#flow.depthMax = Math.min(depth, this.config.queueDepthMax);
   }
 
   /** Takes a command. Without a login it comes back at once as `lost`. */

@@ -330,3 +330,29 @@ it('tgt: a trim frees the blocks of the backing file', async () => {
   expect(await usedBytes()).toBeLessThanOrEqual(5 * MIB);
   await served.run('rm', file);
 });
+
+it('a target whose queue is full gets fewer commands at a time, and every request is done', async () => {
+  await using served = await serveEmbedded();
+  const { node } = served;
+  const QUEUE = 8;
+  let full = 0;
+  let most = 0;
+  node.faults.onCommand = ({ opcode }) => {
+    if (opcode !== 0x2a) return undefined;
+    const inFlight = node.sessions[0]?.tasks.size ?? 0;
+    most = Math.max(most, inFlight);
+    if (inFlight <= QUEUE) return { delayMs: 2 };
+    full += 1;
+    return { status: 0x28 };
+  };
+  const copy = ['--connections=4', '--requests=64', '--request-size=4096'];
+  const image = join(served.socket, '..', 'image');
+  await served.run('sh', '-c', `head -c 2M /dev/urandom > ${image}`);
+  await served.run('nbdcopy', ...copy, image, served.uri);
+  const fullBefore = full;
+  expect(most).toBeGreaterThan(QUEUE);
+  await served.run('nbdcopy', ...copy, image, served.uri);
+  // The depth has come down near what the target takes: fewer refusals than before.
+  expect(full - fullBefore).toBeLessThan(fullBefore);
+  expect(served.disk.read(0, 2 * MIB).equals(await readFile(image))).toBe(true);
+});

@@ -1,0 +1,43 @@
+import type { Clock } from '../base/clock.js';
+import { DepthControl } from '../bridge/depth-control.js';
+import type { Session } from '../iscsi/session.js';
+
+/** Lets a target that has too much to do (BUSY, TASK SET FULL) have fewer commands at a time. */
+export class CommandDepth {
+  readonly #control: DepthControl;
+  readonly #session: Session;
+  readonly #clock: Clock;
+  #cancelStep: (() => void) | null = null;
+
+  constructor(session: Session, clock: Clock) {
+    this.#session = session;
+    this.#clock = clock;
+    this.#control = new DepthControl(session.config.queueDepthMax);
+  }
+
+  get depth(): number {
+    return this.#control.depth;
+  }
+
+  congested(): void {
+    this.#control.congested(this.#clock.nowMs(), this.#session.commandsInFlight);
+    this.#apply();
+  }
+
+  /** The session is over: no timer is kept for it. */
+  close(): void {
+    this.#cancelStep?.();
+    this.#cancelStep = null;
+  }
+
+  #apply(): void {
+    this.#session.limitDepth(this.#control.depth);
+    this.close();
+    const { nextStepAtMs } = this.#control;
+    if (nextStepAtMs === Number.POSITIVE_INFINITY || this.#session.state === 'closed') return;
+    this.#cancelStep = this.#clock.at(nextStepAtMs, () => {
+      this.#control.timeReached(this.#clock.nowMs());
+      this.#apply();
+    });
+  }
+}
