@@ -1,23 +1,12 @@
 import type { Argv } from 'yargs';
-import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
+import { persistentListSchema } from '../daemon/control-results.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { formatHostPort } from '../daemon/target-url.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
 import { askDaemon, withControl, withDaemon } from './daemon-call.js';
 import { columnsOf, fitted } from './fit.js';
 import { printJson, printLine, printTable } from './print.js';
-
-const persistentSchema = z.object({
-  UniqueSessionId: z.string(),
-  InitiatorNode: z.string(),
-  TargetName: z.string(),
-  TargetPortal: z.object({ host: z.string(), port: z.number() }),
-  SessionType: z.string(),
-  LoginOptions: z.record(z.string(), z.unknown()),
-  state: z.string().nullable(),
-});
-const listSchema = z.object({ logins: z.array(persistentSchema) });
 
 export function withPersistent(parser: Argv): Argv {
   return withControl(parser)
@@ -32,7 +21,7 @@ export async function runPersistent(context: CommandContext, args: Arguments): P
 
 async function list(context: CommandContext, args: Arguments): Promise<number> {
   const { logins } = await withDaemon(context, args, (client) =>
-    askDaemon(client, listSchema, 'PersistentLogins'),
+    askDaemon(client, persistentListSchema, 'PersistentLogins'),
   );
   if (isGiven(args, 'json')) {
     printJson(context.io, { logins });
@@ -57,7 +46,7 @@ async function remove(context: CommandContext, args: Arguments): Promise<number>
   const name = textArgument(args, 'session');
   if (name === undefined) throw new UsageError('persistent remove needs a session or target name.');
   const removed = await withDaemon(context, args, async (client) => {
-    const { logins } = await askDaemon(client, listSchema, 'PersistentLogins');
+    const { logins } = await askDaemon(client, persistentListSchema, 'PersistentLogins');
     const found = logins.filter(
       (login) =>
         login.TargetName === name || (name.length >= 4 && login.UniqueSessionId.startsWith(name)),

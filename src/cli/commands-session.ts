@@ -1,10 +1,15 @@
 import { resolve } from 'node:path';
 import type { Argv } from 'yargs';
-import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { flagOf, OPTION_NAMES, type OptionName } from '../daemon/config-options.js';
+import {
+  changedSchema,
+  devicesSchema,
+  loginSchema,
+  rescanSchema,
+} from '../daemon/control-results.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
-import { deviceSchema, type SessionView, sessionSchema } from '../daemon/session-info.js';
+import type { SessionView } from '../daemon/session-info.js';
 import { formatHostPort, parsePortalArgument } from '../daemon/target-url.js';
 import {
   type Arguments,
@@ -26,28 +31,6 @@ import {
 import { columnsOf, fitted } from './fit.js';
 import { humanBytes, printable, printJson, printLine, printTable } from './print.js';
 import { withSessionFlags } from './session-flags.js';
-
-const loginSchema = z.object({
-  UniqueSessionId: z.string(),
-  existed: z.boolean(),
-  session: sessionSchema,
-});
-const devicesSchema = z.object({ devices: z.array(deviceSchema) });
-const rescanSchema = z.object({
-  sessions: z.array(
-    z.object({
-      UniqueSessionId: z.string(),
-      added: z.array(z.number()),
-      error: z.string().nullable(),
-    }),
-  ),
-});
-const changedSchema = z.object({
-  option: z.string(),
-  before: z.union([z.number(), z.string()]),
-  value: z.union([z.number(), z.string()]),
-  applies: z.string(),
-});
 
 /** Options that name a file on this machine: the daemon has another working directory. */
 const FILE_OPTIONS: readonly OptionName[] = ['chapSecretFile', 'targetChapSecretFile'];

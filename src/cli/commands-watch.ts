@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Argv } from 'yargs';
-import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import type { StackEvent } from '../daemon/contract.js';
+import { statisticsListSchema } from '../daemon/control-results.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
-import { type StatisticsView, statisticsSchema } from '../daemon/session-info.js';
+import type { StatisticsView } from '../daemon/session-info.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
 import type { ControlClient } from './control-client.js';
 import { askDaemon, controlPathOf, withControl } from './daemon-call.js';
@@ -19,8 +19,6 @@ const REDRAW = '\u001b[H\u001b[J';
 /** The other screen, so that what stood in the terminal is there again afterwards (xterm). */
 const ENTER_SCREEN = '\u001b[?1049h\u001b[?25l';
 const LEAVE_SCREEN = '\u001b[?25h\u001b[?1049l';
-
-const statisticsListSchema = z.object({ statistics: z.array(statisticsSchema) });
 
 export function withTop(parser: Argv): Argv {
   return withControl(parser)

@@ -2,16 +2,15 @@ import type { Argv } from 'yargs';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { CONTROL_PATH } from '../daemon/control-protocol.js';
+import { sessionsSchema } from '../daemon/control-results.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
-import { type SessionView, sessionSchema } from '../daemon/session-info.js';
+import type { SessionView } from '../daemon/session-info.js';
 import { type Arguments, type CommandContext, textArgument } from './context.js';
 import { ControlClient } from './control-client.js';
 import { Interrupts } from './interrupts.js';
 
 /** Hex digits of a session's number that are enough when no other begins with them. */
 const PREFIX_LENGTH_MIN = 4;
-
-const sessionsSchema = z.object({ sessions: z.array(sessionSchema) });
 
 /** `--control` and `--json`, which every command for the daemon has. */
 export function withControl(parser: Argv): Argv {
