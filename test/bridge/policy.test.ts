@@ -1,8 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { actOn, lunChanges } from '../../src/bridge/attention.js';
 import { DepthControl } from '../../src/bridge/depth-control.js';
 import { whyAnotherDisk } from '../../src/bridge/identity-gate.js';
-import { SENSE_TABLE } from '../../src/scsi/sense-table.js';
 import { diskFacts } from '../helpers/block-client.js';
 
 describe('the identity gate (INTERFACE.md, "Semantics")', () => {
@@ -32,30 +30,6 @@ describe('the identity gate (INTERFACE.md, "Semantics")', () => {
     const before = diskFacts({ identifiers: [] });
     expect(whyAnotherDisk(before, diskFacts())).toMatch(/identifier/);
     expect(whyAnotherDisk(before, diskFacts({ identifiers: [] }))).toBeNull();
-  });
-});
-
-describe('attentions', () => {
-  it('each has an act; capacity, mode, inquiry and medium make the disk be looked at', () => {
-    for (const [, , , { attention }] of SENSE_TABLE) {
-      if (attention !== null) expect(actOn(attention)).toMatch(/nothing|checkDisk|checkLuns/);
-    }
-    for (const each of ['capacityChanged', 'modeChanged', 'inquiryChanged', 'mediumChanged']) {
-      expect(actOn(each as 'capacityChanged')).toBe('checkDisk');
-    }
-    expect([actOn('lunsChanged'), actOn('nexusLost')]).toEqual(['checkLuns', 'nothing']);
-  });
-
-  it('after REPORT LUNS units appear and go, but only those that were asked for', () => {
-    const served = [1, 2];
-    expect(lunChanges({ served, reported: [2, 3], wanted: null })).toEqual({
-      appeared: [3],
-      gone: [1],
-    });
-    expect(lunChanges({ served, reported: [2, 3], wanted: [1, 2] })).toEqual({
-      appeared: [],
-      gone: [1],
-    });
   });
 });
 
