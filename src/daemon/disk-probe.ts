@@ -28,6 +28,15 @@ export async function probeDisk(
   onAttention: (attention: Attention) => void,
 ): Promise<DiskFacts> {
   await clearAttentions(asker, lun, onAttention);
+  return readFacts(asker, lun, onAttention);
+}
+
+/** Asks a logical unit what it is; `clearAttentions` comes before. */
+export async function readFacts(
+  asker: Asker,
+  lun: number,
+  onAttention: (attention: Attention) => void,
+): Promise<DiskFacts> {
   const probe = new DiskFactsProbe();
   for (let query = probe.nextQuery(); query !== null; query = probe.nextQuery()) {
     const cdb = Buffer.alloc(CDB_BYTES);
@@ -47,7 +56,7 @@ export async function probeDisk(
 }
 
 /** TEST UNIT READY until nothing new is reported; INQUIRY alone would leave attentions pending. */
-async function clearAttentions(
+export async function clearAttentions(
   asker: Asker,
   lun: number,
   onAttention: (attention: Attention) => void,

@@ -4,7 +4,7 @@ import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
-import { type Asker, probeDisk } from './disk-probe.js';
+import { type Asker, clearAttentions, readFacts } from './disk-probe.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Turns } from './turns.js';
 
@@ -70,6 +70,7 @@ export class UnitLife {
   #cancelRemoval: () => void = () => undefined;
   #cancelNextLook: () => void = () => undefined;
   #hasToldHeld = false;
+  #mayHaveMissedPowerOn = false;
   #isOver = false;
 
   constructor(options: UnitLifeOptions) {
@@ -85,9 +86,10 @@ export class UnitLife {
   /** The session is away, or the disk has to be looked at: nothing goes out from now on. */
   hold(): void {
     this.#stopLooking();
-    if (this.state !== 'serving') return;
-    this.state = 'held';
+    if (this.state !== 'serving' && this.state !== 'returning') return;
     this.#awaySinceMs = this.#options.clock.nowMs();
+    if (this.state === 'returning') return;
+    this.state = 'held';
     this.unit.queue.hold();
     this.#setRemoval();
   }
@@ -175,10 +177,15 @@ export class UnitLife {
     for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
       let isStale = false;
       try {
-        const facts = await probeDisk(this.#options.asker, unit.lun, (attention) => {
+        const { asker } = this.#options;
+        const attended = (attention: Attention) => {
           if (losesCache(attention)) unit.disk.cacheMayBeLost();
           if (LOOK_AGAIN.has(attention)) isStale = true;
-        });
+        };
+        this.#askForAttentions();
+        await clearAttentions(asker, unit.lun, attended);
+        this.#mayHaveMissedPowerOn = false;
+        const facts = await readFacts(asker, unit.lun, attended);
         if (isStale) continue;
         const why = whyAnotherDisk(unit.facts, facts);
         return why === null ? { is: 'same', facts } : { is: 'other', why };
@@ -188,6 +195,15 @@ export class UnitLife {
       }
     }
     return { is: 'untold' };
+  }
+
+  /**
+   * A unit attention is told once. When the link went before the answer to an earlier look, that
+   * may have been the one about the power, so that loss has to be assumed: nothing is lost silently.
+   */
+  #askForAttentions(): void {
+    if (this.#mayHaveMissedPowerOn) this.unit.disk.cacheMayBeLost();
+    this.#mayHaveMissedPowerOn = true;
   }
 
   async #admit(facts: DiskFacts, look: number): Promise<void> {

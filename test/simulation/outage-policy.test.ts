@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { UsageError } from '../../src/base/errors.js';
 import { COMMAND, type ModelReply, type ModelRequest } from './model-client.js';
 import { Seeded } from './seeded.js';
 import { World, type WorldOptions } from './world.js';
@@ -180,6 +181,23 @@ test('after a power loss with unflushed writes exactly the next flush fails', as
   await end(world);
 });
 
+test('a power loss is not missed when the answer that tells of it is lost with its link', async () => {
+  const world = await newWorld({ disk: { writeCache: 'volatile' } });
+  ask(world, WRITE);
+  await world.pass(100);
+  let left = 1;
+  world.node.faults.onCommand = () => {
+    left -= 1;
+    return left < 0 ? undefined : 'drop-connection-after';
+  };
+  world.restartTarget({ powerLoss: true });
+  await world.pass(20_000);
+  const flush = ask(world, FLUSH);
+  await world.pass(100);
+  expect(flush.reply?.error).toBe(EIO);
+  await end(world);
+});
+
 test('a target that asks for the logout gets it, and nothing is lost meanwhile', async () => {
   const world = await newWorld();
   for (const connection of world.node.connections) {
@@ -199,6 +217,73 @@ test('a blackholed path is noticed within NOP interval and timeout', async () =>
   const blindAtMs = world.nowMs;
   await world.when(() => world.stack.handle.session.state === 'reconnecting', 60_000);
   expect(world.nowMs - blindAtMs).toBeLessThanOrEqual(10_000);
+  await end(world);
+});
+
+test('a look that is never answered ends with the removal latency', async () => {
+  const world = await newWorld({ session: { removalLatencySeconds: 5 } });
+  world.restartTarget({ powerLoss: false });
+  world.node.faults.onCommand = () => 'ignore';
+  const write = ask(world, WRITE);
+  await world.pass(4900);
+  expect(write.reply).toBeNull();
+  await world.pass(200);
+  expect(write.reply?.error).toBe(EIO);
+  expect(world.stack.handle.session.state).toBe('loggedIn');
+  await end(world);
+});
+
+test('an export whose way back is refused, or overtaken by the next outage, comes later', async () => {
+  const world = await newWorld({ session: { removalLatencySeconds: 2 } });
+  const { exporter } = world;
+  const add = exporter.add.bind(exporter);
+  world.network.become('refused');
+  world.network.current?.cut();
+  await world.pass(3000);
+  expect(exporter.isExported).toBe(false);
+  exporter.add = () => Promise.reject(new UsageError('the socket path is taken'));
+  world.network.become('up');
+  await world.pass(6000);
+  expect(world.events.at(-1)).toMatchObject({
+    event: 'deviceRemoved',
+    reason: expect.stringContaining('the socket path is taken'),
+  });
+  let letGo = () => {};
+  exporter.add = async (unit) => {
+    await new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    await add(unit);
+  };
+  await world.pass(6000);
+  world.network.become('refused');
+  world.network.current?.cut();
+  await world.pass(100);
+  letGo();
+  await world.pass(100);
+  expect(exporter.isExported).toBe(true);
+  const write = ask(world, WRITE);
+  await world.pass(1000);
+  expect(write.reply).toBeNull();
+  exporter.add = add;
+  world.network.become('up');
+  await world.pass(6000);
+  const late = ask(world, WRITE);
+  await world.pass(100);
+  expect(late.reply?.error).toBe(0);
+  await end(world);
+});
+
+test('a logout that is refused because the disk is in use leaves everything as it was', async () => {
+  const world = await newWorld();
+  const { exporter } = world;
+  const close = exporter.close.bind(exporter);
+  exporter.close = () => Promise.reject(new UsageError('in use', { exitCode: 28 }));
+  await expect(world.until(world.stack.close(), 1000)).rejects.toThrow('in use');
+  const write = ask(world, WRITE);
+  await world.pass(100);
+  expect(write.reply?.error).toBe(0);
+  exporter.close = close;
   await end(world);
 });
 
