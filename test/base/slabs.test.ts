@@ -33,8 +33,8 @@ describe('SlabPool', () => {
     expect(() => pool.retain(slab)).toThrow(InvariantError);
   });
 
-  it('gives memory back beyond the idle ones, tells so, and makes it anew', () => {
-    const pool = new SlabPool({ slabsMax: 4, idleMax: 1 });
+  it('gives the pages of more than its idle ones back, tells so, and uses the slabs again', () => {
+    const pool = new SlabPool({ slabsMax: 3, idleMax: 1 });
     const made: number[] = [];
     const givenBack: number[] = [];
     pool.onMade = (index, buffer) => {
@@ -45,10 +45,30 @@ describe('SlabPool', () => {
     const slabs = [pool.acquire(), pool.acquire(), pool.acquire()];
     for (const slab of slabs) pool.release(slab);
     expect([made.length, givenBack.length, pool.inUse]).toEqual([3, 2, 0]);
-    expect(() => pool.buffer(givenBack[0]!)).toThrow(InvariantError);
-    const again = [pool.acquire(), pool.acquire()];
-    expect([made.length, new Set(again).size]).toEqual([4, 2]);
-    for (const slab of again) expect(pool.buffer(slab).length).toBe(SLAB_BYTES);
+    const again = [pool.acquire(), pool.acquire(), pool.acquire()];
+    expect([made.length, new Set(again).size, pool.inUse]).toEqual([3, 3, 3]);
+    expect(pool.tryAcquire()).toBe(-1);
+    expect(again.map((slab) => pool.references(slab))).toEqual([1, 1, 1]);
+  });
+
+  it('trims what was not needed since the last time, and keeps what was', () => {
+    const pool = new SlabPool({ slabsMax: 40 });
+    const givenBack: number[] = [];
+    pool.onGivenBack = (index) => givenBack.push(index);
+    const use = (count: number): void => {
+      const slabs = Array.from({ length: count }, () => pool.acquire());
+      for (const slab of slabs) pool.release(slab);
+    };
+    use(40);
+    pool.trim();
+    expect(givenBack).toEqual([]);
+    use(20);
+    pool.trim();
+    expect([givenBack.length, new Set(givenBack).size]).toEqual([16, 16]);
+    pool.trim();
+    expect(givenBack.length).toBe(36);
+    use(40);
+    expect(pool.inUse).toBe(0);
   });
 });
 
