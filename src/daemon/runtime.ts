@@ -7,7 +7,7 @@ import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
 import { tcpLinkOpener } from '../io/tcp-link.js';
 
-/** Slabs at most: 4 GiB is never reached, for every user of slabs has a smaller bound of its own. */
+/** Slabs at most: 4 GiB is never reached, for each user of slabs has a smaller bound of its own. */
 const SLABS_MAX = 4096;
 
 /** What all sessions of one thread share. */

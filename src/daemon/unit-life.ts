@@ -70,6 +70,8 @@ export class UnitLife {
   #cancelRemoval: () => void = () => undefined;
   #cancelNextLook: () => void = () => undefined;
   #hasToldHeld = false;
+  /** The session was lost since the unit last served; else it is held for a look only. */
+  #isOutage = false;
   #mayHaveMissedPowerOn = false;
   #isOver = false;
 
@@ -83,15 +85,15 @@ export class UnitLife {
     return this.state === 'serving' || this.state === 'held';
   }
 
-  /** The session is away, or the disk has to be looked at: nothing goes out from now on. */
+  /**
+   * The session is away: nothing goes out from now on. Being away begins with the first loss of
+   * the session; one more before the unit has served again does not put the removal off.
+   */
   hold(): void {
     this.#stopLooking();
-    if (this.state !== 'serving' && this.state !== 'returning') return;
-    this.#awaySinceMs = this.#options.clock.nowMs();
-    if (this.state === 'returning') return;
-    this.state = 'held';
-    this.unit.queue.hold();
-    this.#setRemoval();
+    if (this.state === 'removed' || (this.state === 'held' && this.#isOutage)) return;
+    this.#isOutage = true;
+    this.#beginHold();
   }
 
   /** Tells how much is held, once an outage. */
@@ -113,13 +115,13 @@ export class UnitLife {
   /** The disk asks for attention, in words of the sense table. */
   attended(attention: Attention): void {
     if (!LOOK_AGAIN.has(attention) || this.state !== 'serving') return;
-    this.hold();
+    this.#beginHold();
     this.look();
   }
 
   /** The removal latency has been changed; it counts from when the unit went away. */
   removalLatencyChanged(): void {
-    if (this.state === 'held' || this.state === 'returning') this.#setRemoval();
+    if (this.state === 'held') this.#setRemoval();
   }
 
   /** What is held fails now, and the export or device is taken away. */
@@ -153,6 +155,14 @@ export class UnitLife {
     this.state = 'removed';
     this.unit.queue.fail(reason);
     this.unit.disk.close();
+  }
+
+  #beginHold(): void {
+    this.#awaySinceMs = this.#options.clock.nowMs();
+    if (this.state === 'returning') return;
+    this.state = 'held';
+    this.unit.queue.hold();
+    this.#setRemoval();
   }
 
   async #lookAt(look: number): Promise<void> {
@@ -199,7 +209,7 @@ export class UnitLife {
 
   /**
    * A unit attention is told once. When the link went before the answer to an earlier look, that
-   * may have been the one about the power, so that loss has to be assumed: nothing is lost silently.
+   * may have been the one about the power: loss has to be assumed, so that none is silent.
    */
   #askForAttentions(): void {
     if (this.#mayHaveMissedPowerOn) this.unit.disk.cacheMayBeLost();
@@ -215,6 +225,7 @@ export class UnitLife {
     this.#noteHold();
     this.#cancelRemoval();
     this.state = 'serving';
+    this.#isOutage = false;
     unit.queue.release();
     if (wasRemoved) this.#tell({ event: 'deviceAttached' });
     else if (this.#hasToldHeld) this.#tell({ event: 'deviceReleased' });
@@ -227,6 +238,7 @@ export class UnitLife {
     const { unit } = this;
     const { turns, exporter, openExporter, clock } = this.#options;
     this.state = 'returning';
+    this.#isOutage = false;
     this.#awaySinceMs = clock.nowMs();
     unit.queue.hold();
     try {

@@ -4,6 +4,7 @@ import { Storm } from './storm.js';
 /** Seeds that once found something, by what they found. */
 const KNOWN_SEEDS: readonly (readonly [number, string])[] = [
   [100_074, 'the answer that told of the power loss was lost with its link'],
+  [101_015, 'a look after an attention had begun the removal latency before the outage'],
 ];
 
 /** CI's share; `STORM_SECONDS` makes it longer, `STORM_SEED` begins somewhere else. */
