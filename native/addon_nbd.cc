@@ -243,8 +243,6 @@ void CloseFd(const Napi::CallbackInfo& info) { Fd(ToInt(info[0], "fd")).Reset();
 
 void SetIoFlusherJs(const Napi::CallbackInfo& info) { Guarded(info.Env(), SetIoFlusher); }
 
-void LockMemoryJs(const Napi::CallbackInfo& info) { Guarded(info.Env(), LockMemory); }
-
 }  // namespace
 
 void InitLinkWatch(Napi::Env env, Napi::Object exports);
@@ -269,7 +267,6 @@ void InitNbd(Napi::Env env, Napi::Object exports) {
   add("isAtEnd", IsAtEndJs);
   add("closeFd", CloseFd);
   add("setIoFlusher", SetIoFlusherJs);
-  add("lockMemory", LockMemoryJs);
   InitLinkWatch(env, exports);
 }
 

@@ -111,7 +111,5 @@ void MakeBlockNode(const std::string& path, uint32_t major_number, uint32_t mino
 
 // For the calling thread and those it starts: memory reclaim never waits for its own block I/O.
 void SetIoFlusher();
-// Pages stay in memory once they have been touched.
-void LockMemory();
 
 }  // namespace iscsi_nbd

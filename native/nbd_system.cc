@@ -3,7 +3,6 @@
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -103,11 +102,6 @@ void MakeBlockNode(const std::string& path, uint32_t major_number, uint32_t mino
 
 void SetIoFlusher() {
   if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) throw SystemError(errno, "PR_SET_IO_FLUSHER");
-}
-
-void LockMemory() {
-  // On fault, because Node reserves far more address space than it ever touches.
-  if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) throw SystemError(errno, "mlockall");
 }
 
 }  // namespace iscsi_nbd

@@ -130,6 +130,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.#cache.mayBeLost();
   }
 
+  /** A process before this one had the disk: its writes may be in the cache, acknowledged. */
+  takenOver(): void {
+    if (this.facts.writeCacheEnabled) this.#cache.writeAcknowledged();
+  }
+
   /** The disk is not used any more; requests under way still end. */
   close(): void {
     this.#builder.close();

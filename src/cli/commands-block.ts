@@ -22,10 +22,15 @@ export function withServeFlags(parser: Argv): Argv {
 }
 
 export function withAttachFlags(parser: Argv): Argv {
-  return withRunFlags(withUrl(parser)).option('boot', {
-    type: 'boolean',
-    describe: 'make a Boot session: the root file system is on it',
-  });
+  return withRunFlags(withUrl(parser))
+    .option('boot', {
+      type: 'boolean',
+      describe: 'make a Boot session: the root file system is on it',
+    })
+    .option('keep-devices', {
+      type: 'boolean',
+      describe: 'on SIGINT or SIGTERM leave the devices to the next attach of the same LUNs',
+    });
 }
 
 function withRunFlags(parser: Argv): Argv {
@@ -74,8 +79,9 @@ export async function runServe(context: CommandContext, args: Arguments): Promis
 export async function runAttach(context: CommandContext, args: Arguments): Promise<number> {
   const boot = isGiven(args, 'boot') || textArgument(args, 'session-type') === 'boot';
   const { url, options } = await prepareTarget(context, args, boot ? 'boot' : 'data');
+  const keepDevices = isGiven(args, 'keep-devices');
   return runStack(context, { args, url }, (hooks) =>
-    context.backend.attach(url, { ...options, boot }, hooks),
+    context.backend.attach(url, { ...options, boot, keepDevices }, hooks),
   );
 }
 

@@ -50,6 +50,8 @@ export function eventLevel(event: StackEvent): EventLevel {
       return 'error';
     case 'loginRefused':
     case 'deviceHeld':
+    case 'deviceInUse':
+    case 'warning':
       return 'warn';
     case 'sessionState':
       return event.to === 'reconnecting' || event.to === 'removed' ? 'warn' : 'info';
@@ -77,6 +79,10 @@ function textOf(event: StackEvent): string {
       return `${nameOf(event)}: held requests go on`;
     case 'deviceRemoved':
       return `${nameOf(event)} is removed: ${event.reason}`;
+    case 'deviceInUse':
+      return `${nameOf(event)} waits to be let go: ${event.holders}`;
+    case 'warning':
+      return event.message;
     case 'deviceResized':
       return `${nameOf(event)} now has ${humanBytes(event.sizeBytes)}`;
     case 'portalChanged':

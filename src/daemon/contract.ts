@@ -64,7 +64,11 @@ export type SessionOptions = {
 };
 
 export type ServeOptions = SessionOptions & { readonly socketPath: string };
-export type AttachOptions = SessionOptions & { readonly boot: boolean };
+export type AttachOptions = SessionOptions & {
+  readonly boot: boolean;
+  /** `close` leaves the devices, with their requests, to a process that comes after this one. */
+  readonly keepDevices?: boolean;
+};
 
 export type DiscoveredTarget = {
   readonly name: string;
@@ -120,7 +124,8 @@ export type StackExport = {
 /** What every event about one LUN says; `device` where the LUN is a kernel device. */
 type LunEvent = { readonly lun: number; readonly device?: string };
 
-type EventBody =
+/** What an event says, without when and of which session. */
+export type EventBody =
   | ({ readonly event: 'ready' } & StackExport)
   | {
       readonly event: 'sessionState';
@@ -132,6 +137,8 @@ type EventBody =
   | ({ readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number } & LunEvent)
   | ({ readonly event: 'deviceReleased' } & LunEvent)
   | ({ readonly event: 'deviceRemoved'; readonly reason: string } & LunEvent)
+  /** It cannot be taken away, or come back, while `holders` use it. */
+  | ({ readonly event: 'deviceInUse'; readonly holders: string } & LunEvent)
   | ({ readonly event: 'deviceResized'; readonly sizeBytes: number } & LunEvent)
   | { readonly event: 'portalChanged'; readonly from: string; readonly to: string }
   | {
@@ -148,6 +155,8 @@ type EventBody =
       readonly errno: string;
       readonly reason: string;
     } & LunEvent)
+  /** Something works less well than it could, and why. */
+  | { readonly event: 'warning'; readonly message: string }
   | { readonly event: 'closed'; readonly reason: string };
 
 /** `time` is RFC 3339 in UTC. */

@@ -4,11 +4,15 @@ import { NbdConnection } from '../bridge/nbd-connection.js';
 import { transmissionFlags } from '../bridge/nbd-export.js';
 import { loadedAddon } from '../io/native.js';
 import { NbdClient } from '../io/nbd-client.js';
-import { NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
+import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
+import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
 import type { NbdAddon } from '../io/nbd-netlink.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
-import { findByIdentifier, isConfigured } from '../io/nbd-sysfs.js';
+import { describeHolders, findByIdentifier, findHolders, isConfigured } from '../io/nbd-sysfs.js';
+import type { PortalAddress } from '../iscsi/portal.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { StackExport } from './contract.js';
+import { deviceIdentifier } from './identity-store.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { StackResources } from './runtime.js';
 
@@ -20,24 +24,34 @@ export const nbdAddon = loadedAddon as NbdAddon;
  */
 const DEAD_CONN_TIMEOUT_SECONDS = 600;
 
+/** Flags the driver knows: HAS_FLAGS … WRITE_ZEROES; with one connection no CAN_MULTI_CONN. */
+const KERNEL_FLAGS = 0x7f;
+
+export type DeviceExporterOptions = {
+  readonly resources: StackResources;
+  readonly sessionId: string;
+  /** The kernel let go of a device that we did not take away. */
+  readonly onLinkLost: (unit: LunUnit, reason: string) => void;
+  /** A device cannot be taken away, or come back, while `holders` use it; told when they change. */
+  readonly onInUse?: (place: { lun: number; device: string }, holders: string) => void;
+  /** Writes down what a device is made of; awaited before the kernel is told. */
+  readonly keep?: (lun: number, facts: DiskFacts) => Promise<void>;
+  /** Stable names are made of these; without it there are none. */
+  readonly names?: { readonly portal: PortalAddress; readonly targetName: string };
+};
+
 /** Kernel devices, one for each unit, that keep their index while the session lives. */
 export class DeviceExporter implements LunExporter {
-  readonly #resources: StackResources;
-  readonly #sessionId: string;
+  readonly #options: DeviceExporterOptions;
   readonly #devices = new Map<number, NbdKernelDevice>();
   /** Index each LUN had first, so that it comes back under the same name. */
   readonly #indexes = new Map<number, number>();
-  readonly #onLinkLost: (unit: LunUnit, reason: string) => void;
+  readonly #named = new Map<number, DeviceName>();
+  /** Who keeps a device from going or coming back, as last told. */
+  readonly #inUse = new Map<number, string>();
 
-  constructor(options: {
-    readonly resources: StackResources;
-    readonly sessionId: string;
-    /** The kernel let go of a device that we did not take away. */
-    readonly onLinkLost: (unit: LunUnit, reason: string) => void;
-  }) {
-    this.#resources = options.resources;
-    this.#sessionId = options.sessionId;
-    this.#onLinkLost = options.onLinkLost;
+  constructor(options: DeviceExporterOptions) {
+    this.#options = options;
   }
 
   /** Throws UsageError 27 or 13 where the kernel has no nbd, or this process no right to it. */
@@ -45,32 +59,34 @@ export class DeviceExporter implements LunExporter {
     await requireKernelNbd(nbdAddon);
   }
 
-  static identifier(sessionId: string, lun: number): string {
-    return `iscsi-nbd:${sessionId}:${lun}`;
-  }
-
-  /** Throws UsageError 28 while the old device of this LUN is still held open. */
+  /**
+   * Makes the unit's device, under the index it had before; or takes back the one that a process
+   * before this one left. Throws UsageError 28 while the removed device is held open.
+   */
   async add(unit: LunUnit): Promise<void> {
-    const identifier = DeviceExporter.identifier(this.#sessionId, unit.lun);
+    const { blockSizeBytes } = unit.queue;
+    if (blockSizeBytes > 4096) {
+      throw new UsageError(
+        `LUN ${unit.lun} has blocks of ${blockSizeBytes} bytes; the kernel's nbd driver takes ` +
+          '512 to 4096. `iscsi-nbd serve` exports it on a socket.',
+        { exitCode: 27 },
+      );
+    }
+    await this.#options.keep?.(unit.lun, unit.facts);
+    const identifier = deviceIdentifier(this.#options.sessionId, unit.lun);
     const options = {
       sizeBytes: unit.queue.sizeBytes,
-      blockSizeBytes: unit.queue.blockSizeBytes,
+      blockSizeBytes,
       serverFlags: transmissionFlags(unit.queue, unit.abilities) & KERNEL_FLAGS,
       identifier,
       deadConnTimeoutSeconds: DEAD_CONN_TIMEOUT_SECONDS,
       serve: (fd: number) => this.#serve(fd, unit),
     };
-    if (options.blockSizeBytes > 4096) {
-      throw new UsageError(
-        `LUN ${unit.lun} has blocks of ${options.blockSizeBytes} bytes; the kernel's nbd driver ` +
-          'takes 512 to 4096. `iscsi-nbd serve` exports it on a socket.',
-        { exitCode: 27 },
-      );
-    }
     const index = this.#indexes.get(unit.lun);
-    const left = await findByIdentifier(identifier);
+    const left = index === undefined ? await findByIdentifier(identifier) : null;
+    if (index !== undefined) await this.#refuseHeldOpen(unit.lun, index);
     const device =
-      left !== null && index === undefined
+      left !== null
         ? await NbdKernelDevice.takeOver(nbdAddon, { ...options, index: left.index })
         : await NbdKernelDevice.connect(nbdAddon, {
             ...options,
@@ -78,6 +94,7 @@ export class DeviceExporter implements LunExporter {
           });
     this.#devices.set(unit.lun, device);
     this.#indexes.set(unit.lun, device.index);
+    await this.#publish(unit, device.index);
   }
 
   async remove(unit: LunUnit): Promise<void> {
@@ -85,16 +102,14 @@ export class DeviceExporter implements LunExporter {
     if (device === undefined) return;
     this.#devices.delete(unit.lun);
     await device.disconnect({ force: true });
-  }
-
-  /** True while the kernel still keeps the removed device of this LUN, for somebody holds it. */
-  async isHeldOpen(unit: LunUnit): Promise<boolean> {
-    const index = this.#indexes.get(unit.lun);
-    return index !== undefined && !this.#devices.has(unit.lun) && (await isConfigured(index));
+    await this.#withdraw(unit.lun);
   }
 
   async resized(unit: LunUnit): Promise<void> {
-    await this.#devices.get(unit.lun)?.resize(unit.queue.sizeBytes);
+    const device = this.#devices.get(unit.lun);
+    if (device === undefined) return;
+    await this.#options.keep?.(unit.lun, unit.facts);
+    await device.resize(unit.queue.sizeBytes);
   }
 
   describe(unit: LunUnit): StackExport {
@@ -119,26 +134,92 @@ export class DeviceExporter implements LunExporter {
    * (UsageError 28), so that nothing is half gone.
    */
   async close(options: { readonly force: boolean }): Promise<void> {
-    for (const [lun, device] of [...this.#devices]) {
-      await device.disconnect({ force: options.force });
-      this.#devices.delete(lun);
+    const devices = [...this.#devices];
+    const claims: NbdClaim[] = [];
+    try {
+      if (!options.force) {
+        for (const [lun, device] of devices) claims.push(await this.#claim(lun, device));
+        for (const claim of claims) await claim.write();
+      }
+      for (const [lun, device] of devices) {
+        await device.disconnect({ force: true });
+        this.#devices.delete(lun);
+        await this.#withdraw(lun);
+      }
+    } finally {
+      // The kernel frees a device with its last close.
+      for (const claim of claims) await claim.release();
     }
   }
 
+  /** Leaves every device, with its waiting requests, to a process that comes after this one. */
+  leave(): void {
+    const devices = [...this.#devices.values()];
+    this.#devices.clear();
+    for (const device of devices) device.leave();
+  }
+
+  /** After its removal a device that is held open cannot be made again. */
+  async #refuseHeldOpen(lun: number, index: number): Promise<void> {
+    if (!(await isConfigured(index))) {
+      this.#inUse.delete(lun);
+      return;
+    }
+    const holders = await this.#tellInUse(lun, index);
+    throw new UsageError(
+      `/dev/nbd${index} cannot come back while its removed predecessor is held open: ${holders}. ` +
+        'Unmount or release it.',
+      { exitCode: 28, code: 'ERR_DEVICE_IN_USE' },
+    );
+  }
+
+  async #claim(lun: number, device: NbdKernelDevice): Promise<NbdClaim> {
+    try {
+      return await device.claim();
+    } catch (error) {
+      const isInUse = error instanceof UsageError && error.code === 'ERR_DEVICE_IN_USE';
+      if (isInUse) await this.#tellInUse(lun, device.index);
+      throw error;
+    }
+  }
+
+  async #tellInUse(lun: number, index: number): Promise<string> {
+    const holders = describeHolders(await findHolders(index));
+    if (this.#inUse.get(lun) !== holders) {
+      this.#inUse.set(lun, holders);
+      this.#options.onInUse?.({ lun, device: `/dev/nbd${index}` }, holders);
+    }
+    return holders;
+  }
+
+  async #publish(unit: LunUnit, index: number): Promise<void> {
+    const { names } = this.#options;
+    if (names === undefined) return;
+    const { identifiers, vendor, product, serial } = unit.facts;
+    const disk = { index, lun: unit.lun, identifiers, vendor, product, serial };
+    const name = { ...names, ...disk };
+    this.#named.set(unit.lun, name);
+    await publishNames(nbdAddon, name);
+  }
+
+  async #withdraw(lun: number): Promise<void> {
+    const name = this.#named.get(lun);
+    this.#named.delete(lun);
+    if (name !== undefined) await withdrawNames(nbdAddon, name);
+  }
+
   #serve(fd: number, unit: LunUnit): NbdLink {
+    const { resources } = this.#options;
     return new NbdClient({
       fd,
-      resources: this.#resources,
+      resources,
       makeServer: (driver) => {
-        const { pool, budget } = this.#resources;
+        const { pool, budget } = resources;
         return new NbdConnection({ pool, budget, driver, device: unit.queue });
       },
       onClosed: (_client, reason) => {
-        if (this.#devices.has(unit.lun)) this.#onLinkLost(unit, reason);
+        if (this.#devices.has(unit.lun)) this.#options.onLinkLost(unit, reason);
       },
     });
   }
 }
-
-/** Flags the driver knows: HAS_FLAGS … WRITE_ZEROES; with one connection no CAN_MULTI_CONN. */
-const KERNEL_FLAGS = 0x7f;

@@ -3,42 +3,66 @@ import { mkdir, open, readFile, rename, rm, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
-import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import { listConfigured } from '../io/nbd-sysfs.js';
 import type { SessionIdentity } from '../iscsi/session-config.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { FoundDisk } from './disk-probe.js';
+import { IdentityLock } from './identity-lock.js';
 import { stateDirectoryOf } from './initiator-name.js';
 import { newIdentity } from './session-identity.js';
+
+/** Checked as far as a take-over relies on it; whether it is the same disk the gate decides. */
+const factsSchema = z.looseObject({
+  vendor: z.string(),
+  product: z.string(),
+  serial: z.string(),
+  identifiers: z.array(z.string()),
+  deviceType: z.number(),
+  blockSizeBytes: z.number().int().min(512).max(65536),
+  blockCount: z.number().int().positive(),
+  readOnly: z.boolean(),
+  writeCacheEnabled: z.boolean(),
+  thin: z.looseObject({ unmap: z.boolean() }),
+  limits: z.looseObject({ maxTransferBlocks: z.number() }),
+});
 
 const recordSchema = z.object({
   version: z.literal(1),
   sessionId: z.string().regex(/^[0-9a-f]{16}$/),
   isid: z.string().regex(/^[0-9a-f]{12}$/),
   targetName: z.string(),
-  /** Process that owns the session, and when it was started (clock ticks since boot). */
-  owner: z.object({ pid: z.number().int(), startTicks: z.string() }),
-  disks: z.array(z.object({ lun: z.number().int(), facts: z.unknown() })),
+  /** The process that has the session, for people. */
+  pid: z.number().int(),
+  disks: z.array(z.object({ lun: z.number().int(), facts: factsSchema })),
 });
 type IdentityRecord = z.infer<typeof recordSchema>;
 
 /**
- * Identity of an attached session, kept in the state directory before it is used, so that a process
- * that is killed and started again is the same session with the same devices. One living process
- * at a time owns a record.
+ * Identity of an attached session and the disks its devices were made of, kept in the state
+ * directory before they are used, so that a process that is killed and started again is the same
+ * session with the same devices. One living process at a time has a record.
  */
 export class IdentityStore {
   readonly identity: SessionIdentity;
-  /** Devices of this session wait for us. */
-  readonly isTakeover: boolean;
+  /** Disks whose devices, made by a process before this one, wait for us. */
+  readonly waiting: readonly FoundDisk[];
   readonly #path: string;
+  readonly #lock: IdentityLock;
   #record: IdentityRecord;
+  #writing: Promise<void> = Promise.resolve();
 
-  private constructor(path: string, record: IdentityRecord, isTakeover: boolean) {
-    this.#path = path;
-    this.#record = record;
-    this.isTakeover = isTakeover;
-    this.identity = { sessionId: record.sessionId, isid: Buffer.from(record.isid, 'hex') };
+  private constructor(options: {
+    readonly path: string;
+    readonly lock: IdentityLock;
+    readonly record: IdentityRecord;
+    readonly waiting: readonly FoundDisk[];
+  }) {
+    this.#path = options.path;
+    this.#lock = options.lock;
+    this.#record = options.record;
+    this.waiting = options.waiting;
+    const { sessionId, isid } = options.record;
+    this.identity = { sessionId, isid: Buffer.from(isid, 'hex') };
   }
 
   /** Throws UsageError 15 when a living process has this session. */
@@ -50,54 +74,62 @@ export class IdentityStore {
     const text = JSON.stringify([key.initiatorName, key.targetName, key.luns]);
     const name = createHash('sha256').update(text).digest('hex').slice(0, 24);
     const path = join(stateDirectoryOf(process.env), 'sessions', `${name}.json`);
-    const known = await readRecord(path);
-    if (known !== null) await refuseLiving(known);
-    const devices = known === null ? [] : await devicesOf(known.sessionId);
-    const fresh = newIdentity();
-    const isTakeover = known !== null && devices.length > 0;
-    const record: IdentityRecord = {
-      version: 1,
-      sessionId: known?.sessionId ?? fresh.sessionId,
-      isid: known?.isid ?? Buffer.from(fresh.isid).toString('hex'),
-      targetName: key.targetName,
-      owner: { pid: process.pid, startTicks: (await startTicksOf(process.pid)) ?? '' },
-      disks: isTakeover ? (known?.disks ?? []) : [],
-    };
-    await writeRecord(path, record);
-    return new IdentityStore(path, record, isTakeover);
-  }
-
-  /**
-   * Before devices are taken over: their disks have to be those they were made of. Then the disks
-   * are written down, for whoever comes after this process. Throws UsageError.
-   */
-  async checkDisks(disks: readonly FoundDisk[]): Promise<void> {
-    for (const { lun, facts } of disks) {
-      const known = this.#record.disks.find((disk) => disk.lun === lun);
-      if (known === undefined) continue;
-      const why = whyAnotherDisk(known.facts as DiskFacts, facts);
-      if (why === null) continue;
-      throw new UsageError(
-        `LUN ${lun} is another disk than the one its device was made of: ${why}. Nothing was ` +
-          'written. Disconnect the old device (`nbd-client -d`) if its data are given up.',
-        { exitCode: 1, code: 'ERR_ANOTHER_DISK' },
-      );
+    const lock = await IdentityLock.take(path);
+    if (lock === null) throw await ownedByAnother(path, key.targetName);
+    try {
+      const known = await readRecord(path);
+      const luns = known === null ? [] : await devicesOf(known.sessionId);
+      const fresh = newIdentity();
+      const record: IdentityRecord = {
+        version: 1,
+        sessionId: known?.sessionId ?? fresh.sessionId,
+        isid: known?.isid ?? Buffer.from(fresh.isid).toString('hex'),
+        targetName: key.targetName,
+        pid: process.pid,
+        disks: known?.disks.filter((disk) => luns.includes(disk.lun)) ?? [],
+      };
+      await writeRecord(path, record);
+      const waiting = record.disks as unknown as readonly FoundDisk[];
+      return new IdentityStore({ path, lock, record, waiting });
+    } catch (error) {
+      await lock.release();
+      throw error;
     }
-    this.#record = { ...this.#record, disks: disks.map(({ lun, facts }) => ({ lun, facts })) };
-    await writeRecord(this.#path, this.#record);
   }
 
-  /** The session is over: the next one is another. */
+  /** Writes down what a device is, or is to be, made of; before the kernel is told. */
+  keep(lun: number, facts: DiskFacts): Promise<void> {
+    const others = this.#record.disks.filter((disk) => disk.lun !== lun);
+    this.#record = { ...this.#record, disks: [...others, { lun, facts: { ...facts } as never }] };
+    const write = () => writeRecord(this.#path, this.#record);
+    const written = this.#writing.then(write);
+    this.#writing = written.catch(() => undefined);
+    return written;
+  }
+
+  /** The session is over. Devices that are still there keep its record for the next process. */
   async release(): Promise<void> {
-    const devices = await devicesOf(this.#record.sessionId);
-    if (devices.length === 0) await rm(this.#path, { force: true });
+    const left = await devicesOf(this.#record.sessionId);
+    if (left.length === 0) await rm(this.#path, { force: true });
+    await this.#lock.release();
   }
 }
 
-async function devicesOf(sessionId: string): Promise<readonly string[]> {
-  const devices = await listConfigured();
-  const prefix = `iscsi-nbd:${sessionId}:`;
-  return devices.filter((device) => device.identifier.startsWith(prefix)).map((d) => d.path);
+const IDENTIFIER = /^iscsi-nbd:([0-9a-f]{16}):(\d{1,8})$/;
+
+/** Backend identifier of a device: what the kernel knows it by over the death of our process. */
+export function deviceIdentifier(sessionId: string, lun: number): string {
+  return `iscsi-nbd:${sessionId}:${lun}`;
+}
+
+/** LUNs of the session whose devices the kernel has. */
+async function devicesOf(sessionId: string): Promise<readonly number[]> {
+  const luns: number[] = [];
+  for (const { identifier } of await listConfigured()) {
+    const found = IDENTIFIER.exec(identifier);
+    if (found?.[1] === sessionId) luns.push(Number(found[2]));
+  }
+  return luns;
 }
 
 async function readRecord(path: string): Promise<IdentityRecord | null> {
@@ -117,24 +149,15 @@ async function readRecord(path: string): Promise<IdentityRecord | null> {
   }
 }
 
-async function refuseLiving(record: IdentityRecord): Promise<void> {
-  const { pid, startTicks } = record.owner;
-  if (pid === process.pid || (await startTicksOf(pid)) !== startTicks) return;
-  throw new UsageError(
-    `process ${pid} is already attached to these LUNs of ${record.targetName} as session ` +
-      `${record.sessionId}; stop it first, or use its device`,
+async function ownedByAnother(path: string, targetName: string): Promise<UsageError> {
+  const record = await readRecord(path).catch(() => null);
+  const who = record === null ? 'another process' : `process ${record.pid}`;
+  const session = record === null ? '' : ` as session ${record.sessionId}`;
+  return new UsageError(
+    `${who} is already attached to these LUNs of ${targetName}${session}; stop it first, or use ` +
+      'its device',
     { exitCode: 15, code: 'ERR_SESSION_EXISTS' },
   );
-}
-
-/** Field 22 of /proc/PID/stat: a process number is used again, this pair is not. */
-async function startTicksOf(pid: number): Promise<string | null> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-  } catch {
-    return null;
-  }
 }
 
 async function writeRecord(path: string, record: IdentityRecord): Promise<void> {

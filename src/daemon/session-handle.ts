@@ -19,7 +19,7 @@ export type SessionTarget = {
   readonly targetName?: string;
   readonly portals: readonly PortalAddress[];
   readonly identity: SessionIdentity;
-  readonly firstLogin: 'once' | 'forever';
+  readonly firstLogin: SessionConfig['firstLogin'];
 };
 
 /** Longest wait for the answer to our logout; a target that is gone must not hold us up. */

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
+import { ProductError } from '../base/errors.js';
+import { guardMemory } from '../io/nbd-memory.js';
 import { refuseTakenPath } from '../io/nbd-socket.js';
 import type { PortalAddress } from '../iscsi/portal.js';
-import type { SessionType } from '../iscsi/session-config.js';
+import { AttachedStack } from './attached-stack.js';
 import type {
   AttachOptions,
   ServeOptions,
@@ -10,12 +12,13 @@ import type {
   StackHooks,
   TargetUrl,
 } from './contract.js';
-import { DeviceExporter } from './device-exporter.js';
+import { DeviceExporter, nbdAddon } from './device-exporter.js';
 import { type FoundDisk, findDisks } from './disk-probe.js';
 import { IdentityStore } from './identity-store.js';
 import { threadRuntime } from './runtime.js';
 import { newIdentity } from './session-identity.js';
 import { SessionStack } from './session-stack.js';
+import { SessionWatch } from './session-watch.js';
 import { SocketExporter } from './socket-exporter.js';
 import { formatTargetUrl } from './target-url.js';
 
@@ -49,42 +52,92 @@ export async function serve(
   });
 }
 
-/** Makes the URL's LUN, or every disk of the target, a kernel device. */
+/**
+ * Makes the URL's LUN, or every disk of the target, a kernel device. Devices that a process before
+ * this one left, because it was killed or told to, are taken back first, under the same session;
+ * the target may then still be away. Rejects with UsageError 15 when a living process has them.
+ */
 export async function attach(
   url: TargetUrl,
   options: AttachOptions,
   hooks: StackHooks,
 ): Promise<Stack> {
   await DeviceExporter.requireSupport();
-  const type: SessionType = options.boot ? 'boot' : 'data';
+  const wanted = wantedLuns(url, options);
+  const { targetName } = url;
   const store = await IdentityStore.open({
     initiatorName: options.initiatorName,
-    targetName: url.targetName,
-    luns: wantedLuns(url, options),
+    targetName,
+    luns: wanted,
   });
-  const stack = new SessionStack(threadRuntime(), hooks, {
-    type,
-    targetName: url.targetName,
-    portals: portalsOf(url, options),
+  const watch = new SessionWatch(hooks, store.identity.sessionId);
+  for (const message of await guardMemory(nbdAddon)) watch.tell({ event: 'warning', message });
+  const portals = portalsOf(url, options);
+  const stack = new SessionStack(threadRuntime(), watch, {
+    type: options.boot ? 'boot' : 'data',
+    targetName,
+    portals,
     identity: store.identity,
-    // A process that was killed left devices behind that wait for this one: it does not give up.
-    firstLogin: store.isTakeover ? 'forever' : 'once',
+    firstLogin: store.waiting.length > 0 ? 'resume' : 'once',
     options,
     onClosed: () => store.release(),
   });
+  const exporter = new DeviceExporter({
+    resources: stack.resources,
+    sessionId: stack.sessionId,
+    onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
+    onInUse: (place, holders) => watch.tell({ event: 'deviceInUse', ...place, holders }),
+    keep: (lun, facts) => store.keep(lun, facts),
+    names: { portal: { host: url.host, port: url.port }, targetName },
+  });
   try {
-    return await start(stack, url, options, hooks, async (disks) => {
-      await store.checkDisks(disks);
-      const exporter = new DeviceExporter({
-        resources: stack.resources,
-        sessionId: stack.sessionId,
-        onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
-      });
-      return { exporter, opened: async () => {} };
-    });
+    if (store.waiting.length > 0) await resume({ stack, exporter, watch, wanted }, store.waiting);
+    else await start(stack, url, options, watch, () => ({ exporter, opened: async () => {} }));
   } catch (error) {
     await store.release();
     throw error;
+  }
+  const keepDevices = options.keepDevices === true;
+  return new AttachedStack({ stack, exporter, keepDevices, sessionState: () => watch.state });
+}
+
+type Resuming = {
+  readonly stack: SessionStack;
+  readonly exporter: DeviceExporter;
+  readonly watch: SessionWatch;
+  readonly wanted: readonly number[] | null;
+};
+
+/** Takes the devices back, which hold their requests until the session is there again. */
+async function resume(parts: Resuming, waiting: readonly FoundDisk[]): Promise<void> {
+  const { stack, exporter, watch, wanted } = parts;
+  stack.useExporter(exporter, async () => {});
+  try {
+    for (const { lun, facts } of waiting) await stack.addDisk(lun, facts);
+    watch.signal.throwIfAborted();
+  } catch (error) {
+    // They are not ours to take away: somebody's data wait in them.
+    exporter.leave();
+    await stack.close({ force: true });
+    throw error;
+  }
+  for (const unit of stack.units) unit.disk.takenOver();
+  watch.onLoggedIn = () => {
+    watch.onLoggedIn = () => undefined;
+    addMissing(stack, wanted).catch((error: unknown) => {
+      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
+      watch.tell({ event: 'warning', message: `other LUNs cannot be attached: ${error.message}` });
+    });
+  };
+  stack.handle.initiator.start();
+}
+
+/** Disks of the session that had no device yet, or are new at the target. */
+async function addMissing(stack: SessionStack, wanted: readonly number[] | null): Promise<void> {
+  const isThere = (lun: number) => stack.units.some((unit) => unit.lun === lun);
+  if (wanted?.every(isThere)) return;
+  for (const { lun, facts } of await findDisks(stack, wanted)) {
+    if (!isThere(lun)) await stack.addDisk(lun, facts);
   }
 }
 

@@ -51,6 +51,14 @@ export interface NbdDeviceOptions {
   readonly serve: ServeLink;
 }
 
+/** A device nobody else can open meanwhile; the kernel lets go of it with `release`. */
+export interface NbdClaim {
+  /** Writes what the kernel has cached; waits while the link is down. Throws NbdKernelError. */
+  write(): Promise<void>;
+  disconnect(): Promise<void>;
+  release(): Promise<void>;
+}
+
 /** Between the survival time of a request and the load of needless checks. */
 const IO_TIMEOUT_DEFAULT_MS = 1500;
 const MAX_SECTORS_DEFAULT_KB = 1024;
@@ -203,17 +211,42 @@ export class NbdKernelDevice {
       await this.#endLinkAndDisconnect();
       return;
     }
-    // Exclusive before the sync: nobody can mount it, and dirty it, in between.
-    const fd = await this.#openExclusive();
+    const claim = await this.claim();
     try {
-      await this.#addon.syncDevice(fd);
-      await this.#endLinkAndDisconnect();
-    } catch (error) {
-      throw toNbdKernelError(`writing the cached data of ${this.path}`, error);
+      await claim.write();
+      await claim.disconnect();
     } finally {
-      // The kernel lets go of the device with its last close.
-      await this.#addon.closeDevice(fd);
+      await claim.release();
     }
+  }
+
+  /**
+   * Opens the device for us alone: nobody can mount it, and dirty it, from now on. Throws
+   * UsageError 28 naming who holds it.
+   */
+  async claim(): Promise<NbdClaim> {
+    const fd = await this.#openExclusive();
+    return {
+      write: async () => {
+        try {
+          await this.#addon.syncDevice(fd);
+        } catch (error) {
+          throw toNbdKernelError(`writing the cached data of ${this.path}`, error);
+        }
+      },
+      disconnect: () => this.#endLinkAndDisconnect(),
+      release: () => this.#addon.closeDevice(fd),
+    };
+  }
+
+  /**
+   * Ends the link and leaves the device as it is: its requests wait for whoever takes it over. A
+   * request that is being carried out is carried out again then.
+   */
+  leave(): void {
+    this.#state = 'disconnected';
+    this.#link?.shutDown();
+    this.#link = null;
   }
 
   async #openExclusive(): Promise<number> {
@@ -225,7 +258,7 @@ export class NbdKernelDevice {
       throw new UsageError(
         `${this.path} is in use: ${users}. Unmount or release it first, or use --force and lose ` +
           'what has not been written.',
-        { exitCode: 28, cause: error },
+        { exitCode: 28, cause: error, code: 'ERR_DEVICE_IN_USE' },
       );
     }
   }

@@ -33,8 +33,6 @@ export interface NbdAddon {
   closeFd(fd: number): void;
   /** For the calling thread; needs CAP_SYS_RESOURCE. */
   setIoFlusher(): void;
-  /** Needs CAP_IPC_LOCK or a large RLIMIT_MEMLOCK. */
-  lockMemory(): void;
 }
 
 export interface NbdConnectRequest {

@@ -19,6 +19,7 @@ export class LoginRounds {
   readonly #plan: LoginPlan;
   readonly #timers: SessionTimers;
   readonly #effects: SessionEffect[];
+  readonly #isResumed: boolean;
 
   constructor(options: {
     readonly identity: SessionIdentity;
@@ -30,6 +31,14 @@ export class LoginRounds {
     this.#plan = new LoginPlan(options.identity, options.config);
     this.#timers = options.timers;
     this.#effects = options.effects;
+    this.#isResumed = options.config.firstLogin === 'resume';
+  }
+
+  /** The session begins. True when it goes on in an outage that another process left. */
+  resumed(nowMs: number): boolean {
+    if (!this.#isResumed) return false;
+    this.schedule.outageResumed(nowMs, this.#timers.removalLatencyMs);
+    return true;
   }
 
   /** A login to the current portal, to be made now. */

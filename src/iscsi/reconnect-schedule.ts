@@ -58,6 +58,12 @@ export class ReconnectSchedule {
     this.attemptAtMs = Math.max(nowMs, this.#roundStartedAtMs + reconnectIntervalMs);
   }
 
+  /** An outage nobody saw the beginning of: its latency counts from now. */
+  outageResumed(nowMs: number, removalLatencyMs: number): void {
+    this.#outageStartedAtMs = nowMs;
+    this.removalAtMs = nowMs + removalLatencyMs;
+  }
+
   /** The latency counts from the beginning of the outage, whenever it is changed. */
   removalLatencyChanged(removalLatencyMs: number): void {
     this.removalAtMs = this.#outageStartedAtMs + removalLatencyMs;

@@ -38,6 +38,10 @@ export type SessionConfig = {
   readonly timers: SessionTimers;
   /** Commands in flight at most; the rest waits in order. */
   readonly queueDepthMax: number;
-  /** The first login: one round over the portals and then closed, or attempts for ever. */
-  readonly firstLogin: 'once' | 'forever';
+  /**
+   * The first login: one round over the portals and then closed, attempts for ever, or `resume`:
+   * the session of a process before this one goes on, so it begins as `reconnecting`, with its
+   * removal latency counted from now.
+   */
+  readonly firstLogin: 'once' | 'forever' | 'resume';
 };

@@ -14,6 +14,7 @@ export type SessionState =
   | 'closed';
 
 export type SessionStateEvent =
+  | 'resumed'
   | 'loginSucceeded'
   | 'loginGivenUp'
   | 'linkLost'
@@ -23,6 +24,7 @@ export type SessionStateEvent =
 
 export const SESSION_MOVES = {
   loggingIn: {
+    resumed: 'reconnecting',
     loginSucceeded: 'loggedIn',
     loginGivenUp: 'closed',
     logoutRequested: 'loggingOut',

@@ -67,6 +67,7 @@ export class Session {
 
   /** Begins the first login. */
   start(nowMs: number): void {
+    if (this.#rounds.resumed(nowMs)) this.#enter('resumed', 'goes on after another process');
     this.#attempt(nowMs);
   }
 
@@ -167,9 +168,7 @@ export class Session {
       const seconds = this.timers.removalLatencyMs / 1000;
       this.#enter('removalLatencyPassed', `away for the removal latency of ${seconds} s`);
     }
-    if (nowMs >= this.#rounds.schedule.attemptAtMs) {
-      this.#attempt(nowMs);
-    }
+    if (nowMs >= this.#rounds.schedule.attemptAtMs) this.#attempt(nowMs);
     try {
       this.#keepalive?.timeReached(nowMs);
       this.#flow.timeReached(nowMs);

@@ -1,0 +1,113 @@
+import { mkdir, rename, rm, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { devicePath } from './nbd-sysfs.js';
+
+/** Where stable names are kept; other directories in tests. */
+export interface LinkPaths {
+  /** Links of our own, there with and without udev. */
+  readonly links: string;
+  /** What the udev rule imports: one file `nbdX` a device, in environment format. */
+  readonly properties: string;
+  readonly sys: string;
+}
+
+export const LINK_PATHS: LinkPaths = {
+  links: '/dev/iscsi-nbd',
+  properties: '/run/iscsi-nbd/devices',
+  sys: '/sys',
+};
+
+/** What a device's stable names are made of. */
+export interface DeviceName {
+  readonly index: number;
+  readonly portal: { readonly host: string; readonly port: number };
+  readonly targetName: string;
+  readonly lun: number;
+  /** Names of the logical unit as in VPD page 83h, e.g. `naa.6001405…`, the most unique first. */
+  readonly identifiers: readonly string[];
+  readonly vendor: string;
+  readonly product: string;
+  readonly serial: string;
+}
+
+/**
+ * Gives a device its stable names: `/dev/iscsi-nbd/<target>/lun<n>` at once, and those under
+ * /dev/disk through udev where it runs. A name of an older device is taken over.
+ */
+export async function publishNames(
+  addon: NbdAddon,
+  name: DeviceName,
+  paths: LinkPaths = LINK_PATHS,
+): Promise<void> {
+  const properties = join(paths.properties, `nbd${name.index}`);
+  await mkdir(paths.properties, { recursive: true, mode: 0o755 });
+  await writeFile(`${properties}.new`, propertiesText(name), { mode: 0o644 });
+  await rename(`${properties}.new`, properties);
+  const link = linkPath(name, paths);
+  await mkdir(dirname(link), { recursive: true, mode: 0o755 });
+  const draft = `${link}.new`;
+  await rm(draft, { force: true });
+  await symlink(devicePath(name.index), draft);
+  await rename(draft, link);
+  await announce(addon, name.index, paths);
+}
+
+/** Takes a device's names away, after the device itself. */
+export async function withdrawNames(
+  addon: NbdAddon,
+  name: DeviceName,
+  paths: LinkPaths = LINK_PATHS,
+): Promise<void> {
+  await rm(join(paths.properties, `nbd${name.index}`), { force: true });
+  const link = linkPath(name, paths);
+  for (const [remove, path] of [
+    [unlink, link],
+    [rmdir, dirname(link)],
+    [rmdir, paths.links],
+  ] as const) {
+    try {
+      await remove(path);
+    } catch (error) {
+      // Other devices have names there, or somebody was quicker.
+      if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(errnoOf(error))) throw error;
+    }
+  }
+  await announce(addon, name.index, paths);
+}
+
+export function linkPath(name: DeviceName, paths: LinkPaths = LINK_PATHS): string {
+  return join(paths.links, safe(name.targetName), `lun${name.lun}`);
+}
+
+/** The properties of the udev rule, in the form systemd's own rules have for such disks. */
+export function propertiesText(name: DeviceName): string {
+  const { portal, lun, identifiers } = name;
+  const lines = [
+    `ID_PATH=ip-${safe(portal.host)}:${portal.port}-iscsi-${safe(name.targetName)}-lun-${lun}`,
+    'ID_BUS=iscsi',
+    `ID_VENDOR=${safe(name.vendor)}`,
+    `ID_MODEL=${safe(name.product)}`,
+  ];
+  if (name.serial !== '') lines.push(`ID_SCSI_SERIAL=${safe(name.serial)}`);
+  const worldWide = identifiers.find((identifier) => /^(naa|eui)\.[0-9a-f]+$/.test(identifier));
+  if (worldWide !== undefined) lines.push(`ID_WWN=0x${worldWide.slice(4)}`);
+  const first = identifiers[0];
+  if (first !== undefined) lines.push(`ISCSI_NBD_ID=${safe(first)}`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** The characters udev lets into a link's name; a target's texts are not to be trusted. */
+function safe(text: string): string {
+  const cleaned = text.replace(/[^A-Za-z0-9#+.:=@_-]/g, '_').slice(0, 200);
+  return cleaned === '' || /^\.+$/.test(cleaned) ? '_' : cleaned;
+}
+
+/** Makes udev look at the device again. */
+async function announce(addon: NbdAddon, index: number, paths: LinkPaths): Promise<void> {
+  try {
+    await addon.writeAttribute(join(paths.sys, 'block', `nbd${index}`, 'uevent'), 'change');
+  } catch (error) {
+    if (errnoOf(error) === '') throw error;
+  }
+}

@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { startTgt, type Tgt } from '../helpers/tgt.js';
+import {
+  type Attached,
+  attach,
+  attributeOf,
+  cleanUp,
+  configuredDevices,
+  run,
+  shell,
+  sizeOf,
+} from './attached.js';
+
+const MIB = 1 << 20;
+let folder = '';
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'attach-'));
+});
+
+afterEach(async () => {
+  await cleanUp();
+  await rm(folder, { recursive: true });
+});
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const bytes of createReadStream(path)) hash.update(bytes as Buffer);
+  return hash.digest('hex');
+}
+
+/** Sessions the target has, as `tgtadm` shows them. */
+async function sessionsOf(tgt: Tgt): Promise<number> {
+  const shown = await tgt.adm('--lld', 'iscsi', '--mode', 'conn', '--op', 'show', '--tid', '1');
+  return shown.match(/^Session: /gm)?.length ?? 0;
+}
+
+describe('attach makes a LUN a disk of this machine', () => {
+  it('that takes a file system, and the target has its bytes when it is let go', async () => {
+    const file = join(folder, 'disk');
+    await using tgt = await startTgt({ luns: [{ file, sizeBytes: 128 * MIB }] });
+    const attached = await attach(tgt.url());
+    const { device } = attached;
+    expect(attached.ready[0]).toMatchObject({
+      device: expect.stringMatching(/^\/dev\/nbd\d+$/),
+      lun: 1,
+      sizeBytes: 128 * MIB,
+      blockSizeBytes: 512,
+      readOnly: false,
+      sessionId: expect.stringMatching(/^[0-9a-f]{16}$/),
+    });
+    expect(await sizeOf(device)).toBe(128 * MIB);
+    expect(await sessionsOf(tgt)).toBe(1);
+    const mount = join(folder, 'mnt');
+    await mkdir(mount);
+    await shell(`
+      mkfs.ext4 -q ${device}; mount ${device} ${mount}
+      mkdir ${mount}/many; for n in $(seq 200); do echo "file $n" >${mount}/many/$n; done
+      dd if=/dev/urandom of=${mount}/large bs=1M count=48 status=none
+      sha256sum ${mount}/large | cut -c1-64 >${folder}/sum; sync; umount ${mount}
+      e2fsck -fn ${device}
+    `);
+    const throughDevice = await sha256(device);
+    expect(await attached.end('SIGTERM')).toBe(0);
+    expect(await sizeOf(device)).toBe(0);
+    expect(await configuredDevices()).toEqual([]);
+    expect(await sessionsOf(tgt)).toBe(0);
+    expect(await sha256(file)).toBe(throughDevice);
+    await shell(`
+      e2fsck -fn ${file}; mount -o loop,ro ${file} ${mount}
+      test "$(sha256sum ${mount}/large | cut -c1-64)" = "$(cat ${folder}/sum)"
+      test "$(cat ${mount}/many/200)" = 'file 200'; umount ${mount}
+    `);
+  });
+
+  it('again at once under the same name, and leaves no state behind', async () => {
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
+    const first = await attach(tgt.url());
+    expect(await first.end('SIGINT')).toBe(0);
+    const second = await attach(tgt.url());
+    expect(second.device).toBe(first.device);
+    expect(second.sessionId).not.toBe(first.sessionId);
+    expect(await second.end('SIGTERM')).toBe(0);
+    expect(await run('find', '/var/lib/iscsi-nbd/sessions', '-type', 'f')).toBe('');
+  });
+
+  it('and without a LUN in the URL every disk of the target', async () => {
+    await using tgt = await startTgt({
+      luns: [{ sizeBytes: 4 * MIB }, { sizeBytes: 8 * MIB, blockSize: 4096 }],
+    });
+    const attached = await attach(tgt.url().replace(/\/1$/, ''), [], { count: 2 });
+    const byLun = attached.ready.map((event) => [event['lun'], event['sizeBytes']]);
+    expect(byLun).toEqual([
+      [1, 4 * MIB],
+      [2, 8 * MIB],
+    ]);
+    const second = String(attached.ready[1]?.['device']);
+    expect(await attributeOf(second, 'queue/logical_block_size')).toBe('4096');
+    await shell(`
+      for d in ${attached.device} ${second}; do
+        dd if=/dev/urandom of=${folder}/bytes bs=1M count=4 status=none
+        dd if=${folder}/bytes of=$d bs=1M oflag=direct status=none
+        cmp -n ${4 * MIB} ${folder}/bytes $d
+      done
+    `);
+    expect(await attached.end('SIGTERM')).toBe(0);
+    expect(await configuredDevices()).toEqual([]);
+    expect(await sessionsOf(tgt)).toBe(0);
+  });
+});
+
+describe('a device in use', () => {
+  let attached: Attached;
+
+  it('is not taken away by SIGTERM: who holds it is said, and it goes when it is let go', async () => {
+    const file = join(folder, 'disk');
+    await using tgt = await startTgt({ luns: [{ file, sizeBytes: 64 * MIB }] });
+    attached = await attach(tgt.url());
+    await shell(`mkfs.ext4 -q ${attached.device}; mount ${attached.device} ${folder}`);
+    attached.signal('SIGTERM');
+    const refused = await attached.waitFor('deviceInUse');
+    expect(refused).toMatchObject({ lun: 1, device: attached.device });
+    expect(refused['holders']).toContain(`is mounted on ${folder}`);
+    await shell(
+      `dd if=/dev/urandom of=${folder}/later bs=1M count=8 status=none; umount ${folder}`,
+    );
+    expect(await attached.exited).toBe(0);
+    expect(await configuredDevices()).toEqual([]);
+    await shell(`e2fsck -fn ${file}`);
+  });
+
+  it('is taken away by a second signal, and its mount can be let go', async () => {
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
+    attached = await attach(tgt.url());
+    await shell(`mkfs.ext4 -q ${attached.device}; mount ${attached.device} ${folder}`);
+    attached.signal('SIGTERM');
+    await attached.waitFor('deviceInUse');
+    attached.signal('SIGTERM');
+    await attached.exited;
+    expect(await sizeOf(attached.device)).toBe(0);
+    await run('umount', folder);
+    expect(await configuredDevices()).toEqual([]);
+    expect(await sessionsOf(tgt)).toBe(0);
+  });
+});
