@@ -50,7 +50,7 @@ function withRunFlags(parser: Argv): Argv {
 /** `serve <url>`: LUNs as NBD exports on a unix socket. */
 export async function runServe(context: CommandContext, args: Arguments): Promise<number> {
   const given = textArgument(args, 'socket');
-  const isRun = textArgument(args, 'run') !== undefined;
+  const isRun = isRunGiven(args);
   if (given === undefined && !isRun) {
     throw new UsageError('serve needs --socket PATH, or --run CMD to serve one command.');
   }
@@ -77,12 +77,20 @@ export async function runServe(context: CommandContext, args: Arguments): Promis
 
 /** `attach <url>`: LUNs as kernel devices. */
 export async function runAttach(context: CommandContext, args: Arguments): Promise<number> {
+  isRunGiven(args);
   const boot = isGiven(args, 'boot') || textArgument(args, 'session-type') === 'boot';
   const { url, options } = await prepareTarget(context, args, boot ? 'boot' : 'data');
   const keepDevices = isGiven(args, 'keep-devices');
   return runStack(context, { args, url }, (hooks) =>
     context.backend.attach(url, { ...options, boot, keepDevices }, hooks),
   );
+}
+
+/** An empty command is a variable that was not set; a shell would do nothing and say 0. */
+function isRunGiven(args: Arguments): boolean {
+  const command = textArgument(args, 'run');
+  if (command?.trim() === '') throw new UsageError('--run is empty: give the command to run.');
+  return command !== undefined;
 }
 
 function checkSocketPath(path: string): void {

@@ -114,14 +114,14 @@ export async function findDisks(
   const disks: FoundDisk[] = [];
   for (const lun of wanted ?? reported) {
     if (!reported.includes(lun)) throw noSuchLun(lun, reported);
-    if (wanted === null && !(await isDisk(asker, lun))) continue;
+    if (!(await isDisk(asker, lun))) {
+      if (wanted === null) continue;
+      throw noDisk(`LUN ${lun} is no disk; \`iscsi-nbd luns\` shows what it is`);
+    }
     disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
   }
   if (disks.length === 0) {
-    throw new UsageError('the target has no disk for this initiator', {
-      exitCode: 21,
-      code: 'ERR_NO_LUN',
-    });
+    throw noDisk('The target has no disk for this initiator; map one to it at the target');
   }
   return disks;
 }
@@ -144,8 +144,9 @@ async function isDisk(asker: Asker, lun: number): Promise<boolean> {
 
 function noSuchLun(lun: number, reported: readonly number[]): UsageError {
   const has = reported.length === 0 ? 'none' : reported.join(', ');
-  return new UsageError(`The target has no LUN ${lun} for this initiator; it reports: ${has}`, {
-    exitCode: 21,
-    code: 'ERR_NO_LUN',
-  });
+  return noDisk(`The target has no LUN ${lun} for this initiator; it reports: ${has}`);
+}
+
+function noDisk(message: string): UsageError {
+  return new UsageError(message, { exitCode: 21, code: 'ERR_NO_LUN' });
 }
