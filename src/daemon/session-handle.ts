@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { invariant, LinkError, ProductError, UsageError } from '../base/errors.js';
+import { LinkError, ProductError, ProtocolError, UsageError } from '../base/errors.js';
 import { Fragments } from '../base/fragments.js';
 import { Initiator } from '../io/initiator.js';
+import { ChallengeMemory } from '../iscsi/chap.js';
 import { TextExchange } from '../iscsi/discovery.js';
+import type { TextRequest, TextResponse } from '../iscsi/login-pdu.js';
+import { RequestOpcode } from '../iscsi/pdu.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import { Session } from '../iscsi/session.js';
 import type { SessionConfig, SessionIdentity, SessionType } from '../iscsi/session-config.js';
@@ -25,6 +28,12 @@ export type SessionTarget = {
 /** Longest wait for the answer to our logout; a target that is gone must not hold us up. */
 const LOGOUT_TIMEOUT_MS = 3000;
 
+/**
+ * The CHAP challenges of all sessions of this process: one of ours that comes back on any
+ * connection is a reflection (RFC 7143 §9.2.1 (CHAP Considerations)).
+ */
+const CHALLENGES = new ChallengeMemory();
+
 /** A session with promises: for the control path. The data path uses `initiator` itself. */
 export class SessionHandle {
   readonly session: Session;
@@ -33,11 +42,13 @@ export class SessionHandle {
   readonly #listeners: ((effect: SessionEffect) => void)[] = [];
   readonly #control: ControlPath;
   readonly #afterSettling: (() => void)[] = [];
-  #textWaiter: ((effect: SessionEffect | null) => void) | null = null;
+  readonly #taskTimeoutMs: number;
+  #textWaiter: ((answer: SessionEffect | Error) => void) | null = null;
   readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
 
   constructor(runtime: Runtime, target: SessionTarget, options: SessionOptions) {
     this.#runtime = runtime;
+    this.#taskTimeoutMs = options.taskTimeoutSeconds * 1000;
     this.session = new Session({
       identity: target.identity,
       config: sessionConfig(target, options),
@@ -158,27 +169,42 @@ export class SessionHandle {
 
   /** A text negotiation in the full feature phase (RFC 7143 §11.10 (Text Request)). */
   async text(pairs: readonly TextPair[]): Promise<readonly TextPair[]> {
-    const { connection } = this.session;
-    invariant(connection?.parameters, 'text request without a login');
+    const parameters = this.session.connection?.parameters;
+    if (!parameters) throw new LinkError('ENOTCONN', 'the session is not logged in');
     const exchange = new TextExchange({
       pairs,
       initiatorTaskTag: this.session.nextControlTag(),
-      targetMaxRecvDataSegmentLength: connection.parameters.targetMaxRecvDataSegmentLength,
+      targetMaxRecvDataSegmentLength: parameters.targetMaxRecvDataSegmentLength,
     });
     let request = exchange.start();
     for (;;) {
-      const sent = request;
-      const effect = await new Promise<SessionEffect | null>((resolve) => {
-        this.#textWaiter = resolve;
-        this.initiator.with((session) => session.sendText(sent));
-      });
-      if (effect === null || effect.type !== 'textReceived') {
-        throw new LinkError('ECONNRESET', 'the connection went before the answer');
-      }
-      const step = exchange.responseReceived(effect.response);
+      const step = exchange.responseReceived(await this.#textAnswer(request));
       if (step.type === 'done') return step.pairs;
       request = step.request;
     }
+  }
+
+  async #textAnswer(request: TextRequest): Promise<TextResponse> {
+    const { clock } = this.#runtime;
+    const answer = await new Promise<SessionEffect | Error>((resolve) => {
+      const cancel = clock.at(clock.nowMs() + this.#taskTimeoutMs, () =>
+        this.#textWaiter?.(new LinkError('ETIME', 'the target did not answer a text request')),
+      );
+      this.#textWaiter = (told) => {
+        this.#textWaiter = null;
+        cancel();
+        resolve(told);
+      };
+      try {
+        this.initiator.with((session) => session.sendText(request));
+      } catch (error) {
+        this.#textWaiter?.(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+    if (answer instanceof Error) throw answer;
+    if (answer.type === 'textReceived') return answer.response;
+    const reason = answer.type === 'rejected' ? ` with reason ${answer.reason}` : '';
+    throw new ProtocolError('7.12', `the target rejected the text request${reason}`);
   }
 
   /** Logs out in order, whatever the state is; resolves when the session is closed. */
@@ -198,14 +224,15 @@ export class SessionHandle {
   }
 
   #effect(effect: SessionEffect): void {
-    if (effect.type === 'textReceived') {
-      this.#textWaiter?.(effect);
-      this.#textWaiter = null;
+    if (effect.type === 'textReceived') this.#textWaiter?.(effect);
+    if (effect.type === 'rejected') {
+      if (effect.opcode === RequestOpcode.text) this.#textWaiter?.(effect);
+      this.#pings.get(effect.initiatorTaskTag)?.done(null);
+      this.#pings.delete(effect.initiatorTaskTag);
     }
     if (effect.type === 'pingAnswered') this.#pingAnswered(effect.initiatorTaskTag);
     if (effect.type === 'closeLink') {
-      this.#textWaiter?.(null);
-      this.#textWaiter = null;
+      this.#textWaiter?.(new LinkError('ECONNRESET', 'the connection went before the answer'));
       for (const ping of this.#pings.values()) ping.done(null);
       this.#pings.clear();
     }
@@ -285,6 +312,7 @@ function chapOf(options: SessionOptions) {
       user: chap.user,
       secret: Buffer.from(chap.secret),
       algorithms: options.chapAlgorithms,
+      memory: CHALLENGES,
       ...target,
     },
   };

@@ -71,7 +71,7 @@ const NAME_BYTES_MAX = 255;
 /** Challenges remembered in each direction. */
 const CHALLENGES_MAX = 1024;
 
-/** The response of RFC 1994 §4.1 (Challenge and Response): hash of identifier, secret, challenge. */
+/** The response of RFC 1994 §4.1 (Challenge and Response): hash of identifier, secret, challenge */
 export function chapResponse(
   algorithm: ChapAlgorithm,
   input: {

@@ -47,6 +47,15 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     await verified({ chap: TGT_MUTUAL }, { chap: MUTUAL });
   });
 
+  test('a session comes back after a restart of the target, with mutual CHAP again', async () => {
+    await using tgt = await startTgt({ luns: [LUN], chap: TGT_MUTUAL });
+    const url = { port: tgt.port, targetName: tgt.iqn, lun: 1 };
+    await using disk = await InProcessDisk.start(url, { chap: MUTUAL });
+    await tgt.restart();
+    await disk.heard((event) => event.event === 'deviceReleased');
+    await disk.verify();
+  });
+
   test('a wrong secret is exit code 24 and status 0201', async () => {
     const wrong = { user: 'alice', secret: 'not-the-secret-1' };
     const { code, message } = await exitCode({ chap: TGT_CHAP }, { chap: wrong });
