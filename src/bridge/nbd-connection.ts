@@ -17,6 +17,9 @@ const UNSENT_BYTES_MAX = 32 << 20;
 /** Of these, what any client may have although all of them together have too much. */
 const UNSENT_BYTES_ALLOWED = 1 << 20;
 
+/** Answers of the handshake are queued in pieces that fit into a slab. */
+const OUTPUT_PIECE_BYTES = 64 << 10;
+
 const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = NBD_CMD_FLAG;
 /** Flags each command may carry ("Command flags"); others are refused with EINVAL. */
 const ALLOWED_FLAGS: Readonly<Record<number, number>> = {
@@ -167,7 +170,9 @@ export class NbdConnection implements BlockRequestOwner {
     if (handshake === null) return 0;
     const used = handshake.bytesReceived(bytes);
     for (let out = handshake.takeOutput(); out !== null; out = handshake.takeOutput()) {
-      this.queue.pushCopy(out);
+      for (let at = 0; at < out.length; at += OUTPUT_PIECE_BYTES) {
+        this.queue.pushCopy(out.subarray(at, at + OUTPUT_PIECE_BYTES));
+      }
     }
     if (handshake.state === 'closed') {
       this.#isFinishing = true;

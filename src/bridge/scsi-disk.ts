@@ -296,12 +296,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     request.done(request.errno, request.reason);
   }
 
-  /** Joins the data of a split read in the order of the disk. */
+  /** Joins the data of a split read: parts are in the order in which they were first sent. */
   #joinParts(request: BlockRequest): void {
     const parts = this.#readParts.get(request);
     if (parts === undefined) return;
     this.#readParts.delete(request);
-    parts.sort((left, right) => left.startBytes - right.startBytes);
     for (const part of parts) {
       const { dataIn } = part.scsi;
       request.data.appendSlice(dataIn, 0, dataIn.byteLength);

@@ -1,13 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { SlabPool } from '../../src/base/slab.js';
-import type {
-  BlockDevice,
+import {
+  type BlockDevice,
   BlockRequest,
-  BlockRequestOwner,
+  type BlockRequestOwner,
 } from '../../src/bridge/block-device.js';
 import { Budget } from '../../src/bridge/budget.js';
 import { NbdConnection } from '../../src/bridge/nbd-connection.js';
 import { exportInfo } from '../../src/bridge/nbd-export.js';
+import { sendStructuredReply } from '../../src/bridge/nbd-replies.js';
 
 const [READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS] = [
   0, 1, 2, 3, 4, 5, 6, 7,
@@ -366,6 +367,74 @@ describe('a client that breaks the protocol', () => {
     expect(() => disk.done()).not.toThrow();
     expect(peer.failed).toMatch(/magic/);
     expect(budget.requests).toBe(0);
+  });
+});
+
+describe('a handshake', () => {
+  const abilities = {
+    blockStatus: true,
+    trim: true,
+    writeZeroes: true,
+    rotational: false,
+    physicalBlockBytes: 4096,
+  };
+
+  it('whose answers are over a slab is answered all the same', () => {
+    const pool = new SlabPool({ slabsMax: 64 });
+    const disk = new HeldDisk();
+    const name = (at: number) => String(at).padEnd(4000, 'n');
+    const exports = Array.from({ length: 100 }, (_, at) => ({
+      info: exportInfo(name(at), '', disk, abilities),
+      device: disk,
+    }));
+    const connection = new NbdConnection({
+      pool,
+      budget: new Budget({ requestsMax: 1, bytesMax: 1 }),
+      driver: { setReading: () => {}, finish: () => {}, fail: () => {} },
+      catalog: { list: () => exports, find: () => null },
+    });
+    const option = Buffer.alloc(16);
+    option.write('IHAVEOPT');
+    option.writeUInt32BE(3, 8);
+    const bytes = Buffer.concat([Buffer.from([0, 0, 0, 3]), ...Array(4).fill(option)]);
+    const slab = pool.acquire();
+    bytes.copy(pool.buffer(slab));
+    connection.bytesReceived(slab, pool.buffer(slab), 0, bytes.length);
+    // "Option reply types": 100 times NBD_REP_SERVER (20 + 4 + 4000 bytes) and an ACK, each time.
+    expect(connection.queue.byteLength).toBeGreaterThanOrEqual(18 + 3 * (100 * 4024 + 20));
+  });
+});
+
+describe('block status replies', () => {
+  const extents = [
+    { lengthBytes: 512, hole: false, zero: false },
+    { lengthBytes: 0xffff_fe00 - 512, hole: true, zero: true },
+  ];
+
+  it.each([
+    ['all extents', false, 2],
+    ['with REQ_ONE one extent', true, 1],
+  ])('carry %s ("NBD_REPLY_TYPE_BLOCK_STATUS")', (_what, oneExtent, count) => {
+    const { pool, peer } = setUp();
+    const asked = new BlockRequest(peer.connection, pool);
+    asked.operation = 'blockStatus';
+    asked.oneExtent = oneExtent;
+    asked.extents = extents;
+    sendStructuredReply(peer.connection.queue, asked, 7);
+    const bytes = peer.receive();
+    expect([bytes.readUInt32BE(0), bytes.readUInt16BE(4), bytes.readUInt16BE(6)]).toEqual([
+      0x668e33ef, 1, 5,
+    ]);
+    expect([bytes.readUInt32BE(16), bytes.length]).toEqual([4 + 8 * count, 24 + 8 * count]);
+    const rows = [
+      [512, 0],
+      [0xffff_fe00 - 512, 3],
+    ].slice(0, count);
+    expect(bytes.readUInt32BE(20)).toBe(7);
+    for (const [at, [length, flags]] of rows.entries()) {
+      expect(bytes.readUInt32BE(24 + at * 8)).toBe(length);
+      expect(bytes.readUInt32BE(28 + at * 8)).toBe(flags);
+    }
   });
 });
 

@@ -253,6 +253,16 @@ describe('bytes that are not what the blocks have', () => {
 });
 
 describe('memory', () => {
+  it('a read that waits for the session holds no data of the last try', () => {
+    const { client, port, pool, unit, dataIn } = diskBench(diskFacts());
+    client.ask({ operation: 'read', length: 4096 });
+    const sent = port.take();
+    dataIn(sent, Buffer.alloc(2048));
+    unit.queue.hold();
+    port.lost(sent);
+    expect([unit.queue.heldRequests, pool.inUse]).toEqual([1, 0]);
+  });
+
   it('every slab is free again after requests that succeed, fail, are lost and split', () => {
     const { client, port, pool, unit, dataIn } = diskBench(
       diskFacts({ limits: { maxTransferBlocks: 4 } }),

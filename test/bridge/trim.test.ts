@@ -64,6 +64,9 @@ describe('trim', () => {
               const sent = port.take();
               const [lba, count] = unmapped(sent);
               expect(count).toBeLessThanOrEqual(10);
+              // A granule cut in two would be spared by both halves.
+              expect((lba + granularity * 9 - alignment) % granularity).toBe(0);
+              expect(count % granularity).toBe(0);
               for (let at = 0; at < count; at += 1) blocks.add(lba + at);
               port.good(sent);
             }

@@ -107,6 +107,15 @@ describe('acknowledged writes in a volatile cache (INTERFACE.md, "Semantics")', 
     expect([flush(bench), flush(bench)]).toEqual(['EIO', null]);
   });
 
+  it('what was told to be lost is not lost again', () => {
+    const bench = diskBench(diskFacts());
+    acknowledge(bench);
+    report(bench, POWER_ON);
+    expect(flush(bench)).toBe('EIO');
+    report(bench, POWER_ON);
+    expect(flush(bench)).toBeNull();
+  });
+
   it('write zeroes counts as a write', () => {
     const bench = diskBench(diskFacts());
     bench.client.ask({ operation: 'writeZeroes', length: 4096 });
