@@ -170,6 +170,7 @@ describe('FUA', () => {
       const answer = client.ask({ operation, fua: true, data: Buffer.alloc(512) });
       const first = port.take();
       expect(first.opcode).not.toBe(SYNCHRONIZE_CACHE10);
+      if (operation === 'write') expect(first.cdb[1]! & FUA).toBe(0);
       port.good(first);
       expect(answer.answers).toBe(0);
       const second = port.take();
