@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { SessionOptions } from '../../src/daemon/contract.js';
+import { discover } from '../../src/daemon/direct.js';
 import { exitCodeOf } from '../../src/daemon/exit-codes.js';
 import {
   type Behaviour,
@@ -12,7 +13,7 @@ import {
   isRead,
   isWrite,
 } from '../helpers/hostile-target.js';
-import { InProcessDisk } from '../helpers/in-process.js';
+import { InProcessDisk, SESSION_OPTIONS } from '../helpers/in-process.js';
 import {
   FROM,
   type InitiatorPdu,
@@ -626,6 +627,84 @@ describe.concurrent('a login that cannot succeed ends in its exit code', () => {
     );
     expect(String(error)).toMatch(one.says);
     expect(exitCodeOf(error)).toBe(one.exit);
+  });
+});
+
+const TEXT = ['TargetName=iqn.2024-01.com.example:found', 'TargetAddress=192.0.2.5:3260,1'];
+const isText = (pdu: InitiatorPdu) => pdu.opcode === FROM.text;
+
+/** What discovery finds, or the exit code it ends in. */
+async function discovered(options: Partial<HostileOptions>, session: Partial<SessionOptions> = {}) {
+  await using target = await HostileTarget.start(options);
+  const portal = { host: '127.0.0.1', port: target.port };
+  const signal = AbortSignal.timeout(30_000);
+  return await discover(portal, { ...SESSION_OPTIONS, ...session }, signal).then(
+    (found) => found.map((one) => one.name),
+    (error: unknown) => exitCodeOf(error),
+  );
+}
+
+describe.concurrent('discovery at a hostile target', () => {
+  const found = ['iqn.2024-01.com.example:found'];
+  const answer = (link: HostileLink, pdu: InitiatorPdu, fields: Partial<TargetPdu> = {}) =>
+    link.send({ opcode: OP.text, itt: pdu.itt, data: textOf(TEXT), ...fields });
+
+  test('an answer in pieces, some of no bytes, is one answer', async () => {
+    const all = textOf(TEXT);
+    let at = -1;
+    const fullFeature = when(isText, (pdu, link) => {
+      at += 1;
+      const data = at === 0 ? Buffer.alloc(0) : all.subarray(5 * (at - 1), 5 * at);
+      const isLast = 5 * at >= all.length;
+      answer(link, pdu, isLast ? { data } : { data, flags: 0x40, ttt: 0x99 });
+    })();
+    expect(await discovered({ fullFeature })).toEqual(found);
+  });
+
+  test('a window that is closed at login is waited for', async () => {
+    const fullFeature = when(isText, (pdu, link) => answer(link, pdu))();
+    const login: Behaviour = (pdu, link) => {
+      if (isSecurity(pdu)) return false;
+      const lines = operationalAnswer({}, linesOf(pdu));
+      link.answerLogin(pdu, lines, { maxCmdSN: pdu.cmdSN - 1 });
+      setTimeout(() => link.send({ opcode: OP.nopIn }), 50);
+      return true;
+    };
+    expect(await discovered({ fullFeature, login })).toEqual(found);
+  });
+
+  test('no targets are an answer', async () => {
+    const fullFeature = when(isText, (pdu, link) => answer(link, pdu, { data: Buffer.alloc(0) }))();
+    expect(await discovered({ fullFeature })).toEqual([]);
+  });
+
+  test.each([
+    ['silence', 11, () => undefined],
+    [
+      'a reject',
+      5,
+      (pdu: InitiatorPdu, link: HostileLink) =>
+        link.send({ opcode: OP.reject, byte2: 9, data: pdu.header }),
+    ],
+    [
+      'an answer without end',
+      5,
+      (pdu: InitiatorPdu, link: HostileLink) => answer(link, pdu, { flags: 0x40, ttt: 1 }),
+    ],
+    [
+      'an answer without F bit and tag',
+      5,
+      (pdu: InitiatorPdu, link: HostileLink) => answer(link, pdu, { flags: 0 }),
+    ],
+    [
+      'a key that is no answer',
+      5,
+      (pdu: InitiatorPdu, link: HostileLink) => answer(link, pdu, { data: textOf(['Colour=red']) }),
+    ],
+    ['the end of the connection', 4, (_pdu: InitiatorPdu, link: HostileLink) => link.socket.end()],
+  ] as const)('%s is exit code %i', async (_what, exit, act) => {
+    const fullFeature = when(isText, act)();
+    expect(await discovered({ fullFeature }, { taskTimeoutSeconds: 2 })).toBe(exit);
   });
 });
 
