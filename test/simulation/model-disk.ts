@@ -1,8 +1,7 @@
+import { ZERO } from './cell-content.js';
+
 /** One value a cell has had, oldest first. `ackedAt` null: nobody was told that it is there. */
 type Version = { readonly values: ReadonlySet<number>; readonly ackedAt: number | null };
-
-/** What a cell holds when nothing was written, or zeros were. */
-export const ZERO = 0;
 
 /**
  * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
@@ -19,6 +18,8 @@ export class ModelDisk {
   /** A flush has to fail / may fail: acknowledged writes were lost, or may have been. */
   flushMustFail = false;
   flushMayFail = false;
+  /** Answers get lost with the link up: any of them may have told of a power loss. */
+  flushMayAlwaysFail = false;
   /** Times that acknowledged writes may have been lost. */
   losses = 0;
 
@@ -88,10 +89,13 @@ export class ModelDisk {
     return null;
   }
 
-  /** A flush that was sent at `mark` was acknowledged. Returns why that is wrong, or null. */
-  flushed(mark: number): string | null {
+  /**
+   * A flush that was sent at `mark`, after `losses` losses, was acknowledged. Returns why that is
+   * wrong, or null.
+   */
+  flushed(mark: number, losses: number): string | null {
     if (this.flushMustFail) return 'a flush succeeded although acknowledged writes were lost';
-    this.flushMayFail = false;
+    if (losses === this.losses) this.flushMayFail = false;
     this.#flushedUpTo = Math.max(this.#flushedUpTo, mark);
     for (const versions of this.#cells) {
       let covered = 0;
@@ -108,7 +112,7 @@ export class ModelDisk {
    * sent. Returns why that is wrong, or null.
    */
   flushFailed(losses: number): string | null {
-    if (!this.flushMayFail && losses === this.losses) {
+    if (!this.flushMayFail && !this.flushMayAlwaysFail && losses === this.losses) {
       return 'a flush failed although nothing can have been lost';
     }
     this.#lossTold();
@@ -136,6 +140,11 @@ export class ModelDisk {
       for (const version of versions) for (const each of version.values) values.add(each);
       versions.splice(0, versions.length, { values, ackedAt: 0 });
     }
+  }
+
+  /** Nobody knows whether the target went down: an answer that may have told it was lost. */
+  perhapsRestarted(): void {
+    this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
   }
 
   #lossTold(): void {

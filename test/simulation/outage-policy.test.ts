@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { UsageError } from '../../src/base/errors.js';
 import { COMMAND, type ModelReply, type ModelRequest } from './model-client.js';
 import { Seeded } from './seeded.js';
-import { World, type WorldOptions } from './world.js';
+import { TARGET_NAME, World, type WorldOptions } from './world.js';
 
 const EIO = 5;
 const BLOCK = Buffer.alloc(4096, 0x5a);
@@ -217,6 +217,26 @@ test('a blackholed path is noticed within NOP interval and timeout', async () =>
   const blindAtMs = world.nowMs;
   await world.when(() => world.stack.handle.session.state === 'reconnecting', 60_000);
   expect(world.nowMs - blindAtMs).toBeLessThanOrEqual(10_000);
+  await end(world);
+});
+
+test('a look after an attention does not begin the removal latency of the outage after it', async () => {
+  const world = await newWorld({ session: { removalLatencySeconds: 5 } });
+  world.node.raiseAttention(TARGET_NAME, 0, { asc: 0x2a, ascq: 0x09 });
+  const write = ask(world, WRITE);
+  // The attention is told, and the look that follows is not answered.
+  let left = 1;
+  world.node.faults.onCommand = () => {
+    left -= 1;
+    return left < 0 ? 'ignore' : undefined;
+  };
+  await world.pass(2000);
+  world.network.become('refused');
+  world.network.current?.cut();
+  const lostAtMs = world.nowMs;
+  await world.when(() => write.reply !== null, 20_000);
+  expect(write.reply?.error).toBe(EIO);
+  expect(write.atMs - lostAtMs).toBeGreaterThanOrEqual(5000);
   await end(world);
 });
 

@@ -1,11 +1,8 @@
 import { expect, test } from 'vitest';
 import { Storm } from './storm.js';
 
-/** Seeds that once found something, by what they found. */
-const KNOWN_SEEDS: readonly (readonly [number, string])[] = [
-  [100_074, 'the answer that told of the power loss was lost with its link'],
-  [101_015, 'a look after an attention had begun the removal latency before the outage'],
-];
+/** Seeds that once found something, by what they found; a changed storm needs others. */
+const KNOWN_SEEDS: readonly (readonly [number, string])[] = [];
 
 /** CI's share; `STORM_SECONDS` makes it longer, `STORM_SEED` begins somewhere else. */
 const SECONDS = Number(process.env['STORM_SECONDS'] ?? 20);
