@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
 import { LinkError, ProductError, ProtocolError, UsageError } from '../base/errors.js';
 import { Fragments } from '../base/fragments.js';
 import { Initiator } from '../io/initiator.js';
@@ -278,6 +279,7 @@ function sessionConfig(target: SessionTarget, options: SessionOptions): SessionC
     },
     login: {
       initiatorName: options.initiatorName,
+      initiatorAlias: hostname(),
       ...(target.targetName === undefined ? {} : { targetName: target.targetName }),
       ...chapOf(options),
       offer: {
@@ -294,6 +296,9 @@ function sessionConfig(target: SessionTarget, options: SessionOptions): SessionC
         defaultTime2Wait: 0,
         defaultTime2Retain: 20,
         errorRecoveryLevel: 0,
+        // With one connection responses are in order anyway, so a fence costs nothing.
+        taskReporting: ['ResponseFence', 'RFC3720'],
+        protocolLevel: 1,
       },
       randomBytes,
     },

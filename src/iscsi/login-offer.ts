@@ -26,6 +26,8 @@ export type LoginOffer = {
    * (TaskReporting)).
    */
   readonly taskReporting?: readonly TaskReporting[];
+  /** Not proposed when absent; 1 is RFC 7143 §13.24 (iSCSIProtocolLevel Negotiation). */
+  readonly protocolLevel?: number;
 };
 
 /**
@@ -62,6 +64,9 @@ export function offeredPairs(
   pairs.push(['MaxOutstandingR2T', `${maxOutstandingR2T}`]);
   pairs.push(['DataPDUInOrder', 'Yes'], ['DataSequenceInOrder', 'Yes']);
   if (offer.taskReporting) pairs.push(['TaskReporting', offer.taskReporting.join(',')]);
+  if (offer.protocolLevel !== undefined) {
+    pairs.push(['iSCSIProtocolLevel', `${offer.protocolLevel}`]);
+  }
   return pairs.filter(([key]) => {
     const row = KEY_ROWS.get(key);
     if (!row) return false;

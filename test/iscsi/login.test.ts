@@ -327,6 +327,42 @@ describe('RFC 7143 §13.21 (SessionType)', () => {
   });
 });
 
+describe('RFC 7143 §13.23 (TaskReporting) and §13.24 (iSCSIProtocolLevel Negotiation)', () => {
+  const offer = {
+    ...OFFER,
+    taskReporting: ['ResponseFence', 'RFC3720'] as const,
+    protocolLevel: 1,
+  };
+
+  it('both are offered when they are given, and a target of RFC 3720 understands neither', () => {
+    const script = operational({ offer });
+    expect(script.lines).toContain('TaskReporting=ResponseFence,RFC3720');
+    expect(script.lines).toContain('iSCSIProtocolLevel=1');
+    const more = ['TaskReporting=NotUnderstood', 'iSCSIProtocolLevel=NotUnderstood'];
+    const { parameters, warnings } = script.done(accept([...TGT_ANSWER, ...more]));
+    expect(parameters).toMatchObject({ taskReporting: 'RFC3720', protocolLevel: 1 });
+    expect(warnings).toEqual([]);
+  });
+
+  it('what the target selects is in force', () => {
+    const more = ['TaskReporting=ResponseFence', 'iSCSIProtocolLevel=1'];
+    const { parameters } = operational({ offer }).done(accept([...TGT_ANSWER, ...more]));
+    expect(parameters.taskReporting).toBe('ResponseFence');
+  });
+
+  it('FastAbort is not selected where it was not offered', () => {
+    const script = operational({ offer });
+    expect(() => script.answer(accept([...TGT_ANSWER, 'TaskReporting=FastAbort']))).toThrow(
+      section('13.23'),
+    );
+  });
+
+  it('discovery sessions are offered neither', () => {
+    const script = operational({ offer, sessionType: 'Discovery' });
+    expect(script.lines.join()).not.toMatch(/TaskReporting|ProtocolLevel/);
+  });
+});
+
 describe('RFC 7143 §11.12.6 (TSIH): a connection added to a session', () => {
   it('sends no leading-only key and keeps the parameters of the session', () => {
     const { parameters } = operational().done(accept());

@@ -40,6 +40,29 @@ describe('RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)', () =>
   });
 });
 
+describe('RFC 7143 §4.2.5.1 (Command Connection Allegiance)', () => {
+  it('what waited to be sent on a connection never goes out on the next', () => {
+    const peer = ScriptedPeer.loggedIn({}, { keys: { InitialR2T: 'No' } });
+    peer.submit('write', 60_000);
+    peer.session.ping(Buffer.from('old'));
+    peer.loseLink();
+    peer.at(peer.session.deadlineAtMs);
+    expect(peer.sent().map((pdu) => pdu.opcode)).toEqual([FROM.login]);
+  });
+
+  it('a tag of the old connection is nobody’s on the next', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.submit('read', 512);
+    const old = peer.sentOne(FROM.scsiCommand);
+    peer.loseLink();
+    peer.at(peer.session.deadlineAtMs);
+    peer.login();
+    peer.send({ opcode: OP.dataIn, itt: old.itt, flags: 0, data: Buffer.alloc(512, 1) });
+    peer.respond(old);
+    expect([peer.done.length, peer.session.state]).toEqual([1, 'loggedIn']);
+  });
+});
+
 describe('RFC 7143 §7.5.1 (Timeouts on Transport Exception Events)', () => {
   it('the session comes back not before DefaultTime2Wait', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { DefaultTime2Wait: '3' } });
