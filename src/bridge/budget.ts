@@ -20,9 +20,9 @@ export class Budget {
     this.bytesMax = options.bytesMax;
   }
 
-  /** True when one more request may begin; one request alone may be larger than the maximum. */
+  /** True when one more request may begin; the last one may go over the maximum in bytes. */
   get hasRoom(): boolean {
-    return this.requests < this.requestsMax && (this.bytes < this.bytesMax || this.requests === 0);
+    return this.requests < this.requestsMax && this.bytes < this.bytesMax;
   }
 
   /** True while the clients' unread replies are within bounds. */

@@ -213,11 +213,16 @@ describe('requests', () => {
 
   it('NBD_CMD_DISC has no reply and waits for what is under way', () => {
     const { disk, peer } = setUp();
-    peer.send(request(FLUSH!), request(DISC!));
+    peer.send(request(FLUSH!), request(FLUSH!, { cookie: 2n }), request(DISC!));
+    expect(peer.finished).toBeNull();
+    disk.done();
     expect(peer.finished).toBeNull();
     disk.done();
     expect(peer.finished).toBe('the client disconnected');
-    expect(peer.errors()).toEqual([[1n, 0]]);
+    expect(peer.errors()).toEqual([
+      [1n, 0],
+      [2n, 0],
+    ]);
   });
 });
 
