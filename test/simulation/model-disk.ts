@@ -1,7 +1,12 @@
 import { ZERO } from './cell-content.js';
 
 /** One value a cell has had, oldest first. `ackedAt` null: nobody was told that it is there. */
-type Version = { readonly values: ReadonlySet<number>; readonly ackedAt: number | null };
+type Version = {
+  readonly values: ReadonlySet<number>;
+  readonly ackedAt: number | null;
+  /** A write that somebody was told is there: trims may come undone, and what was merely read. */
+  readonly isWrite?: true;
+};
 
 /**
  * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
@@ -26,7 +31,7 @@ export class ModelDisk {
   constructor(options: { readonly cells: number; readonly hasVolatileCache: boolean }) {
     this.hasVolatileCache = options.hasVolatileCache;
     this.#cells = Array.from({ length: options.cells }, () => [
-      { values: new Set([ZERO]), ackedAt: 0 },
+      { values: new Set([ZERO]), ackedAt: 0, isWrite: true },
     ]);
   }
 
@@ -40,7 +45,7 @@ export class ModelDisk {
     const ackedAt = this.#next();
     if (options.stable || !this.hasVolatileCache) versions.length = 0;
     else this.#cachedUpTo = ackedAt;
-    versions.push({ values: new Set([value]), ackedAt });
+    versions.push({ values: new Set([value]), ackedAt, isWrite: true });
   }
 
   /** The write failed, or nobody knows how it ended. */
@@ -135,10 +140,10 @@ export class ModelDisk {
     if (!facts.powerLoss) return;
     for (const [cell, versions] of this.#cells.entries()) {
       const value = facts.valueOf(cell);
-      if (value !== null && !this.readable(cell).has(value)) this.flushMustFail = true;
+      if (value !== null && !this.#sinceLastWrite(versions).has(value)) this.flushMustFail = true;
       const values = new Set<number>();
       for (const version of versions) for (const each of version.values) values.add(each);
-      versions.splice(0, versions.length, { values, ackedAt: 0 });
+      versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
     }
   }
 
@@ -151,6 +156,16 @@ export class ModelDisk {
     this.flushMayFail = false;
     this.flushMustFail = false;
     this.#flushedUpTo = this.#next();
+  }
+
+  /** What a cell may hold without a write that was acknowledged being lost. */
+  #sinceLastWrite(versions: readonly Version[]): Set<number> {
+    const from = versions.findLastIndex((version) => version.isWrite);
+    const values = new Set<number>();
+    for (const version of versions.slice(Math.max(0, from))) {
+      for (const value of version.values) values.add(value);
+    }
+    return values;
   }
 
   #lastAcked(versions: readonly Version[]): number {
