@@ -21,7 +21,7 @@ class SlabTable {
     if (index >= slabs_.size()) slabs_.resize(index + 1);
     slabs_[index] = slab;
   }
-  // Gives the pages that lie wholly inside a slab to the system; they come back zeroed when touched.
+  // Gives the pages that lie wholly inside a slab to the system; touched again, they are zeros.
   void Drop(int32_t index) const {
     if (index < 0 || static_cast<size_t>(index) >= slabs_.size()) return;
     const Slab& slab = slabs_[static_cast<size_t>(index)];

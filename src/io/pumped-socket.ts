@@ -1,8 +1,9 @@
 import { getSystemErrorName } from 'node:util';
 import type { SendQueue } from '../base/send-queue.js';
-import { SLAB_BYTES, SLAB_TAIL_BYTES, type SlabPool } from '../base/slab.js';
+import type { SlabPool } from '../base/slab.js';
 import type { Flushable, FlushList } from './flush-list.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
+import { type ReceiveWindow, receiveWindowOf } from './receive-window.js';
 
 /** Who uses a socket. Handlers run inside a turn of the flush list. */
 export interface SocketUser {
@@ -33,11 +34,9 @@ export class PumpedSocket implements Flushable {
   readonly #flushes: FlushList;
   readonly #user: SocketUser;
   readonly #native: NativeSocket;
-  /** What the addon reads before each receive: slab, offset, length. */
-  readonly #window = new Int32Array(3);
-  #slab = -1;
-  /** End of what has been received into the slab. */
-  #filled = 0;
+  readonly #window: ReceiveWindow;
+  /** Slab whose bytes the user has not yet used, or -1. */
+  #keptSlab = -1;
   #blocked = false;
   #closed = false;
   #lost = false;
@@ -58,20 +57,21 @@ export class PumpedSocket implements Flushable {
     this.#queue = options.queue;
     this.#flushes = options.flushes;
     this.#user = options.user;
-    this.#native = new native.NativeSocket(options.fd, false, this.#window, (kind, value) =>
+    this.#window = receiveWindowOf(options.pool);
+    this.#native = new native.NativeSocket(options.fd, false, this.#window.place, (kind, value) =>
       this.#event(kind, value),
     );
+    this.#window.join();
     if (options.sendBufferBytes !== undefined) this.#native.setSendBuffer(options.sendBufferBytes);
     this.#queue.onFirst = () => this.#note();
     if (!this.#queue.isEmpty) this.#note();
-    this.#openWindow();
     this.#native.watchReadable(true);
   }
 
-  /** Stops or goes on reading. Going on keeps what has been received where it is. */
+  /** Stops or goes on reading. Going on says that all bytes have been used. */
   setReading(on: boolean): void {
     if (this.#closed) return;
-    if (on) this.#openWindow();
+    if (on) this.#releaseKept();
     this.#native.watchReadable(on);
   }
 
@@ -103,8 +103,8 @@ export class PumpedSocket implements Flushable {
     this.#closed = true;
     this.#queue.onFirst = null;
     this.#native.close();
-    if (this.#slab >= 0) this.#pool.release(this.#slab);
-    this.#slab = -1;
+    this.#releaseKept();
+    this.#window.leave();
   }
 
   #note(): void {
@@ -132,28 +132,25 @@ export class PumpedSocket implements Flushable {
       default:
     }
     this.#flushes.end();
+    // What has just been sent is not kept any more.
+    if (kind === SocketEvent.data) this.#window.open();
   }
 
   #received(length: number): void {
     this.bytesReceivedTotal += length;
-    const start = this.#filled;
-    this.#filled = start + length;
-    const slab = this.#slab;
-    const used = this.#user.bytesReceived(slab, this.#pool.buffer(slab), start, this.#filled);
-    if (used && !this.#closed) this.#openWindow();
+    const { slab } = this.#window;
+    const start = this.#window.received(length);
+    const buffer = this.#pool.buffer(slab);
+    // Held until it is known whether all is used: the user may go on reading before it returns.
+    this.#pool.retain(slab);
+    this.#keptSlab = slab;
+    const isUsed = this.#user.bytesReceived(slab, buffer, start, start + length);
+    if (isUsed) this.#releaseKept();
   }
 
-  /** Where the next bytes go: the start of the slab if nothing in it is in use, else on, or a new one. */
-  #openWindow(): void {
-    if (this.#slab >= 0 && this.#pool.references(this.#slab) === 1) this.#filled = 0;
-    if (this.#slab < 0 || SLAB_BYTES - this.#filled < SLAB_TAIL_BYTES) {
-      if (this.#slab >= 0) this.#pool.release(this.#slab);
-      this.#slab = this.#pool.acquire();
-      this.#filled = 0;
-    }
-    this.#window[0] = this.#slab;
-    this.#window[1] = this.#filled;
-    this.#window[2] = SLAB_BYTES - this.#filled;
+  #releaseKept(): void {
+    if (this.#keptSlab >= 0) this.#pool.release(this.#keptSlab);
+    this.#keptSlab = -1;
   }
 
   #loseLink(errno: string | null): void {
