@@ -10,8 +10,9 @@ const WRITE_SAME_BLOCKS_ASSUMED = 0xffff;
 export type ByteRange = { readonly startBytes: number; readonly endBytes: number };
 
 /**
- * Why the request cannot be one to this disk (NBD document, "Error values": a write outside the
- * disk is ENOSPC, anything else outside it EINVAL), or null.
+ * Why the request cannot be one to this disk, or null. Outside the disk is EINVAL for writes too:
+ * the NBD document ("Error values") would have ENOSPC, but no client should take that for a disk
+ * that is full.
  */
 export function refusalOf(
   request: BlockRequest,
@@ -23,9 +24,9 @@ export function refusalOf(
 ): BlockErrno | null {
   const { operation, offsetBytes, lengthBytes } = request;
   if (operation === 'flush') return null;
-  const writes = operation === 'write' || operation === 'writeZeroes';
-  if ((writes || operation === 'trim') && disk.readOnly) return 'EPERM';
-  if (offsetBytes + lengthBytes > disk.sizeBytes) return writes ? 'ENOSPC' : 'EINVAL';
+  const changes = operation === 'write' || operation === 'writeZeroes' || operation === 'trim';
+  if (changes && disk.readOnly) return 'EPERM';
+  if (offsetBytes + lengthBytes > disk.sizeBytes) return 'EINVAL';
   const blockSize = disk.blockSizeBytes;
   if (offsetBytes % blockSize !== 0 || lengthBytes % blockSize !== 0) return 'EINVAL';
   return lengthBytes === 0 ? 'EINVAL' : null;
