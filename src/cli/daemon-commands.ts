@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs';
 import { runDaemonCommand, withDaemonFlags } from './commands-daemon.js';
+import { runImport, withImport } from './commands-import.js';
 import { runPersistent, withPersistent } from './commands-persistent.js';
 import {
   runDevices,
@@ -111,5 +112,12 @@ export const DAEMON_COMMANDS: readonly Command[] = [
     build: withPersistent,
     run: runPersistent,
     examples: [['$0 persistent list', '']],
+  },
+  {
+    usage: 'import-open-iscsi [nodes]',
+    summary: "keep open-iscsi's node records as persistent logins (daemon)",
+    build: withImport,
+    run: runImport,
+    examples: [['$0 import-open-iscsi --dry-run', 'what would be kept']],
   },
 ];

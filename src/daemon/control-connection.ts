@@ -15,10 +15,10 @@ import { reportError } from './error-report.js';
 import { LineSplitter } from './line-splitter.js';
 
 /** Requests of one client under way; beyond that it is not read. */
-const OUTSTANDING_MAX = 32;
+const OUTSTANDING_MAX = 16;
 /** Unsent bytes to a client beyond which it is not read. */
 const UNSENT_BYTES_HIGH = 256 << 10;
-/** Unsent bytes to a client beyond which it is dropped: it does not read what it asked for. */
+/** Unsent bytes beyond which a client that was told news is dropped: it does not read them. */
 const UNSENT_BYTES_MAX = 4 << 20;
 /** A client that asks nothing and hears nothing for so long is forgotten. */
 const IDLE_MS_MAX = 120_000;
@@ -83,7 +83,10 @@ export class ControlConnection implements ControlClient {
   }
 
   notify(method: string, params: unknown): void {
-    if (!this.#isLeaving) this.#write(notificationLine(method, params));
+    if (this.#isLeaving) return;
+    this.#write(notificationLine(method, params));
+    // Answers are bounded by the requests under way; news go on for ever.
+    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.#socket.destroy();
   }
 
   onGone(action: () => void): void {
@@ -172,8 +175,6 @@ export class ControlConnection implements ControlClient {
   }
 
   #write(line: string): void {
-    if (this.#isLeaving) return;
-    this.#socket.write(line);
-    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.#socket.destroy();
+    if (!this.#isLeaving) this.#socket.write(line);
   }
 }

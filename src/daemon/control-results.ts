@@ -88,6 +88,8 @@ export const eventSchema = z.discriminatedUnion('event', [
     errno: z.string(),
     reason: z.string(),
   }),
+  z.object({ event: z.literal('deviceInUse'), ...lun, holders: z.string() }),
+  z.object({ event: z.literal('warning'), ...head, message: z.string() }),
   z.object({ event: z.literal('closed'), ...head, reason: z.string() }),
 ]);
 

@@ -1,8 +1,10 @@
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { UsageError } from '../base/errors.js';
+import { guardMemory } from '../io/nbd-memory.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
+import { nbdAddon } from './device-exporter.js';
 import { logEvent } from './event-log.js';
 import type { Logger } from './log.js';
 import { metricsOf, serveMetrics } from './metrics.js';
@@ -55,6 +57,9 @@ export async function runDaemon(
     log,
   });
   supervisor.listen((event) => logEvent(log, event));
+  if (socketDirectory === undefined) {
+    for (const reason of await guardMemory(nbdAddon)) log.warn(reason);
+  }
   const control = new ControlServer({
     path: options.controlPath,
     call: controlMethods({

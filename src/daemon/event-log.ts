@@ -17,6 +17,10 @@ function wordsOf(event: StackEvent): string {
     case 'deviceRemoved':
     case 'ioError':
       return `${event.event} (LUN ${event.lun}): ${event.reason}`;
+    case 'warning':
+      return event.message;
+    case 'deviceInUse':
+      return `LUN ${event.lun} is in use: ${event.holders}`;
     default:
       return event.event;
   }
@@ -29,6 +33,8 @@ function levelOf(event: StackEvent): 'info' | 'warn' | 'error' {
       return 'error';
     case 'loginRefused':
     case 'deviceHeld':
+    case 'deviceInUse':
+    case 'warning':
       return 'warn';
     case 'sessionState':
       return event.to === 'reconnecting' || event.to === 'removed' ? 'warn' : 'info';

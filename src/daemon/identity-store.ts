@@ -12,7 +12,7 @@ import { stateDirectoryOf } from './initiator-name.js';
 import { newIdentity } from './session-identity.js';
 
 /** Checked as far as a take-over relies on it; whether it is the same disk the gate decides. */
-const factsSchema = z.looseObject({
+export const factsSchema = z.looseObject({
   vendor: z.string(),
   product: z.string(),
   serial: z.string(),

@@ -1,23 +1,16 @@
-import { join } from 'node:path';
 import { ProductError, UsageError } from '../base/errors.js';
 import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session-config.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { SessionOptions, SessionState, StackEvent, StackExport } from './contract.js';
-import { DeviceExporter } from './device-exporter.js';
 import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LoginPlan } from './login-plan.js';
-import type { LunExporter } from './lun-exporter.js';
 import { threadRuntime } from './runtime.js';
+import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
 import type { SessionRecord } from './session-records.js';
 import { SessionStack } from './session-stack.js';
 import { SessionStatistics } from './session-statistics.js';
-import { SocketExporter } from './socket-exporter.js';
-
-/** How the disks of Data and Boot sessions reach their users. */
-export type ExportPlan =
-  | { readonly kind: 'devices' }
-  | { readonly kind: 'sockets'; readonly directory: string };
 
 export type ManagedSessionOptions = {
   readonly plan: LoginPlan;
@@ -27,6 +20,8 @@ export type ManagedSessionOptions = {
   readonly exportPlan: ExportPlan;
   /** `once`: a login that fails ends the session; `forever`: it is tried until logout. */
   readonly firstLogin: 'once' | 'forever';
+  /** Disks whose devices wait since a crash: they are taken back before the target is there. */
+  readonly waiting: readonly FoundDisk[];
   readonly onEvent: (event: StackEvent) => void;
   /** Writes the record down before what it says is relied on. */
   readonly saveRecord: (record: SessionRecord) => Promise<void>;
@@ -66,7 +61,7 @@ export class ManagedSession {
         targetName: wishes.plan.request.targetName,
         portals: [{ host, port }, ...wishes.options.portals],
         identity: wishes.identity,
-        firstLogin: wishes.firstLogin,
+        firstLogin: wishes.waiting.length > 0 ? 'resume' : wishes.firstLogin,
         options: wishes.options,
         onLunsChanged: () => this.#lunsChanged(),
       },
@@ -167,8 +162,7 @@ export class ManagedSession {
     const fresh = reported.filter((lun) => isWanted(lun) && !before.has(lun));
     for (const { lun, facts } of await findAmong(stack, fresh)) {
       if (known().has(lun)) continue;
-      this.record = { ...this.record, disks: [...this.record.disks, { lun, facts }] };
-      await this.#wishes.saveRecord(this.record);
+      await this.#keep(lun, facts);
       await stack.addDisk(lun, facts);
     }
     stack.lookAgain();
@@ -186,9 +180,13 @@ export class ManagedSession {
     const { signal } = this.#abort;
     const { stack } = this;
     try {
-      await stack.login(signal);
-      if (this.plan.request.sessionType !== 'informational') await this.#openExports();
-      signal.throwIfAborted();
+      if (this.#wishes.waiting.length > 0) {
+        await this.#resume(this.#wishes.waiting);
+      } else {
+        await stack.login(signal);
+        if (this.plan.request.sessionType !== 'informational') await this.#openExports();
+        signal.throwIfAborted();
+      }
       this.isOpen = true;
     } catch (error) {
       await this.#failed();
@@ -210,10 +208,33 @@ export class ManagedSession {
     this.#requireKnownDisks(disks);
     this.record = { ...this.record, disks: disks.map(({ lun, facts }) => ({ lun, facts })) };
     await this.#wishes.saveRecord(this.record);
-    const { exporter, opened } = this.#makeExporter();
+    const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
     await opened();
+  }
+
+  /** Takes devices back, which hold their requests until the session is there again. */
+  async #resume(waiting: readonly FoundDisk[]): Promise<void> {
+    const { stack } = this;
+    const { exporter, opened, leave } = this.#exports();
+    stack.useExporter(exporter, opened);
+    try {
+      for (const { lun, facts } of waiting) await stack.addDisk(lun, facts);
+      this.#abort.signal.throwIfAborted();
+    } catch (error) {
+      // They are not ours to take away: somebody's data wait in them.
+      leave();
+      throw error;
+    }
+    for (const unit of stack.units) unit.disk.takenOver();
+    const unlisten = stack.handle.listen((effect) => {
+      if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
+      unlisten();
+      // Disks that had no device yet, or are new at the target.
+      stack.handle.whenSettled(() => this.#lunsChanged());
+    });
+    stack.handle.initiator.start();
   }
 
   /** Devices that wait for us since a crash take no other disk than the one they were made of. */
@@ -230,24 +251,26 @@ export class ManagedSession {
     }
   }
 
-  #makeExporter(): { exporter: LunExporter; opened: () => Promise<void> } {
-    const { exportPlan } = this.#wishes;
-    const { stack, sessionId } = this;
-    if (exportPlan.kind === 'devices') {
-      const exporter = new DeviceExporter({
-        resources: stack.resources,
-        sessionId,
-        onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
-      });
-      return { exporter, opened: async () => {} };
-    }
-    const exporter = new SocketExporter({
-      path: join(exportPlan.directory, `${sessionId}.sock`),
-      resources: stack.resources,
-      isSingle: false,
-      description: this.plan.request.targetName,
+  #exports(): SessionExports {
+    const { exportPlan, onEvent } = this.#wishes;
+    const { request } = this.plan;
+    return exportsOf(exportPlan, this.stack, {
+      targetName: request.targetName,
+      portal: request.portal,
+      onInUse: (place, holders) => {
+        const time = new Date().toISOString();
+        const { sessionId } = this;
+        onEvent({ event: 'deviceInUse', ...place, holders, time, sessionId });
+      },
+      keep: (lun, facts) => this.#keep(lun, facts),
     });
-    return { exporter, opened: () => exporter.listen() };
+  }
+
+  /** Writes down what the disk of a LUN is. */
+  async #keep(lun: number, facts: DiskFacts): Promise<void> {
+    const others = this.record.disks.filter((disk) => disk.lun !== lun);
+    this.record = { ...this.record, disks: [...others, { lun, facts }] };
+    await this.#wishes.saveRecord(this.record);
   }
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { writeFileAtomically } from './atomic-file.js';
+import { factsSchema } from './identity-store.js';
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
 const RECORDS_MAX = 4096;
@@ -26,7 +27,7 @@ const recordSchema = z.strictObject({
   /** Options as they were given at the login, by their names; secrets only by file name. */
   options: z.record(z.string(), z.unknown()),
   /** Disks the session's devices were made of. */
-  disks: z.array(z.strictObject({ lun: z.number().int(), facts: z.unknown() })),
+  disks: z.array(z.strictObject({ lun: z.number().int(), facts: factsSchema })),
 });
 
 type ParsedRecord = z.output<typeof recordSchema>;
@@ -46,6 +47,8 @@ export type BrokenRecord = { readonly path: string; readonly reason: string };
 /** The daemon's sessions on disk, one file each, written before what they say is relied on. */
 export class SessionRecords {
   readonly #directory: string;
+  /** The last write of each path: writes of one record go on in their order. */
+  readonly #writes = new Map<string, Promise<void>>();
 
   constructor(stateDirectory: string) {
     this.#directory = join(stateDirectory, 'logins');
@@ -77,12 +80,26 @@ export class SessionRecords {
     return readRecord(this.#pathOf(key)).catch(() => null);
   }
 
-  async save(record: SessionRecord): Promise<void> {
-    await writeFileAtomically(this.#pathOf(record), `${JSON.stringify(record)}\n`);
+  save(record: SessionRecord): Promise<void> {
+    const path = this.#pathOf(record);
+    const text = `${JSON.stringify(record)}\n`;
+    return this.#inOrder(path, () => writeFileAtomically(path, text));
   }
 
-  async remove(key: SessionKey): Promise<void> {
-    await rm(this.#pathOf(key), { force: true });
+  remove(key: SessionKey): Promise<void> {
+    const path = this.#pathOf(key);
+    return this.#inOrder(path, () => rm(path, { force: true }));
+  }
+
+  #inOrder(path: string, write: () => Promise<void>): Promise<void> {
+    const before = this.#writes.get(path) ?? Promise.resolve();
+    const written = before.catch(() => undefined).then(write);
+    this.#writes.set(path, written);
+    const forget = () => {
+      if (this.#writes.get(path) === written) this.#writes.delete(path);
+    };
+    written.then(forget, forget);
+    return written;
   }
 
   #pathOf(key: SessionKey): string {
@@ -98,5 +115,5 @@ export async function currentBootId(): Promise<string> {
 async function readRecord(path: string): Promise<SessionRecord> {
   const text = await readFile(path, 'utf8');
   if (text.length > RECORD_BYTES_MAX) throw new Error(`it has ${text.length} characters`);
-  return recordSchema.parse(JSON.parse(text)) as SessionRecord;
+  return recordSchema.parse(JSON.parse(text)) as unknown as SessionRecord;
 }

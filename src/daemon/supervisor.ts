@@ -13,7 +13,8 @@ import {
   requireSameWishes,
   sessionOptionsOf,
 } from './login-plan.js';
-import { type ExportPlan, ManagedSession, type SessionEnd } from './managed-session.js';
+import { ManagedSession, type SessionEnd } from './managed-session.js';
+import { type ExportPlan, waitingDisks } from './session-exports.js';
 import { newIdentity } from './session-identity.js';
 import {
   currentBootId,
@@ -113,7 +114,8 @@ export class Supervisor {
     const begun = this.#begin(plan, {
       identity: known === null ? newIdentity() : identityOf(known),
       persistent: request.persistent || known?.persistent === true,
-      disks: [],
+      // A session that is not restored yet, or could not be, may have devices that wait.
+      disks: known?.active === true ? known.disks : [],
       firstLogin: 'once',
     });
     const session = await begun.ready;
@@ -291,6 +293,7 @@ export class Supervisor {
       record,
       exportPlan,
       firstLogin: how.firstLogin,
+      waiting: await waitingDisks(exportPlan, record.sessionId, record.disks),
       onEvent: (event) => this.#publish(event),
       saveRecord: (changed) => this.#records.save(changed),
     });

@@ -176,7 +176,7 @@ describe('a daemon', () => {
     await daemon.until(async () => {
       await daemon.run('login', server.portal, name(3));
       await daemon.run('logout', name(3));
-      return events.some((event) => event.event === 'closed');
+      return events.some((event) => event.to === 'loggedIn');
     });
     for (const event of events) published('event').parse(event);
     const states = events.filter((event) => event.event === 'sessionState');
