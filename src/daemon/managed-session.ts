@@ -142,8 +142,8 @@ export class ManagedSession {
 
   /**
    * Asks the target for its LUNs: new disks are added, known ones looked at again; one that is
-   * gone is away as in an outage. Resolves to the LUNs that were added. Rejects with LinkError while
-   * the session is away.
+   * gone is away as in an outage. Resolves to the LUNs that were added. Rejects with LinkError
+   * while the session is away.
    */
   rescan(): Promise<readonly number[]> {
     this.#rescanning ??= this.#rescan().finally(() => {

@@ -128,7 +128,7 @@ function recordsUnder(directory: string, depth: number): string[] {
   return paths.slice(0, RECORDS_MAX);
 }
 
-/** Two records of a target differ in their portal, and in their interface, which we have none of. */
+/** Two records of a target differ in portal, and in interface, which we have none of. */
 function joined(one: NodeLogin, other: NodeLogin): NodeLogin {
   const isKnown = (portal: PortalAddress) =>
     one.portals.some((known) => known.host === portal.host && known.port === portal.port);
