@@ -47,7 +47,7 @@ export function reportError(error: unknown, place: ErrorPlace): ErrorReport {
   };
 }
 
-/** Why a connection fails, in words; the errno alone says little to most people. */
+/** Why a connection fails, in words; an errno alone says little to most people. */
 const NETWORK_WORDS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'the host is there and nothing listens on this port',
   ECONNRESET: 'the other side ended the connection',
@@ -107,7 +107,7 @@ function messageOf(error: unknown, exitCode: number): string {
     const status = `${formatLoginStatus(statusClass, statusDetail)} ${name}`;
     return `The target refused the login with status ${status}: ${explanation}`;
   }
-  if (error instanceof LinkError) {
+  if (error instanceof LinkError && error.message.includes(error.errno)) {
     const words = NETWORK_WORDS[error.errno];
     return words === undefined ? error.message : `${error.message}: ${words}`;
   }

@@ -87,12 +87,12 @@ describe('a failed command', () => {
   });
 
   it('says what, where, why and what next in one paragraph', async () => {
-    const error = new LinkError('ECONNREFUSED', 'the connection was refused');
+    const error = new LinkError('ECONNREFUSED', 'no connection (ECONNREFUSED)');
     const { code, out, err } = await run(['capacity', URL_LUN0], failing(error));
     expect(code).toBe(4);
     expect(out).toBe('');
     expect(err).toBe(
-      'iscsi-nbd: The connection was refused: the host is there and nothing listens on this port ' +
+      'iscsi-nbd: No connection (ECONNREFUSED): the host is there and nothing listens on this port ' +
         `(LUN 0, target ${NAME}, portal 192.0.2.1). ` +
         'Check the address and port, the firewall, and that the target is running.\n',
     );

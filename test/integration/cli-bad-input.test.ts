@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
@@ -25,6 +26,19 @@ function expectParagraph({ out, err }: CommandResult, pattern: RegExp): void {
   expect(err).toMatch(/^iscsi-nbd: [^\n]+\.\n$/);
   expect(err).not.toMatch(/ {4}at |undefined|NaN|\[object/);
   expect(out).toBe('');
+}
+
+/** In a network namespace of its own: one end of a cable whose other end nobody listens at. */
+const HOLE = [
+  'ip link add v0 type veth peer name v1',
+  'ip addr add 203.0.113.1/24 dev v0',
+  'ip link set dev v0 up',
+  'ip link set dev v1 up',
+  'ip neigh add 203.0.113.2 lladdr 02:00:00:00:00:01 dev v0',
+].join(' && ');
+
+function canMakeHole(): boolean {
+  return spawnSync('unshare', ['-n', 'sh', '-c', HOLE]).status === 0;
 }
 
 /** A TCP server that is no iSCSI target. */
@@ -212,6 +226,13 @@ describe('what a person gets wrong is one paragraph, and the right status', {
       expect(await place.content()).toEqual([]);
     },
   );
+
+  it.runIf(canMakeHole())('an address that swallows every packet is a timeout too: 8', async () => {
+    const run = `"${process.execPath}" dist/cli/main.js capacity iscsi://203.0.113.2/${NAME}/1`;
+    const flags = '--login-timeout 1 --initiator-name iqn.2001-04.com.example:me';
+    const out = await judge('unshare', '-n', 'sh', '-c', `${HOLE}; ${run} ${flags} 2>&1; echo $?`);
+    expect(out).toMatch(/^iscsi-nbd: No [^\n]* in time .*203\.0\.113\.2.*\n8\n$/);
+  });
 
   it('a portal that ends the connection at once is a lost connection: 4', async () => {
     await using rude = await impostor((socket) => socket.resetAndDestroy());
