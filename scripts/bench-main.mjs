@@ -1,7 +1,7 @@
 // Interleaved pairs of whole processes: for each case both servers run side by side on the same
 // target, and the same fio job goes to the one and to the other in turn. What is compared is the
 // ratio within each pair, so that a machine that is busy with other things disturbs both alike.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -21,7 +21,8 @@ const HELP = `usage: scripts/bench [options]
   --no-syscalls      without the run under strace
   --json FILE        everything measured, as JSON
   --table FILE       the tables, as Markdown
-  --plot FILE        the ratios, as SVG`;
+  --plot FILE        the ratios, as SVG
+  --docs NAME        table and plot into docs/PERFORMANCE.md, where it names NAME`;
 
 const options = {
   help: { type: 'boolean' },
@@ -35,6 +36,7 @@ const options = {
   json: { type: 'string' },
   table: { type: 'string' },
   plot: { type: 'string' },
+  docs: { type: 'string' },
   'fast-target': { type: 'string' },
 };
 
@@ -69,6 +71,20 @@ async function main() {
   if (values.json) await writeFile(values.json, `${JSON.stringify(run, null, 1)}\n`);
   if (values.table) await writeFile(values.table, table);
   if (values.plot) await writeFile(values.plot, plotOf(run));
+  if (values.docs) await intoDocs(values.docs, table, plotOf(run));
+}
+
+/** Replaces what stands between the markers of this name, and the plot beside it. */
+async function intoDocs(name, table, plot) {
+  const page = 'docs/PERFORMANCE.md';
+  const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
+  const text = await readFile(page, 'utf8');
+  const [before, rest] = text.split(begin);
+  const after = rest?.split(end)[1];
+  if (after === undefined) throw new Error(`${page} has no place for ${name}`);
+  await writeFile(`docs/performance-${name}.svg`, plot);
+  const image = `![${name}](performance-${name}.svg)`;
+  await writeFile(page, `${before}${begin}\n${image}\n\n${table}${end}${after}`);
 }
 
 /** One case on one target: a fresh target and fresh servers, so that peak memory is the case's. */
