@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -93,21 +93,23 @@ describe.concurrent('an outage over real sockets', () => {
   }, async () => {
     await using tgt = await startTgt({ luns: [NO_CACHE] });
     await using served = await ServedDisk.start(tgt.url(), '--removal-latency', '3');
-    await tgt.kill();
-    const told = await nbdsh(served.uri, [
+    const told = nbdsh(served.uri, [
       'import time',
-      'began = time.time()',
       'try:',
-      '    h.pwrite(b"x" * 4096, 0)',
-      '    print("error none")',
+      '    while True:',
+      '        h.pwrite(b"x" * 4096, 0)',
+      '        time.sleep(0.01)',
       'except nbd.Error as error:',
-      '    print("error", error.errno, "after", time.time() - began)',
+      '    print("error", error.errno, "at", time.time())',
     ]);
-    const [, errno, seconds] = /error (\w+) after ([\d.]+)/.exec(told) ?? [];
+    await sleep(1500);
+    await tgt.kill();
+    const [, errno, atSeconds] = /error (\w+) at ([\d.]+)/.exec(await told) ?? [];
+    const lost = await served.heard((event) => event.to === 'reconnecting');
+    const awayMs = Number(atSeconds) * 1000 - Date.parse(lost.time);
     expect(errno).toBe('EIO');
-    // The outage began a moment before the request.
-    expect(Number(seconds)).toBeGreaterThan(2);
-    expect(Number(seconds)).toBeLessThan(6);
+    expect(awayMs).toBeGreaterThan(2990);
+    expect(awayMs).toBeLessThan(6000);
     await served.heard((event) => event.to === 'removed');
     await served.heard((event) => event.event === 'deviceRemoved');
     expect(existsSync(served.socket)).toBe(false);
@@ -141,13 +143,15 @@ describe.concurrent('an outage over real sockets', () => {
   }, async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
     await using served = await ServedDisk.start(tgt.url());
-    const before = served.events.length;
+    const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-flush-'));
+    const [written, back] = [join(folder, 'written'), join(folder, 'back')];
     const shell = nbdsh(served.uri, [
-      'import time',
+      'import os, time',
       'h.pwrite(b"a" * 4096, 0)',
       'h.flush()',
       'h.pwrite(b"b" * 4096, 0)',
-      'time.sleep(4)',
+      `open("${written}", "w").close()`,
+      `while not os.path.exists("${back}"): time.sleep(0.02)`,
       'for _ in range(2):',
       '    try:',
       '        h.flush()',
@@ -155,13 +159,16 @@ describe.concurrent('an outage over real sockets', () => {
       '    except nbd.Error as error:',
       '        print("flush", error.errno)',
     ]);
-    await sleep(1500);
+    while (!existsSync(written)) await sleep(20);
+    const before = served.events.length;
     await tgt.restart();
     await served.heard((event) => event.event === 'deviceReleased', before);
+    await writeFile(back, '');
     expect([...(await shell).matchAll(/flush (\w+)/g)].map((match) => match[1])).toEqual([
       'EIO',
       '0',
     ]);
+    await rm(folder, { recursive: true });
   });
 });
 
