@@ -13,6 +13,8 @@ import { columnsOf, fitted } from './fit.js';
 import { Interrupts, whenAborted } from './interrupts.js';
 import { humanBytes, printLine, printTable } from './print.js';
 
+/** A terminal of fewer columns is spared the median. */
+const NARROW_COLUMNS = 100;
 const INTERVAL_SECONDS_MAX = 3600;
 /** Cursor home, and clear from there (ECMA-48, CUP and ED). */
 const REDRAW = '\u001b[H\u001b[J';
@@ -81,17 +83,11 @@ function draw(
   now: readonly StatisticsView[],
   before: readonly StatisticsView[],
 ): void {
+  const columns = columnsOf(context.io);
+  const isNarrow = columns !== undefined && columns < NARROW_COLUMNS;
   const headings = [
-    'SESSION',
-    'STATE',
-    'IN/s',
-    'OUT/s',
-    'IOPS',
-    'P50',
-    'P99',
-    'QD',
-    'HELD',
-    'TARGET',
+    ...['SESSION', 'STATE', 'IN/s', 'OUT/s', 'IOPS', ...(isNarrow ? [] : ['P50']), 'P99'],
+    ...['QD', 'HELD', 'TARGET'],
   ];
   const rows = now.map((view) => {
     const last = before.find((other) => other.UniqueSessionId === view.UniqueSessionId);
@@ -107,14 +103,14 @@ function draw(
       humanBytes(rate('BytesReceived')),
       humanBytes(rate('BytesSent')),
       String(rate('PDUResponsesReceived')),
-      milliseconds(view.p50Ms),
+      ...(isNarrow ? [] : [milliseconds(view.p50Ms)]),
       milliseconds(view.p99Ms),
       String(view.commandsInFlight + view.commandsWaiting),
       String(view.heldRequests),
       view.TargetiSCSIName,
     ];
   });
-  printTable(context.io, headings, fitted(headings, rows, columnsOf(context.io)));
+  printTable(context.io, headings, fitted(headings, rows, columns));
   if (rows.length === 0) printLine(context.io, 'no session');
 }
 

@@ -1,7 +1,7 @@
 import type { CliIo } from './context.js';
 
 /** What is left of a text that is cut, at least. */
-const TEXT_LENGTH_MIN = 12;
+const TEXT_LENGTH_MIN = 8;
 const GAP = 2;
 
 /** Width of the terminal; `undefined` where there is none and nothing is to be cut. */
