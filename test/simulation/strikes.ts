@@ -160,6 +160,8 @@ export class Strikes {
     const { node, network } = this.#scene.world;
     const delayMs = random.spread(10, 5000);
     this.#scene.tell(`commands take ${delayMs.toFixed(0)} ms, and outlive the link`);
+    // The session may abort what takes so long, and then nobody hears its answer.
+    this.#scene.model.flushMayAlwaysFail = true;
     let left = 6;
     node.faults.onCommand = () => {
       if (left === 0 || this.#scene.isCalm) return undefined;
