@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { CASES, caseNamed, QUICK_CASES } from './bench-cases.mjs';
 import { plotOf } from './bench-plot.mjs';
 import { runFio, startServer, startTarget, syscallsDuring } from './bench-processes.mjs';
-import { machineWords, summaryOf, tableOf } from './bench-report.mjs';
+import { loadWords, machineWords, summaryOf, tableOf } from './bench-report.mjs';
 
 const HELP = `usage: scripts/bench [options]
   --quick            fewer cases, shorter and fewer runs
@@ -58,6 +58,7 @@ async function main() {
   if (plan.variants.length !== 2) throw new Error('--pair wants two names');
   const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-bench-'));
   const results = [];
+  const load = { before: loadWords(), after: '' };
   try {
     for (const target of values.target.split(',')) {
       for (const entry of plan.cases) results.push(await runCase(folder, plan, target, entry));
@@ -65,7 +66,8 @@ async function main() {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-  const run = { machine: machineWords(), plan: { ...plan, fastTarget: undefined }, results };
+  load.after = loadWords();
+  const run = { machine: machineWords(), load, plan: { ...plan, fastTarget: undefined }, results };
   const table = tableOf(run);
   console.log(table);
   if (values.json) await writeFile(values.json, `${JSON.stringify(run, null, 1)}\n`);

@@ -1,5 +1,5 @@
 // Medians, ranges and ratios of what was measured, in words and as Markdown.
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 
 export function median(values) {
   const sorted = [...values].sort((left, right) => left - right);
@@ -60,7 +60,7 @@ const COLUMNS = [
 ];
 
 /** Markdown: a table a target, two lines a case. */
-export function tableOf({ machine, plan, results }) {
+export function tableOf({ machine, load, plan, results }) {
   const lines = [];
   for (const target of new Set(results.map((result) => result.target))) {
     lines.push(`### Target: ${target}`, '', row(COLUMNS.map(([title]) => title)));
@@ -73,11 +73,20 @@ export function tableOf({ machine, plan, results }) {
     lines.push('');
   }
   const { pairs, seconds } = plan;
-  lines.push(`Medians (min–max) of ${pairs} interleaved pairs of ${seconds} s; ${machine}.`, '');
+  lines.push(
+    `Medians (min–max) of ${pairs} interleaved pairs of ${seconds} s; ${machine}; ` +
+      `load average ${load.before} before and ${load.after} after.`,
+    '',
+  );
   return lines.join('\n');
 }
 
 const row = (cells) => `| ${cells.join(' | ')} |`;
+
+/** The one-minute load average includes the benchmark's own three processes once it runs. */
+export function loadWords() {
+  return loadavg()[0].toFixed(1);
+}
 
 export function machineWords() {
   const processors = cpus();
