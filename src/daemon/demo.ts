@@ -16,12 +16,12 @@ import { attach, serve } from './stack.js';
 
 const MIB = 1 << 20;
 const DISK_BYTES = 16 * MIB;
-const REQUEST_BYTES = MIB / 8;
+const REQUEST_BYTES = MIB / 4;
 const REQUEST_COUNT = DISK_BYTES / REQUEST_BYTES;
 const OUTAGE_MS = 2000;
 const RECONNECT_INTERVAL_SECONDS = 0.5;
-/** The whole demo takes three seconds, and some eight where the CPU is emulated. */
-const DEMO_MS_MAX = 15_000;
+/** The whole demo takes three seconds; many more on an emulated CPU that is shared. */
+const DEMO_MS_MAX = 60_000;
 /** The thread pool of the process has four threads; a held write keeps one. */
 const DEVICE_REQUESTS_AT_ONCE = 2;
 const SOCKET_REQUESTS_AT_ONCE = 16;
@@ -32,7 +32,7 @@ const SOCKET_REQUESTS_AT_ONCE = 16;
  * device where there can be one, else an NBD export on a socket.
  *
  * Rejects with ProductError `ERR_DEMO_MISMATCH` where anything is not as it has to be, with
- * UsageError 33 after 15 s, and with what `hooks.signal` aborts with. Nothing is left behind.
+ * UsageError 33 after a minute, and with what `hooks.signal` aborts with. Nothing is left behind.
  */
 export async function runDemo(hooks: DemoHooks): Promise<void> {
   const timeout = new AbortController();

@@ -13,7 +13,7 @@ describe('demo', { timeout: SLOW }, () => {
     expect(lines.length).toBeLessThan(20);
     for (const line of lines) expect(line).toMatch(/^ *\d+\.\d\d s {2}/);
     expect(out).toMatch(/listens on 127\.0\.0\.1:\d+ again; [1-9]\d* requests \(.* MiB\) are held/);
-    expect(out).toMatch(/64 more requests, no error; the slowest waited \d\.\d\d s/);
+    expect(out).toMatch(/32 more requests, no error; the slowest waited \d\.\d\d s/);
     expect(lines.at(-1)).toMatch(/result +passed in \d+\.\d s$/);
     expect(await place.content()).toEqual([]);
   });
@@ -40,7 +40,7 @@ describe('demo', { timeout: SLOW }, () => {
     const [before, after] = step('write');
     expect(before.slowestMs).toBeLessThan(after.slowestMs);
     // The target was gone for 2 s, and the requests under way then waited for it.
-    expect(after).toMatchObject({ errors: 0, requests: 64 });
+    expect(after).toMatchObject({ errors: 0, requests: 32 });
     expect(after.slowestMs).toBeGreaterThan(1800);
     expect(step('read')[0].sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(step('result')).toMatchObject([{ passed: true }]);
