@@ -97,18 +97,18 @@ export class ControlConnection implements ControlClient {
   /** Says why and ends; what is still received is thrown away. */
   sendAway(id: RpcId, fault: RpcFault): void {
     if (this.#isLeaving) return;
+    this.#write(faultLine(id, fault));
+    this.close();
+  }
+
+  /** Ends after what was written has been read, or has had the time to be. */
+  close(): void {
     this.#isLeaving = true;
     this.#waiting.length = 0;
-    this.#socket.end(faultLine(id, fault));
+    this.#socket.end();
     this.#socket.resume();
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS);
     this.#socket.once('close', () => clearTimeout(timer));
-  }
-
-  close(): void {
-    this.#isLeaving = true;
-    this.#socket.end();
-    this.#socket.destroySoon();
   }
 
   #received(chunk: Buffer): void {

@@ -176,8 +176,8 @@ export class Supervisor {
   }
 
   /**
-   * Logs everything out, to end the process. A device in use is left as it is, for the daemon that
-   * comes next: its requests wait meanwhile.
+   * Logs everything out, to end the process. A device in use, or one whose target is away, is left
+   * as it is to the daemon that comes next: its requests wait meanwhile.
    */
   async close(): Promise<void> {
     this.#ending.abort();
@@ -187,12 +187,15 @@ export class Supervisor {
   async #closeOne(entry: Entry): Promise<void> {
     try {
       const session = await entry.ready;
+      const isAway = session.isOpen && session.state !== 'loggedIn';
+      const hasDevices = session.exports.some(({ device }) => device !== undefined);
+      if (isAway && hasDevices) throw new UsageError('its target is away');
       await session.close({ force: false });
       await entry.done;
     } catch (error) {
       const failure = productError(error);
       const facts = { sessionId: entry.session?.sessionId, reason: failure.message };
-      this.#options.log.warn(facts, 'a device in use is left to the next daemon');
+      this.#options.log.warn(facts, 'its devices are left to the next daemon');
     }
   }
 
@@ -257,6 +260,13 @@ export class Supervisor {
     }
   }
 
+  /** A session that was there broke off, for example because its device was disconnected. */
+  #openFailed(session: ManagedSession): void {
+    const { record, sessionId } = session;
+    this.#options.log.error({ sessionId, target: record.targetName }, 'the session broke off');
+    if (record.persistent && !this.#ending.signal.aborted) this.#restoreOne(record, false);
+  }
+
   #begin(plan: LoginPlan, how: Beginning): Entry {
     if (this.#ending.signal.aborted) throw new UsageError('The daemon is ending.', { exitCode: 1 });
     if (this.#entries.size >= SESSIONS_MAX) {
@@ -267,8 +277,10 @@ export class Supervisor {
     const done = ready.then(
       async (session) => {
         entry.session = session;
-        await this.#ended(session, await session.ended, how.firstLogin);
+        const end = await session.ended;
+        await this.#ended(session, end, how.firstLogin);
         this.#entries.delete(key);
+        if (end === 'failed' && session.isOpen) this.#openFailed(session);
       },
       () => {
         this.#entries.delete(key);

@@ -304,4 +304,13 @@ describe('a client that misbehaves harms only itself', () => {
     await until(() => good.text.split('\n').length === 2002, 30_000);
     expect(await good.line(2001)).toMatchObject({ params: { count: 1999 } });
   });
+
+  it('one that never reads does not keep the daemon from its end', async () => {
+    const client = new RawClient(path);
+    client.socket.pause();
+    client.send('{"jsonrpc":"2.0","id":1,"method":"big"}\n'.repeat(10));
+    await until(() => calls > 0);
+    await server.close();
+    await until(() => server.clientCount === 0);
+  });
 });

@@ -27,9 +27,13 @@ export class DaemonProcess {
   #child: ChildProcess | null = null;
   #ended: Promise<number | null> = Promise.resolve(null);
 
-  constructor() {
+  readonly #exports: readonly string[];
+
+  /** With `devices` its LUNs become kernel devices, else sockets in its folder. */
+  constructor(options: { readonly devices?: boolean } = {}) {
     this.folder = mkdtempSync(join(tmpdir(), 'iscsi-nbd-daemon-'));
     this.control = join(this.folder, 'c.sock');
+    this.#exports = options.devices ? [] : ['--socket-directory', join(this.folder, 'nbd')];
   }
 
   get pid(): number {
@@ -49,7 +53,7 @@ export class DaemonProcess {
       process.execPath,
       [
         ...[CLI, 'daemon', '--control', this.control, '--state-directory', join(folder, 'state')],
-        ...['--socket-directory', join(folder, 'nbd'), ...flags],
+        ...[...this.#exports, ...flags],
       ],
       { stdio: ['ignore', 'pipe', 'pipe'], env: this.#environment() },
     );
