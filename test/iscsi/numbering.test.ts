@@ -146,6 +146,12 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
     expect([peer.session.state, command.outcome]).toEqual(['reconnecting', 'lost']);
   });
 
+  it('§7.9 (Sequence Errors): a gap counts whatever the PDU is that shows it', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.send({ opcode: OP.async, word36: 250 << 24, statSN: peer.statSN + 1 });
+    expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
+  });
+
   it('§7.9 (Sequence Errors): a PDU that was received before is discarded', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('none');

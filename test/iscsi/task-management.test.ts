@@ -65,6 +65,18 @@ describe('RFC 7143 §11.5 (Task Management Function Request)', () => {
     expect(command.outcome).toBe('lost');
   });
 
+  it('after a logout request nothing is aborted any more (§11.14 (Logout Request))', () => {
+    const timers = { ...TIMERS, taskTimeoutMs: 1000, logoutTimeoutMs: 9000 };
+    const peer = ScriptedPeer.loggedIn({ timers });
+    peer.submit('none');
+    peer.sent();
+    peer.send({ opcode: OP.async, word36: 1 << 24, word40: 9, ttt: 0 });
+    peer.sentOne(FROM.logout);
+    peer.at(4000);
+    peer.at(6000);
+    expect([peer.sent(), peer.session.state]).toEqual([[], 'loggedIn']);
+  });
+
   it('a task that is answered while its abort is not, is no reason to reset anything', () => {
     const { peer, command, request, otherRequest } = late();
     peer.sentOne(FROM.taskManagement);
@@ -152,6 +164,21 @@ describe('RFC 7143 §7.11 (SCSI Timeouts)', () => {
     peer.respond(request, { byte3: 2, data: Buffer.from('00027006', 'hex') });
     expect([next.outcome, peer.session.state]).toEqual(['pending', 'loggedIn']);
     expect(peer.done).toHaveLength(1);
+  });
+
+  it('the rest of a Data-In whose task was aborted in its middle reaches no other task', () => {
+    const peer = ScriptedPeer.loggedIn({ timers: TIMERS });
+    const command = peer.submit('read', 512);
+    const { itt } = peer.sentOne(FROM.scsiCommand);
+    peer.at(11_000);
+    const aborted = peer.encode(answer(peer.sentOne(FROM.taskManagement).itt, 0));
+    const data = { opcode: OP.dataIn, itt, flags: 0, data: Buffer.alloc(512, 0xbb) };
+    const bytes = Buffer.concat([aborted, peer.encode(data)]);
+    peer.feed(bytes.subarray(0, 48 + 48 + 100));
+    expect(command.outcome).toBe('aborted');
+    const next = peer.submit('read', 512);
+    peer.feed(bytes.subarray(48 + 48 + 100));
+    expect([next.dataIn.byteLength, peer.session.state]).toEqual([0, 'loggedIn']);
   });
 
   it('one task after the other: the next late one is aborted after the first', () => {

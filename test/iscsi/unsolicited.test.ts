@@ -312,7 +312,7 @@ describe('RFC 7143 §11.15 (Logout Response)', () => {
     peer.settle();
     const { itt } = peer.sentOne(FROM.logout);
     const answer = { opcode: OP.logout, itt, ttt: 0, byte2: 3 };
-    peer.send(answer, answer, { opcode: OP.async, word36: 1 << 24 }, { opcode: 0x3a });
+    peer.send(answer, { opcode: OP.async, word36: 1 << 24 }, answer, { opcode: 0x3a });
     expect(peer.session.state).toBe('closed');
   });
 
