@@ -5,6 +5,7 @@ import { conditionsOf } from './conditions.js';
 import { COMMAND, FLAG, type ModelClient, type ModelReply } from './model-client.js';
 import { ModelDisk } from './model-disk.js';
 import { Seeded } from './seeded.js';
+import type { Job, StormReport } from './storm-types.js';
 import { type StormScene, Strikes } from './strikes.js';
 import { World } from './world.js';
 
@@ -14,29 +15,6 @@ const DISK_BYTES = CELLS * CELL_BYTES;
 const EIO = 5;
 /** Requests the clients have under way together. */
 const SLOTS = 6;
-
-export type StormReport = {
-  readonly seed: number;
-  readonly faults: readonly string[];
-  readonly requests: number;
-  readonly replies: number;
-  readonly errors: number;
-  readonly outages: number;
-  readonly virtualSeconds: number;
-  readonly story: readonly string[];
-};
-
-/** One request of a client to the cells it has for itself until it is known how it ended. */
-type Job = {
-  readonly command: number;
-  readonly cells: readonly number[];
-  readonly value: number;
-  readonly fua: boolean;
-  readonly mark: number;
-  readonly losses: number;
-  readonly client: ModelClient;
-  answered: boolean;
-};
 
 /**
  * Clients at work in bad weather: requests of every kind against a model disk while the seed's
@@ -63,10 +41,11 @@ export class Storm implements StormScene {
   #hadOtherDisk = false;
   /** Instant since which the unit has been away, or null. */
   #awaySinceMs: number | null = null;
+  /** Instant since which requests are held for whatever reason, a look among them, or null. */
+  #heldSinceMs: number | null = null;
   /** A login has not yet led to the release of the unit. */
   #isLooking = false;
   #requests = 0;
-  #replies = 0;
   #errors = 0;
 
   constructor(seed: number) {
@@ -88,6 +67,7 @@ export class Storm implements StormScene {
   async run(): Promise<StormReport> {
     const { world } = this;
     await world.start();
+    this.#watchHolds();
     this.#stormEndsAtMs = world.nowMs + this.random.between(5000, 40_000);
     for (let slot = 0; slot < SLOTS; slot += 1) this.#later(() => this.#work());
     const faults = this.random.whole(1, 5);
@@ -103,7 +83,6 @@ export class Storm implements StormScene {
       seed: this.#seed,
       faults: world.faults,
       requests: this.#requests,
-      replies: this.#replies,
       errors: this.#errors,
       outages,
       virtualSeconds: world.nowMs / 1000,
@@ -135,6 +114,19 @@ export class Storm implements StormScene {
 
   tell(words: string): void {
     this.#story.push(`${(this.world.nowMs / 1000).toFixed(3)} s: ${words}`);
+  }
+
+  #watchHolds(): void {
+    const { queue } = this.world.unit;
+    const [hold, release] = [queue.hold.bind(queue), queue.release.bind(queue)];
+    queue.hold = () => {
+      this.#heldSinceMs ??= this.world.nowMs;
+      hold();
+    };
+    queue.release = () => {
+      this.#heldSinceMs = null;
+      release();
+    };
   }
 
   #heard(event: StackEvent): void {
@@ -288,7 +280,6 @@ export class Storm implements StormScene {
       },
       (reply) => {
         job.answered = true;
-        this.#replies += 1;
         this.#finish(job);
         this.#judge(job, reply);
         then();
@@ -358,7 +349,8 @@ export class Storm implements StormScene {
       return;
     }
     const { nowMs } = this.world;
-    const awayMs = this.#awaySinceMs === null ? -1 : nowMs - this.#awaySinceMs;
+    const sinceMs = this.#awaySinceMs ?? this.#heldSinceMs;
+    const awayMs = sinceMs === null ? -1 : nowMs - sinceMs;
     if (awayMs >= this.#latencyMs - 0.001) return;
     const why = job.command === COMMAND.flush ? this.model.flushFailed(job.losses) : 'not a flush';
     if (why !== null) {
