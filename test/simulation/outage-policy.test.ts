@@ -34,7 +34,11 @@ function ask(world: World, request: ModelRequest): { reply: ModelReply | null; a
 }
 
 async function end(world: World): Promise<void> {
-  await world.end({ force: true });
+  await world.until(world.stack.close({ force: true }), 10_000);
+  await world.pass(4000);
+  // A timer that is still set would keep the process alive.
+  expect(world.clock.pending).toBe(0);
+  await world.end();
   expect(world.faults).toEqual([]);
 }
 
