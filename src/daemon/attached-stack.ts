@@ -24,7 +24,7 @@ export class AttachedStack implements Stack {
   readonly closed: Promise<void>;
   readonly #options: AttachedStackOptions;
   #waiting: Promise<void> | null = null;
-  #isForced = false;
+  #forcing: Promise<void> | null = null;
   #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
 
   constructor(options: AttachedStackOptions) {
@@ -52,8 +52,8 @@ export class AttachedStack implements Stack {
    */
   close(options: { readonly force?: boolean } = {}): Promise<void> {
     if (options.force === true) {
-      this.#isForced = true;
-      return this.#options.stack.close({ force: true });
+      this.#forcing ??= this.#closeForced();
+      return this.#forcing;
     }
     if (this.#options.keepDevices) {
       this.#options.exporter.leave();
@@ -66,23 +66,36 @@ export class AttachedStack implements Stack {
     return this.#waiting;
   }
 
+  /** The first try may join an orderly close that is under way, and fail with it. */
+  async #closeForced(): Promise<void> {
+    const { stack } = this.#options;
+    await stack.close({ force: true }).catch(() => stack.close({ force: true }));
+  }
+
   async #closeUnused(): Promise<void> {
     for (;;) {
       try {
         await this.#options.stack.close();
         return;
       } catch (error) {
+        if (this.#forcing !== null) return this.#forcing;
         if (!(error instanceof ProductError) || error.code !== 'ERR_DEVICE_IN_USE') throw error;
       }
       await this.#whileInUse();
-      if (this.#isForced) return this.#options.stack.close({ force: true });
+      if (this.#forcing !== null) return this.#forcing;
     }
   }
 
-  /** A short outage while the users are waited for is no reason to lose what they write. */
+  /** An outage while the users are waited for is no reason to lose what they write. */
   async #whileInUse(): Promise<void> {
     do {
       await sleep(IN_USE_RETRY_MS);
-    } while (!this.#isForced && this.#options.sessionState() === 'reconnecting');
+    } while (this.#forcing === null && this.#isAway());
+  }
+
+  #isAway(): boolean {
+    const { stack, sessionState } = this.#options;
+    if (sessionState() === 'reconnecting') return true;
+    return stack.units.some((unit) => unit.queue.mode === 'holding');
   }
 }

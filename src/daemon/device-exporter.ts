@@ -6,7 +6,7 @@ import { loadedAddon } from '../io/native.js';
 import { NbdClient } from '../io/nbd-client.js';
 import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
 import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
-import type { NbdAddon } from '../io/nbd-netlink.js';
+import { errnoOf, type NbdAddon } from '../io/nbd-netlink.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
 import { describeHolders, findByIdentifier, findHolders, isConfigured } from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/portal.js';
@@ -34,6 +34,7 @@ export type DeviceExporterOptions = {
   readonly onLinkLost: (unit: LunUnit, reason: string) => void;
   /** A device cannot be taken away, or come back, while `holders` use it; told when they change. */
   readonly onInUse?: (place: { lun: number; device: string }, holders: string) => void;
+  readonly onWarning?: (message: string) => void;
   /** Writes down what a device is made of; awaited before the kernel is told. */
   readonly keep?: (lun: number, facts: DiskFacts) => Promise<void>;
   /** Stable names are made of these; without it there are none. */
@@ -109,7 +110,9 @@ export class DeviceExporter implements LunExporter {
     const device = this.#devices.get(unit.lun);
     if (device === undefined) return;
     await this.#options.keep?.(unit.lun, unit.facts);
-    await device.resize(unit.queue.sizeBytes);
+    const { sizeBytes, readOnly } = unit.queue;
+    if (device.sizeBytes !== sizeBytes) await device.resize(sizeBytes);
+    if (device.readOnly !== readOnly) await device.setReadOnly(readOnly);
   }
 
   describe(unit: LunUnit): StackExport {
@@ -199,7 +202,13 @@ export class DeviceExporter implements LunExporter {
     const disk = { index, lun: unit.lun, identifiers, vendor, product, serial };
     const name = { ...names, ...disk };
     this.#named.set(unit.lun, name);
-    await publishNames(nbdAddon, name);
+    try {
+      await publishNames(nbdAddon, name);
+    } catch (error) {
+      // A read-only /run or /dev, as in some containers: the device itself is there.
+      if (errnoOf(error) === '' || !(error instanceof Error)) throw error;
+      this.#options.onWarning?.(`/dev/nbd${index} has no stable names: ${error.message}`);
+    }
   }
 
   async #withdraw(lun: number): Promise<void> {

@@ -7,7 +7,7 @@ export interface LunExporter {
   add(unit: LunUnit): Promise<void>;
   /** Takes it away after its requests have been failed: nobody is waited for. */
   remove(unit: LunUnit, reason: string): Promise<void>;
-  /** The unit has another size now. */
+  /** The unit has another size, or is read-only or not read-only any more. */
   resized(unit: LunUnit): Promise<void>;
   describe(unit: LunUnit): StackExport;
   /** Device path where there is one, for events. */

@@ -87,6 +87,7 @@ export async function attach(
     sessionId: stack.sessionId,
     onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
     onInUse: (place, holders) => watch.tell({ event: 'deviceInUse', ...place, holders }),
+    onWarning: (message) => watch.tell({ event: 'warning', message }),
     keep: (lun, facts) => store.keep(lun, facts),
     names: { portal: { host: url.host, port: url.port }, targetName },
   });

@@ -70,6 +70,8 @@ export class UnitLife {
   #cancelRemoval: () => void = () => undefined;
   #cancelNextLook: () => void = () => undefined;
   #hasToldHeld = false;
+  /** Why it could not be exported again, as last told. */
+  #whyNotBack = '';
   /** The session was lost since the unit last served; else it is held for a look only. */
   #isOutage = false;
   #mayHaveMissedPowerOn = false;
@@ -219,6 +221,7 @@ export class UnitLife {
   async #admit(facts: DiskFacts, look: number): Promise<void> {
     const { unit } = this;
     const grew = facts.blockCount !== unit.facts.blockCount;
+    const wasReadOnly = unit.queue.readOnly;
     unit.disk.facts = facts;
     const wasRemoved = this.state === 'removed';
     if (wasRemoved && !(await this.#bringBack(look))) return;
@@ -231,6 +234,7 @@ export class UnitLife {
     else if (this.#hasToldHeld) this.#tell({ event: 'deviceReleased' });
     this.#hasToldHeld = false;
     if (grew) await this.#resized(!wasRemoved);
+    else if (unit.queue.readOnly !== wasReadOnly && !wasRemoved) await this.#tellExporter();
   }
 
   /** Exports the unit again; requests that come early are held. False when it has to wait. */
@@ -254,10 +258,12 @@ export class UnitLife {
       this.#cancelRemoval();
       const reason = `it is back but cannot be exported yet: ${error.message}`;
       unit.queue.fail(reason);
-      this.#tell({ event: 'deviceRemoved', reason });
+      if (reason !== this.#whyNotBack) this.#tell({ event: 'deviceRemoved', reason });
+      this.#whyNotBack = reason;
       if (look === this.#look) this.#lookLater();
       return false;
     }
+    this.#whyNotBack = '';
     if (this.#isOver || this.state !== 'returning') return false;
     if (look === this.#look) return true;
     // The session went meanwhile: the export is there, and is held as in any outage.
@@ -267,13 +273,16 @@ export class UnitLife {
   }
 
   async #resized(isKnown: boolean): Promise<void> {
-    const { turns, exporter } = this.#options;
-    if (isKnown) {
-      await turns.run(async () => {
-        if (!this.#isOver) await exporter().resized(this.unit);
-      });
-    }
+    if (isKnown) await this.#tellExporter();
     this.#tell({ event: 'deviceResized', sizeBytes: this.unit.queue.sizeBytes });
+  }
+
+  /** The exporter's users are to see another size or write protection. */
+  async #tellExporter(): Promise<void> {
+    const { turns, exporter } = this.#options;
+    await turns.run(async () => {
+      if (!this.#isOver) await exporter().resized(this.unit);
+    });
   }
 
   #lookFailed(look: number, error: unknown): void {

@@ -80,6 +80,7 @@ export class NbdKernelDevice {
   settingsRefused: readonly string[] = [];
   readonly #addon: NbdAddon;
   #sizeBytes: number;
+  #readOnly: boolean;
   #link: NbdLink | null = null;
   #state: 'connected' | 'disconnected' = 'connected';
 
@@ -89,10 +90,15 @@ export class NbdKernelDevice {
     this.path = devicePath(index);
     this.identifier = options.identifier;
     this.#sizeBytes = options.sizeBytes;
+    this.#readOnly = (options.serverFlags & NBD_SERVER_FLAG.readOnly) !== 0;
   }
 
   get sizeBytes(): number {
     return this.#sizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return this.#readOnly;
   }
 
   /**
@@ -149,8 +155,13 @@ export class NbdKernelDevice {
   ): Promise<NbdKernelDevice> {
     checkOptions(options);
     const device = new NbdKernelDevice(addon, options.index, options);
-    await device.reconnect(options.serve, options.deadConnTimeoutSeconds);
-    await device.#settle(options);
+    try {
+      await device.reconnect(options.serve, options.deadConnTimeoutSeconds);
+      await device.#settle(options);
+    } catch (error) {
+      device.leave();
+      throw error;
+    }
     return device;
   }
 
@@ -191,6 +202,7 @@ export class NbdKernelDevice {
   async setReadOnly(readOnly: boolean): Promise<void> {
     try {
       await this.#addon.setReadOnly(this.path, readOnly);
+      this.#readOnly = readOnly;
     } catch (error) {
       throw toNbdKernelError(`making ${this.path} ${readOnly ? 'read-only' : 'writable'}`, error);
     }
