@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
 import type { StackEvent } from '../daemon/contract.js';
-import { statisticsListSchema } from '../daemon/control-results.js';
+import { eventSchema, statisticsListSchema } from '../daemon/control-results.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import type { StatisticsView } from '../daemon/session-info.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
@@ -11,7 +11,7 @@ import { askDaemon, controlPathOf, withControl } from './daemon-call.js';
 import { eventText } from './event-text.js';
 import { columnsOf, fitted } from './fit.js';
 import { Interrupts, whenAborted } from './interrupts.js';
-import { humanBytes, printLine, printTable } from './print.js';
+import { humanBytes, printable, printLine, printTable } from './print.js';
 
 /** A terminal of fewer columns is spared the median. */
 const NARROW_COLUMNS = 100;
@@ -37,11 +37,7 @@ export function withTop(parser: Argv): Argv {
 export async function runEvents(context: CommandContext, args: Arguments): Promise<number> {
   const json = isGiven(args, 'json');
   return watching(context, args, async (client, ended) => {
-    client.onEvent = (event) => {
-      // Events come from our own daemon; a kind this version does not know is shown as it is.
-      const known = event as StackEvent;
-      printLine(context.io, json ? JSON.stringify(event) : `${known.time} ${eventText(known)}`);
-    };
+    client.onEvent = (event) => printLine(context.io, json ? JSON.stringify(event) : lineOf(event));
     await client.call('SubscribeEvents');
     await ended;
   });
@@ -76,6 +72,13 @@ export async function runTop(context: CommandContext, args: Arguments): Promise<
       if (isLive) io.stdout.write(LEAVE_SCREEN);
     }
   });
+}
+
+/** A kind of event that a newer daemon has and we do not know is shown as it came. */
+function lineOf(event: unknown): string {
+  if (!eventSchema.safeParse(event).success) return printable(JSON.stringify(event));
+  const known = event as StackEvent;
+  return `${known.time} ${eventText(known)}`;
 }
 
 function draw(
