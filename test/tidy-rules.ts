@@ -34,7 +34,7 @@ const OS_FILES = ['src/target/server.ts', 'src/target/disk-file.ts', LIBRARY];
 /** Builtins that compute only. */
 const PURE_BUILTINS = ['node:buffer', 'node:crypto', 'node:util'];
 /** Packages that compute only. */
-const PURE_PACKAGES = ['@node-rs/crc32'];
+const PURE_PACKAGES: readonly string[] = [];
 const ADDON_LOADER = 'src/io/native.ts';
 
 /** `src/<layer>/…` gives the layer; a file directly in `src` has none. */

@@ -82,4 +82,6 @@ export interface BlockDevice {
   submit(request: BlockRequest): void;
   /** The client is gone: of its requests, those not sent yet end now. */
   clientGone(owner: BlockRequestOwner): void;
+  /** A client has been told that this request failed; for those who watch the disk. */
+  requestFailed?(request: BlockRequest): void;
 }

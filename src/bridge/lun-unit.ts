@@ -4,6 +4,7 @@ import type { ScsiPort } from '../scsi/command.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { lunField } from '../scsi/lun.js';
 import type { Attention } from '../scsi/sense-table.js';
+import { type IoError, IoErrorReporter } from './io-error-reporter.js';
 import type { DiskAbilities } from './nbd-export.js';
 import { OutageQueue } from './outage-queue.js';
 import { ScsiDisk } from './scsi-disk.js';
@@ -25,6 +26,7 @@ export class LunUnit {
     readonly clock: Clock;
     readonly onAttention: (unit: LunUnit, attention: Attention, words: string) => void;
     readonly onCongested: () => void;
+    readonly onIoError?: (error: IoError) => void;
   }) {
     this.lun = options.lun;
     this.firstFacts = options.facts;
@@ -42,7 +44,8 @@ export class LunUnit {
         congested: options.onCongested,
       },
     });
-    this.queue = new OutageQueue(this.disk, options.clock);
+    const errors = new IoErrorReporter(options.onIoError ?? (() => undefined));
+    this.queue = new OutageQueue(this.disk, options.clock, (request) => errors.failed(request));
   }
 
   get facts(): DiskFacts {

@@ -155,6 +155,7 @@ export class NbdConnection implements BlockRequestOwner {
       if (this.#structured) sendStructuredReply(this.queue, request, this.#contextId);
       else sendSimpleReply(this.queue, request);
       this.#noteUnsent();
+      if (request.errno !== null) this.#device?.requestFailed?.(request);
     }
     this.#recycle(request);
     if (this.#isGone) return;

@@ -20,6 +20,7 @@ const PAUSE_MAX_MS = 2000;
 export class OutageQueue implements BlockDevice {
   readonly #disk: BlockDevice;
   readonly #clock: Clock;
+  readonly #onFailed: (request: BlockRequest) => void;
   #mode: OutageMode = 'open';
   #held: BlockRequest[] = [];
   #sequence = 0;
@@ -30,9 +31,14 @@ export class OutageQueue implements BlockDevice {
   heldTotal = 0;
   failReason = '';
 
-  constructor(disk: BlockDevice, clock: Clock) {
+  constructor(disk: BlockDevice, clock: Clock, onFailed?: (request: BlockRequest) => void) {
     this.#disk = disk;
     this.#clock = clock;
+    this.#onFailed = onFailed ?? (() => undefined);
+  }
+
+  requestFailed(request: BlockRequest): void {
+    this.#onFailed(request);
   }
 
   get sizeBytes(): number {

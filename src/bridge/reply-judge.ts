@@ -31,9 +31,7 @@ export function judgeReply(
 ): Judgement {
   const { scsi } = command;
   if (scsi.outcome === 'lost' || scsi.outcome === 'aborted') return plain('lost', 'lost');
-  if (scsi.outcome === 'failed') {
-    return plain('againLater', `the target could not run the command (response ${scsi.response})`);
-  }
+  if (scsi.outcome === 'failed') return judgeUndelivered(scsi.response);
   const sense = scsi.senseLength > 0 ? parseSense(scsi.sense.subarray(0, scsi.senseLength)) : null;
   const verdict = verdictOf(scsi.status, sense);
   const why = replyToWords(scsi.status, sense);
@@ -50,6 +48,20 @@ export function judgeReply(
     case 'fail':
       return judged(afterFailure(command, request, { sense, facts }));
   }
+}
+
+/** In `response` where the target rejected the command PDU itself; below it is the reason. */
+const REJECTED = 0x100;
+/** Reasons after which the PDU must not be sent again (RFC 7143 §11.17.1 (Reason)). */
+const FINAL_REJECT_REASONS: readonly number[] = [0x04, 0x05, 0x07, 0x08, 0x09];
+
+function judgeUndelivered(response: number): Judgement {
+  if ((response & REJECTED) === 0) {
+    return plain('againLater', `the target could not run the command (response ${response})`);
+  }
+  const reason = response & 0xff;
+  const why = `the target rejected the command (reason ${reason})`;
+  return plain(FINAL_REJECT_REASONS.includes(reason) ? 'fail' : 'againLater', why);
 }
 
 /**

@@ -20,6 +20,7 @@ import type { Asker } from './disk-probe.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
+import { newsOf } from './session-news.js';
 import { Turns } from './turns.js';
 import { UnitLife } from './unit-life.js';
 
@@ -233,6 +234,7 @@ export class SessionStack implements Stack, Asker {
       clock,
       onAttention: (_unit, attention) => this.#attention(life, attention),
       onCongested: () => this.#depth.congested(),
+      onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const life: UnitLife = new UnitLife({
       unit,
@@ -266,7 +268,10 @@ export class SessionStack implements Stack, Asker {
           to: formatPortal(effect.to),
         });
         return;
-      default:
+      default: {
+        const message = newsOf(effect);
+        if (message !== null) this.#emit({ event: 'warning', message });
+      }
     }
   }
 

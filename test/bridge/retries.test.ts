@@ -7,6 +7,28 @@ const BUSY = 0x08;
 const TASK_SET_FULL = 0x28;
 
 describe('a command that did not end well', () => {
+  it.each([0x04, 0x05, 0x07, 0x08, 0x09])(
+    'rejected for reason %i is not sent again (RFC 7143 §11.17.1 (Reason))',
+    (reason) => {
+      const { client, port } = diskBench(diskFacts());
+      const answer = client.ask(WRITE);
+      port.failed(port.take(), 0x100 | reason);
+      expect([answer.answers, answer.errno, port.sent.length]).toEqual([1, 'EIO', 0]);
+    },
+  );
+
+  it.each([0x02, 0x06, 0x0a])(
+    'rejected for reason %i is sent again after a pause (RFC 7143 §11.17.1 (Reason))',
+    (reason) => {
+      const { client, port, clock } = diskBench(diskFacts());
+      const answer = client.ask(WRITE);
+      port.failed(port.take(), 0x100 | reason);
+      clock.pass(50);
+      port.good(port.take());
+      expect([answer.answers, answer.errno]).toEqual([1, null]);
+    },
+  );
+
   it('for no reason that lasts is sent again at once, 16 times at most', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask(WRITE);

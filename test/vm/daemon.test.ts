@@ -1,0 +1,86 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { SessionView } from '../../src/daemon/session-info.js';
+import { startTgt } from '../helpers/tgt.js';
+import { DaemonProcess } from '../integration/daemon-process.js';
+import { cleanUp, configuredDevices, shell } from './attached.js';
+
+const MIB = 1 << 20;
+
+afterEach(() => cleanUp());
+
+async function session(daemon: DaemonProcess): Promise<SessionView> {
+  const { sessions } = await daemon.json<{ sessions: SessionView[] }>('sessions');
+  const [first] = sessions;
+  if (first === undefined) throw new Error('there is no session');
+  return first;
+}
+
+describe('a daemon with kernel devices', () => {
+  it('is killed twice under load and goes on with the same session and device, without an error', {
+    timeout: 600_000,
+  }, async () => {
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
+    await using daemon = new DaemonProcess({ devices: true });
+    await daemon.start();
+    const login = ['login', `127.0.0.1:${tgt.port}`, tgt.iqn, '--persistent'];
+    const { code, err } = await daemon.run(...login);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    const before = await session(daemon);
+    const device = before.devices[0]?.device ?? '';
+    expect(device).toMatch(/^\/dev\/nbd\d+$/);
+    const load = shell(`
+      fio --name=verify --filename=${device} --size=48m --rw=randwrite --bs=16k --iodepth=8 \\
+        --ioengine=libaio --direct=1 --verify=crc32c --do_verify=1 --time_based --runtime=45 \\
+        --loops=1000 --fallocate=none
+    `);
+    for (let kills = 0; kills < 2; kills += 1) {
+      await sleep(4000);
+      await daemon.stop('SIGKILL');
+      await sleep(2000);
+      await daemon.start('--wait-for', `${tgt.iqn}/1`);
+    }
+    await load;
+    const after = await session(daemon);
+    expect(after.UniqueSessionId).toBe(before.UniqueSessionId);
+    expect(after.ISID).toBe(before.ISID);
+    expect(after.devices[0]?.device).toBe(device);
+    expect((await daemon.run('logout', tgt.iqn)).code).toBe(0);
+    expect(await configuredDevices()).toEqual([]);
+    await daemon.stop();
+  });
+
+  it('leaves a mounted device to its successor, and refuses to log it out (status 28)', {
+    timeout: 600_000,
+  }, async () => {
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
+    await using daemon = new DaemonProcess({ devices: true });
+    await daemon.start();
+    await daemon.run('login', `127.0.0.1:${tgt.port}`, tgt.iqn);
+    const before = await session(daemon);
+    const device = before.devices[0]?.device ?? '';
+    const mount = join(daemon.folder, 'mnt');
+    mkdirSync(mount);
+    await shell(`mkfs.ext4 -q ${device}; mount ${device} ${mount}; echo kept >${mount}/file`);
+    const refused = await daemon.run('logout', tgt.iqn);
+    expect(refused.code).toBe(28);
+    expect(refused.err).toMatch(/mounted|in use|held/);
+    expect((await session(daemon)).state).toBe('loggedIn');
+    expect(await daemon.stop('SIGTERM')).toBe(0);
+    // It waits: what is written meanwhile is written later.
+    const written = shell(`echo later >${mount}/later; sync`);
+    await daemon.start('--wait-for', `${tgt.iqn}/1`);
+    await written;
+    const after = await session(daemon);
+    expect(after.UniqueSessionId).toBe(before.UniqueSessionId);
+    expect(after.devices[0]?.device).toBe(device);
+    await shell(`
+      test "$(cat ${mount}/file ${mount}/later)" = "$(printf 'kept\\nlater')"
+      umount ${mount}; e2fsck -fn ${device}
+    `);
+    expect((await daemon.run('logout', tgt.iqn)).code).toBe(0);
+    expect(await configuredDevices()).toEqual([]);
+  });
+});
