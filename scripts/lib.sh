@@ -128,4 +128,4 @@ test_packages=(
   tgt libnbd-bin python3-libnbd fio qemu-utils qemu-block-extra libiscsi-bin e2fsprogs open-iscsi
   iproute2
 )
-vm_packages=(qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux)
+vm_packages=(qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev)

@@ -7,6 +7,7 @@ import {
   devicePath,
   ensureNode,
   findHolders,
+  sizeOf,
 } from './nbd-sysfs.js';
 
 /** Transmission flags of the NBD protocol that the driver takes as SERVER_FLAGS. */
@@ -174,8 +175,8 @@ export class NbdKernelDevice {
       const fd = await this.#offerLink(deadConnTimeoutSeconds);
       if (fd !== null) {
         this.#link = serve(fd);
-        // The size is sent once the link is served, since setting it may wait for requests.
-        await this.resize(this.#sizeBytes);
+        // Setting a size may wait for requests, and those may be held for a session to come.
+        if ((await sizeOf(this.index)) !== this.#sizeBytes) await this.resize(this.#sizeBytes);
         return;
       }
       await delay(TAKEOVER_RETRY_MS);

@@ -86,6 +86,13 @@ export async function isConfigured(
   return (await readTextOrNull(`${paths.sys}/block/nbd${index}/pid`)) !== null;
 }
 
+/** Bytes the kernel says the device has. */
+export async function sizeOf(index: number, paths: SystemPaths = SYSTEM_PATHS): Promise<number> {
+  const SECTOR_BYTES = 512;
+  const text = await readTextOrNull(`${paths.sys}/block/nbd${index}/size`);
+  return Number(text ?? 0) * SECTOR_BYTES;
+}
+
 /** The disk and its partitions: name and device number ("43:0"). */
 async function blockDevices(
   index: number,

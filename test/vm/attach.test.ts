@@ -1,10 +1,8 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { startTgt, type Tgt } from '../helpers/tgt.js';
+import { startTgt } from '../helpers/tgt.js';
 import {
   type Attached,
   attach,
@@ -15,8 +13,8 @@ import {
   shell,
   sizeOf,
 } from './attached.js';
+import { allLuns, MIB, sessionsOf, sha256 } from './targets.js';
 
-const MIB = 1 << 20;
 let folder = '';
 
 beforeEach(async () => {
@@ -28,53 +26,44 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const bytes of createReadStream(path)) hash.update(bytes as Buffer);
-  return hash.digest('hex');
-}
-
-/** Sessions the target has, as `tgtadm` shows them. */
-async function sessionsOf(tgt: Tgt): Promise<number> {
-  const shown = await tgt.adm('--lld', 'iscsi', '--mode', 'conn', '--op', 'show', '--tid', '1');
-  return shown.match(/^Session: /gm)?.length ?? 0;
-}
-
 describe('attach makes a LUN a disk of this machine', () => {
   it('that takes a file system, and the target has its bytes when it is let go', async () => {
     const file = join(folder, 'disk');
-    await using tgt = await startTgt({ luns: [{ file, sizeBytes: 128 * MIB }] });
+    await using tgt = await startTgt({ luns: [{ file, sizeBytes: 48 * MIB }] });
     const attached = await attach(tgt.url());
     const { device } = attached;
     expect(attached.ready[0]).toMatchObject({
       device: expect.stringMatching(/^\/dev\/nbd\d+$/),
       lun: 1,
-      sizeBytes: 128 * MIB,
+      sizeBytes: 48 * MIB,
       blockSizeBytes: 512,
       readOnly: false,
       sessionId: expect.stringMatching(/^[0-9a-f]{16}$/),
     });
-    expect(await sizeOf(device)).toBe(128 * MIB);
+    expect(await sizeOf(device)).toBe(48 * MIB);
     expect(await sessionsOf(tgt)).toBe(1);
     const mount = join(folder, 'mnt');
     await mkdir(mount);
     await shell(`
       mkfs.ext4 -q ${device}; mount ${device} ${mount}
-      mkdir ${mount}/many; for n in $(seq 200); do echo "file $n" >${mount}/many/$n; done
-      dd if=/dev/urandom of=${mount}/large bs=1M count=48 status=none
+      mkdir ${mount}/many; for n in $(seq 60); do echo "file $n" >${mount}/many/$n; done
+      dd if=/dev/urandom of=${mount}/large bs=1M count=12 status=none
       sha256sum ${mount}/large | cut -c1-64 >${folder}/sum; sync; umount ${mount}
       e2fsck -fn ${device}
     `);
+    const link = `/dev/iscsi-nbd/${tgt.iqn}/lun1`;
+    expect(await readlink(link)).toBe(device);
     const throughDevice = await sha256(device);
     expect(await attached.end('SIGTERM')).toBe(0);
     expect(await sizeOf(device)).toBe(0);
     expect(await configuredDevices()).toEqual([]);
     expect(await sessionsOf(tgt)).toBe(0);
+    await expect(readlink(link)).rejects.toThrow('ENOENT');
     expect(await sha256(file)).toBe(throughDevice);
     await shell(`
       e2fsck -fn ${file}; mount -o loop,ro ${file} ${mount}
       test "$(sha256sum ${mount}/large | cut -c1-64)" = "$(cat ${folder}/sum)"
-      test "$(cat ${mount}/many/200)" = 'file 200'; umount ${mount}
+      test "$(cat ${mount}/many/60)" = 'file 60'; umount ${mount}
     `);
   });
 
@@ -93,7 +82,7 @@ describe('attach makes a LUN a disk of this machine', () => {
     await using tgt = await startTgt({
       luns: [{ sizeBytes: 4 * MIB }, { sizeBytes: 8 * MIB, blockSize: 4096 }],
     });
-    const attached = await attach(tgt.url().replace(/\/1$/, ''), [], { count: 2 });
+    const attached = await attach(allLuns(tgt), [], { count: 2 });
     const byLun = attached.ready.map((event) => [event['lun'], event['sizeBytes']]);
     expect(byLun).toEqual([
       [1, 4 * MIB],

@@ -12,7 +12,7 @@ export default defineConfig({
     include: ['test/vm/**/*.test.ts'],
     pool: 'forks',
     fileParallelism: false,
-    testTimeout: Number(process.env['TT'] ?? 120_000),
+    testTimeout: 600_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
   },

@@ -1,0 +1,31 @@
+/** What several tests of the VM want of a real tgt. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import type { Tgt } from '../helpers/tgt.js';
+
+export const MIB = 1 << 20;
+
+/**
+ * tgt's caching mode page with WCE 0. Its default is WCE 1, and it reports 29h at each login: after
+ * an outage the next flush then fails, by the rule about volatile write caches.
+ */
+export const NO_WRITE_CACHE = {
+  mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
+} as const;
+
+export async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const bytes of createReadStream(path)) hash.update(bytes as Buffer);
+  return hash.digest('hex');
+}
+
+/** Sessions the first target has, as `tgtadm` shows them. */
+export async function sessionsOf(tgt: Tgt): Promise<number> {
+  const shown = await tgt.adm('--lld', 'iscsi', '--mode', 'conn', '--op', 'show', '--tid', '1');
+  return shown.match(/^Session: /gm)?.length ?? 0;
+}
+
+/** The URL of every LUN of the first target. */
+export function allLuns(tgt: Tgt): string {
+  return tgt.url().replace(/\/1$/, '');
+}
