@@ -70,10 +70,12 @@ export class IdentityStore {
     readonly initiatorName: string;
     readonly targetName: string;
     readonly luns: readonly number[] | null;
+    readonly stateDirectory?: string;
   }): Promise<IdentityStore> {
     const text = JSON.stringify([key.initiatorName, key.targetName, key.luns]);
+    const stateDirectory = key.stateDirectory ?? stateDirectoryOf(process.env);
     const name = createHash('sha256').update(text).digest('hex').slice(0, 24);
-    const path = join(stateDirectoryOf(process.env), 'sessions', `${name}.json`);
+    const path = join(stateDirectory, 'sessions', `${name}.json`);
     const lock = await IdentityLock.take(path);
     if (lock === null) throw await ownedByAnother(path, key.targetName);
     try {

@@ -1,0 +1,107 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { deviceIdentifier, IdentityStore } from '../../src/daemon/identity-store.js';
+import type { DiskFacts } from '../../src/scsi/disk-facts.js';
+
+let stateDirectory = '';
+const FACTS = {
+  vendor: 'IET',
+  product: 'VIRTUAL-DISK',
+  serial: 'beaf11',
+  identifiers: ['naa.60000000000000000e00000000010001'],
+  deviceType: 0,
+  blockSizeBytes: 512,
+  blockCount: 2048,
+  readOnly: false,
+  writeCacheEnabled: true,
+  thin: { unmap: false },
+  limits: { maxTransferBlocks: 0xffffffff },
+} as unknown as DiskFacts;
+
+beforeEach(async () => {
+  stateDirectory = await mkdtemp(join(tmpdir(), 'identity-'));
+});
+
+afterEach(() => rm(stateDirectory, { recursive: true }));
+
+function open(luns: readonly number[] | null = [1]): Promise<IdentityStore> {
+  const key = { initiatorName: 'iqn.2025-01.local:us', targetName: 'iqn.2025-01.local:it', luns };
+  return IdentityStore.open({ ...key, stateDirectory });
+}
+
+async function records(): Promise<string[]> {
+  return (await readdir(join(stateDirectory, 'sessions'))).sort();
+}
+
+describe('the identity of an attached session', () => {
+  it('is on disk before it is used, for its owner alone', async () => {
+    const store = await open();
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    const isid = Buffer.from(store.identity.isid).toString('hex');
+    expect(JSON.parse(text)).toMatchObject({ sessionId: store.identity.sessionId, isid });
+    expect(store.waiting).toEqual([]);
+    await store.release();
+    expect(await records()).toEqual([]);
+  });
+
+  it('is had by one living process at a time (exit code 15), for each choice of LUNs', async () => {
+    const store = await open();
+    await expect(open()).rejects.toMatchObject({ code: 'ERR_SESSION_EXISTS', exitCode: 15 });
+    await expect(open()).rejects.toThrow(`process ${process.pid} is already attached`);
+    const other = await open(null);
+    expect(other.identity.sessionId).not.toBe(store.identity.sessionId);
+    await store.release();
+    await other.release();
+    await (await open()).release();
+  });
+
+  it('has what each device is made of before the kernel is told, the newest facts of a LUN', async () => {
+    const store = await open();
+    await Promise.all([store.keep(1, FACTS), store.keep(2, FACTS)]);
+    await store.keep(1, { ...FACTS, blockCount: 4096 });
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    const kept = JSON.parse(text) as { disks: { lun: number; facts: DiskFacts }[] };
+    const sizes = kept.disks.map((disk) => [disk.lun, disk.facts.blockCount]).sort();
+    expect(sizes).toEqual([
+      [1, 4096],
+      [2, 2048],
+    ]);
+    await store.release();
+  });
+
+  it('is the same again after a crash; only devices that are there are waited for', async () => {
+    const store = await open();
+    await store.keep(1, FACTS);
+    const [name = ''] = await records();
+    const path = join(stateDirectory, 'sessions', name);
+    const text = await readFile(path, 'utf8');
+    await store.release();
+    await writeFile(path, text);
+    const again = await open();
+    expect(again.identity).toEqual(store.identity);
+    expect(again.waiting).toEqual([]);
+    await again.release();
+  });
+
+  it.each(['', '{', '{"version":2}', '{"version":1,"sessionId":"../x"}'])(
+    'of a record that says %j is set aside, not used and not fatal',
+    async (text) => {
+      const store = await open();
+      const [name = ''] = await records();
+      await store.release();
+      await writeFile(join(stateDirectory, 'sessions', name), text);
+      const again = await open();
+      expect(again.identity.sessionId).not.toBe(store.identity.sessionId);
+      expect(await records()).toEqual([name, `${name}.broken`]);
+      await again.release();
+    },
+  );
+
+  it('is in the name the kernel keeps for each device', () => {
+    expect(deviceIdentifier('0011223344556677', 3)).toBe('iscsi-nbd:0011223344556677:3');
+  });
+});

@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest';
+import { ScriptedPeer } from '../helpers/scripted-peer.js';
+
+describe('a session that goes on after another process', () => {
+  it('begins in an outage: devices wait, and a login is tried at once', () => {
+    const peer = ScriptedPeer.started({ firstLogin: 'resume' });
+    expect(peer.session.state).toBe('reconnecting');
+    expect(peer.effects.map((effect) => effect.type)).toEqual(['stateChanged', 'openLink']);
+    peer.login();
+    expect(peer.session.state).toBe('loggedIn');
+    expect(peer.session.removalAtMs).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it('counts its removal latency from its own beginning, and tries on after it', () => {
+    const peer = ScriptedPeer.started({
+      firstLogin: 'resume',
+      timers: { removalLatencyMs: 8000 },
+    });
+    expect(peer.session.removalAtMs).toBe(1000 + 8000);
+    peer.loseLink();
+    while (peer.nowMs < 9000) peer.at(peer.session.deadlineAtMs);
+    expect(peer.session.state).toBe('removed');
+    expect(peer.session.deadlineAtMs).toBeLessThan(Number.POSITIVE_INFINITY);
+  });
+});
