@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { SessionView } from '../../src/daemon/session-info.js';
 import { startTgt } from '../helpers/tgt.js';
@@ -8,6 +8,13 @@ import { DaemonProcess } from '../integration/daemon-process.js';
 import { cleanUp, configuredDevices, shell } from './attached.js';
 
 const MIB = 1 << 20;
+/**
+ * tgt's caching mode page with WCE 0. With 1, its default, and the attention 29h it raises at each
+ * login, the first flush after a take-over fails by the write-cache rule, as it should.
+ */
+const WRITE_THROUGH = {
+  mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
+};
 
 afterEach(() => cleanUp());
 
@@ -18,11 +25,17 @@ async function session(daemon: DaemonProcess): Promise<SessionView> {
   return first;
 }
 
+/** Writes the kernel has finished on a device (Documentation/block/stat.rst, field 5). */
+async function writesTo(device: string): Promise<number> {
+  const stat = await readFile(`/sys/block/${basename(device)}/stat`, 'utf8');
+  return Number(stat.trim().split(/\s+/)[4]);
+}
+
 describe('a daemon with kernel devices', () => {
   it('is killed twice under load and goes on with the same session and device, without an error', {
     timeout: 600_000,
   }, async () => {
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB, params: WRITE_THROUGH }] });
     await using daemon = new DaemonProcess({ devices: true });
     await daemon.start();
     const login = ['login', `127.0.0.1:${tgt.port}`, tgt.iqn, '--persistent'];
@@ -33,13 +46,14 @@ describe('a daemon with kernel devices', () => {
     expect(device).toMatch(/^\/dev\/nbd\d+$/);
     const load = shell(`
       fio --name=verify --filename=${device} --size=48m --rw=randwrite --bs=16k --iodepth=8 \\
-        --ioengine=libaio --direct=1 --verify=crc32c --do_verify=1 --time_based --runtime=45 \\
-        --loops=1000 --fallocate=none
+        --ioengine=libaio --direct=1 --verify=crc32c --verify_backlog=256 --time_based \\
+        --runtime=60
     `);
+    load.catch(() => undefined);
     for (let kills = 0; kills < 2; kills += 1) {
-      await sleep(4000);
+      const before = await writesTo(device);
+      await daemon.until(async () => (await writesTo(device)) > before + 100);
       await daemon.stop('SIGKILL');
-      await sleep(2000);
       await daemon.start('--wait-for', `${tgt.iqn}/1`);
     }
     await load;
@@ -47,7 +61,7 @@ describe('a daemon with kernel devices', () => {
     expect(after.UniqueSessionId).toBe(before.UniqueSessionId);
     expect(after.ISID).toBe(before.ISID);
     expect(after.devices[0]?.device).toBe(device);
-    expect((await daemon.run('logout', tgt.iqn)).code).toBe(0);
+    expect(await daemon.run('logout', tgt.iqn)).toMatchObject({ code: 0, err: '' });
     expect(await configuredDevices()).toEqual([]);
     await daemon.stop();
   });
@@ -55,7 +69,7 @@ describe('a daemon with kernel devices', () => {
   it('leaves a mounted device to its successor, and refuses to log it out (status 28)', {
     timeout: 600_000,
   }, async () => {
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB, params: WRITE_THROUGH }] });
     await using daemon = new DaemonProcess({ devices: true });
     await daemon.start();
     await daemon.run('login', `127.0.0.1:${tgt.port}`, tgt.iqn);
@@ -80,7 +94,7 @@ describe('a daemon with kernel devices', () => {
       test "$(cat ${mount}/file ${mount}/later)" = "$(printf 'kept\\nlater')"
       umount ${mount}; e2fsck -fn ${device}
     `);
-    expect((await daemon.run('logout', tgt.iqn)).code).toBe(0);
+    expect(await daemon.run('logout', tgt.iqn)).toMatchObject({ code: 0, err: '' });
     expect(await configuredDevices()).toEqual([]);
   });
 });
