@@ -93,9 +93,9 @@ export class UnitLife {
    */
   hold(): void {
     this.#stopLooking();
-    if (this.state === 'removed' || (this.state === 'held' && this.#isOutage)) return;
+    const isKnown = this.state === 'removed' || (this.state === 'held' && this.#isOutage);
     this.#isOutage = true;
-    this.#beginHold();
+    if (!isKnown) this.#beginHold();
   }
 
   /** Tells how much is held, once an outage. */
@@ -210,12 +210,13 @@ export class UnitLife {
   }
 
   /**
-   * A unit attention is told once. When the link went before the answer to an earlier look, that
-   * may have been the one about the power: loss has to be assumed, so that none is silent.
+   * A unit attention is told once. When the link went before the answer to the first look after a
+   * login, that may have been the one about the power: loss has to be assumed, so that none is
+   * silent. A look in a session that goes on is one command among many and tells no more.
    */
   #askForAttentions(): void {
     if (this.#mayHaveMissedPowerOn) this.unit.disk.cacheMayBeLost();
-    this.#mayHaveMissedPowerOn = true;
+    this.#mayHaveMissedPowerOn = this.#isOutage;
   }
 
   async #admit(facts: DiskFacts, look: number): Promise<void> {

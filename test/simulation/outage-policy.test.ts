@@ -202,6 +202,25 @@ test('a power loss is not missed when the answer that tells of it is lost with i
   await end(world);
 });
 
+test('a look in a session that goes on is no reason to suspect the power', async () => {
+  const world = await newWorld({ disk: { writeCache: 'volatile' } });
+  ask(world, WRITE);
+  await world.pass(100);
+  world.node.raiseAttention(TARGET_NAME, 0, { asc: 0x2a, ascq: 0x09 });
+  let left = 2;
+  world.node.faults.onCommand = () => {
+    left -= 1;
+    return left === 0 ? 'drop-connection-after' : undefined;
+  };
+  ask(world, READ);
+  await world.pass(10_000);
+  expect(world.stack.counters.outages).toBe(1);
+  const flush = ask(world, FLUSH);
+  await world.pass(100);
+  expect(flush.reply?.error).toBe(0);
+  await end(world);
+});
+
 test('a target that asks for the logout gets it, and nothing is lost meanwhile', async () => {
   const world = await newWorld();
   for (const connection of world.node.connections) {
