@@ -11,7 +11,7 @@ import { RunCommand } from './run-command.js';
 /** Events kept while the first line, which is to be `ready`, is not yet printed. */
 const EARLY_EVENTS_MAX = 1000;
 /** How long they are kept from people. */
-const EARLY_EVENTS_MS = 3000;
+const EARLY_EVENTS_MS = 15_000;
 /** How long a forced close may take before the process ends without it. */
 const FORCED_CLOSE_MS = 3000;
 
