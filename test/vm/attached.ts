@@ -131,13 +131,14 @@ export async function cleanUp(): Promise<void> {
     10_000,
     () => 'killed processes to end',
   );
+  // Before the mounts: what they still want to write would wait for a process for ten minutes.
+  for (const index of await configuredDevices()) {
+    await addon.nbdDisconnect(index).catch(() => undefined);
+  }
   const mounts = await readFile('/proc/self/mounts', 'utf8');
   for (const line of mounts.split('\n')) {
     const [source, where] = line.split(' ');
     if (source?.startsWith('/dev/nbd') && where) await run('umount', '-l', where);
-  }
-  for (const index of await configuredDevices()) {
-    await addon.nbdDisconnect(index).catch(() => undefined);
   }
 }
 

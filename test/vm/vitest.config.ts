@@ -12,6 +12,8 @@ export default defineConfig({
     include: ['test/vm/**/*.test.ts'],
     pool: 'forks',
     fileParallelism: false,
+    // One process for all files: starting another one takes seconds here.
+    isolate: false,
     testTimeout: 600_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
