@@ -51,7 +51,10 @@ function serve(store: Store): (fd: number) => Responder {
   };
 }
 
-async function connect(store: Store, extra: { sizeBytes?: number; index?: number } = {}) {
+async function connect(
+  store: Store,
+  extra: { sizeBytes?: number; index?: number; deadConnTimeoutSeconds?: number } = {},
+) {
   device = await NbdKernelDevice.connect(addon, {
     sizeBytes: SIZE,
     blockSizeBytes: 512,
@@ -274,6 +277,17 @@ describe('the death of the serving process', () => {
     expect(sha256(await readFile(file))).toBe(sha256(bytes));
     expect(dead).toContain(index);
     watch.close();
+  });
+
+  it('is waited for only so long: then what waits fails, and the device can be given up', async () => {
+    const { path, index } = await connect(ramStore(SIZE), { deadConnTimeoutSeconds: 2 });
+    serving?.shutDown();
+    const beganAtMs = performance.now();
+    const reading = dd(`if=${path}`, 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct');
+    await expect(reading).rejects.toThrow('Input/output error');
+    expect(performance.now() - beganAtMs).toBeGreaterThan(1500);
+    await disconnectIndex(addon, index);
+    expect(await isConfigured(index)).toBe(false);
   });
 
   it('must have happened: a device with a living server is not taken over (28)', async () => {
