@@ -90,12 +90,18 @@ describe('devices survive the process that serves them', () => {
     const mount = join(folder, 'mnt');
     await mkdir(mount);
     await shell(`mkfs.ext4 -q ${two}; mount ${two} ${mount}`);
-    const job = ['--name=verify', '--direct=1', '--ioengine=libaio', '--iodepth=8', '--bs=4k'];
+    const job = ['--name=verify', '--ioengine=libaio', '--iodepth=8', '--bs=4k'];
     job.push('--rw=randwrite', '--size=8M', '--verify=crc32c', '--randseed=7');
     const fio = background(
       'fio',
       ...job,
-      ...['--rate_iops=,100', `--filename=${one}`, '--output-format=json', '--do_verify=1'],
+      ...[
+        '--direct=1',
+        '--rate_iops=,100',
+        `--filename=${one}`,
+        '--output-format=json',
+        '--do_verify=1',
+      ],
       `--output=${folder}/fio.json`,
     );
     const files = background(

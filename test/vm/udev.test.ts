@@ -1,0 +1,52 @@
+import { spawn } from 'node:child_process';
+import { copyFile, mkdir, realpath } from 'node:fs/promises';
+import { afterEach, expect, it } from 'vitest';
+import { startTgt } from '../helpers/tgt.js';
+import { attach, cleanUp, run, shell, until } from './attached.js';
+import { MIB, sha256 } from './targets.js';
+
+const UDEVD = '/lib/systemd/systemd-udevd';
+
+afterEach(cleanUp);
+
+it('the shipped udev rule names disks and partitions as those of other iSCSI initiators', async () => {
+  await mkdir('/run/udev/rules.d', { recursive: true });
+  await copyFile('udev/60-iscsi-nbd.rules', '/run/udev/rules.d/60-iscsi-nbd.rules');
+  const udevd = spawn(UDEVD, [], { stdio: 'ignore' });
+  try {
+    await until(
+      () =>
+        run('udevadm', 'control', '--ping').then(
+          () => true,
+          () => false,
+        ),
+      60_000,
+      () => 'udevd to answer',
+    );
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+    const attached = await attach(tgt.url());
+    const { device } = attached;
+    const byPath = `/dev/disk/by-path/ip-127.0.0.1:${tgt.port}-iscsi-${tgt.iqn}-lun-1`;
+    const target = () => realpath(byPath).catch(() => null);
+    await until(
+      async () => (await target()) === device,
+      30_000,
+      () => `${byPath} to be ${device}`,
+    );
+    const ids = await shell(`find /dev/disk/by-id -lname '*/${device.slice('/dev/'.length)}'`);
+    expect(ids.trim().split('\n').length).toBeGreaterThan(0);
+    expect(ids).toMatch(/\/(wwn-0x[0-9a-f]+|iscsi-nbd-\S+)$/m);
+    await shell(`echo 'start=2048, size=8192' | sfdisk -q ${device}; udevadm settle -t 20`);
+    expect(await realpath(`${byPath}-part1`)).toBe(`${device}p1`);
+    expect(await sha256(byPath)).toBe(await sha256(device));
+    await run('udevadm', 'settle', '-t', '20');
+    expect(await attached.end('SIGTERM')).toBe(0);
+    await until(
+      async () => (await target()) === null,
+      30_000,
+      () => `${byPath} to go`,
+    );
+  } finally {
+    udevd.kill('SIGKILL');
+  }
+});
