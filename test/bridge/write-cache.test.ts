@@ -135,6 +135,26 @@ describe('acknowledged writes in a volatile cache (INTERFACE.md, "Semantics")', 
   });
 });
 
+describe('a disk taken over from a process that died', () => {
+  it('may have lost what that process acknowledged: after power on the next flush fails', () => {
+    const bench = diskBench(diskFacts());
+    bench.unit.disk.takenOver();
+    report(bench, POWER_ON);
+    expect([flush(bench), flush(bench)]).toEqual(['EIO', null]);
+  });
+
+  it('has lost nothing where it tells of no power on, or has no volatile cache', () => {
+    const quiet = diskBench(diskFacts());
+    quiet.unit.disk.takenOver();
+    report(quiet, NEXUS_LOST);
+    expect(flush(quiet)).toBeNull();
+    const stable = diskBench(diskFacts({ writeCacheEnabled: false }));
+    stable.unit.disk.takenOver();
+    report(stable, POWER_ON);
+    expect(flush(stable)).toBeNull();
+  });
+});
+
 describe('a write that was under way when the cache was emptied', () => {
   it('in parts is done again from the start', () => {
     const bench = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
