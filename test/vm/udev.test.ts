@@ -11,7 +11,7 @@ afterEach(cleanUp);
 
 it('the shipped udev rule names disks and partitions as those of other iSCSI initiators', async () => {
   await mkdir('/run/udev/rules.d', { recursive: true });
-  await copyFile('udev/60-iscsi-nbd.rules', '/run/udev/rules.d/60-iscsi-nbd.rules');
+  await copyFile('packaging/udev/60-iscsi-nbd.rules', '/run/udev/rules.d/60-iscsi-nbd.rules');
   const udevd = spawn(UDEVD, [], { stdio: 'ignore' });
   try {
     await until(
