@@ -2,8 +2,6 @@ import type { Stack, StackEvent, StackExport, TargetUrl } from '../daemon/contra
 import { formatTargetUrl } from '../daemon/target-url.js';
 import { humanBytes, printable } from './print.js';
 
-export type EventLevel = 'info' | 'warn' | 'error';
-
 /** The line that says an export is ready. */
 export function readyText(url: TargetUrl, entry: StackExport): string {
   const target = formatTargetUrl({ ...url, lun: entry.lun });
@@ -41,28 +39,6 @@ export function uriOf(entry: StackExport): string {
 /** An event for people. */
 export function eventText(event: StackEvent): string {
   return printable(textOf(event));
-}
-
-export function eventLevel(event: StackEvent): EventLevel {
-  switch (event.event) {
-    case 'ioError':
-    case 'deviceRemoved':
-      return 'error';
-    case 'loginRefused':
-    case 'deviceHeld':
-    case 'deviceInUse':
-    case 'warning':
-      return 'warn';
-    case 'sessionState':
-      return event.to === 'reconnecting' || event.to === 'removed' ? 'warn' : 'info';
-    case 'ready':
-    case 'deviceAttached':
-    case 'deviceReleased':
-    case 'deviceResized':
-    case 'portalChanged':
-    case 'closed':
-      return 'info';
-  }
 }
 
 function textOf(event: StackEvent): string {

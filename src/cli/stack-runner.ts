@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invariant } from '../base/errors.js';
 import type { Stack, StackEvent, StackHooks, TargetUrl } from '../daemon/contract.js';
+import { eventLevel } from '../daemon/event-log.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { createLog, LOG_LEVELS, type Logger } from '../daemon/log.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
-import { eventLevel, eventText, readyEvent, readyText, uriOf } from './event-text.js';
+import { eventText, readyEvent, readyText, uriOf } from './event-text.js';
 import { Interrupts, whenAborted } from './interrupts.js';
 import { RunCommand } from './run-command.js';
 

@@ -1,11 +1,13 @@
 import type { StackEvent } from './contract.js';
 import type { Logger } from './log.js';
 
+export type EventLevel = 'info' | 'warn' | 'error';
+
 /** Writes an event into the daemon's log, with what it is about as fields. */
 export function logEvent(log: Logger, event: StackEvent): void {
   // The log writes the time itself.
   const { time, ...facts } = event;
-  log[levelOf(event)](facts, wordsOf(event));
+  log[eventLevel(event)](facts, wordsOf(event));
 }
 
 function wordsOf(event: StackEvent): string {
@@ -26,7 +28,8 @@ function wordsOf(event: StackEvent): string {
   }
 }
 
-function levelOf(event: StackEvent): 'info' | 'warn' | 'error' {
+/** How much an event matters to whoever reads a log. */
+export function eventLevel(event: StackEvent): EventLevel {
   switch (event.event) {
     case 'ioError':
     case 'deviceRemoved':
@@ -38,7 +41,12 @@ function levelOf(event: StackEvent): 'info' | 'warn' | 'error' {
       return 'warn';
     case 'sessionState':
       return event.to === 'reconnecting' || event.to === 'removed' ? 'warn' : 'info';
-    default:
+    case 'ready':
+    case 'deviceAttached':
+    case 'deviceReleased':
+    case 'deviceResized':
+    case 'portalChanged':
+    case 'closed':
       return 'info';
   }
 }

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { listConfigured } from '../io/nbd-sysfs.js';
 import type { SessionIdentity } from '../iscsi/session-config.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
+import { writeFileAtomically } from './atomic-file.js';
 import type { FoundDisk } from './disk-probe.js';
 import { IdentityLock } from './identity-lock.js';
 import { stateDirectoryOf } from './initiator-name.js';
@@ -162,23 +163,6 @@ async function ownedByAnother(path: string, targetName: string): Promise<UsageEr
   );
 }
 
-async function writeRecord(path: string, record: IdentityRecord): Promise<void> {
-  const directory = dirname(path);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const temporary = `${path}.${process.pid}.tmp`;
-  const file = await open(temporary, 'w', 0o600);
-  try {
-    await file.writeFile(`${JSON.stringify(record)}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  try {
-    await rename(temporary, path);
-  } catch (error) {
-    await unlink(temporary).catch(() => undefined);
-    throw error;
-  }
-  const parent = await open(directory, 'r');
-  await parent.sync().finally(() => parent.close());
+function writeRecord(path: string, record: IdentityRecord): Promise<void> {
+  return writeFileAtomically(path, `${JSON.stringify(record)}\n`);
 }
