@@ -129,3 +129,4 @@ test_packages=(
   iproute2
 )
 vm_packages=(qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev)
+rootfs_packages=(mmdebstrap eatmydata debian-archive-keyring e2fsprogs)
