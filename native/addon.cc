@@ -10,6 +10,7 @@
 
 #include "addon_nbd.h"
 #include "crc32c.h"
+#include "notify.h"
 #include "slab_table.h"
 #include "socket_pump.h"
 
@@ -46,6 +47,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
                         InstanceMethod<&NativeSocket::Send>("send"),
                         InstanceMethod<&NativeSocket::SetSendBuffer>("setSendBuffer"),
                         InstanceMethod<&NativeSocket::Error>("socketError"),
+                        InstanceMethod<&NativeSocket::LocalAddressJs>("localAddress"),
                         InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
                         InstanceMethod<&NativeSocket::Release>("release"),
                         InstanceMethod<&NativeSocket::Close>("close")});
@@ -114,6 +116,17 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
 
   Napi::Value Error(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), pump_->IsClosed() ? EBADF : SocketError(pump_->fd()));
+  }
+
+  // () -> {host, port} of our end of a TCP connection, or null
+  Napi::Value LocalAddressJs(const Napi::CallbackInfo& info) {
+    std::string address;
+    uint16_t port = 0;
+    if (pump_->IsClosed() || !LocalAddress(pump_->fd(), &address, &port)) return info.Env().Null();
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("host", address);
+    result.Set("port", port);
+    return result;
   }
 
   // Both directions end for the peer at once; the descriptor stays until `close`.
@@ -198,6 +211,11 @@ Napi::Value ListenUnixJs(const Napi::CallbackInfo& info) {
                            ListenUnix(Text(info, 0).c_str(), static_cast<uint32_t>(mode)));
 }
 
+// (socket path, text) -> 0 or -errno
+Napi::Value SendNotifyJs(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), SendNotify(Text(info, 0), Text(info, 1)));
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("NativeSocket", NativeSocket::Define(env));
@@ -207,6 +225,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
+  exports.Set("sendNotify", Napi::Function::New(env, SendNotifyJs));
   InitNbd(env, exports);
   return exports;
 }

@@ -274,4 +274,26 @@ int SocketError(int fd) {
   return error;
 }
 
+bool LocalAddress(int fd, std::string* address, uint16_t* port) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof(storage);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return false;
+  char text[INET6_ADDRSTRLEN];
+  const void* bytes = nullptr;
+  if (storage.ss_family == AF_INET) {
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage);
+    bytes = &v4->sin_addr;
+    *port = ntohs(v4->sin_port);
+  } else if (storage.ss_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
+    bytes = &v6->sin6_addr;
+    *port = ntohs(v6->sin6_port);
+  } else {
+    return false;
+  }
+  if (inet_ntop(storage.ss_family, bytes, text, sizeof(text)) == nullptr) return false;
+  *address = text;
+  return true;
+}
+
 }  // namespace iscsi_nbd

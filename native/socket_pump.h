@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include <cstdint>
+#include <string>
 
 #include "slab_table.h"
 
@@ -85,5 +86,8 @@ void SetSendBufferBytes(int fd, int bytes);
 
 // Pending error of a socket (SO_ERROR): 0 or an errno.
 int SocketError(int fd);
+
+// Our own end of a TCP socket, as text and number; false for any other socket.
+bool LocalAddress(int fd, std::string* address, uint16_t* port);
 
 }  // namespace iscsi_nbd

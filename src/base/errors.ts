@@ -109,3 +109,9 @@ export class BlockError extends ProductError {
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new InvariantError(message);
 }
+
+/** `error` itself when it is the target's, the network's or the operator's; ours are thrown on. */
+export function productError(error: unknown): ProductError {
+  if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;
+  throw error;
+}

@@ -7,7 +7,7 @@ const UNSENT_BYTES_MAX = 256 << 20;
  */
 export class Budget {
   readonly requestsMax: number;
-  readonly bytesMax: number;
+  bytesMax: number;
   requests = 0;
   bytes = 0;
   /** Reply bytes queued and not yet taken by the clients' sockets; each client notes its own. */
@@ -28,6 +28,12 @@ export class Budget {
   /** True while the clients' unread replies are within bounds. */
   get hasRoomForReplies(): boolean {
     return this.unsentBytes < UNSENT_BYTES_MAX;
+  }
+
+  /** Another maximum of bytes; clients that wait for room get what there is more now. */
+  limitBytes(bytesMax: number): void {
+    this.bytesMax = bytesMax;
+    if (this.#waiting.size > 0 && !this.#resuming) this.#resume();
   }
 
   /** Clients that wait for room. */

@@ -13,7 +13,7 @@ const INCREASE_STEPS = 32;
  * step, about half a minute to the maximum. The driver calls `timeReached` at `nextStepAtMs`.
  */
 export class DepthControl {
-  readonly depthMax: number;
+  depthMax: number;
   #depth: number;
   #decreasedAtMs = Number.NEGATIVE_INFINITY;
   #nextStepAtMs = NEVER_MS;
@@ -31,6 +31,14 @@ export class DepthControl {
   /** When `timeReached` wants to be called; Infinity at full depth. */
   get nextStepAtMs(): number {
     return this.#nextStepAtMs;
+  }
+
+  /** Another maximum. What the target could not take so far is still gone up to by steps. */
+  limit(depthMax: number): void {
+    const isReduced = this.#depth < this.depthMax;
+    this.depthMax = depthMax;
+    this.#depth = isReduced ? Math.min(this.#depth, depthMax) : depthMax;
+    if (this.#depth === depthMax) this.#nextStepAtMs = NEVER_MS;
   }
 
   /** The target has too much to do with `inFlight` commands. */

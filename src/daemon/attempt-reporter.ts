@@ -9,34 +9,50 @@ export type LoginRefusal = {
   readonly explanation: string;
 };
 
+export type AttemptListener = {
+  /** The target answered with a status. */
+  readonly refused: (refusal: LoginRefusal) => void;
+  /** It could not be reached, or broke a rule. */
+  readonly failed: (message: string) => void;
+};
+
 /**
- * Tells of refused logins without flooding: at once when a reason is new, then each time its
- * number has doubled. Reasons are counted apart, for the portals of a target may take turns with
- * theirs.
+ * Tells why logins fail without flooding: at once when a reason is new, then each time its number
+ * has doubled. Reasons are counted apart, for the portals of a target may take turns with theirs.
  */
 export class AttemptReporter {
-  readonly #tell: (refusal: LoginRefusal) => void;
+  readonly #tell: AttemptListener;
   readonly #counts = new Map<string, number>();
 
-  constructor(tell: (refusal: LoginRefusal) => void) {
+  constructor(tell: AttemptListener) {
     this.#tell = tell;
   }
 
   failed(error: ProductError): void {
-    if (!(error instanceof LoginRefusedError)) return;
-    const { statusClass, statusDetail } = error;
-    const reason = `${statusClass} ${statusDetail} ${error.message}`;
-    const known = this.#counts.get(reason);
-    if (known === undefined && this.#counts.size >= REASONS_MAX) return;
-    const count = (known ?? 0) + 1;
-    this.#counts.set(reason, count);
-    const isPowerOfTwo = (count & (count - 1)) === 0;
-    if (!isPowerOfTwo) return;
-    const times = count === 1 ? '' : ` (${count} times)`;
-    this.#tell({ statusClass, statusDetail, explanation: `${error.message}${times}` });
+    const refusal = error instanceof LoginRefusedError ? error : null;
+    const status = refusal === null ? '' : `${refusal.statusClass} ${refusal.statusDetail}`;
+    const times = this.#timesToTell(`${status} ${error.message}`);
+    if (times === null) return;
+    if (refusal === null) {
+      this.#tell.failed(`a login attempt failed: ${error.message}${times}`);
+    } else {
+      const { statusClass, statusDetail, message } = refusal;
+      this.#tell.refused({ statusClass, statusDetail, explanation: `${message}${times}` });
+    }
   }
 
   succeeded(): void {
     this.#counts.clear();
+  }
+
+  /** Counts a reason; null when it is not to be told again yet. */
+  #timesToTell(reason: string): string | null {
+    const known = this.#counts.get(reason);
+    if (known === undefined && this.#counts.size >= REASONS_MAX) return null;
+    const count = (known ?? 0) + 1;
+    this.#counts.set(reason, count);
+    const isPowerOfTwo = (count & (count - 1)) === 0;
+    if (!isPowerOfTwo) return null;
+    return count === 1 ? '' : ` (${count} times)`;
   }
 }

@@ -19,6 +19,16 @@ export class CommandDepth {
     return this.#control.depth;
   }
 
+  /** Commands in flight at most, while the target takes that many. */
+  get depthMax(): number {
+    return this.#control.depthMax;
+  }
+
+  limit(depthMax: number): void {
+    this.#control.limit(depthMax);
+    this.#apply();
+  }
+
   congested(): void {
     this.#control.congested(this.#clock.nowMs(), this.#session.commandsInFlight);
     this.#apply();

@@ -66,7 +66,7 @@ export class ManagedSession {
         onLunsChanged: () => this.#lunsChanged(),
       },
     );
-    this.statistics = new SessionStatistics(this.stack.handle);
+    this.statistics = new SessionStatistics(this.stack.handle, threadRuntime().clock.nowMs());
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Connection } from '../iscsi/connection.js';
 import type { ManagedSession } from './managed-session.js';
-import { timersInSeconds } from './session-timers.js';
+import { liveValues, settingsOf } from './session-timers.js';
 
 /**
  * What the daemon tells of its sessions. Names that begin with a capital are those of Microsoft's
@@ -12,7 +12,12 @@ import { timersInSeconds } from './session-timers.js';
 
 const id = z.string().regex(/^[0-9a-f]{16}$/);
 const count = z.number().int().min(0);
-const secondsOrNever = z.union([z.number().min(0), z.literal('never')]);
+const numberOrNever = z.union([z.number().min(0), z.literal('never')]);
+const settingSchema = z.object({
+  option: z.string(),
+  value: z.unknown(),
+  applies: z.enum(['now', 'nextAttempt', 'nextReconnect', 'nextLogin']),
+});
 const stateSchema = z.enum([
   'loggingIn',
   'loggedIn',
@@ -36,12 +41,12 @@ const connectionSchema = z.object({
   MaxRecvDataSegmentLength: count,
   /** 0: none, 1: CHAP, 2: mutual CHAP. */
   AuthType: z.literal([0, 1, 2]),
-  /** Our side is chosen by the system and not asked for: null. */
+  /** Our side, as the system chose it; null when the link went this very moment. */
   LocalAddr: z.string().nullable(),
   LocalPort: count.nullable(),
   RemoteAddr: z.string(),
   RemotePort: count,
-  /** 0: not measured. */
+  /** Bytes a second in both directions, over the last ten to twenty seconds. */
   EstimatedThroughput: count,
   /** 0: TCP has none. */
   MaxDatagramSize: z.literal(0),
@@ -93,7 +98,10 @@ export const sessionSchema = z.object({
       inForce: z.string(),
     }),
   ),
-  options: z.record(z.string(), secondsOrNever),
+  /** What `set` can change, in seconds, bytes or commands. */
+  options: z.record(z.string(), numberOrNever),
+  /** Every option of the session, and when another value would count. */
+  settings: z.array(settingSchema),
   /** Until the devices are removed; null while that is not running. */
   removalInSeconds: z.number().min(0).nullable(),
   heldRequests: count,
@@ -102,7 +110,10 @@ export const sessionSchema = z.object({
   longestHoldMs: z.number().min(0),
   attempts: count,
   logins: count,
+  /** Why the last attempt failed or the link was lost; null while all is well. */
   lastError: z.string().nullable(),
+  /** Until the next login attempt; null while one is under way or none is wanted. */
+  nextAttemptInSeconds: z.number().min(0).nullable(),
   devices: z.array(deviceSchema),
 });
 
@@ -170,13 +181,14 @@ export function viewSession(session: ManagedSession, nowMs: number): SessionView
     MaxBurstLength: number('MaxBurstLength', 262_144),
     MaxConnections: number('MaxConnections', 1),
     ConnectionCount: isConnected ? 1 : 0,
-    ConnectionsList: isConnected ? [viewConnection(session, connection)] : [],
+    ConnectionsList: isConnected ? [viewConnection(session, connection, nowMs)] : [],
     state: session.state,
     persistent: session.record.persistent,
     portal: { host, port },
     portals: machine.portals.all.map((portal) => ({ host: portal.host, port: portal.port })),
     keys: keys.map((row) => ({ ...row })),
-    options: timersInSeconds(session),
+    options: liveValues(session),
+    settings: settingsOf(session),
     removalInSeconds: removalInSeconds(session, nowMs),
     ...heldBy(session),
     outages: session.stack.counters.outages,
@@ -184,6 +196,7 @@ export function viewSession(session: ManagedSession, nowMs: number): SessionView
     attempts: machine.attempts,
     logins: machine.logins,
     lastError: session.statistics.lastError,
+    nextAttemptInSeconds: secondsUntil(machine.schedule.attemptAtMs, nowMs),
     devices: viewDevices(session),
   };
 }
@@ -212,6 +225,7 @@ export function viewStatistics(session: ManagedSession, nowMs: number): Statisti
   const { statistics } = session;
   const { initiator, session: machine } = session.stack.handle;
   const { latency } = initiator;
+  const { p50Ms, p99Ms } = statistics.recent(nowMs);
   return {
     UniqueSessionId: session.sessionId,
     TargetiSCSIName: session.plan.request.targetName,
@@ -231,7 +245,8 @@ export function viewStatistics(session: ManagedSession, nowMs: number): Statisti
     LogoutOtherCodes: statistics.logoutOtherCodes,
     MaximumProcessingTime: latency.maximumMs,
     AverageProcessingTime: latency.count === 0 ? 0 : latency.totalMs / latency.count,
-    ...statistics.recentLatency(nowMs),
+    p50Ms,
+    p99Ms,
     commandsInFlight: machine.commandsInFlight,
     commandsWaiting: machine.commandsWaiting,
     ...heldBy(session),
@@ -244,7 +259,9 @@ export function viewStatistics(session: ManagedSession, nowMs: number): Statisti
 function viewConnection(
   session: ManagedSession,
   connection: Connection,
+  nowMs: number,
 ): SessionView['ConnectionsList'][number] {
+  const local = session.stack.handle.initiator.localAddress();
   const machine = session.stack.handle.session;
   const { parameters, state } = connection;
   const { host, port } = machine.portals.current;
@@ -261,19 +278,22 @@ function viewConnection(
     DataIntegrity: integrity(parameters?.dataDigest),
     MaxRecvDataSegmentLength: parameters?.targetMaxRecvDataSegmentLength ?? 0,
     AuthType: chap === undefined ? 0 : chap.target === undefined ? 1 : 2,
-    LocalAddr: null,
-    LocalPort: null,
+    LocalAddr: local?.host ?? null,
+    LocalPort: local?.port ?? null,
     RemoteAddr: host,
     RemotePort: port,
-    EstimatedThroughput: 0,
+    EstimatedThroughput: session.statistics.recent(nowMs).bytesPerSecond,
     MaxDatagramSize: 0,
   };
 }
 
 function removalInSeconds(session: ManagedSession, nowMs: number): number | null {
-  const { removalAtMs } = session.stack.handle.session;
-  if (!Number.isFinite(removalAtMs)) return null;
-  return Math.max(0, Math.round((removalAtMs - nowMs) / 100) / 10);
+  return secondsUntil(session.stack.handle.session.schedule.removalAtMs, nowMs);
+}
+
+function secondsUntil(atMs: number, nowMs: number): number | null {
+  if (!Number.isFinite(atMs)) return null;
+  return Math.max(0, Math.round((atMs - nowMs) / 100) / 10);
 }
 
 function heldBy(session: ManagedSession): { heldRequests: number; heldBytes: number } {

@@ -95,9 +95,10 @@ export class SessionStack implements Stack, Asker {
     });
     this.closed.catch(() => undefined);
     this.#settleClosed = settle;
-    this.#attempts = new AttemptReporter((refusal) =>
-      this.#emit({ event: 'loginRefused', ...refusal }),
-    );
+    this.#attempts = new AttemptReporter({
+      refused: (refusal) => this.#emit({ event: 'loginRefused', ...refusal }),
+      failed: (message) => this.#emit({ event: 'warning', message }),
+    });
     this.#handle.listen((effect) => this.#effect(effect));
   }
 
@@ -175,6 +176,15 @@ export class SessionStack implements Stack, Asker {
   setRemovalLatency(seconds: number): void {
     this.#handle.initiator.with((session) => session.removalLatencyChanged(seconds * 1000));
     for (const life of this.#lives) life.removalLatencyChanged();
+  }
+
+  /** Commands in flight at most, while the target takes that many. */
+  get queueDepthMax(): number {
+    return this.#depth.depthMax;
+  }
+
+  setQueueDepthMax(depthMax: number): void {
+    this.#depth.limit(depthMax);
   }
 
   /** The kernel let go of a device without being asked: somebody else disconnected it. */

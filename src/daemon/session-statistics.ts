@@ -2,8 +2,11 @@ import { LinkError, LoginRefusedError, type ProductError, ProtocolError } from '
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { SessionHandle } from './session-handle.js';
 
-/** Quantiles are over the time since the last of these, and the one before it. */
-const WINDOW_MS = 10_000;
+/** Readings of late are over the window that runs and the one before it. */
+export const WINDOW_MS = 10_000;
+
+/** Where the counts stood when a window began. */
+type Mark = { readonly atMs: number; readonly bytes: number; readonly buckets: Float64Array };
 
 /** Counts of one session in the names of Microsoft's WMI classes; times in milliseconds. */
 export class SessionStatistics {
@@ -20,23 +23,41 @@ export class SessionStatistics {
   /** Why the last attempt failed or the last link was lost; null while all is well. */
   lastError: string | null = null;
   readonly #handle: SessionHandle;
-  #window: { readonly atMs: number; readonly buckets: Float64Array } | null = null;
-  #before: Float64Array | undefined;
+  #window: Mark;
+  #before: Mark;
 
-  constructor(handle: SessionHandle) {
+  constructor(handle: SessionHandle, nowMs: number) {
     this.#handle = handle;
+    this.#window = this.#mark(nowMs);
+    this.#before = this.#window;
     handle.listen((effect) => this.#effect(effect));
   }
 
-  /** Latency of the commands since the window before the present one began. */
-  recentLatency(nowMs: number): { readonly p50Ms: number; readonly p99Ms: number } {
-    const { latency } = this.#handle.initiator;
-    if (this.#window === null || nowMs - this.#window.atMs >= WINDOW_MS) {
-      this.#before = this.#window?.buckets;
-      this.#window = { atMs: nowMs, buckets: latency.snapshot() };
-    }
-    const { p50Ms, p99Ms } = latency.summary(this.#before);
-    return { p50Ms, p99Ms };
+  /** A new window begins; to be called every `WINDOW_MS`. */
+  windowPassed(nowMs: number): void {
+    this.#before = this.#window;
+    this.#window = this.#mark(nowMs);
+  }
+
+  /** Latency of the commands, and bytes in both directions, of late. */
+  recent(nowMs: number): {
+    readonly p50Ms: number;
+    readonly p99Ms: number;
+    readonly bytesPerSecond: number;
+  } {
+    const { atMs, bytes, buckets } = this.#before;
+    const { p50Ms, p99Ms } = this.#handle.initiator.latency.summary(buckets);
+    const seconds = Math.max(nowMs - atMs, 1) / 1000;
+    return { p50Ms, p99Ms, bytesPerSecond: Math.round((this.#bytes - bytes) / seconds) };
+  }
+
+  get #bytes(): number {
+    const { bytesReceivedTotal, bytesSentTotal } = this.#handle.initiator;
+    return bytesReceivedTotal + bytesSentTotal;
+  }
+
+  #mark(atMs: number): Mark {
+    return { atMs, bytes: this.#bytes, buckets: this.#handle.initiator.latency.snapshot() };
   }
 
   #effect(effect: SessionEffect): void {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ProductError, UsageError } from '../base/errors.js';
+import { productError, UsageError } from '../base/errors.js';
 import type { SessionIdentity } from '../iscsi/session-config.js';
 import type { StackEvent } from './contract.js';
 import { DeviceExporter } from './device-exporter.js';
@@ -14,6 +14,7 @@ import {
   sessionOptionsOf,
 } from './login-plan.js';
 import { ManagedSession, type SessionEnd } from './managed-session.js';
+import { threadRuntime } from './runtime.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
 import { newIdentity } from './session-identity.js';
 import {
@@ -23,6 +24,7 @@ import {
   type SessionRecord,
   SessionRecords,
 } from './session-records.js';
+import { WINDOW_MS } from './session-statistics.js';
 import { Slots } from './slots.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
@@ -60,8 +62,10 @@ export class Supervisor {
   readonly #slots: Slots;
   readonly #listeners = new Set<(event: StackEvent) => void>();
   readonly #ending = new AbortController();
+  readonly #windows: NodeJS.Timeout;
 
   private constructor(options: SupervisorOptions) {
+    this.#windows = setInterval(() => this.#windowPassed(), WINDOW_MS).unref();
     this.#options = options;
     this.#records = new SessionRecords(options.surroundings.stateDirectory);
     this.#slots = new Slots(options.loginsMax);
@@ -181,7 +185,13 @@ export class Supervisor {
    */
   async close(): Promise<void> {
     this.#ending.abort();
+    clearInterval(this.#windows);
     await Promise.all([...this.#entries.values()].map((entry) => this.#closeOne(entry)));
+  }
+
+  #windowPassed(): void {
+    const nowMs = threadRuntime().clock.nowMs();
+    for (const session of this.sessions) session.statistics.windowPassed(nowMs);
   }
 
   async #closeOne(entry: Entry): Promise<void> {
@@ -365,10 +375,4 @@ function identityOf(record: SessionRecord): SessionIdentity {
 
 function identityText(identity: SessionIdentity): Pick<SessionRecord, 'sessionId' | 'isid'> {
   return { sessionId: identity.sessionId, isid: Buffer.from(identity.isid).toString('hex') };
-}
-
-/** Our own mistakes are nobody's to catch. */
-function productError(error: unknown): ProductError {
-  if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;
-  throw error;
 }

@@ -77,6 +77,11 @@ export class Initiator implements ScsiPort {
     return this.#bytesBefore.sent + (this.#link?.bytesSentTotal ?? 0);
   }
 
+  /** Our own end of the link that is there now. */
+  localAddress(): { readonly host: string; readonly port: number } | null {
+    return this.#link?.localAddress?.() ?? null;
+  }
+
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;

@@ -16,6 +16,8 @@ export interface LinkUser {
 export interface Link {
   readonly bytesReceivedTotal: number;
   readonly bytesSentTotal: number;
+  /** Our own end of it, where the way to the target has one. */
+  localAddress?(): { readonly host: string; readonly port: number } | null;
   /** Ends it at once, also while it is still being opened; what is queued is not sent. */
   close(): void;
 }

@@ -14,6 +14,8 @@ export interface NativeSocket {
   send(table: Int32Array, firstEntry: number, entryCount: number, capacity: number): number;
   /** Bytes the kernel may hold of what is sent; less where the system allows less. */
   setSendBuffer(bytes: number): void;
+  /** Our own end of a TCP connection; null for another socket, or a closed one. */
+  localAddress(): { readonly host: string; readonly port: number } | null;
   /** Pending error (SO_ERROR): 0 or an errno. */
   socketError(): number;
   shutDown(): void;
@@ -51,6 +53,8 @@ export interface NativeAddon {
   connectTcp(address: string, port: number): number;
   /** A listening descriptor, or -errno. */
   listenUnix(path: string, mode: number): number;
+  /** One datagram to a unix socket ('@': an abstract one), without waiting; 0 or -errno. */
+  sendNotify(path: string, text: string): number;
 }
 
 /** How often memory that was not needed goes back to the system. */

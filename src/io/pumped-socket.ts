@@ -92,6 +92,11 @@ export class PumpedSocket implements Flushable {
     else this.#user.sent();
   }
 
+  /** Our own end of a TCP connection; null for another socket, or a closed one. */
+  localAddress(): { readonly host: string; readonly port: number } | null {
+    return this.#native.localAddress();
+  }
+
   /** Both directions end for the peer; `close` still has to be called. */
   shutDown(): void {
     if (!this.#closed) this.#native.shutDown();

@@ -65,6 +65,10 @@ class TcpLink implements Link, SocketUser {
     return this.#socket?.bytesSentTotal ?? 0;
   }
 
+  localAddress(): TcpAddress | null {
+    return this.#socket?.localAddress() ?? null;
+  }
+
   close(): void {
     this.#closed = true;
     this.#connecting.abort();

@@ -1,5 +1,12 @@
 import { NEVER_MS } from '../base/clock.js';
-import { invariant, LinkError, ProductError, ProtocolError, UsageError } from '../base/errors.js';
+import {
+  invariant,
+  LinkError,
+  type ProductError,
+  ProtocolError,
+  productError,
+  UsageError,
+} from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
 import type { ScsiCommand } from '../scsi/command.js';
 import { CommandFlow } from './command-flow.js';
@@ -17,6 +24,7 @@ import type { SessionConfig, SessionIdentity, SessionTimers } from './session-co
 import type { SessionEffect } from './session-effect.js';
 import { type SessionState, type SessionStateEvent, sessionMove } from './session-state.js';
 import { FUNCTION_REJECTED } from './task-escalation.js';
+import { TASKS_MAX } from './task-table.js';
 import { asyncOrderOf } from './unsolicited.js';
 
 /**
@@ -82,9 +90,9 @@ export class Session {
     );
   }
 
-  /** Instant of removal while `reconnecting`, else Infinity. */
-  get removalAtMs(): number {
-    return this.#rounds.schedule.removalAtMs;
+  /** Instants of the next attempt and of the removal; each is Infinity while it is not due. */
+  get schedule(): { readonly attemptAtMs: number; readonly removalAtMs: number } {
+    return this.#rounds.schedule;
   }
 
   get commandsWaiting(): number {
@@ -95,9 +103,9 @@ export class Session {
     return this.connection?.tasks.count ?? 0;
   }
 
-  /** Commands in flight at most from now on, 1 to `queueDepthMax`; those above it still end. */
+  /** Commands in flight at most from now on; those above it still end. */
   limitDepth(depth: number): void {
-    this.#flow.depthMax = Math.min(depth, this.config.queueDepthMax);
+    this.#flow.depthMax = Math.min(depth, TASKS_MAX);
   }
 
   /** Takes a command. Without a login it comes back at once as `lost`. */
@@ -142,8 +150,7 @@ export class Session {
     this.#connectionEnded(error, nowMs);
   }
 
-  /** Bytes of the target in slab `slab`. What it did wrong ends the connection, never the process.
-   * */
+  /** Bytes of the target in `slab`. What it did wrong ends the connection, not the process. */
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number, nowMs: number): void {
     const connection = this.connection;
     if (connection === null) return;
@@ -151,7 +158,7 @@ export class Session {
     try {
       connection.bytesReceived(slab, buffer, start, end, nowMs);
     } catch (error) {
-      failure = endsConnection(error);
+      failure = productError(error);
     }
     // What was received before the failure counts: it may have been the end of the login.
     if (connection.notices.length > 0) this.#takeNotices(connection, nowMs);
@@ -173,7 +180,7 @@ export class Session {
       this.#keepalive?.timeReached(nowMs);
       this.#flow.timeReached(nowMs);
     } catch (error) {
-      this.#connectionEnded(endsConnection(error), nowMs);
+      this.#connectionEnded(productError(error), nowMs);
     }
   }
 
@@ -272,7 +279,7 @@ export class Session {
       try {
         this.#noticed(notice, nowMs);
       } catch (error) {
-        this.#connectionEnded(endsConnection(error), nowMs);
+        this.#connectionEnded(productError(error), nowMs);
       }
     }
     connection.notices.length = 0;
@@ -390,10 +397,4 @@ export class Session {
     connection.logout(LogoutReason.closeSession);
     this.#logoutDeadlineAtMs = nowMs + Math.min(this.timers.logoutTimeoutMs, withinMs);
   }
-}
-
-/** Errors of the target and the network end a connection; ours end the process. */
-function endsConnection(error: unknown): ProductError {
-  if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;
-  throw error;
 }

@@ -97,3 +97,24 @@ test('a link closed while it is being opened tells nobody anything, whenever tha
   }
   expect(pool.inUse).toBe(0);
 });
+
+test.each(['127.0.0.1', '::1'])(
+  'our own end of a link is what the other side sees (%s)',
+  async (host) => {
+    let seen: unknown;
+    const server = createServer((socket) => {
+      seen = { host: socket.remoteAddress, port: socket.remotePort };
+      socket.write('hello');
+    });
+    servers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, host, () => resolve()));
+    const { port } = server.address() as { port: number };
+    const witness = new Witness();
+    const link = open({ host, port }, new SendQueue(pool), witness);
+    expect(link.localAddress?.()).toBe(null);
+    await witness.hears('hello');
+    expect(link.localAddress?.()).toEqual(seen);
+    link.close();
+    expect(link.localAddress?.()).toBe(null);
+  },
+);

@@ -8,7 +8,7 @@ describe('a session that goes on after another process', () => {
     expect(peer.effects.map((effect) => effect.type)).toEqual(['stateChanged', 'openLink']);
     peer.login();
     expect(peer.session.state).toBe('loggedIn');
-    expect(peer.session.removalAtMs).toBe(Number.POSITIVE_INFINITY);
+    expect(peer.session.schedule.removalAtMs).toBe(Number.POSITIVE_INFINITY);
   });
 
   it('counts its removal latency from its own beginning, and tries on after it', () => {
@@ -16,7 +16,7 @@ describe('a session that goes on after another process', () => {
       firstLogin: 'resume',
       timers: { removalLatencyMs: 8000 },
     });
-    expect(peer.session.removalAtMs).toBe(1000 + 8000);
+    expect(peer.session.schedule.removalAtMs).toBe(1000 + 8000);
     peer.loseLink();
     while (peer.nowMs < 9000) peer.at(peer.session.deadlineAtMs);
     expect(peer.session.state).toBe('removed');
