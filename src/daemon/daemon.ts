@@ -75,6 +75,7 @@ export async function runDaemon(
     await control.listen();
     if (options.metricsListen !== undefined) metrics = await metricsServer(options, supervisor);
     await supervisor.restore();
+    await systemd.starting(options.waitTimeoutSeconds * 1000);
     await waitForLuns(supervisor, wanted, {
       timeoutMs: options.waitTimeoutSeconds * 1000,
       signal,

@@ -62,9 +62,9 @@ describe('the manual pages', () => {
 describe('the service of systemd', () => {
   const unit = text('packaging/systemd/iscsi-nbd.service');
 
-  it('waits for readiness, is watched, and lets systemd-notify speak for it', () => {
+  it('waits for readiness, is watched, and takes no other process's word for it', () => {
     expect(unit).toMatch(/^Type=notify$/m);
-    expect(unit).toMatch(/^NotifyAccess=all$/m);
+    expect(unit).toMatch(/^NotifyAccess=main$/m);
     expect(unit).toMatch(/^WatchdogSec=\d+$/m);
   });
 
