@@ -140,8 +140,17 @@ function joined(one: NodeLogin, other: NodeLogin): NodeLogin {
   };
 }
 
+/** The option that one of open-iscsi's settings is here, with its value; null for none. */
+export function openIscsiOption(
+  name: string,
+  value: string,
+): { readonly option: OptionName; readonly value: string } | null {
+  const option = Object.hasOwn(SAME_MEANING, name) ? SAME_MEANING[name] : undefined;
+  return option === undefined ? null : { option, value: translated(option, value) };
+}
+
 /** A replacement timeout below zero waits for ever; the digests are lists in both. */
-function translated(option: OptionName, value: string): unknown {
+function translated(option: OptionName, value: string): string {
   if (option === 'removalLatencySeconds') return Number(value) < 0 ? 'never' : value;
   return value;
 }
