@@ -130,6 +130,13 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.#cache.mayBeLost();
   }
 
+  /** The disk said that something has changed, to one of our commands or to another's. */
+  attended(attention: Attention, words: string): void {
+    if (attention === 'powerOn' || attention === 'reset') this.#cache.mayBeLost();
+    if (attention === 'cachedWriteLost') this.#cache.isLost();
+    this.#hooks.attention(attention, words);
+  }
+
   /** A process before this one had the disk: its writes may be in the cache, acknowledged. */
   takenOver(): void {
     if (this.facts.writeCacheEnabled) this.#cache.writeAcknowledged();
@@ -333,7 +340,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   #troubled(command: DiskCommand, request: BlockRequest): void {
     const judgement = judgeReply(command, request, this.facts);
     if (judgement.congested) this.#hooks.congested();
-    if (judgement.attention !== null) this.#attention(judgement.attention, judgement.why);
+    if (judgement.attention !== null) this.attended(judgement.attention, judgement.why);
     if (judgement.next !== 'lost' && this.#flushLearnsOfLoss(command, request)) return;
     switch (judgement.next) {
       case 'succeed':
@@ -352,12 +359,6 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       default:
         this.#again(command, request, judgement);
     }
-  }
-
-  #attention(attention: Attention, why: string): void {
-    if (attention === 'powerOn' || attention === 'reset') this.#cache.mayBeLost();
-    if (attention === 'cachedWriteLost') this.#cache.isLost();
-    this.#hooks.attention(attention, why);
   }
 
   #again(command: DiskCommand, request: BlockRequest, judgement: Judgement): void {

@@ -1,5 +1,11 @@
 import { UsageError } from '../base/errors.js';
-import { writeReportLunsCdb, writeTestUnitReadyCdb } from '../scsi/cdb.js';
+import { decodeReadCapacity10, decodeReadCapacity16 } from '../scsi/capacity.js';
+import {
+  writeReadCapacity10Cdb,
+  writeReadCapacity16Cdb,
+  writeReportLunsCdb,
+  writeTestUnitReadyCdb,
+} from '../scsi/cdb.js';
 import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
 import { deviceTypeName } from '../scsi/inquiry.js';
 import { decodeReportLuns, lunNumber } from '../scsi/lun.js';
@@ -71,6 +77,38 @@ export async function clearAttentions(
     if (verdict.action === 'success' || verdict.action === 'fail') return;
     if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
+}
+
+const CAPACITY_QUERIES = [
+  {
+    bytes: 32,
+    writeCdb: (cdb: Buffer) => writeReadCapacity16Cdb(cdb, 32),
+    decode: decodeReadCapacity16,
+  },
+  { bytes: 8, writeCdb: writeReadCapacity10Cdb, decode: decodeReadCapacity10 },
+] as const;
+
+/**
+ * Blocks the unit has now; null where it does not tell, as when it asks for attention first.
+ * Rejects with LinkError as `execute`, with ScsiDataError for a malformed answer.
+ */
+export async function readBlockCount(
+  asker: Asker,
+  lun: number,
+  onAttention: (attention: Attention) => void,
+): Promise<number | null> {
+  for (const { bytes, writeCdb, decode } of CAPACITY_QUERIES) {
+    const cdb = Buffer.alloc(CDB_BYTES);
+    writeCdb(cdb);
+    const answer = await asker.execute({ lun, cdb, direction: 'read', length: bytes });
+    const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
+    const verdict = verdictOf(answer.status, sense);
+    if (verdict.attention !== null) onAttention(verdict.attention);
+    if (verdict.action === 'success') return decode(answer.data)?.blockCount ?? null;
+    // Old disks know the short form only.
+    if (verdict.action !== 'fail') return null;
+  }
+  return null;
 }
 
 /** The plain LUN numbers a target reports, in its order. */

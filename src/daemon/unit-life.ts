@@ -4,7 +4,7 @@ import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
-import { type Asker, clearAttentions, readFacts } from './disk-probe.js';
+import { type Asker, clearAttentions, readBlockCount, readFacts } from './disk-probe.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Turns } from './turns.js';
 
@@ -36,8 +36,13 @@ export type UnitLifeOptions = {
   readonly tell: (life: UnitLife, news: UnitNews) => void;
 };
 
-/** Attentions after which the LUN may be another disk, or one with other facts. */
+/**
+ * Attentions after which the LUN may be another disk, or one with other facts. A reset brings mode
+ * pages back to what was saved: the write cache and write protection may be others.
+ */
 const LOOK_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
+  'powerOn',
+  'reset',
   'mediumChanged',
   'inquiryChanged',
   'lunsChanged',
@@ -46,6 +51,11 @@ const LOOK_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
 ]);
 /** A disk that changes under every look is looked at again later. */
 const LOOKS_MAX = 4;
+/**
+ * Pause between questions for the size: LIO and others say nothing when a disk grows. One small
+ * command for each disk; those who cannot wait that long have a target that says so.
+ */
+export const SIZE_POLL_MS = 30_000;
 
 type Finding =
   | { readonly is: 'same'; readonly facts: DiskFacts }
@@ -69,6 +79,7 @@ export class UnitLife {
   #awaySinceMs = 0;
   #cancelRemoval: () => void = () => undefined;
   #cancelNextLook: () => void = () => undefined;
+  #cancelPoll: () => void = () => undefined;
   #hasToldHeld = false;
   /** Why it could not be exported again, as last told. */
   #whyNotBack = '';
@@ -76,10 +87,14 @@ export class UnitLife {
   #isOutage = false;
   #mayHaveMissedPowerOn = false;
   #isOver = false;
+  /** A unit attention is told once: one that a question of ours meets is the disk's as well. */
+  readonly #met = (attention: Attention) =>
+    this.unit.disk.attended(attention, 'told to a question of ours');
 
   constructor(options: UnitLifeOptions) {
     this.unit = options.unit;
     this.#options = options;
+    this.#pollLater();
   }
 
   /** Its export or device is there, if it ever was. */
@@ -152,6 +167,7 @@ export class UnitLife {
   end(reason: string): void {
     this.#noteHold();
     this.#isOver = true;
+    this.#cancelPoll();
     this.#stopLooking();
     this.#cancelRemoval();
     this.state = 'removed';
@@ -190,14 +206,14 @@ export class UnitLife {
       let isStale = false;
       try {
         const { asker } = this.#options;
-        const attended = (attention: Attention) => {
-          if (losesCache(attention)) unit.disk.cacheMayBeLost();
-          if (LOOK_AGAIN.has(attention)) isStale = true;
-        };
         this.#askForAttentions();
-        await clearAttentions(asker, unit.lun, attended);
+        // What is told before the facts are read does not make them stale.
+        await clearAttentions(asker, unit.lun, this.#met);
         this.#mayHaveMissedPowerOn = false;
-        const facts = await readFacts(asker, unit.lun, attended);
+        const facts = await readFacts(asker, unit.lun, (attention) => {
+          this.#met(attention);
+          if (LOOK_AGAIN.has(attention)) isStale = true;
+        });
         if (isStale) continue;
         const why = whyAnotherDisk(unit.facts, facts);
         return why === null ? { is: 'same', facts } : { is: 'other', why };
@@ -286,6 +302,27 @@ export class UnitLife {
     });
   }
 
+  #pollLater(): void {
+    const { clock } = this.#options;
+    this.#cancelPoll = clock.at(clock.nowMs() + SIZE_POLL_MS, () => {
+      const poll = this.state === 'serving' ? this.#pollSize() : Promise.resolve();
+      poll
+        // A question nobody answered is asked again; what the link lost is the session's to tell.
+        .catch((error: unknown) => {
+          if (!isOfTarget(error)) throw error;
+        })
+        .then(() => {
+          if (!this.#isOver) this.#pollLater();
+        });
+    });
+  }
+
+  async #pollSize(): Promise<void> {
+    const { unit } = this;
+    const count = await readBlockCount(this.#options.asker, unit.lun, this.#met);
+    if (count !== null && count !== unit.facts.blockCount) this.attended('capacityChanged');
+  }
+
   #lookFailed(look: number, error: unknown): void {
     if (!isOfTarget(error)) throw error;
     // The next login looks again; without one (a command was aborted) we do.
@@ -321,11 +358,6 @@ export class UnitLife {
   #tell(news: UnitNews): void {
     this.#options.tell(this, news);
   }
-}
-
-/** As ScsiDisk takes it when one of its own commands meets the attention. */
-function losesCache(attention: Attention): boolean {
-  return attention === 'powerOn' || attention === 'reset' || attention === 'cachedWriteLost';
 }
 
 /** Faults of the target, the network or the machine, not of this program. */

@@ -48,6 +48,8 @@ export class TargetDisk {
   writeCacheEnabled: boolean;
   thin: boolean;
   senseFormat: 'fixed' | 'descriptor';
+  /** False: changes raise no unit attention, as with LIO. */
+  announcesChanges = true;
   readonly limits: DiskLimits;
   readonly #store: DiskStore;
   /**

@@ -194,6 +194,7 @@ export class TargetSession {
   /** Takes the oldest attention of a LUN, after noticing what changed on the disk. */
   takeAttention(lun: number, disk: TargetDisk): UnitAttention | null {
     const unit = this.#unit(lun, disk);
+    if (!disk.announcesChanges) return unit.pending.shift() ?? null;
     if (unit.disk !== disk) {
       unit.disk = disk;
       unit.pending.push({ asc: 0x3f, ascq: 0x03 }); // INQUIRY DATA HAS CHANGED
