@@ -6,6 +6,8 @@ import { serveEmbedded, serveTgt } from '../helpers/served.js';
 /** A minute where the tests are judged, seconds where they are tried. */
 const SECONDS = Number(process.env['MIX_SECONDS'] ?? (process.env['CI'] ? 60 : 5));
 const SEED = Number(process.env['MIX_SEED'] ?? Date.now() % 2 ** 31);
+/** Pause of each worker after a request, where the machine is to be left to others. */
+const PAUSE_MS = Number(process.env['MIX_PAUSE_MS'] ?? 0);
 const DISK_BYTES = 32 << 20;
 const CLIENTS = 6;
 const REQUESTS_PER_CLIENT = 8;
@@ -124,6 +126,7 @@ async function worker(
     expect(error, `seed ${SEED}: ${name} at block ${first}, ${count} blocks`).toBe(0);
     mix.counts.set(name, (mix.counts.get(name) ?? 0) + 1);
     model.give(first, count);
+    if (PAUSE_MS > 0) await sleep(PAUSE_MS);
   }
 }
 
