@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu_affinity.h"
 #include "job_thread.h"
 #include "nbd_netlink.h"
 
@@ -243,6 +244,19 @@ void CloseFd(const Napi::CallbackInfo& info) { Fd(ToInt(info[0], "fd")).Reset();
 
 void SetIoFlusherJs(const Napi::CallbackInfo& info) { Guarded(info.Env(), SetIoFlusher); }
 
+// (processors)
+void SetCpuAffinityJs(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray()) Refuse(info.Env(), "processors", "array");
+  const auto list = info[0].As<Napi::Array>();
+  if (list.Length() > kProcessorsMax) Refuse(info.Env(), "processors", "shorter array");
+  std::vector<uint32_t> processors;
+  for (uint32_t at = 0; at < list.Length(); ++at) {
+    const uint64_t number = ToUnsigned(list.Get(at), "processor", kProcessorsMax - 1);
+    processors.push_back(static_cast<uint32_t>(number));
+  }
+  Guarded(info.Env(), [&processors] { SetCpuAffinity(processors); });
+}
+
 }  // namespace
 
 void InitLinkWatch(Napi::Env env, Napi::Object exports);
@@ -267,6 +281,7 @@ void InitNbd(Napi::Env env, Napi::Object exports) {
   add("isAtEnd", IsAtEndJs);
   add("closeFd", CloseFd);
   add("setIoFlusher", SetIoFlusherJs);
+  add("setCpuAffinity", SetCpuAffinityJs);
   InitLinkWatch(env, exports);
 }
 

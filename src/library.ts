@@ -52,7 +52,7 @@ export type {
   StackEvent,
 } from './daemon/contract.js';
 
-type Settings = Omit<SessionOptions, 'initiatorName' | 'chap' | 'portals' | 'luns'>;
+type Settings = Omit<SessionOptions, 'initiatorName' | 'chap' | 'portals' | 'luns' | 'cpuAffinity'>;
 
 /**
  * The options of docs and configuration file, by the same names; defaults apply where one is left
@@ -124,6 +124,9 @@ function settle(
   const initiatorName =
     values.initiatorName ?? resolveInitiatorName({ stateDirectory: stateDirectoryOf(process.env) });
   const { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile, ...rest } = values;
+  if (values.cpuAffinity !== undefined) {
+    throw new UsageError('The option cpuAffinity is for commands: it is the process that has it.');
+  }
   const files = { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile };
   for (const [name, value] of Object.entries(files)) {
     if (value === undefined) continue;

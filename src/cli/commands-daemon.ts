@@ -26,6 +26,7 @@ export function withDaemonFlags(parser: Argv): Argv {
     .option('wait-for', text('ready only when these are there: <target>/<lun>,…'))
     .option('wait-timeout', text(`seconds to wait for them [${WAIT_SECONDS}]`))
     .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
+    .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
     .option('log-level', {
       choices: LOG_LEVELS,
       default: 'info',
@@ -41,6 +42,7 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
   const configPath = textArgument(args, 'config');
   const socketDirectory = textArgument(args, 'socket-directory');
   const metricsListen = textArgument(args, 'metrics-listen');
+  const cpuAffinity = textArgument(args, 'cpu-affinity');
   const controlPath = controlPathOf(context, args);
   const wanted = textArgument(args, 'log-level');
   const toJournal = Boolean(io.environment['JOURNAL_STREAM']);
@@ -61,6 +63,7 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
       ...(configPath === undefined ? {} : { configPath }),
       ...(socketDirectory === undefined ? {} : { socketDirectory: join(socketDirectory) }),
       ...(metricsListen === undefined ? {} : { metricsListen }),
+      ...(cpuAffinity === undefined ? {} : { cpuAffinity }),
       waitFor: (textArgument(args, 'wait-for') ?? '').split(',').filter((name) => name !== ''),
       waitTimeoutSeconds: numberOf(args, 'wait-timeout', { initial: WAIT_SECONDS, max: 86_400 }),
       loginsMax: numberOf(args, 'logins-max', { initial: LOGINS, max: 1024 }),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseCpuList } from '../base/cpu-list.js';
 import { type PortalAddress, readPortal } from '../iscsi/portal.js';
 import { iscsiNameFault } from '../iscsi/target-name.js';
 import type { ChapAlgorithmName, DigestName, SessionType } from './contract.js';
@@ -83,6 +84,16 @@ const lunList = z.preprocess(
     .refine(hasNoTwins),
 );
 
+/** A text as the kernel has it, or the numbers and ranges of a YAML list. */
+const cpuList = z
+  .union([z.string(), z.number(), z.array(z.union([z.string(), z.number()]))])
+  .transform((value, context): readonly number[] => {
+    const found = parseCpuList(String(value));
+    if (found !== null) return found;
+    context.addIssue('no list of processors');
+    return z.NEVER;
+  });
+
 const portal = z.string().transform((value, context): PortalAddress => {
   const address = readPortal(value);
   if (!('fault' in address)) return address;
@@ -154,6 +165,11 @@ export const OPTION_ROWS = {
   maxOutstandingR2T: whole(1, 65_535, 1, 'R2Ts of a command at the same time'),
   readOnly: flag(false, 'refuse writes'),
   luns: row<readonly number[]>(lunList, 'a list of LUNs, e.g. 0,1', 'only these LUNs'),
+  cpuAffinity: row<readonly number[]>(
+    cpuList,
+    'a list of processors, e.g. 0-3,5',
+    'processors the serving process may run on',
+  ),
 } as const;
 
 export type OptionName = keyof typeof OPTION_ROWS;

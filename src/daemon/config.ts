@@ -28,7 +28,8 @@ type OptionalName =
   | 'chapSecretFile'
   | 'targetChapUser'
   | 'targetChapSecretFile'
-  | 'luns';
+  | 'luns'
+  | 'cpuAffinity';
 
 export type ConfigValues = {
   readonly [Name in Exclude<OptionName, OptionalName>]: OptionValue<Name>;

@@ -61,6 +61,8 @@ export type SessionOptions = {
   readonly readOnly: boolean;
   /** Only these LUNs; absent: the URL's LUN, or all. */
   readonly luns?: readonly number[];
+  /** The process, not only the session, keeps to these processors; absent: it does not care. */
+  readonly cpuAffinity?: readonly number[];
 };
 
 export type ServeOptions = SessionOptions & { readonly socketPath: string };

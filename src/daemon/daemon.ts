@@ -1,7 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { UsageError } from '../base/errors.js';
+import { pinProcess } from '../io/cpu-affinity.js';
 import { guardMemory } from '../io/nbd-memory.js';
+import { loadConfig } from './config.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
 import { nbdAddon } from './device-exporter.js';
@@ -21,6 +23,8 @@ export type DaemonOptions = {
   /** LUNs are served on sockets in here; absent: they become kernel devices. */
   readonly socketDirectory?: string;
   readonly metricsListen?: string;
+  /** As `--cpu-affinity` has it; else the configuration's. */
+  readonly cpuAffinity?: string;
   /** `<target>/<lun>`, ready only when all of them are there. */
   readonly waitFor: readonly string[];
   readonly waitTimeoutSeconds: number;
@@ -41,6 +45,12 @@ export async function runDaemon(
 ): Promise<void> {
   const { log, stateDirectory, socketDirectory, configPath, environment } = options;
   const wanted = parseWantedLuns(options.waitFor);
+  const { cpuAffinity } = loadConfig({
+    flags: { 'cpu-affinity': options.cpuAffinity },
+    environment,
+    ...(configPath === undefined ? {} : { configPath }),
+  }).values;
+  if (cpuAffinity !== undefined) await pinProcess(nbdAddon, cpuAffinity);
   await StateLock.take(stateDirectory);
   if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
   const supervisor = await Supervisor.make({

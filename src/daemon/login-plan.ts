@@ -95,7 +95,7 @@ function exists(existing: LoginPlan, sessionId: string, how: string): UsageError
 
 function named(key: string): OptionName {
   const name = OPTION_NAMES.find((candidate) => candidate === key);
-  if (name !== undefined && name !== 'sessionType') return name;
+  if (name !== undefined && name !== 'sessionType' && name !== 'cpuAffinity') return name;
   const near = nearest(key, OPTION_NAMES);
   const hint = near === undefined || near === key ? '' : ` Did you mean ${near}?`;
   throw new UsageError(`A login has no option ${JSON.stringify(key.slice(0, 60))}.${hint}`);

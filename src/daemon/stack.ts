@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { ProductError } from '../base/errors.js';
+import { pinProcess } from '../io/cpu-affinity.js';
 import { guardMemory } from '../io/nbd-memory.js';
 import { refuseTakenPath } from '../io/nbd-socket.js';
 import type { PortalAddress } from '../iscsi/portal.js';
@@ -33,6 +34,7 @@ export async function serve(
 ): Promise<Stack> {
   // Before a login that would be for nothing; `listen` asks again.
   await refuseTakenPath(resolve(options.socketPath));
+  if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
   const stack = new SessionStack(threadRuntime(), hooks, {
     type: 'data',
     targetName: url.targetName,
@@ -63,6 +65,7 @@ export async function attach(
   hooks: StackHooks,
 ): Promise<Stack> {
   await DeviceExporter.requireSupport();
+  if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
   const wanted = wantedLuns(url, options);
   const { targetName } = url;
   const store = await IdentityStore.open({

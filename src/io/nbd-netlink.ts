@@ -33,6 +33,8 @@ export interface NbdAddon {
   closeFd(fd: number): void;
   /** For the calling thread; needs CAP_SYS_RESOURCE. */
   setIoFlusher(): void;
+  /** For all threads of this process; numbers below 8192. */
+  setCpuAffinity(processors: readonly number[]): void;
 }
 
 export interface NbdConnectRequest {
