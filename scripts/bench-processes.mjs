@@ -17,7 +17,7 @@ const READY_MS_MAX = 20_000;
 const TICKS = 100;
 
 /** Starts a command that dies with this process; `cpu` pins it. */
-function start(command, { cpu = null, env = process.env } = {}) {
+export function start(command, { cpu = null, env = process.env } = {}) {
   const pinned = cpu === null ? command : ['taskset', '-c', String(cpu), ...command];
   const argv = ['setpriv', '--pdeathsig', 'KILL', ...pinned];
   const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'], env });
@@ -39,7 +39,7 @@ function start(command, { cpu = null, env = process.env } = {}) {
   };
 }
 
-async function until(what, child, isReady) {
+export async function until(what, child, isReady) {
   for (let waited = 0; waited < READY_MS_MAX; waited += 20) {
     if (await isReady()) return;
     if (!child.isRunning()) throw new Error(`${what} ended: ${child.said()}`);
@@ -48,7 +48,7 @@ async function until(what, child, isReady) {
   throw new Error(`${what} is not ready: ${child.said()}`);
 }
 
-function freePort() {
+export function freePort() {
   return new Promise((resolve) => {
     const server = createServer().listen(0, '127.0.0.1', () => {
       const { port } = server.address();
@@ -126,13 +126,13 @@ function serverCommand(variant, { socket, url }) {
 }
 
 /** User and system time of a process and its threads, in ticks. */
-function cpuTicks(pid) {
+export function cpuTicks(pid) {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return Number(fields[11]) + Number(fields[12]);
 }
 
-function statusNumber(pid, key) {
+export function statusNumber(pid, key) {
   const text = readFileSync(`/proc/${pid}/status`, 'utf8');
   return Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? Number.NaN);
 }

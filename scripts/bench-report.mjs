@@ -7,7 +7,7 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-function spread(values) {
+export function spread(values) {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }
 
@@ -36,9 +36,9 @@ export function summaryOf({ target, entry, variants, runs, syscalls, peaksKiB })
   return result;
 }
 
-const number = (value) =>
+export const number = (value) =>
   value >= 10_000 ? `${(value / 1000).toFixed(1)}k` : value.toFixed(value < 100 ? 1 : 0);
-const range = (of, digits) =>
+export const range = (of, digits) =>
   `${of.median.toFixed(digits)} (${of.min.toFixed(digits)}–${of.max.toFixed(digits)})`;
 const numbers = (of) => `${number(of.median)} (${number(of.min)}–${number(of.max)})`;
 
@@ -81,7 +81,7 @@ export function tableOf({ machine, load, plan, results }) {
   return lines.join('\n');
 }
 
-const row = (cells) => `| ${cells.join(' | ')} |`;
+export const row = (cells) => `| ${cells.join(' | ')} |`;
 
 /** The one-minute load average includes the benchmark's own three processes once it runs. */
 export function loadWords() {
