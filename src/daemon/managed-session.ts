@@ -1,4 +1,4 @@
-import { ProductError, UsageError } from '../base/errors.js';
+import { LinkError, ProductError, UsageError } from '../base/errors.js';
 import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session-config.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
@@ -22,10 +22,15 @@ export type ManagedSessionOptions = {
   readonly firstLogin: 'once' | 'forever';
   /** Disks whose devices wait since a crash: they are taken back before the target is there. */
   readonly waiting: readonly FoundDisk[];
+  /** Whoever left them lost nothing that was acknowledged. */
+  readonly isClean: boolean;
   readonly onEvent: (event: StackEvent) => void;
   /** Writes the record down before what it says is relied on. */
   readonly saveRecord: (record: SessionRecord) => Promise<void>;
 };
+
+/** SYNCHRONIZE CACHE (10) of the whole disk (SBC-4 §5.27). */
+const SYNCHRONIZE_CACHE = Buffer.from([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 export type SessionEnd = 'loggedOut' | 'failed';
 
@@ -46,6 +51,7 @@ export class ManagedSession {
   #opening: Promise<void> | null = null;
   #rescanning: Promise<readonly number[]> | null = null;
   #isClosed = false;
+  #leaveDevices: () => void = () => {};
 
   constructor(wishes: ManagedSessionOptions) {
     this.#wishes = wishes;
@@ -89,6 +95,21 @@ export class ManagedSession {
 
   get timers(): SessionTimers {
     return this.stack.handle.session.timers;
+  }
+
+  /** The system was started from it. */
+  get isBoot(): boolean {
+    return this.plan.request.sessionType === 'boot';
+  }
+
+  /** Throws UsageError 28 for the boot session, which nobody ends by accident. */
+  refuseEndOfBoot(): void {
+    if (!this.isBoot) return;
+    throw new UsageError(
+      `Session ${this.sessionId} has the disk this system was started from; without it nothing ` +
+        'here goes on. --force logs it out all the same.',
+      { exitCode: EXIT_CODES.busy.code, code: 'ERR_BOOT_SESSION' },
+    );
   }
 
   /** What can be used of it now. */
@@ -138,6 +159,29 @@ export class ManagedSession {
     this.#isClosed = true;
     this.#abort.abort(loggedOut(this.sessionId));
     this.#end('loggedOut');
+  }
+
+  /**
+   * Ends this process's part in the session: devices and identity wait for the next process. What
+   * was acknowledged is on the disks by then, unless the target is away.
+   */
+  async leave(): Promise<void> {
+    this.#leaveDevices();
+    if (this.isEnding || this.state !== 'loggedIn') return;
+    for (const unit of this.stack.units) {
+      // A disk without a cache has nothing to flush, and may not know the command.
+      if (!unit.facts.writeCacheEnabled) continue;
+      const flush = {
+        lun: unit.lun,
+        cdb: SYNCHRONIZE_CACHE,
+        direction: 'none',
+        length: 0,
+      } as const;
+      const answer = await this.stack.execute(flush).catch(linkFailure);
+      if (answer?.status !== 0) return;
+    }
+    this.record = { ...this.record, handedOver: true };
+    await this.#wishes.saveRecord(this.record);
   }
 
   /**
@@ -227,7 +271,7 @@ export class ManagedSession {
       leave();
       throw error;
     }
-    for (const unit of stack.units) unit.disk.takenOver();
+    if (!this.#wishes.isClean) for (const unit of stack.units) unit.disk.takenOver();
     const unlisten = stack.handle.listen((effect) => {
       if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
       unlisten();
@@ -254,7 +298,7 @@ export class ManagedSession {
   #exports(): SessionExports {
     const { exportPlan, onEvent } = this.#wishes;
     const { request } = this.plan;
-    return exportsOf(exportPlan, this.stack, {
+    const exports = exportsOf(exportPlan, this.stack, {
       targetName: request.targetName,
       portal: request.portal,
       onInUse: (place, holders) => {
@@ -264,6 +308,8 @@ export class ManagedSession {
       },
       keep: (lun, facts) => this.#keep(lun, facts),
     });
+    this.#leaveDevices = exports.leave;
+    return exports;
   }
 
   /** Writes down what the disk of a LUN is. */
@@ -272,6 +318,11 @@ export class ManagedSession {
     this.record = { ...this.record, disks: [...others, { lun, facts }] };
     await this.#wishes.saveRecord(this.record);
   }
+}
+
+function linkFailure(error: unknown): null {
+  if (error instanceof LinkError) return null;
+  throw error;
 }
 
 function loggedOut(sessionId: string): ProductError {

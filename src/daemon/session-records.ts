@@ -18,6 +18,8 @@ const recordSchema = z.strictObject({
   persistent: z.boolean(),
   /** A session is established or being established, so that its devices may wait for us. */
   active: z.boolean(),
+  /** The process before left its devices with all that it had acknowledged on the disks. */
+  handedOver: z.boolean().optional(),
   /** /proc/sys/kernel/random/boot_id of the boot the record was written in. */
   bootId: z.string(),
   initiatorName: z.string(),

@@ -16,7 +16,7 @@ import {
 import { ManagedSession, type SessionEnd } from './managed-session.js';
 import { threadRuntime } from './runtime.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
-import { newIdentity } from './session-identity.js';
+import { bootIdentity, newIdentity } from './session-identity.js';
 import {
   currentBootId,
   keyText,
@@ -52,6 +52,8 @@ type Beginning = {
   readonly persistent: boolean;
   readonly disks: SessionRecord['disks'];
   readonly firstLogin: 'once' | 'forever';
+  /** Whoever had the session before lost nothing that was acknowledged. */
+  readonly isClean?: boolean;
 };
 
 /** All sessions of a daemon: at most one for each initiator, target and type. */
@@ -116,7 +118,7 @@ export class Supervisor {
     // Between the question and here another login of the same may have come.
     if (this.#entries.has(key)) return this.login(request);
     const begun = this.#begin(plan, {
-      identity: known === null ? newIdentity() : identityOf(known),
+      identity: known === null ? firstIdentity(plan) : identityOf(known),
       persistent: request.persistent || known?.persistent === true,
       // A session that is not restored yet, or could not be, may have devices that wait.
       disks: known?.active === true ? known.disks : [],
@@ -127,9 +129,13 @@ export class Supervisor {
     return { session, existed: false };
   }
 
-  /** Logs a session out. Throws UsageError 2 without it, 28 while a device of it is in use. */
+  /**
+   * Logs a session out. Throws UsageError 2 without it; without `force` 28 while a device of it is
+   * in use, and for the boot session.
+   */
   async logout(sessionId: string, options: { readonly force: boolean }): Promise<void> {
     const session = this.session(sessionId);
+    if (!options.force) session.refuseEndOfBoot();
     const entry = [...this.#entries.values()].find((other) => other.session === session);
     await session.close(options);
     await entry?.done;
@@ -162,7 +168,7 @@ export class Supervisor {
       await this.#save(session, { persistent: true });
       return session.record;
     }
-    const begun = { identity: newIdentity(), persistent: true, disks: [] };
+    const begun = { identity: firstIdentity(plan), persistent: true, disks: [] };
     const record = { ...this.#recordOf(plan, begun), active: false };
     await this.#records.save(record);
     return record;
@@ -180,8 +186,9 @@ export class Supervisor {
   }
 
   /**
-   * Logs everything out, to end the process. A device in use, or one whose target is away, is left
-   * as it is to the daemon that comes next: its requests wait meanwhile.
+   * Logs everything out, to end the process. A device in use, one whose target is away, and that of
+   * a boot session are left as they are to the daemon that comes next: their requests wait
+   * meanwhile.
    */
   async close(): Promise<void> {
     this.#ending.abort();
@@ -197,6 +204,10 @@ export class Supervisor {
   async #closeOne(entry: Entry): Promise<void> {
     try {
       const session = await entry.ready;
+      if (session.isBoot) {
+        await session.leave();
+        return;
+      }
       const isAway = session.isOpen && session.state !== 'loggedIn';
       const hasDevices = session.exports.some(({ device }) => device !== undefined);
       if (isAway && hasDevices) throw new UsageError('its target is away');
@@ -246,6 +257,7 @@ export class Supervisor {
         persistent: record.persistent,
         disks: wasCrash ? record.disks : [],
         firstLogin: 'forever',
+        isClean: record.handedOver === true,
       });
       const session = await entry.ready;
       const error = await this.#slots.use((release) => {
@@ -316,6 +328,7 @@ export class Supervisor {
       exportPlan,
       firstLogin: how.firstLogin,
       waiting: await waitingDisks(exportPlan, record.sessionId, record.disks),
+      isClean: how.isClean === true,
       onEvent: (event) => this.#publish(event),
       saveRecord: (changed) => this.#records.save(changed),
     });
@@ -367,6 +380,11 @@ export class Supervisor {
 function keyOf(plan: LoginPlan): SessionKey {
   const { targetName, sessionType } = plan.request;
   return { initiatorName: plan.initiatorName, targetName, sessionType };
+}
+
+function firstIdentity(plan: LoginPlan): SessionIdentity {
+  const isBoot = plan.request.sessionType === 'boot';
+  return isBoot ? bootIdentity(keyText(keyOf(plan))) : newIdentity();
 }
 
 function identityOf(record: SessionRecord): SessionIdentity {
