@@ -1,0 +1,136 @@
+// The processes of scripts/scale: the C target with many LUNs, our servers, and fio with many jobs.
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { cpuTicks, freePort, start, statusNumber, until } from './bench-processes.mjs';
+
+const run = promisify(execFile);
+const HERE = fileURLToPath(new URL('.', import.meta.url));
+const MAIN = join(HERE, '../dist/cli/main.js');
+const TICKS = 100;
+const DISK_MEBIBYTES = 256;
+/** Of the target: any name is one of its targets. */
+const IQN = 'iqn.2024-01.com.example:scale';
+
+/** LUNs 0 to `luns` - 1, all of them the same memory. */
+export async function startTarget(program, luns) {
+  const port = await freePort();
+  const child = start([program, String(port), String(DISK_MEBIBYTES), String(luns)]);
+  await until('fast-target', child, () => isListening(port));
+  return { port, stop: () => child.stop('SIGKILL') };
+}
+
+function isListening(port) {
+  const wanted = port.toString(16).toUpperCase().padStart(4, '0');
+  return new RegExp(`:${wanted} 00000000:0000 0A`).test(readFileSync('/proc/net/tcp', 'utf8'));
+}
+
+/** A process of ours that tells of its memory. */
+function startOurs(folder, words) {
+  const report = join(
+    folder,
+    `report-${words.join('-').replaceAll(/[^a-z0-9]/g, '')}`.slice(0, 200),
+  );
+  const env = { ...process.env, SCALE_REPORT: report, ISCSI_NBD_INITIATOR_NAME: `${IQN}-host` };
+  const argv = ['node', '--require', join(HERE, 'scale-report.cjs'), MAIN, ...words];
+  const child = start(argv, { env });
+  return {
+    child,
+    pid: child.pid,
+    cpuTicks: () => cpuTicks(child.pid),
+    stop: () => child.stop(),
+    /** Bytes, after garbage collection: of its heap, resident, and its share of those (PSS). */
+    async memory() {
+      rmSync(report, { force: true });
+      process.kill(child.pid, 'SIGUSR2');
+      await until('memory report', child, () => existsSync(report));
+      const { heapUsed, external } = JSON.parse(readFileSync(report, 'utf8'));
+      const rollup = readFileSync(`/proc/${child.pid}/smaps_rollup`, 'utf8');
+      const bytes = (key) => Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(rollup)[1]) * 1024;
+      return { heap: heapUsed, external, rss: bytes('Rss'), pss: bytes('Pss') };
+    },
+    peak: () => statusNumber(child.pid, 'VmHWM') * 1024,
+  };
+}
+
+/** `serve` of one target; its exports are the LUNs, by number, or the only one. */
+export async function startServe(folder, target, { name, lun = null }) {
+  const socket = join(folder, `${name}.sock`);
+  const url = `iscsi://127.0.0.1:${target.port}/${IQN}-${name}${lun === null ? '' : `/${lun}`}`;
+  const ours = startOurs(folder, ['serve', url, '--socket', socket]);
+  await until('serve', ours.child, () => existsSync(socket));
+  const uri = (number) => `nbd+unix:///${lun === null ? number : ''}?socket=${socket}`;
+  return { ...ours, uri };
+}
+
+/** A daemon whose sessions are logged in one after the other, each with one LUN on a socket. */
+export async function startDaemon(folder, target, name) {
+  const control = join(folder, `${name}.control`);
+  const sockets = join(folder, `${name}.d`);
+  const state = ['--state-directory', join(folder, `${name}.state`)];
+  const places = ['--control', control, '--socket-directory', sockets, ...state];
+  const ours = startOurs(folder, ['daemon', ...places, '--log-level', 'error']);
+  await until('daemon', ours.child, () => existsSync(control));
+  const socket = connect(control);
+  const answers = createInterface({ input: socket })[Symbol.asyncIterator]();
+  let sessions = 0;
+  return {
+    ...ours,
+    /** `readOnly` sessions may share their LUN. */
+    async login({ readOnly = true } = {}) {
+      sessions += 1;
+      const params = {
+        TargetName: `${IQN}-${name}-${sessions}`,
+        TargetPortal: `127.0.0.1:${target.port}`,
+        LoginOptions: { luns: [1], readOnly },
+      };
+      const request = { jsonrpc: '2.0', id: sessions, method: 'LoginToTarget', params };
+      socket.write(`${JSON.stringify(request)}\n`);
+      const answer = JSON.parse((await answers.next()).value);
+      if (answer.error) throw new Error(`login: ${answer.error.message}`);
+    },
+    uris: () => readdirSync(sockets).map((file) => `nbd+unix:///1?socket=${join(sockets, file)}`),
+    async stop() {
+      socket.destroy();
+      await ours.stop();
+    },
+  };
+}
+
+/** One fio with a job for each URI; the sum over them, and the CPU time of `servers` meanwhile. */
+export async function fio(uris, servers, { rw, bs, depth, seconds = null, ios = null }) {
+  const argv = [
+    '--thread',
+    '--ioengine=nbd',
+    `--rw=${rw}`,
+    `--bs=${bs}`,
+    `--iodepth=${depth}`,
+    `--size=${DISK_MEBIBYTES}m`,
+    '--norandommap',
+    '--group_reporting',
+    '--output-format=json',
+    ...(ios === null
+      ? ['--time_based', `--runtime=${seconds}`]
+      : ['--io_size=1000t', `--number_ios=${ios}`]),
+    ...uris.flatMap((uri, index) => [`--name=job${index}`, `--uri=${uri}`]),
+  ];
+  const ticks = () => servers.reduce((sum, server) => sum + server.cpuTicks(), 0);
+  const before = ticks();
+  const { stdout } = await run('fio', argv, { maxBuffer: 1 << 28 });
+  const cpu = ticks() - before;
+  const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs;
+  if (job.error !== 0) throw new Error(`fio failed: error ${job.error}`);
+  const sides = [job.read, job.write].filter((side) => side.total_ios > 0);
+  const sum = (key) => sides.reduce((total, side) => total + side[key], 0);
+  return {
+    ios: sum('total_ios'),
+    iops: sum('iops'),
+    megabytes: sum('bw_bytes') / 1e6,
+    p99: Math.max(...sides.map((side) => side.clat_ns.percentile['99.000000'])) / 1000,
+    cpuMicros: (cpu / TICKS / sum('total_ios')) * 1e6,
+  };
+}

@@ -1,0 +1,208 @@
+// What many sessions and LUNs cost; see scripts/scale.
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { loadWords, machineWords, median, number, row } from './bench-report.mjs';
+import { fio, startDaemon, startServe, startTarget } from './scale-processes.mjs';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    'fast-target': { type: 'string' },
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '3' },
+    ios: { type: 'string', default: '10000000' },
+    docs: { type: 'boolean' },
+  },
+});
+const rounds = Number(values.rounds);
+const seconds = Number(values.seconds);
+const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-scale-'));
+const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
+
+const parts = { memory, load, processes, long };
+
+/** One process with more and more LUNs, and one with more and more sessions. */
+async function memory() {
+  const target = await startTarget(values['fast-target'], 64);
+  const lines = [row(['', 'RSS MiB', 'PSS MiB', 'heap MiB', 'each: PSS KiB', 'heap KiB'])];
+  lines.push(row(['---', '---', '---', '---', '---', '---']));
+  const line = (words, usage, base, count) => {
+    const each = (key) => ((usage[key] - base[key]) / 1024 / count).toFixed(0);
+    const sizes = [usage.rss, usage.pss, usage.heap].map(mebibytes);
+    const shares = count === 0 ? ['', ''] : [each('pss'), each('heap')];
+    lines.push(row([words, ...sizes, ...shares]));
+  };
+  const one = await startServe(folder, target, { name: 'one', lun: 1 });
+  const all = await startServe(folder, target, { name: 'all' });
+  const base = await one.memory();
+  line('1 LUN', base, base, 0);
+  line('64 LUNs', await all.memory(), base, 63);
+  await one.stop();
+  await all.stop();
+  const daemon = await startDaemon(folder, target, 'many');
+  const empty = await daemon.memory();
+  line('daemon without sessions', empty, empty, 0);
+  let count = 0;
+  for (const wanted of [1, 50, 200]) {
+    for (; count < wanted; count += 1) await daemon.login();
+    line(`${wanted} sessions of one LUN`, await daemon.memory(), empty, wanted);
+  }
+  await daemon.stop();
+  await target.stop();
+  return lines;
+}
+
+/** The same load on one LUN or on many, in a process that has one or many. */
+async function load() {
+  const target = await startTarget(values['fast-target'], 64);
+  const one = await startServe(folder, target, { name: 'one', lun: 1 });
+  const all = await startServe(folder, target, { name: 'all' });
+  const every = Array.from({ length: 64 }, (_, lun) => all.uri(lun));
+  const cases = [
+    { words: '1 LUN, queue of 64', server: one, uris: [one.uri(1)], depth: 64 },
+    { words: '64 LUNs, 63 idle, queue of 64', server: all, uris: [all.uri(1)], depth: 64 },
+    { words: '64 LUNs, queue of 1 on each', server: all, uris: every, depth: 1 },
+    { words: '64 LUNs, queue of 8 on each', server: all, uris: every, depth: 8 },
+  ];
+  const measured = await interleaved(cases, (one, runSeconds) =>
+    fio(one.uris, [one.server], {
+      rw: 'randread',
+      bs: '4k',
+      depth: one.depth,
+      seconds: runSeconds,
+    }),
+  );
+  const lines = tableOf(cases, measured);
+  lines.push(
+    '',
+    `Peak memory: ${mebibytes(one.peak())} MiB with one LUN, ` +
+      `${mebibytes(all.peak())} MiB with 64.`,
+  );
+  await one.stop();
+  await all.stop();
+  await target.stop();
+  return lines;
+}
+
+/** Four LUNs of four sessions: one process, two, or four. */
+async function processes() {
+  const target = await startTarget(values['fast-target'], 2);
+  const daemon = async (name, logins) => {
+    const made = await startDaemon(folder, target, name);
+    for (let count = 0; count < logins; count += 1) await made.login();
+    return made;
+  };
+  const groups = [
+    { words: 'one process', servers: [await daemon('one', 4)] },
+    { words: 'two processes', servers: [await daemon('two-a', 2), await daemon('two-b', 2)] },
+    { words: 'four processes', servers: [] },
+  ];
+  for (let count = 0; count < 4; count += 1) {
+    groups[2].servers.push(await daemon(`four-${count}`, 1));
+  }
+  const loads = [
+    { rw: 'randread', bs: '4k', depth: 1 },
+    { rw: 'randread', bs: '4k', depth: 16 },
+    { rw: 'randread', bs: '256k', depth: 4 },
+  ];
+  const lines = [];
+  for (const job of loads) {
+    const words = `${job.bs} ${job.rw}, queue of ${job.depth} on each`;
+    const cases = groups.map((group) => ({ ...group, words: `${group.words}: ${words}` }));
+    const measured = await interleaved(cases, ({ servers }, runSeconds) => {
+      const uris = servers.flatMap((server) => server.uris());
+      return fio(uris, servers, { ...job, seconds: runSeconds });
+    });
+    lines.push(...tableOf(cases, measured).slice(lines.length === 0 ? 0 : 2));
+  }
+  const shares = [];
+  for (const { words, servers } of groups) {
+    let pss = 0;
+    for (const server of servers) pss += (await server.memory()).pss;
+    shares.push(`${mebibytes(pss)} MiB in ${words}`);
+    for (const server of servers) await server.stop();
+  }
+  lines.push('', `Memory (PSS): ${shares.join(', ')}.`);
+  await target.stop();
+  return lines;
+}
+
+/** The heap and the memory of one process while it does ten million I/Os. */
+async function long() {
+  const target = await startTarget(values['fast-target'], 2);
+  const server = await startServe(folder, target, { name: 'long', lun: 1 });
+  const total = Number(values.ios);
+  const lines = [row(['I/Os', 'heap KiB', 'RSS MiB', 'PSS MiB', 'IOPS'])];
+  lines.push(row(['---', '---', '---', '---', '---']));
+  const job = { rw: 'randrw', bs: '4k', depth: 32 };
+  let done = (await fio([server.uri(1)], [server], { ...job, ios: total / 100 })).ios;
+  for (const share of [0.01, 0.1, 0.25, 0.5, 0.75, 1]) {
+    const left = Math.round(total * share) - done;
+    const part = left > 0 ? await fio([server.uri(1)], [server], { ...job, ios: left }) : null;
+    done += part?.ios ?? 0;
+    const { heap, rss, pss } = await server.memory();
+    const speed = part === null ? '' : number(part.iops);
+    const words = [(heap / 1024).toFixed(0), mebibytes(rss), mebibytes(pss), speed];
+    lines.push(row([done.toLocaleString('en'), ...words]));
+    process.stderr.write(`${lines.at(-1)}\n`);
+  }
+  await server.stop();
+  await target.stop();
+  return lines;
+}
+
+/** Every case once a round, after one run that does not count; the runs of each. */
+async function interleaved(cases, measure) {
+  const runs = cases.map(() => []);
+  for (const entry of cases) await measure(entry, 1);
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [index, entry] of cases.entries()) {
+      runs[index].push(await measure(entry, seconds));
+      process.stderr.write(`${entry.words}: ${number(runs[index].at(-1).iops)} IOPS\n`);
+    }
+  }
+  return runs;
+}
+
+/** Ratios are those of each round to the first case's run in it. */
+function tableOf(cases, runs) {
+  const titles = ['', 'IOPS', 'MB/s', 'p99 µs', 'CPU µs/I/O', 'speed ratio'];
+  const lines = [row(titles), row(titles.map(() => '---'))];
+  for (const [index, { words }] of cases.entries()) {
+    const of = (key) => median(runs[index].map((one) => one[key]));
+    const ratios = runs[index].map((one, round) => one.iops / runs[0][round].iops);
+    const range = `${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}`;
+    const ratio = index === 0 ? '1' : `**${median(ratios).toFixed(2)}** (${range})`;
+    const figures = [number(of('megabytes')), of('p99').toFixed(0), of('cpuMicros').toFixed(1)];
+    lines.push(row([words, number(of('iops')), ...figures, ratio]));
+  }
+  return lines;
+}
+
+async function intoDocs(name, text) {
+  const page = 'docs/PERFORMANCE.md';
+  const [begin, end] = [`<!-- begin scale-${name} -->`, `<!-- end scale-${name} -->`];
+  const [before, rest] = (await readFile(page, 'utf8')).split(begin);
+  const after = rest?.split(end)[1];
+  if (after === undefined) throw new Error(`${page} has no place for scale-${name}`);
+  await writeFile(page, `${before}${begin}\n${text}\n${end}${after}`);
+}
+
+try {
+  for (const name of positionals.length > 0 ? positionals : Object.keys(parts)) {
+    if (parts[name] === undefined) throw new Error(`there is no ${name}`);
+    const before = loadWords();
+    const lines = await parts[name]();
+    const how = ['memory', 'long'].includes(name)
+      ? ''
+      : `Medians of ${rounds} interleaved rounds of ${seconds} s; `;
+    const load = `load average ${before} before and ${loadWords()} after.`;
+    const text = [...lines, '', `${how}${machineWords()}; ${load}`].join('\n');
+    console.log(`${text}\n`);
+    if (values.docs) await intoDocs(name, text);
+  }
+} finally {
+  await rm(folder, { recursive: true, force: true });
+}
