@@ -62,7 +62,7 @@ export class BlockClient {
   #checkRange(offset: number, length: number): void {
     const { blockSizeBytes, sizeBytes } = this.#unit.queue;
     const isWhole = [offset, length].every(
-      (value) => Number.isSafeInteger(value) && value >= 0 && value % blockSizeBytes === 0,
+      (value) => value >= 0 && value < Number.POSITIVE_INFINITY && value % blockSizeBytes === 0,
     );
     if (isWhole && offset + length <= sizeBytes) return;
     throw new UsageError(

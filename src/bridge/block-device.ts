@@ -18,7 +18,7 @@ export interface BlockRequestOwner {
 
 /**
  * One request to a disk, from the client that asks to the answer. Preallocated and used again.
- * Offsets and lengths are bytes, exact below 2^53.
+ * Offsets and lengths are bytes: exact below 2^53, and in whole blocks up to 2^63.
  */
 export class BlockRequest {
   readonly owner: BlockRequestOwner;

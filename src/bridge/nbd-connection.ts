@@ -17,6 +17,9 @@ const UNSENT_BYTES_MAX = 32 << 20;
 /** Of these, what any client may have although all of them together have too much. */
 const UNSENT_BYTES_ALLOWED = 1 << 20;
 
+/** Offsets are exact numbers while their upper half is below this. */
+const EXACT_UPPER_MAX = 2 ** 21;
+
 /** Answers of the handshake are queued in pieces that fit into a slab. */
 const OUTPUT_PIECE_BYTES = 64 << 10;
 
@@ -308,7 +311,13 @@ export class NbdConnection implements BlockRequestOwner {
     }
     if (allowed === undefined || (header.flags & ~allowed) !== 0 || header.tooLong) return 'EINVAL';
     if (header.type === NBD_CMD.READ && header.length > NBD_PAYLOAD_BYTES_MAX) return 'EINVAL';
-    return null;
+    return header.offsetUpper < EXACT_UPPER_MAX ? null : this.#refusalFarOut(header);
+  }
+
+  /** Beyond 2^53 a number may round an offset inside a block to one at its beginning. */
+  #refusalFarOut({ offsetLower, type }: NbdRequestHeader): BlockErrno | null {
+    const blockSizeBytes = this.#device?.blockSizeBytes ?? 1;
+    return type !== NBD_CMD.FLUSH && offsetLower % blockSizeBytes !== 0 ? 'EINVAL' : null;
   }
 
   #end(): void {

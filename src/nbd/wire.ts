@@ -130,7 +130,10 @@ export class NbdRequestHeader {
   /** Set by the reader: a WRITE payload over its maximum; it is skipped and must be refused. */
   tooLong = false;
 
-  /** The offset as a number: exact below 2^53, and above that still outside every export. */
+  /**
+   * The offset as a number: exact below 2^53, and above that when it is a whole number of blocks
+   * (which `offsetLower` tells).
+   */
   get offsetBytes(): number {
     return this.offsetUpper * TWO_32 + this.offsetLower;
   }

@@ -51,15 +51,23 @@ export function decodeReadCapacity16(data: Buffer): Capacity {
   };
 }
 
-/** The disk in bytes has to be exact in a number too, as block clients count in bytes. */
+/** NBD clients count bytes in signed numbers of 64 bits. */
+const DISK_BYTES_MAX = 2 ** 63;
+
+/**
+ * Block clients count in bytes. A number is exact for these far beyond 2^53, as long as they are
+ * whole blocks: a multiple of 512 has nine bits less to keep.
+ */
 function size(
   lastLba: number | null,
   blockSizeBytes: number,
 ): Pick<Capacity, 'blockSizeBytes' | 'blockCount'> {
   if (blockSizeBytes === 0) throw new ScsiDataError('the capacity has blocks of 0 bytes');
   const blockCount = lastLba === null ? Number.NaN : lastLba + 1;
-  if (!Number.isSafeInteger(blockCount * blockSizeBytes)) {
-    throw new ScsiDataError(`a disk over 2^53 bytes (${blockSizeBytes}-byte blocks)`);
+  if (!Number.isSafeInteger(blockCount) || blockCount * blockSizeBytes >= DISK_BYTES_MAX) {
+    throw new ScsiDataError(
+      `a disk of 2^53 blocks or 2^63 bytes and more (${blockSizeBytes}-byte blocks)`,
+    );
   }
   return { blockSizeBytes, blockCount };
 }

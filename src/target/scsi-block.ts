@@ -18,7 +18,7 @@ export type ScsiPlan = {
   run(dataOut: Buffer): Buffer | null;
 };
 
-/** A 64-bit field as a number; beyond 2^53 it is outside every disk anyway. */
+/** A 64-bit block address as a number; beyond 2^53 it is outside every disk anyway. */
 function wide(cdb: Buffer, offset: number): number {
   return Number(cdb.readBigUInt64BE(offset));
 }

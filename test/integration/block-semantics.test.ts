@@ -152,6 +152,33 @@ describe('what the target does for a request', () => {
     expect(served.disk.read(last, 4096).equals(Buffer.alloc(4096, 'z'))).toBe(true);
   });
 
+  it.each([
+    [512, 2n ** 62n - 512n],
+    [4096, 2n ** 63n - 4096n],
+  ] as const)(
+    'the largest disk there can be is used to its last block (%i-byte blocks, %i bytes)',
+    async (blockSizeBytes, size) => {
+      await using served = await serveEmbedded({ sizeBytes: Number(size), blockSizeBytes });
+      const last = size - BigInt(blockSizeBytes);
+      const out = await served.nbdsh(
+        ...connect(served),
+        `n, size, last = ${blockSizeBytes}, ${size}, ${last}`,
+        'block = (b"last" * n)[:n]',
+        'assert h.get_size() == size',
+        'h.pwrite(block, last, nbd.CMD_FLAG_FUA)',
+        'assert h.pread(n, last) == block',
+        'assert h.pread(2 * n, last - n) == bytes(n) + block',
+        'h.trim(1 << 20, last - (1 << 20))',
+        `print(told(lambda: h.pread(n, size)), told(lambda: h.pread(2 * n, last)),
+               told(lambda: h.pread(n, last - 1)), told(lambda: h.pread(n, last + 1)),
+               told(lambda: h.pwrite(block, last - n // 2)))`,
+      );
+      expect(out.trim()).toBe('EINVAL EINVAL EINVAL EINVAL EINVAL');
+      const found = served.disk.read(Number(last), blockSizeBytes).toString();
+      expect(found).toBe('last'.repeat(blockSizeBytes / 4));
+    },
+  );
+
   it('requests over its limits come in pieces, and in the right place', async () => {
     await using served = await serveEmbedded({
       limits: { transferBlocksMax: 24, writeSameBlocksMax: 40, unmapBlocksMax: 56 },

@@ -201,10 +201,18 @@ describe('capacity', () => {
     expect(decodeReadCapacity10(hex('ffffffff00000200'))).toBeNull();
   });
 
+  it('beyond 2^53 bytes is exact, being whole blocks', () => {
+    const largest = decodeReadCapacity16(hex(`001ffffffffffffe00000200${'00'.repeat(20)}`));
+    expect(largest).toMatchObject({ blockCount: 2 ** 53 - 1, blockSizeBytes: 512 });
+  });
+
   it('that no number holds exactly, or with empty blocks, is refused', () => {
     const tail = `00000200${'00'.repeat(20)}`;
     expect(() => decodeReadCapacity16(hex(`ffffffffffffffff${tail}`))).toThrow(ScsiDataError);
-    expect(() => decodeReadCapacity16(hex(`0010000000000000${tail}`))).toThrow(ScsiDataError);
+    expect(() => decodeReadCapacity16(hex(`001fffffffffffff${tail}`))).toThrow(ScsiDataError);
+    // 2^63 bytes: more than an NBD client can count.
+    const of4096 = `00001000${'00'.repeat(20)}`;
+    expect(() => decodeReadCapacity16(hex(`0007ffffffffffff${of4096}`))).toThrow(ScsiDataError);
     expect(() => decodeReadCapacity10(hex('0000000100000000'))).toThrow(ScsiDataError);
     expect(() => decodeReadCapacity10(hex('00000001000002'))).toThrow(ScsiDataError);
     expect(() => decodeReadCapacity16(hex('0000000000000001000002'))).toThrow(ScsiDataError);
