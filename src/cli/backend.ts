@@ -21,6 +21,10 @@ export const lazyBackend: Backend = {
     const { attach } = await import('../daemon/stack.js');
     return attach(url, options, hooks);
   },
+  async bootTest(url, options, hooks) {
+    const { runBootTest } = await import('../daemon/boot-test.js');
+    return runBootTest(url, options, hooks);
+  },
   async runDemo(hooks) {
     const { runDemo } = await import('../daemon/demo.js');
     return runDemo(hooks);

@@ -3,6 +3,7 @@ import type { Backend } from '../daemon/contract.js';
 import { errorToText, reportError } from '../daemon/error-report.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands-block.js';
+import { runBootTestCommand, withBootTestFlags } from './commands-boot-test.js';
 import { runDemoCommand, withDemoFlags } from './commands-demo.js';
 import { runExplain, withCode } from './commands-explain.js';
 import { runPing, withPing } from './commands-ping.js';
@@ -83,6 +84,16 @@ const COMMANDS: readonly Command[] = [
     build: withAttachFlags,
     run: runAttach,
     examples: [[`$0 attach ${TARGET}/0`, 'until SIGINT or SIGTERM']],
+  },
+  {
+    usage: 'boot-test <url>',
+    summary: 'boot the image on a LUN in QEMU and say whether it comes up',
+    build: withBootTestFlags,
+    run: runBootTestCommand,
+    examples: [
+      [`$0 boot-test ${TARGET}/0`, 'the LUN is not touched'],
+      [`$0 boot-test ${TARGET}/0 --expect 'Startup finished'`, 'and says this on its console'],
+    ],
   },
   {
     usage: 'demo',

@@ -181,6 +181,70 @@ export interface Stack {
   readonly closed: Promise<void>;
 }
 
+/** How a LUN is booted and judged; the disk it becomes is the first one of the machine. */
+export type BootTestOptions = SessionOptions & {
+  /** Boot the LUN itself, and not an overlay that is thrown away. */
+  readonly write: boolean;
+  /** Passed when a line of the serial console matches. */
+  readonly expect: RegExp;
+  /** Failed when a line matches before. */
+  readonly fail: RegExp;
+  readonly timeoutSeconds: number;
+  readonly firmware: 'bios' | 'uefi';
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
+  readonly disk: 'virtio' | 'scsi' | 'sata';
+  readonly network: 'none' | 'user';
+  readonly memoryMiB: number;
+  readonly cpus: number;
+  /** A name QEMU knows; default: all this machine, or QEMU itself, can. */
+  readonly cpuModel?: string;
+  /** Where a picture of the screen goes when it is over. */
+  readonly screenshotPath?: string;
+  /** Where the overlay is made and left; nothing may be there. */
+  readonly keepOverlayPath?: string;
+  /** As in `PATH`: where QEMU is looked for. */
+  readonly searchPath: string;
+};
+
+/** The machine that boots. */
+export type BootMachineFacts = {
+  readonly accelerator: 'kvm' | 'tcg';
+  readonly qemuVersion: string;
+};
+
+export type BootReason =
+  | 'expected'
+  | 'failPattern'
+  /** The guest told the machine that its kernel has panicked. */
+  | 'panicked'
+  | 'shutdown'
+  /** It starts over and over again. */
+  | 'resets'
+  | 'qemuEnded'
+  | 'timeout';
+
+export type BootVerdict = {
+  readonly passed: boolean;
+  readonly reason: BootReason;
+  /** The line of the console that decided, or QEMU's own words; absent where there is none. */
+  readonly line?: string;
+  readonly elapsedMs: number;
+  /** Times the guest started again. */
+  readonly resets: number;
+  /** What the console said last, oldest first. */
+  readonly lastLines: readonly string[];
+};
+
+export type BootTestHooks = StackHooks & {
+  /** The LUN is there. */
+  onReady(stack: Stack): void;
+  onStarted(machine: BootMachineFacts): void;
+  /** Lines of the serial console that have ended, and the beginning of the next. */
+  onConsole(lines: readonly string[], unfinished: string): void;
+  /** Something beside the verdict did not work. */
+  onWarning(message: string): void;
+};
+
 export type DemoHooks = {
   log(line: string): void;
   readonly json: boolean;
@@ -201,5 +265,7 @@ export interface Backend {
   ): Promise<InformationalSession>;
   serve(url: TargetUrl, options: ServeOptions, hooks: StackHooks): Promise<Stack>;
   attach(url: TargetUrl, options: AttachOptions, hooks: StackHooks): Promise<Stack>;
+  /** Boots the URL's LUN in QEMU and judges it by its console; nothing is left behind. */
+  bootTest(url: TargetUrl, options: BootTestOptions, hooks: BootTestHooks): Promise<BootVerdict>;
   runDemo(hooks: DemoHooks): Promise<void>;
 }

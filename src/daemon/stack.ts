@@ -36,7 +36,7 @@ export async function serve(
   await refuseTakenPath(resolve(options.socketPath));
   if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
   const stack = new SessionStack(threadRuntime(), hooks, {
-    type: 'data',
+    type: options.sessionType === 'boot' ? 'boot' : 'data',
     targetName: url.targetName,
     portals: portalsOf(url, options),
     identity: newIdentity(),

@@ -29,6 +29,7 @@ export function fakeBackend(parts: Partial<Backend>): Backend {
     openInformational: none,
     serve: none,
     attach: none,
+    bootTest: none,
     runDemo: none,
     ...parts,
   };
