@@ -2,6 +2,8 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
+import { BOOT_DIRECTORY } from '../daemon/boot-login.js';
+import { BOOT_FROM } from '../daemon/boot-places.js';
 import { CONTROL_PATH } from '../daemon/control-protocol.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { stateDirectoryOf } from '../daemon/initiator-name.js';
@@ -25,6 +27,14 @@ export function withDaemonFlags(parser: Argv): Argv {
     .option('metrics-listen', text('Prometheus metrics on 127.0.0.1:PORT or a socket path'))
     .option('wait-for', text('ready only when these are there: <target>/<lun>,…'))
     .option('wait-timeout', text(`seconds to wait for them [${WAIT_SECONDS}]`))
+    .option('boot-from', {
+      choices: BOOT_FROM,
+      describe: `hold the LUN the system starts from; state and socket are in ${BOOT_DIRECTORY}`,
+    })
+    .option('take-over', {
+      type: 'boolean',
+      describe: 'make a living daemon with the same state leave its devices to this one',
+    })
     .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
     .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
     .option('log-level', {
@@ -43,7 +53,13 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
   const socketDirectory = textArgument(args, 'socket-directory');
   const metricsListen = textArgument(args, 'metrics-listen');
   const cpuAffinity = textArgument(args, 'cpu-affinity');
-  const controlPath = controlPathOf(context, args);
+  const bootFrom = BOOT_FROM.find((known) => known === textArgument(args, 'boot-from'));
+  const isBoot = bootFrom !== undefined;
+  const controlPath =
+    isBoot && textArgument(args, 'control') === undefined
+      ? join(BOOT_DIRECTORY, 'control.sock')
+      : controlPathOf(context, args);
+  const stateDirectory = isBoot ? BOOT_DIRECTORY : stateDirectoryOf(io.environment);
   const wanted = textArgument(args, 'log-level');
   const toJournal = Boolean(io.environment['JOURNAL_STREAM']);
   const log = createLog({
@@ -59,13 +75,19 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
   const running = runDaemon(
     {
       controlPath,
-      stateDirectory: textArgument(args, 'state-directory') ?? stateDirectoryOf(io.environment),
+      stateDirectory: textArgument(args, 'state-directory') ?? stateDirectory,
+      ...(isBoot ? { bootFrom } : {}),
+      takeOver: isGiven(args, 'take-over'),
       ...(configPath === undefined ? {} : { configPath }),
       ...(socketDirectory === undefined ? {} : { socketDirectory: join(socketDirectory) }),
       ...(metricsListen === undefined ? {} : { metricsListen }),
       ...(cpuAffinity === undefined ? {} : { cpuAffinity }),
       waitFor: (textArgument(args, 'wait-for') ?? '').split(',').filter((name) => name !== ''),
-      waitTimeoutSeconds: numberOf(args, 'wait-timeout', { initial: WAIT_SECONDS, max: 86_400 }),
+      waitTimeoutSeconds: numberOf(args, 'wait-timeout', {
+        // Without its root disk a system has nothing else to do than wait.
+        initial: isBoot ? '86400' : WAIT_SECONDS,
+        max: 86_400,
+      }),
       loginsMax: numberOf(args, 'logins-max', { initial: LOGINS, max: 1024 }),
       version: readVersion(),
       environment: io.environment,

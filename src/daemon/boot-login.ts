@@ -1,4 +1,5 @@
 import type { BootSource } from './boot-source.js';
+import type { Logger } from './log.js';
 import type { Supervisor } from './supervisor.js';
 import type { WantedLun } from './wanted-luns.js';
 
@@ -30,8 +31,11 @@ export function withBootChap(environment: Environment, source: BootSource): Envi
 export async function keepBootLogin(
   supervisor: Supervisor,
   source: BootSource,
+  log: Logger,
 ): Promise<WantedLun> {
-  const { targetName, lun, portal, initiatorName } = source;
+  const { origin, targetName, lun, portal, initiatorName } = source;
+  log.info({ origin, target: targetName, lun }, 'the boot LUN is known');
+  for (const warning of source.warnings) log.warn(warning);
   const wanted = { targetName, lun };
   const logins = await supervisor.persistentLogins();
   if (logins.some((login) => login.sessionType === 'boot')) return wanted;

@@ -3,6 +3,8 @@ import type { Server } from 'node:http';
 import { UsageError } from '../base/errors.js';
 import { pinProcess } from '../io/cpu-affinity.js';
 import { guardMemory } from '../io/nbd-memory.js';
+import { keepBootLogin, withBootChap } from './boot-login.js';
+import { type BootFrom, readBootSource } from './boot-places.js';
 import { loadConfig } from './config.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
@@ -27,6 +29,10 @@ export type DaemonOptions = {
   readonly cpuAffinity?: string;
   /** `<target>/<lun>`, ready only when all of them are there. */
   readonly waitFor: readonly string[];
+  /** Holds the LUN that the system starts from, as well. */
+  readonly bootFrom?: BootFrom;
+  /** A living daemon with this state is made to leave its devices to this one. */
+  readonly takeOver: boolean;
   readonly waitTimeoutSeconds: number;
   readonly loginsMax: number;
   readonly version: string;
@@ -51,11 +57,12 @@ export async function runDaemon(
     ...(configPath === undefined ? {} : { configPath }),
   }).values;
   if (cpuAffinity !== undefined) await pinProcess(nbdAddon, cpuAffinity);
-  await StateLock.take(stateDirectory);
+  const boot = options.bootFrom === undefined ? null : readBootSource(options.bootFrom);
+  await StateLock.take(stateDirectory, { takeOver: options.takeOver });
   if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
   const supervisor = await Supervisor.make({
     surroundings: {
-      environment,
+      environment: boot === null ? environment : withBootChap(environment, boot),
       stateDirectory,
       ...(configPath === undefined ? {} : { configPath }),
     },
@@ -67,6 +74,7 @@ export async function runDaemon(
     log,
   });
   supervisor.listen((event) => logEvent(log, event));
+  if (boot !== null) wanted.push(await keepBootLogin(supervisor, boot, log));
   if (socketDirectory === undefined) {
     for (const reason of await guardMemory(nbdAddon)) log.warn(reason);
   }
