@@ -47,7 +47,8 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
                         InstanceMethod<&NativeSocket::Send>("send"),
                         InstanceMethod<&NativeSocket::SetSendBuffer>("setSendBuffer"),
                         InstanceMethod<&NativeSocket::Error>("socketError"),
-                        InstanceMethod<&NativeSocket::LocalAddressJs>("localAddress"),
+                        InstanceMethod<&NativeSocket::LocalAddress>("localAddress"),
+                        InstanceMethod<&NativeSocket::RemoteAddress>("remoteAddress"),
                         InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
                         InstanceMethod<&NativeSocket::Release>("release"),
                         InstanceMethod<&NativeSocket::Close>("close")});
@@ -118,12 +119,15 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     return Napi::Number::New(info.Env(), pump_->IsClosed() ? EBADF : SocketError(pump_->fd()));
   }
 
-  // () -> {host, port} of our end of a TCP connection, or null
-  Napi::Value LocalAddressJs(const Napi::CallbackInfo& info) {
+  // () -> {host, port} of one end of a TCP connection, or null
+  Napi::Value LocalAddress(const Napi::CallbackInfo&) { return Address(SocketEnd::kLocal); }
+  Napi::Value RemoteAddress(const Napi::CallbackInfo&) { return Address(SocketEnd::kRemote); }
+
+  Napi::Value Address(SocketEnd end) {
     std::string address;
     uint16_t port = 0;
-    if (pump_->IsClosed() || !LocalAddress(pump_->fd(), &address, &port)) return info.Env().Null();
-    Napi::Object result = Napi::Object::New(info.Env());
+    if (pump_->IsClosed() || !SocketAddress(pump_->fd(), end, &address, &port)) return Env().Null();
+    Napi::Object result = Napi::Object::New(Env());
     result.Set("host", address);
     result.Set("port", port);
     return result;

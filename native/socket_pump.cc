@@ -274,10 +274,13 @@ int SocketError(int fd) {
   return error;
 }
 
-bool LocalAddress(int fd, std::string* address, uint16_t* port) {
+bool SocketAddress(int fd, SocketEnd end, std::string* address, uint16_t* port) {
   sockaddr_storage storage{};
   socklen_t length = sizeof(storage);
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return false;
+  auto* generic = reinterpret_cast<sockaddr*>(&storage);
+  const int failed = end == SocketEnd::kLocal ? getsockname(fd, generic, &length)
+                                              : getpeername(fd, generic, &length);
+  if (failed != 0) return false;
   char text[INET6_ADDRSTRLEN];
   const void* bytes = nullptr;
   if (storage.ss_family == AF_INET) {

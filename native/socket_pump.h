@@ -87,7 +87,9 @@ void SetSendBufferBytes(int fd, int bytes);
 // Pending error of a socket (SO_ERROR): 0 or an errno.
 int SocketError(int fd);
 
-// Our own end of a TCP socket, as text and number; false for any other socket.
-bool LocalAddress(int fd, std::string* address, uint16_t* port);
+enum class SocketEnd { kLocal, kRemote };
+
+// One end of a TCP connection, as text and number; false for any other socket.
+bool SocketAddress(int fd, SocketEnd end, std::string* address, uint16_t* port);
 
 }  // namespace iscsi_nbd

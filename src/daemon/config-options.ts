@@ -164,6 +164,7 @@ export const OPTION_ROWS = {
   maxRecvDataSegmentLength: whole(512, LENGTH_MAX, 262_144, 'bytes of a data segment we take'),
   maxOutstandingR2T: whole(1, 65_535, 1, 'R2Ts of a command at the same time'),
   readOnly: flag(false, 'refuse writes'),
+  shared: flag(false, 'use LUNs that another session of this machine may write to'),
   luns: row<readonly number[]>(lunList, 'a list of LUNs, e.g. 0,1', 'only these LUNs'),
   cpuAffinity: row<readonly number[]>(
     cpuList,

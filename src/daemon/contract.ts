@@ -59,6 +59,8 @@ export type SessionOptions = {
   readonly maxRecvDataSegmentLength: number;
   readonly maxOutstandingR2T: number;
   readonly readOnly: boolean;
+  /** LUNs another session of this host may write to are used all the same. */
+  readonly shared?: boolean;
   /** Only these LUNs; absent: the URL's LUN, or all. */
   readonly luns?: readonly number[];
   /** The process, not only the session, keeps to these processors; absent: it does not care. */

@@ -6,6 +6,7 @@ import type { SessionOptions, SessionState, StackEvent, StackExport } from './co
 import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LoginPlan } from './login-plan.js';
+import { claimsFor } from './lun-claims.js';
 import { threadRuntime } from './runtime.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
 import type { SessionRecord } from './session-records.js';
@@ -59,14 +60,19 @@ export class ManagedSession {
     this.options = wishes.options;
     this.record = wishes.record;
     const { host, port } = wishes.plan.request.portal;
+    const { targetName, sessionType } = wishes.plan.request;
+    const { identity } = wishes;
+    const portals = [{ host, port }, ...wishes.options.portals];
+    const claims = claimsFor({ targetName, portals, identity }, wishes.options);
     this.stack = new SessionStack(
       threadRuntime(),
       { onEvent: wishes.onEvent, signal: this.#abort.signal },
       {
-        type: wishes.plan.request.sessionType,
-        targetName: wishes.plan.request.targetName,
-        portals: [{ host, port }, ...wishes.options.portals],
-        identity: wishes.identity,
+        type: sessionType,
+        targetName,
+        portals,
+        identity,
+        ...(claims === undefined ? {} : { claims }),
         firstLogin: wishes.waiting.length > 0 ? 'resume' : wishes.firstLogin,
         options: wishes.options,
         onLunsChanged: () => this.#lunsChanged(),

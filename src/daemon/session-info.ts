@@ -261,7 +261,7 @@ function viewConnection(
   connection: Connection,
   nowMs: number,
 ): SessionView['ConnectionsList'][number] {
-  const local = session.stack.handle.initiator.localAddress();
+  const addresses = session.stack.handle.initiator.linkAddresses();
   const machine = session.stack.handle.session;
   const { parameters, state } = connection;
   const { host, port } = machine.portals.current;
@@ -278,9 +278,9 @@ function viewConnection(
     DataIntegrity: integrity(parameters?.dataDigest),
     MaxRecvDataSegmentLength: parameters?.targetMaxRecvDataSegmentLength ?? 0,
     AuthType: chap === undefined ? 0 : chap.target === undefined ? 1 : 2,
-    LocalAddr: local?.host ?? null,
-    LocalPort: local?.port ?? null,
-    RemoteAddr: host,
+    LocalAddr: addresses?.local.host ?? null,
+    LocalPort: addresses?.local.port ?? null,
+    RemoteAddr: addresses?.remote.host ?? host,
     RemotePort: port,
     EstimatedThroughput: session.statistics.recent(nowMs).bytesPerSecond,
     MaxDatagramSize: 0,

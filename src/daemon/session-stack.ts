@@ -17,6 +17,7 @@ import type {
   StackHooks,
 } from './contract.js';
 import type { Asker } from './disk-probe.js';
+import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
@@ -61,6 +62,7 @@ export class SessionStack implements Stack, Asker {
   readonly #turns = new Turns();
   readonly #depth: CommandDepth;
   readonly #attempts: AttemptReporter;
+  readonly #claims: LunClaims | undefined;
   readonly #onClosed: () => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
@@ -74,6 +76,8 @@ export class SessionStack implements Stack, Asker {
     target: SessionTarget & {
       readonly options: SessionOptions;
       readonly onClosed?: () => void | Promise<void>;
+      /** The right to write to the LUNs; without it nobody is asked. */
+      readonly claims?: LunClaims;
       /** The target says that it has other LUNs now; new ones are the caller's to add. */
       readonly onLunsChanged?: () => void;
     },
@@ -81,6 +85,7 @@ export class SessionStack implements Stack, Asker {
     this.#runtime = runtime;
     this.#hooks = hooks;
     this.#options = target.options;
+    this.#claims = target.claims;
     this.#onClosed = target.onClosed ?? (() => undefined);
     this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
@@ -152,8 +157,9 @@ export class SessionStack implements Stack, Asker {
     this.#openExporter = opened;
   }
 
-  /** Makes a disk that was found usable. */
+  /** Makes a disk that was found usable. Throws UsageError 15 when another session has it. */
   async addDisk(lun: number, facts: DiskFacts): Promise<void> {
+    await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
     const exporter = this.#exporter ?? new NoExporter();
     const life = this.#newLife(lun, facts, exporter);
     const { session } = this.#handle;
@@ -228,6 +234,7 @@ export class SessionStack implements Stack, Asker {
     });
     await this.#handle.logout();
     this.#depth.close();
+    await this.#claims?.release();
     await this.#onClosed();
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#settleClosed.resolve();

@@ -16,6 +16,7 @@ import type {
 import { DeviceExporter, nbdAddon } from './device-exporter.js';
 import { type FoundDisk, findDisks } from './disk-probe.js';
 import { IdentityStore } from './identity-store.js';
+import { claimsFor } from './lun-claims.js';
 import { threadRuntime } from './runtime.js';
 import { newIdentity } from './session-identity.js';
 import { SessionStack } from './session-stack.js';
@@ -35,13 +36,16 @@ export async function serve(
   // Before a login that would be for nothing; `listen` asks again.
   await refuseTakenPath(resolve(options.socketPath));
   if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
+  const place = { targetName: url.targetName, portals: portalsOf(url, options) };
+  const identity = newIdentity();
+  const claims = claimsFor({ ...place, identity }, options);
   const stack = new SessionStack(threadRuntime(), hooks, {
-    type: options.sessionType === 'boot' ? 'boot' : 'data',
-    targetName: url.targetName,
-    portals: portalsOf(url, options),
-    identity: newIdentity(),
+    type: 'data',
+    ...place,
+    identity,
     firstLogin: 'once',
     options,
+    ...(claims === undefined ? {} : { claims }),
   });
   return start(stack, url, options, hooks, (disks) => {
     const exporter = new SocketExporter({
@@ -76,11 +80,14 @@ export async function attach(
   const watch = new SessionWatch(hooks, store.identity.sessionId);
   for (const message of await guardMemory(nbdAddon)) watch.tell({ event: 'warning', message });
   const portals = portalsOf(url, options);
+  const { identity } = store;
+  const claims = claimsFor({ targetName, portals, identity }, options);
   const stack = new SessionStack(threadRuntime(), watch, {
     type: options.boot ? 'boot' : 'data',
     targetName,
     portals,
-    identity: store.identity,
+    identity,
+    ...(claims === undefined ? {} : { claims }),
     firstLogin: store.waiting.length > 0 ? 'resume' : 'once',
     options,
     onClosed: () => store.release(),

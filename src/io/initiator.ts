@@ -6,7 +6,7 @@ import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
 import { LatencyHistogram } from './latency-histogram.js';
-import type { Link, LinkOpener, LinkUser } from './link.js';
+import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
 
 /** Longest single timer; a later deadline is looked at again then. */
 const TIMER_MS_MAX = 3_600_000;
@@ -77,9 +77,9 @@ export class Initiator implements ScsiPort {
     return this.#bytesBefore.sent + (this.#link?.bytesSentTotal ?? 0);
   }
 
-  /** Our own end of the link that is there now. */
-  localAddress(): { readonly host: string; readonly port: number } | null {
-    return this.#link?.localAddress?.() ?? null;
+  /** The ends of the link that is there now. */
+  linkAddresses(): LinkAddresses | null {
+    return this.#link?.addresses?.() ?? null;
   }
 
   #drain(): void {

@@ -12,12 +12,18 @@ export interface LinkUser {
   linkFailed(error: ProductError): void;
 }
 
+/** Numeric addresses of our end and the target's. */
+export type LinkAddresses = {
+  readonly local: { readonly host: string; readonly port: number };
+  readonly remote: { readonly host: string; readonly port: number };
+};
+
 /** One way to a target, from the beginning of its opening to its end. */
 export interface Link {
   readonly bytesReceivedTotal: number;
   readonly bytesSentTotal: number;
-  /** Our own end of it, where the way to the target has one. */
-  localAddress?(): { readonly host: string; readonly port: number } | null;
+  /** Its two ends, where the way to the target has such; null before it is open. */
+  addresses?(): LinkAddresses | null;
   /** Ends it at once, also while it is still being opened; what is queued is not sent. */
   close(): void;
 }

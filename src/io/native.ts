@@ -6,6 +6,9 @@ import type { SlabPool } from '../base/slab.js';
 /** Kinds of event a NativeSocket tells of; see native/socket_pump.h. */
 export const SocketEvent = { data: 1, end: 2, error: 3, writable: 4, accepted: 5 } as const;
 
+/** Numeric address and port of one end of a connection. */
+export type SocketAddress = { readonly host: string; readonly port: number };
+
 /** One non-blocking socket in the event loop. It owns its descriptor until `close`. */
 export interface NativeSocket {
   watchReadable(on: boolean): void;
@@ -14,8 +17,9 @@ export interface NativeSocket {
   send(table: Int32Array, firstEntry: number, entryCount: number, capacity: number): number;
   /** Bytes the kernel may hold of what is sent; less where the system allows less. */
   setSendBuffer(bytes: number): void;
-  /** Our own end of a TCP connection; null for another socket, or a closed one. */
-  localAddress(): { readonly host: string; readonly port: number } | null;
+  /** An end of a TCP connection; null for another socket, or a closed one. */
+  localAddress(): SocketAddress | null;
+  remoteAddress(): SocketAddress | null;
   /** Pending error (SO_ERROR): 0 or an errno. */
   socketError(): number;
   shutDown(): void;

@@ -2,6 +2,7 @@ import { getSystemErrorName } from 'node:util';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import type { Flushable, FlushList } from './flush-list.js';
+import type { LinkAddresses } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
 import { type ReceiveWindow, receiveWindowOf } from './receive-window.js';
 
@@ -92,9 +93,10 @@ export class PumpedSocket implements Flushable {
     else this.#user.sent();
   }
 
-  /** Our own end of a TCP connection; null for another socket, or a closed one. */
-  localAddress(): { readonly host: string; readonly port: number } | null {
-    return this.#native.localAddress();
+  /** Both ends of a TCP connection; null for another socket, or a closed one. */
+  addresses(): LinkAddresses | null {
+    const [local, remote] = [this.#native.localAddress(), this.#native.remoteAddress()];
+    return local === null || remote === null ? null : { local, remote };
   }
 
   /** Both directions end for the peer; `close` still has to be called. */

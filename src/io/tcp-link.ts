@@ -4,7 +4,7 @@ import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import { formatPortal, type PortalAddress } from '../iscsi/portal.js';
 import type { FlushList } from './flush-list.js';
-import type { Link, LinkOpener, LinkUser } from './link.js';
+import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
 import { errnoName, PumpedSocket, type SocketUser } from './pumped-socket.js';
 
@@ -65,8 +65,8 @@ class TcpLink implements Link, SocketUser {
     return this.#socket?.bytesSentTotal ?? 0;
   }
 
-  localAddress(): TcpAddress | null {
-    return this.#socket?.localAddress() ?? null;
+  addresses(): LinkAddresses | null {
+    return this.#socket?.addresses() ?? null;
   }
 
   close(): void {

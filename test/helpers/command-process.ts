@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+/** The built command; `ISCSI_NBD_CLI` names another build. */
+const MAIN =
+  process.env['ISCSI_NBD_CLI'] ?? fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 export const INITIATOR = 'iqn.2001-04.com.example:cli-tests';
 
 export type CommandResult = { readonly code: number; readonly out: string; readonly err: string };

@@ -99,7 +99,7 @@ test('a link closed while it is being opened tells nobody anything, whenever tha
 });
 
 test.each(['127.0.0.1', '::1'])(
-  'our own end of a link is what the other side sees (%s)',
+  'the ends of a link are as the other side sees them (%s)',
   async (host) => {
     let seen: unknown;
     const server = createServer((socket) => {
@@ -111,10 +111,10 @@ test.each(['127.0.0.1', '::1'])(
     const { port } = server.address() as { port: number };
     const witness = new Witness();
     const link = open({ host, port }, new SendQueue(pool), witness);
-    expect(link.localAddress?.()).toBe(null);
+    expect(link.addresses?.()).toBe(null);
     await witness.hears('hello');
-    expect(link.localAddress?.()).toEqual(seen);
+    expect(link.addresses?.()).toEqual({ local: seen, remote: { host, port } });
     link.close();
-    expect(link.localAddress?.()).toBe(null);
+    expect(link.addresses?.()).toBe(null);
   },
 );
