@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
 import { BOOT_DIRECTORY } from '../daemon/boot-login.js';
@@ -7,13 +6,14 @@ import { BOOT_FROM } from '../daemon/boot-places.js';
 import { CONTROL_PATH } from '../daemon/control-protocol.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { stateDirectoryOf } from '../daemon/initiator-name.js';
-import { createLog, LOG_LEVELS } from '../daemon/log.js';
+import { createLog, isJournal, journalStream, LOG_LEVELS } from '../daemon/log.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
 import { controlPathOf, withControl } from './daemon-call.js';
 import { Interrupts } from './interrupts.js';
 import { printLine } from './print.js';
 import { readVersion } from './version.js';
 
+const STDERR = 2;
 const WAIT_SECONDS = '180';
 const LOGINS = '16';
 
@@ -61,7 +61,7 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
       : controlPathOf(context, args);
   const stateDirectory = isBoot ? BOOT_DIRECTORY : stateDirectoryOf(io.environment);
   const wanted = textArgument(args, 'log-level');
-  const toJournal = Boolean(io.environment['JOURNAL_STREAM']);
+  const toJournal = isJournal(io.environment['JOURNAL_STREAM'], STDERR);
   const log = createLog({
     level: LOG_LEVELS.find((known) => known === wanted) ?? 'info',
     pretty: io.stderr.isTTY === true && !toJournal,
@@ -112,16 +112,4 @@ function numberOf(
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (value >= 1 && value <= range.max) return value;
   throw new UsageError(`--${name} must be a whole number from 1 to ${range.max}, not '${text}'.`);
-}
-
-/** pino's levels as syslog's, which journald takes from a line's beginning (sd-daemon(3)). */
-function journalStream(output: NodeJS.WritableStream): Writable {
-  return new Writable({
-    write(chunk, _encoding, done) {
-      const line = String(chunk);
-      const level = Number(/^\{"level":(\d+)/.exec(line)?.[1] ?? 30);
-      const priority = level >= 50 ? 3 : level >= 40 ? 4 : level >= 30 ? 6 : 7;
-      output.write(`<${priority}>${line}`, () => done());
-    },
-  });
 }

@@ -13,7 +13,6 @@ import type { SessionView } from '../daemon/session-info.js';
 import { formatHostPort, parsePortalArgument } from '../daemon/target-url.js';
 import {
   type Arguments,
-  type CliIo,
   type CommandContext,
   isGiven,
   requiredArgument,
@@ -29,17 +28,12 @@ import {
   withSession,
 } from './daemon-call.js';
 import { columnsOf, fitted } from './fit.js';
-import { humanBytes, printable, printJson, printLine, printTable } from './print.js';
+import { humanBytes, printJson, printLine, printTable } from './print.js';
 import { withSessionFlags } from './session-flags.js';
+import { appliesText, printSession, printSessions } from './session-view.js';
 
 /** Options that name a file on this machine: the daemon has another working directory. */
 const FILE_OPTIONS: readonly OptionName[] = ['chapSecretFile', 'targetChapSecretFile'];
-
-const APPLIES: Readonly<Record<string, string>> = {
-  now: 'it counts now',
-  nextAttempt: 'it counts from the next login attempt on',
-  nextReconnect: 'it counts from the next connection on',
-};
 
 export function withLogin(parser: Argv): Argv {
   return withSessionFlags(withControl(parser))
@@ -64,7 +58,7 @@ export function withLogout(parser: Argv): Argv {
 export function withSet(parser: Argv): Argv {
   return withSession(parser)
     .positional('key', { type: 'string', describe: 'e.g. removal-latency' })
-    .positional('value', { type: 'string', describe: 'seconds, or never' });
+    .positional('value', { type: 'string', describe: 'seconds, or never; a size; a number' });
 }
 
 /** `login <portal> <target>`. */
@@ -172,22 +166,8 @@ export async function runSessions(context: CommandContext, args: Arguments): Pro
   const sessions = await withDaemon(context, args, allSessions);
   if (isGiven(args, 'json')) printJson(context.io, { sessions });
   else if (sessions.length === 0) throw noSession();
-  else printSessions(context, sessions);
+  else printSessions(context.io, sessions);
   return EXIT_CODES.ok.code;
-}
-
-function printSessions(context: CommandContext, sessions: readonly SessionView[]): void {
-  const types = ['discovery', 'informational', 'data', 'boot'];
-  const rows = sessions.map((session) => [
-    session.UniqueSessionId,
-    session.state,
-    types[session.Type] ?? '',
-    formatHostPort(session.portal),
-    String(session.devices.length),
-    session.TargetiSCSIName,
-  ]);
-  const headings = ['SESSION', 'STATE', 'TYPE', 'PORTAL', 'LUNS', 'TARGET'];
-  printTable(context.io, headings, fitted(headings, rows, columnsOf(context.io)));
 }
 
 /** `session <session>`: everything about one. */
@@ -195,44 +175,9 @@ export async function runSession(context: CommandContext, args: Arguments): Prom
   const session = await withDaemon(context, args, (client) =>
     findSession(client, requiredArgument(args, 'session')),
   );
-  if (isGiven(args, 'json')) {
-    printJson(context.io, session);
-    return EXIT_CODES.ok.code;
-  }
-  const { keys, devices, ConnectionsList, options, ...facts } = session;
-  printNamed(context.io, {
-    ...facts,
-    Connection: ConnectionsList.flatMap((connection) => pairs(connection)),
-    option: pairs(options),
-    device: devices.map((device) => `LUN ${device.lun}  ${device.device ?? device.uri}`),
-  });
-  printLine(context.io, '');
-  printTable(
-    context.io,
-    ['KEY', 'OFFERED', 'DECLARED BY TARGET', 'IN FORCE'],
-    keys.map((row) => [row.key, row.offered ?? '-', row.declaredByTarget ?? '-', row.inForce]),
-  );
+  if (isGiven(args, 'json')) printJson(context.io, session);
+  else printSession(context.io, session);
   return EXIT_CODES.ok.code;
-}
-
-/** The fields under the names that the API and Microsoft's documents have for them. */
-function printNamed(io: CliIo, fields: Readonly<Record<string, unknown>>): void {
-  const width = Math.max(...Object.keys(fields).map((name) => name.length));
-  for (const [name, value] of Object.entries(fields)) {
-    const lines = Array.isArray(value) ? value.map(plainText) : [plainText(value)];
-    for (const [at, line] of (lines.length === 0 ? ['-'] : lines).entries()) {
-      printLine(io, `${(at === 0 ? name : '').padEnd(width)}  ${printable(line)}`);
-    }
-  }
-}
-
-function plainText(value: unknown): string {
-  if (value === null) return '-';
-  return typeof value === 'object' ? pairs(value).join(', ') : String(value);
-}
-
-function pairs(fields: object): string[] {
-  return Object.entries(fields).map(([name, value]) => `${name} ${value ?? '-'}`);
 }
 
 /** `devices`: what can be used now. */
@@ -293,7 +238,7 @@ export async function runSet(context: CommandContext, args: Arguments): Promise<
     return askDaemon(client, changedSchema, 'SetSessionOption', params);
   });
   const { option, before, value, applies } = changed;
-  const words = `${option}: ${before} → ${value}; ${APPLIES[applies] ?? applies}`;
+  const words = `${option}: ${before} → ${value}; it counts ${appliesText(applies)}`;
   if (isGiven(args, 'json')) printJson(context.io, changed);
   else printLine(context.io, words);
   return EXIT_CODES.ok.code;

@@ -87,7 +87,7 @@ export const DAEMON_COMMANDS: readonly Command[] = [
   },
   {
     usage: 'set <session> <key> <value>',
-    summary: 'change a timer of a running session (daemon)',
+    summary: 'change a timer or limit of a running session (daemon)',
     build: withSet,
     run: runSet,
     examples: [[`$0 set ${TARGET} removal-latency 300`, 'ride out five minutes']],

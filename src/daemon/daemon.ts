@@ -9,7 +9,7 @@ import { loadConfig } from './config.js';
 import { controlMethods } from './control-methods.js';
 import { ControlServer } from './control-server.js';
 import { nbdAddon } from './device-exporter.js';
-import { logEvent } from './event-log.js';
+import { SessionLogs } from './event-log.js';
 import type { Logger } from './log.js';
 import { metricsOf, serveMetrics } from './metrics.js';
 import { threadRuntime } from './runtime.js';
@@ -73,7 +73,11 @@ export async function runDaemon(
     loginsMax: options.loginsMax,
     log,
   });
-  supervisor.listen((event) => logEvent(log, event));
+  const logs = new SessionLogs(log, (sessionId) => {
+    const session = supervisor.sessions.find((other) => other.sessionId === sessionId);
+    return session?.record.targetName;
+  });
+  supervisor.listen((event) => logs.write(event));
   if (boot !== null) wanted.push(await keepBootLogin(supervisor, boot, log));
   if (socketDirectory === undefined) {
     for (const reason of await guardMemory(nbdAddon)) log.warn(reason);

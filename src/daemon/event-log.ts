@@ -3,11 +3,50 @@ import type { Logger } from './log.js';
 
 export type EventLevel = 'info' | 'warn' | 'error';
 
-/** Writes an event into the daemon's log, with what it is about as fields. */
-export function logEvent(log: Logger, event: StackEvent): void {
-  // The log writes the time itself.
-  const { time, ...facts } = event;
-  log[eventLevel(event)](facts, wordsOf(event));
+/**
+ * Writes events into the daemon's log, each with what it is about as fields: a child of the log for
+ * every session (`sessionId`, `target`), and one of that for every LUN (`lun`).
+ */
+export class SessionLogs {
+  readonly #log: Logger;
+  readonly #targetOf: (sessionId: string) => string | undefined;
+  readonly #sessions = new Map<string, SessionLog>();
+
+  constructor(log: Logger, targetOf: (sessionId: string) => string | undefined) {
+    this.#log = log;
+    this.#targetOf = targetOf;
+  }
+
+  write(event: StackEvent): void {
+    // The log writes the time itself; its children have what they are about.
+    const { time, sessionId, ...facts } = event;
+    const session = this.#session(sessionId);
+    if ('lun' in facts) {
+      const { lun, ...others } = facts;
+      lunLog(session, lun)[eventLevel(event)](others, wordsOf(event));
+    } else {
+      session.log[eventLevel(event)](facts, wordsOf(event));
+    }
+    if (event.event === 'closed') this.#sessions.delete(sessionId);
+  }
+
+  #session(sessionId: string): SessionLog {
+    const known = this.#sessions.get(sessionId);
+    if (known !== undefined) return known;
+    const target = this.#targetOf(sessionId);
+    const names = target === undefined ? { sessionId } : { sessionId, target };
+    const made = { log: this.#log.child(names), luns: new Map() };
+    this.#sessions.set(sessionId, made);
+    return made;
+  }
+}
+
+type SessionLog = { readonly log: Logger; readonly luns: Map<number, Logger> };
+
+function lunLog({ log, luns }: SessionLog, lun: number): Logger {
+  const made = luns.get(lun) ?? log.child({ lun });
+  luns.set(lun, made);
+  return made;
 }
 
 function wordsOf(event: StackEvent): string {

@@ -1,0 +1,101 @@
+import type { SessionView } from '../daemon/session-info.js';
+import { formatHostPort } from '../daemon/target-url.js';
+import type { CliIo } from './context.js';
+import { columnsOf, fitted } from './fit.js';
+import { printable, printLine, printTable } from './print.js';
+
+const TYPES = ['discovery', 'informational', 'data', 'boot'];
+
+const APPLIES: Readonly<Record<string, string>> = {
+  now: 'now',
+  nextAttempt: 'from the next login attempt on',
+  nextReconnect: 'from the next connection on',
+  nextLogin: 'after a logout and a new login',
+};
+
+/** When another value of an option counts, for people. */
+export function appliesText(applies: string): string {
+  return APPLIES[applies] ?? applies;
+}
+
+/** A line for each session, and below them what is wrong with those that are away. */
+export function printSessions(io: CliIo, sessions: readonly SessionView[]): void {
+  const rows = sessions.map((session) => [
+    session.UniqueSessionId,
+    session.state,
+    TYPES[session.Type] ?? '',
+    formatHostPort(session.portal),
+    String(session.devices.length),
+    session.TargetiSCSIName,
+  ]);
+  const headings = ['SESSION', 'STATE', 'TYPE', 'PORTAL', 'LUNS', 'TARGET'];
+  printTable(io, headings, fitted(headings, rows, columnsOf(io)));
+  for (const session of sessions) {
+    const trouble = troubleOf(session);
+    if (trouble !== '') printLine(io, printable(`${session.UniqueSessionId}: ${trouble}`));
+  }
+}
+
+/** Everything about one session. */
+export function printSession(io: CliIo, session: SessionView): void {
+  const { keys, devices, ConnectionsList, options, settings, ...facts } = session;
+  printNamed(io, {
+    ...facts,
+    Connection: ConnectionsList.flatMap((connection) => pairs(connection)),
+    device: devices.map((device) => `LUN ${device.lun}  ${device.device ?? device.uri}`),
+  });
+  printLine(io, '');
+  printTable(
+    io,
+    ['KEY', 'OFFERED', 'DECLARED BY TARGET', 'IN FORCE'],
+    keys.map((row) => [row.key, row.offered ?? '-', row.declaredByTarget ?? '-', row.inForce]),
+  );
+  printLine(io, '');
+  printTable(
+    io,
+    ['OPTION', 'VALUE', 'ANOTHER VALUE COUNTS'],
+    settings.map((row) => [row.option, settingText(row.value), appliesText(row.applies)]),
+  );
+}
+
+/** Why a session is away and what comes next; empty while all is well. */
+function troubleOf(session: SessionView): string {
+  const { lastError, nextAttemptInSeconds: attempt, removalInSeconds: removal } = session;
+  if (session.state === 'loggedIn' || lastError === null) return '';
+  return [
+    lastError,
+    attempt === null ? '' : `next attempt in ${attempt} s`,
+    removal === null ? '' : `devices are removed in ${removal} s`,
+  ]
+    .filter((part) => part !== '')
+    .join('; ');
+}
+
+/** The fields under the names that the API and Microsoft's documents have for them. */
+function printNamed(io: CliIo, fields: Readonly<Record<string, unknown>>): void {
+  const width = Math.max(...Object.keys(fields).map((name) => name.length));
+  for (const [name, value] of Object.entries(fields)) {
+    const lines = Array.isArray(value) ? value.map(plainText) : [plainText(value)];
+    for (const [at, line] of (lines.length === 0 ? ['-'] : lines).entries()) {
+      printLine(io, `${(at === 0 ? name : '').padEnd(width)}  ${printable(line)}`);
+    }
+  }
+}
+
+function settingText(value: unknown): string {
+  if (!Array.isArray(value)) return plainText(value);
+  return value.length === 0 ? '-' : value.map(plainText).join(',');
+}
+
+function plainText(value: unknown): string {
+  if (value === null || value === undefined) return '-';
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  if (typeof value !== 'object') return String(value);
+  const { host, port } = value as { host?: unknown; port?: unknown };
+  if (typeof host === 'string' && typeof port === 'number') return formatHostPort({ host, port });
+  return pairs(value).join(', ');
+}
+
+function pairs(fields: object): string[] {
+  return Object.entries(fields).map(([name, value]) => `${name} ${value ?? '-'}`);
+}
