@@ -19,8 +19,21 @@ export class Fragments {
     this.pool = pool;
   }
 
-  /** Adds `length` bytes at `offset` of slab `slab`, and retains the slab. */
+  /** Adds `length` bytes at `offset` of slab `slab`, and retains the slab; or packs them. */
   append(slab: number, offset: number, length: number): void {
+    if (this.pool.isTight) this.#pack(slab, offset, length);
+    else this.#reference(slab, offset, length);
+  }
+
+  #pack(slab: number, offset: number, length: number): void {
+    for (let done = 0; done < length; ) {
+      const size = this.pool.pack(slab, offset + done, length - done);
+      this.#reference(this.pool.packedSlab, this.pool.packedAt, size);
+      done += size;
+    }
+  }
+
+  #reference(slab: number, offset: number, length: number): void {
     if (length === 0) return;
     this.byteLength += length;
     const last = (this.count - 1) * FRAGMENT_NUMBERS;
@@ -53,7 +66,7 @@ export class Fragments {
         continue;
       }
       const take = Math.min(size - skip, left);
-      this.append(source.table[at] ?? 0, (source.table[at + 1] ?? 0) + skip, take);
+      this.#reference(source.table[at] ?? 0, (source.table[at + 1] ?? 0) + skip, take);
       left -= take;
       skip = 0;
     }

@@ -19,6 +19,13 @@ export const SLAB_TAIL_BYTES = 128 << 10;
  */
 const IDLE_MAX = 64;
 
+/**
+ * A few bytes that are kept keep their whole slab, and peers may see to it that each slab has some
+ * to keep. So from `tight` slabs in use on, what arrives is packed: copied together, so that it
+ * takes as much memory as it has bytes. From `scarce` slabs in use on clients are not read.
+ */
+export type SlabLimits = { readonly tight: number; readonly scarce: number };
+
 /** Idle slabs that `trim` leaves. */
 const IDLE_KEPT = 4;
 
@@ -34,6 +41,14 @@ export class SlabPool {
   readonly #vacant: number[] = [];
   /** Idle slabs that are kept for reuse; the pages of more than that go to the system. */
   readonly #idleMax: number;
+  readonly #limits: SlabLimits;
+  /** Where bytes are packed, -1 without; and how far it is filled. */
+  #packing = -1;
+  #packedBytes = 0;
+  packedSlab = -1;
+  packedAt = 0;
+  /** What arrives has to be packed. */
+  isTight = false;
   /** Fewest idle slabs since the last `trim`: so many were not needed. */
   #idleLow = 0;
   /** Told about each slab made, and each whose pages may go; its bytes are lost then. */
@@ -42,8 +57,13 @@ export class SlabPool {
   /** CRC32C of `length` bytes at `offset` of a slab, from `seed` on; the addon may do it. */
   crc32c: (index: number, offset: number, length: number, seed: number) => number;
 
-  constructor(options: { readonly slabsMax: number; readonly idleMax?: number }) {
+  constructor(options: {
+    readonly slabsMax: number;
+    readonly idleMax?: number;
+    readonly limits?: SlabLimits;
+  }) {
     this.slabsMax = options.slabsMax;
+    this.#limits = options.limits ?? { tight: options.slabsMax, scarce: options.slabsMax };
     this.#idleMax = options.idleMax ?? IDLE_MAX;
     this.#references = new Int32Array(options.slabsMax);
     this.crc32c = (index, offset, length, seed) =>
@@ -55,8 +75,19 @@ export class SlabPool {
     return this.buffers.length - this.#idle.length - this.#vacant.length;
   }
 
+  /** So little is left that no new work should begin. */
+  get isScarce(): boolean {
+    return this.inUse > this.#limits.scarce;
+  }
+
   /** A slab with one reference, or -1 when the pool is at its maximum. */
   tryAcquire(): number {
+    const index = this.#take();
+    if (this.inUse > this.#limits.tight) this.isTight = true;
+    return index;
+  }
+
+  #take(): number {
     const idle = this.#idle.pop();
     if (idle !== undefined) {
       if (this.#idle.length < this.#idleLow) this.#idleLow = this.#idle.length;
@@ -84,6 +115,24 @@ export class SlabPool {
     return index;
   }
 
+  /**
+   * Copies bytes of a slab to where others are packed, at most as many as have room there: their
+   * new place is `packedSlab` and `packedAt`, to be retained before the next call. Returns how many.
+   */
+  pack(slab: number, offset: number, length: number): number {
+    if (this.#packing < 0 || this.#packedBytes === SLAB_BYTES) {
+      this.#endPacking();
+      this.#packing = this.acquire();
+    }
+    const size = Math.min(length, SLAB_BYTES - this.#packedBytes);
+    const to = this.buffer(this.#packing);
+    this.buffer(slab).copy(to, this.#packedBytes, offset, offset + size);
+    this.packedSlab = this.#packing;
+    this.packedAt = this.#packedBytes;
+    this.#packedBytes += size;
+    return size;
+  }
+
   /** The memory of a slab that has references. */
   buffer(index: number): Buffer {
     const buffer = this.buffers[index];
@@ -108,6 +157,21 @@ export class SlabPool {
     if (left < 0) throw new InvariantError(`slab ${index} released more often than retained`);
     this.#references[index] = left;
     if (left > 0) return;
+    this.#letGo(index);
+    if (this.isTight && this.inUse <= this.#limits.tight) {
+      this.isTight = false;
+      this.#endPacking();
+    }
+  }
+
+  #endPacking(): void {
+    const slab = this.#packing;
+    this.#packing = -1;
+    this.#packedBytes = 0;
+    if (slab >= 0) this.release(slab);
+  }
+
+  #letGo(index: number): void {
     if (this.#idle.length < this.#idleMax) {
       this.#idle.push(index);
       return;

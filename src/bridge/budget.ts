@@ -12,17 +12,31 @@ export class Budget {
   bytes = 0;
   /** Reply bytes queued and not yet taken by the clients' sockets; each client notes its own. */
   unsentBytes = 0;
+  readonly #memory: { readonly isScarce: boolean };
   readonly #waiting = new Set<() => void>();
   #resuming = false;
 
-  constructor(options: { readonly requestsMax: number; readonly bytesMax: number }) {
+  constructor(options: {
+    readonly requestsMax: number;
+    readonly bytesMax: number;
+    /** What the requests' bytes lie in: many small ones may hold more of it than they have. */
+    readonly memory?: { readonly isScarce: boolean };
+  }) {
     this.requestsMax = options.requestsMax;
     this.bytesMax = options.bytesMax;
+    this.#memory = options.memory ?? { isScarce: false };
   }
 
-  /** True when one more request may begin; the last one may go over the maximum in bytes. */
+  /**
+   * True when one more request may begin; the last one may go over the maximum in bytes. A single
+   * request may begin whatever the memory: else nobody's end would make room for the next.
+   */
   get hasRoom(): boolean {
-    return this.requests < this.requestsMax && this.bytes < this.bytesMax;
+    return (
+      this.requests < this.requestsMax &&
+      this.bytes < this.bytesMax &&
+      (this.requests === 0 || !this.#memory.isScarce)
+    );
   }
 
   /** True while the clients' unread replies are within bounds. */

@@ -7,8 +7,12 @@ import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
 import { tcpLinkOpener } from '../io/tcp-link.js';
 
-/** Slabs at most: 4 GiB is never reached, for each user of slabs has a smaller bound of its own. */
+/**
+ * Slabs at most. 4 GiB are never reached: each user of slabs has a smaller bound of its own in
+ * bytes, and when many hold little of many slabs, the limits end that.
+ */
 const SLABS_MAX = 4096;
+const SLAB_LIMITS = { tight: SLABS_MAX / 4, scarce: SLABS_MAX / 2 } as const;
 
 /** What all sessions of one thread share. */
 export type Runtime = {
@@ -27,7 +31,7 @@ let shared: Runtime | null = null;
 /** The thread's runtime; the addon knows one set of slabs a thread. */
 export function threadRuntime(): Runtime {
   if (shared === null) {
-    const pool = new SlabPool({ slabsMax: SLABS_MAX });
+    const pool = new SlabPool({ slabsMax: SLABS_MAX, limits: SLAB_LIMITS });
     shareSlabs(pool);
     const flushes = new FlushList();
     shared = { pool, flushes, clock: realClock, openLink: tcpLinkOpener(pool, flushes) };

@@ -90,7 +90,11 @@ export class SessionStack implements Stack, Asker {
     this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
       ...runtime,
-      budget: new Budget({ requestsMax: REQUESTS_MAX, bytesMax: target.options.heldBytesMax }),
+      budget: new Budget({
+        requestsMax: REQUESTS_MAX,
+        bytesMax: target.options.heldBytesMax,
+        memory: runtime.pool,
+      }),
     };
     this.#handle = new SessionHandle(runtime, target, target.options);
     this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
