@@ -116,8 +116,9 @@ export class SlabPool {
   }
 
   /**
-   * Copies bytes of a slab to where others are packed, at most as many as have room there: their
-   * new place is `packedSlab` and `packedAt`, to be retained before the next call. Returns how many.
+   * Copies bytes of a slab to where others are packed, at most as many as have room there, and
+   * returns how many. Their new place is `packedSlab` and `packedAt`, to be retained before the
+   * next call.
    */
   pack(slab: number, offset: number, length: number): number {
     if (this.#packing < 0 || this.#packedBytes === SLAB_BYTES) {
