@@ -62,7 +62,7 @@ describe('the manual pages', () => {
 describe('the service of systemd', () => {
   const unit = text('packaging/systemd/iscsi-nbd.service');
 
-  it('waits for readiness, is watched, and takes the word of no other process for it', () => {
+  it('waits for readiness, is watched, and lets no other process speak for it', () => {
     expect(unit).toMatch(/^Type=notify$/m);
     expect(unit).toMatch(/^NotifyAccess=main$/m);
     expect(unit).toMatch(/^WatchdogSec=\d+$/m);
