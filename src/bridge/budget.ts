@@ -2,6 +2,13 @@
 const UNSENT_BYTES_MAX = 256 << 20;
 
 /**
+ * Bytes that may wait for the link to the target. Its socket takes what the network can carry, so
+ * reading more from clients would only move their data out of the processor's cache. Two receipts
+ * fit, which leave together at the end of a turn.
+ */
+const BACKLOG_BYTES_MAX = 2 << 20;
+
+/**
  * Requests and bytes that all clients of one session may have under way, held ones included.
  * Beyond it clients are not read: back-pressure, never an error (INTERFACE.md, "Semantics").
  */
@@ -13,6 +20,8 @@ export class Budget {
   /** Reply bytes queued and not yet taken by the clients' sockets; each client notes its own. */
   unsentBytes = 0;
   readonly #memory: { readonly isScarce: boolean };
+  /** Bytes queued for the target that the link has not taken; `backlogChanged` follows. */
+  backlogBytes: () => number = () => 0;
   readonly #waiting = new Set<() => void>();
   #resuming = false;
 
@@ -35,7 +44,8 @@ export class Budget {
     return (
       this.requests < this.requestsMax &&
       this.bytes < this.bytesMax &&
-      (this.requests === 0 || !this.#memory.isScarce)
+      (this.requests === 0 || !this.#memory.isScarce) &&
+      this.backlogBytes() < BACKLOG_BYTES_MAX
     );
   }
 
@@ -47,7 +57,12 @@ export class Budget {
   /** Another maximum of bytes; clients that wait for room get what there is more now. */
   limitBytes(bytesMax: number): void {
     this.bytesMax = bytesMax;
-    if (this.#waiting.size > 0 && !this.#resuming) this.#resume();
+    this.#resume();
+  }
+
+  /** The link has taken all that was queued for the target, or may be another one now. */
+  backlogChanged(): void {
+    this.#resume();
   }
 
   /** Clients that wait for room. */
@@ -63,7 +78,7 @@ export class Budget {
   give(bytes: number): void {
     this.requests -= 1;
     this.bytes -= bytes;
-    if (this.#waiting.size > 0 && !this.#resuming) this.#resume();
+    this.#resume();
   }
 
   /** Calls `resume` once when there is room again; clients are served in turn. */
@@ -77,6 +92,7 @@ export class Budget {
   }
 
   #resume(): void {
+    if (this.#waiting.size === 0 || this.#resuming) return;
     this.#resuming = true;
     // Those who find no room queue up again behind the others, so this round has an end.
     for (let left = this.#waiting.size; left > 0 && this.hasRoom; left -= 1) {

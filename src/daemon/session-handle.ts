@@ -47,7 +47,12 @@ export class SessionHandle {
   #textWaiter: ((answer: SessionEffect | Error) => void) | null = null;
   readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
 
-  constructor(runtime: Runtime, target: SessionTarget, options: SessionOptions) {
+  constructor(
+    runtime: Runtime,
+    target: SessionTarget,
+    options: SessionOptions,
+    onAllSent: () => void = () => undefined,
+  ) {
     this.#runtime = runtime;
     this.#taskTimeoutMs = options.taskTimeoutSeconds * 1000;
     this.session = new Session({
@@ -62,6 +67,7 @@ export class SessionHandle {
       clock: runtime.clock,
       onEffect: (effect) => this.#effect(effect),
       onSettled: () => this.#settled(),
+      onAllSent,
     });
     this.#control = new ControlPath({
       send: (request) => this.send(request),

@@ -96,7 +96,11 @@ export class SessionStack implements Stack, Asker {
         memory: runtime.pool,
       }),
     };
-    this.#handle = new SessionHandle(runtime, target, target.options);
+    const { budget } = this.resources;
+    this.#handle = new SessionHandle(runtime, target, target.options, () => {
+      budget.backlogChanged();
+    });
+    budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
     this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
     let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
     this.closed = new Promise((resolve, reject) => {

@@ -26,6 +26,7 @@ export class Initiator implements ScsiPort {
   readonly #clock: Clock;
   readonly #onEffect: (effect: SessionEffect) => void;
   readonly #onSettled: () => void;
+  readonly #onAllSent: () => void;
   #link: Link | null = null;
   #cancelTimer: (() => void) | null = null;
   #timerAtMs = NEVER_MS;
@@ -41,6 +42,8 @@ export class Initiator implements ScsiPort {
     readonly onEffect: (effect: SessionEffect) => void;
     /** Effects have been told and the commands that ended with them are back at their owners. */
     readonly onSettled?: () => void;
+    /** The link has taken all that was queued for the target, or may be another one now. */
+    readonly onAllSent?: () => void;
   }) {
     this.session = options.session;
     this.#openLink = options.openLink;
@@ -48,6 +51,7 @@ export class Initiator implements ScsiPort {
     this.#clock = options.clock;
     this.#onEffect = options.onEffect;
     this.#onSettled = options.onSettled ?? (() => undefined);
+    this.#onAllSent = options.onAllSent ?? (() => undefined);
   }
 
   start(): void {
@@ -67,6 +71,11 @@ export class Initiator implements ScsiPort {
     this.session.submit(command, this.#clock.nowMs());
     if (!this.#draining && this.session.completed.length > 0) this.#drain();
     else this.#schedule();
+  }
+
+  /** Bytes that wait for the link. */
+  get backlogBytes(): number {
+    return this.session.connection?.queue.byteLength ?? 0;
   }
 
   /** Bytes over all links of the session. */
@@ -109,7 +118,9 @@ export class Initiator implements ScsiPort {
     }
     this.#draining = false;
     this.#schedule();
-    if (hadEffects) this.#onSettled();
+    if (!hadEffects) return;
+    this.#onSettled();
+    this.#onAllSent();
   }
 
   #perform(effect: SessionEffect): void {
@@ -130,6 +141,7 @@ export class Initiator implements ScsiPort {
         this.#drain();
         return true;
       },
+      allSent: () => this.#onAllSent(),
       linkFailed: (error) => this.#linkFailed(error),
     };
     this.#link = this.#openLink(portal, connection.queue, user);

@@ -8,6 +8,8 @@ export interface LinkUser {
   linkOpened(): void;
   /** Bytes `start…end` of slab `slab`; whoever keeps a part of them retains the slab. */
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean;
+  /** The system has taken everything that was queued. */
+  allSent(): void;
   /** The link could not be opened, or is gone. Called once, and then nothing more. */
   linkFailed(error: ProductError): void;
 }

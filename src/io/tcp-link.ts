@@ -88,7 +88,9 @@ class TcpLink implements Link, SocketUser {
     );
   }
 
-  sent(): void {}
+  sent(): void {
+    this.#user.allSent();
+  }
 }
 
 /**

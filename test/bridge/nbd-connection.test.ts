@@ -120,6 +120,19 @@ describe('back-pressure', () => {
     expect(budget.requests).toBe(0);
   });
 
+  it('nobody is read while 2 MiB wait for the link to the target, until it has taken all', () => {
+    const { disk, peer, budget } = setUp();
+    let backlogBytes = 2 << 20;
+    budget.backlogBytes = () => backlogBytes;
+    peer.send(request(READ!, { cookie: 1n }), request(READ!, { cookie: 2n }));
+    expect(disk.requests.length).toBe(0);
+    budget.backlogChanged();
+    expect(disk.requests.length).toBe(0);
+    backlogBytes = 0;
+    budget.backlogChanged();
+    expect(disk.requests.length).toBe(2);
+  });
+
   it('one request larger than the whole budget is served', () => {
     const { disk, peer } = setUp({ bytesMax: 1024 });
     peer.send(request(READ!, { length: 4096 }), request(READ!, { length: 512 }));

@@ -29,6 +29,9 @@ class Witness implements LinkUser {
     this.told.push(buffer.toString('latin1', start, end));
     return true;
   }
+  allSent(): void {
+    this.told.push('all sent');
+  }
   linkFailed(error: ProductError): void {
     this.told.push('failed');
     this.error = error;

@@ -140,6 +140,7 @@ export class SimulatedLink implements Link, Flushable {
     this.#wireBytes += bytes.length;
     this.#toTarget.push(bytes);
     this.#deliverToTarget();
+    if (this.#queue.isEmpty) this.#user.allSent();
   }
 
   #later(action: () => void): void {
