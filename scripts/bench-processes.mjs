@@ -121,7 +121,8 @@ function serverCommand(variant, { socket, url }) {
   const [name, dist = join(PROJECT, 'dist')] = variant.split('@');
   const digests = ['--header-digest', 'CRC32C', '--data-digest', 'CRC32C'];
   if (name !== 'ours' && name !== 'ours+digests') throw new Error(`there is no ${variant}`);
-  const command = ['node', join(dist, 'cli/main.js'), 'serve', url, '--socket', socket];
+  // Two of ours serve one LUN side by side, which is otherwise refused.
+  const command = ['node', join(dist, 'cli/main.js'), 'serve', url, '--socket', socket, '--shared'];
   return name === 'ours' ? command : [...command, ...digests];
 }
 
