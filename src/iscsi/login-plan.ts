@@ -22,6 +22,8 @@ export class LoginPlan {
   readonly #config: SessionConfig;
   readonly #groups = new Map<string, number>();
   #lastGroup: number | null = null;
+  /** The group whose session may still have requests of ours; null: none is to be feared. */
+  #boundGroup: number | null = null;
   #algorithms: readonly ChapAlgorithm[];
   #machine: LoginMachine | null = null;
 
@@ -33,12 +35,15 @@ export class LoginPlan {
 
   /**
    * A login at `portal`. TSIH 0 with the same ISID reinstates the session: its old tasks end at the
-   * target first (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)).
+   * target first (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)). But a session is
+   * one of a portal group (§4.4.1 (iSCSI Architecture Model)): a login to another group ends nothing,
+   * and a write sent again there could be overtaken by its ghost. So while requests wait only the
+   * group of the last login will do.
    */
   begin(portal: PortalAddress): LoginMachine {
     const { type, login } = this.#config;
     const { chap } = login;
-    const group = this.#groups.get(placeOf(portal)) ?? portal.portalGroupTag;
+    const group = this.#boundGroup ?? this.#groups.get(placeOf(portal)) ?? portal.portalGroupTag;
     this.#machine = new LoginMachine({
       ...login,
       ...(chap === undefined ? {} : { chap: { ...chap, algorithms: this.#algorithms } }),
@@ -53,6 +58,11 @@ export class LoginPlan {
     return this.#machine;
   }
 
+  /** No request waits any more: any portal group will do. */
+  requestsFailed(): void {
+    this.#boundGroup = null;
+  }
+
   /** Notes the portal group. Returns a warning, or null. */
   succeeded(portal: PortalAddress, parameters: SessionParameters): string | null {
     const group = parameters.targetPortalGroupTag;
@@ -61,6 +71,7 @@ export class LoginPlan {
     if (this.#groups.size < GROUPS_MAX) this.#groups.set(place, group);
     const before = this.#lastGroup;
     this.#lastGroup = group;
+    this.#boundGroup = group;
     if (before === null || before === group) return null;
     return (
       `${place} belongs to portal group ${group} and the portal before it to group ${before}: ` +

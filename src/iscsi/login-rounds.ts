@@ -104,6 +104,12 @@ export class LoginRounds {
     return portal;
   }
 
+  /** The removal latency has passed: what waited has failed. */
+  removed(): void {
+    this.schedule.removed();
+    this.#plan.requestsFailed();
+  }
+
   /** The session lost its connection; `time2WaitMs` is the target's wish. */
   outageBegan(nowMs: number, time2WaitMs: number): void {
     this.portals.outageBegan();

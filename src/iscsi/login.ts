@@ -240,7 +240,8 @@ export class LoginMachine {
     if (expected !== undefined && Number(tag) !== expected) {
       throw new ProtocolError(
         '6.3.1',
-        `the portal belongs to portal group ${tag}, but group ${expected} is expected`,
+        `the portal belongs to portal group ${tag}, but group ${expected} is expected; ` +
+          'a session has the portals of one group: name only those',
         { code: 'ERR_PORTAL_GROUP' },
       );
     }

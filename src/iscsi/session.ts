@@ -171,7 +171,7 @@ export class Session {
     if (nowMs >= this.#loginDeadlineAtMs) this.#timedOut('no login', nowMs);
     if (nowMs >= this.#logoutDeadlineAtMs) this.#timedOut('no answer to the logout', nowMs);
     if (nowMs >= this.#rounds.schedule.removalAtMs) {
-      this.#rounds.schedule.removed();
+      this.#rounds.removed();
       const seconds = this.timers.removalLatencyMs / 1000;
       this.#enter('removalLatencyPassed', `away for the removal latency of ${seconds} s`);
     }

@@ -222,13 +222,38 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () =>
     expect(peer.failure).toMatchObject({ code: 'ERR_PORTAL_GROUP' });
   });
 
-  it('portals of another group are another session to the target: a warning', () => {
-    const peer = ScriptedPeer.loggedIn({ portals: PORTALS }, { tag: '1' });
+  /** A session of group 1 whose portal refuses it now: the next one is PORTALS[1]. */
+  function atOtherPortal(removalLatencyMs?: number): ScriptedPeer {
+    const timers = removalLatencyMs === undefined ? {} : { timers: { removalLatencyMs } };
+    const peer = ScriptedPeer.loggedIn({ portals: PORTALS, ...timers }, { tag: '1' });
     peer.loseLink();
     peer.at(peer.session.deadlineAtMs);
+    expect(peer.session.state).toBe(removalLatencyMs === 0 ? 'removed' : 'reconnecting');
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0301 << 16 });
     peer.at(peer.session.deadlineAtMs);
     peer.effects.length = 0;
+    return peer;
+  }
+
+  it('another group would not end the old tasks first: not while requests wait', () => {
+    const peer = atOtherPortal();
+    peer.login({ tag: '2' });
+    expect(peer.failure).toMatchObject({ code: 'ERR_PORTAL_GROUP' });
+    expect(peer.session.state).toBe('reconnecting');
+    peer.at(peer.session.deadlineAtMs);
+    peer.login({ tag: '1' });
+    expect(peer.session.state).toBe('loggedIn');
+  });
+
+  it('another portal of the same group takes over', () => {
+    const peer = atOtherPortal();
+    peer.login({ tag: '1' });
+    expect(peer.session.state).toBe('loggedIn');
+    expect(peer.take('portalChanged')).toHaveLength(1);
+  });
+
+  it('after the removal latency, when nothing waits, another group will do, with a warning', () => {
+    const peer = atOtherPortal(0);
     peer.login({ tag: '2' });
     expect(peer.session.state).toBe('loggedIn');
     expect(peer.effects).toContainEqual({
