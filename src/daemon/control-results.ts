@@ -52,8 +52,17 @@ const state = z.enum(['loggingIn', 'loggedIn', 'reconnecting', 'removed', 'loggi
 const head = { time: z.iso.datetime(), sessionId: id };
 const lun = { ...head, lun: z.number().int(), device: z.string().optional() };
 
-/** One line of `events --json`. */
+/** One line of `events --json`, and of `serve` and `attach` with `--json`. */
 export const eventSchema = z.discriminatedUnion('event', [
+  z.object({
+    event: z.literal('ready'),
+    ...lun,
+    socket: z.string().optional(),
+    uri: z.string().optional(),
+    sizeBytes: z.number().int(),
+    blockSizeBytes: z.number().int(),
+    readOnly: z.boolean(),
+  }),
   z.object({
     event: z.literal('sessionState'),
     ...head,

@@ -59,6 +59,11 @@ const NETWORK_WORDS: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'no answer came in time',
 };
 
+/** What an errno of the network means; `undefined` for another. */
+export function networkWords(errno: string): string | undefined {
+  return NETWORK_WORDS[errno];
+}
+
 /** Where a wrong command line or a missing driver has nothing to do with the place. */
 const PLACELESS: ReadonlySet<number> = new Set([
   EXIT_CODES.invalidUse.code,
@@ -108,7 +113,7 @@ function messageOf(error: unknown, exitCode: number): string {
     return `The target refused the login with status ${status}: ${explanation}`;
   }
   if (error instanceof LinkError && error.message.includes(error.errno)) {
-    const words = NETWORK_WORDS[error.errno];
+    const words = networkWords(error.errno);
     return words === undefined ? error.message : `${error.message}: ${words}`;
   }
   if (error instanceof Error) return error.message === '' ? error.name : error.message;

@@ -3,6 +3,7 @@ import { UsageError } from '../base/errors.js';
 import { describeLoginStatus, formatLoginStatus } from '../iscsi/login-status.js';
 import { parseSense, type SenseData } from '../scsi/sense.js';
 import { senseToWords, verdictOfSense } from '../scsi/verdict.js';
+import { networkWords } from './error-report.js';
 import { EXIT_CODES, exitNameOfCode } from './exit-codes.js';
 
 /** One meaning of a code, as `explain` shows it. */
@@ -10,8 +11,12 @@ export type Explanation = {
   readonly kind: 'exitCode' | 'loginStatus' | 'sense' | 'errno';
   readonly code: string;
   readonly name: string;
+  /** Which part of the way between a program and its disk speaks so. */
+  readonly layer: string;
   readonly explanation: string;
   readonly nextStep: string;
+  /** Where it is laid down. */
+  readonly reference: string;
 };
 
 const SENSE_ACTIONS = {
@@ -60,8 +65,10 @@ function explainExitCode(code: number): Explanation {
     kind: 'exitCode',
     code: String(code),
     name,
+    layer: 'the iscsi-nbd command',
     explanation: EXIT_CODES[name].words,
     nextStep: 'Read the message on stderr: it names what failed and where.',
+    reference: 'iscsi-nbd(8), EXIT STATUS',
   };
 }
 
@@ -71,8 +78,10 @@ function explainLoginStatus(statusClass: number, statusDetail: number): Explanat
     kind: 'loginStatus',
     code: formatLoginStatus(statusClass, statusDetail),
     name,
+    layer: 'iSCSI login',
     explanation,
     nextStep: `${sentence(nextStep)}.`,
+    reference: 'RFC 7143 §11.13.5 (Status-Class and Status-Detail)',
   };
 }
 
@@ -85,14 +94,39 @@ function explainSense(senseKey: number, asc: number, ascq: number): Explanation 
       ? `The client gets ${verdict.errno}: see \`iscsi-nbd explain ${verdict.errno}\`.`
       : SENSE_ACTIONS[verdict.action];
   const code = [senseKey, asc, ascq].map((part) => part.toString(16).padStart(2, '0')).join('/');
-  return { kind: 'sense', code, name: senseToWords(sense), explanation: verdict.words, nextStep };
+  return {
+    kind: 'sense',
+    code,
+    name: senseToWords(sense),
+    layer: 'SCSI: the device itself',
+    explanation: verdict.words,
+    nextStep,
+    reference: 'SPC-4 §4.5 (Sense data)',
+  };
 }
 
 function explainErrno(name: string): Explanation {
   const found = [...getSystemErrorMap()].find(([, [known]]) => known === name);
-  const [explanation, nextStep] = BLOCK_ERRNOS[name] ?? [found?.[1][1], 'Read the message.'];
-  if (explanation === undefined) throw new UsageError(`The system has no errno ${name}.`);
-  return { kind: 'errno', code: name, name: found?.[1][1] ?? name, explanation, nextStep };
+  const words = found?.[1][1];
+  if (words === undefined) throw new UsageError(`The system has no errno ${name}.`);
+  const code = { kind: 'errno', code: name, name: words } as const;
+  const block = BLOCK_ERRNOS[name];
+  if (block !== undefined) {
+    const [explanation, nextStep] = block;
+    const layer = 'the block device or NBD export';
+    return { ...code, layer, explanation, nextStep, reference: 'NBD protocol, "Error values"' };
+  }
+  const network = networkWords(name);
+  return {
+    ...code,
+    layer: network === undefined ? 'the operating system' : 'the network to the target',
+    explanation: network ?? words,
+    nextStep:
+      network === undefined
+        ? 'Read the message it came with: it names what failed and where.'
+        : 'Check the address and port, routes, the firewall, and that the target is running.',
+    reference: 'errno(3)',
+  };
 }
 
 function fromHex(digits: string | undefined): number {

@@ -90,7 +90,9 @@ export function settingsOf(session: ManagedSession): Setting[] {
   const live: Partial<Record<OptionName, LiveValue>> = liveValues(session);
   const { config, initiatorName } = session.plan;
   const given = { ...config.values, initiatorName, sessionType: session.options.sessionType };
-  return OPTION_NAMES.map((option) => {
+  // The processors are the process's, not the session's.
+  const names = OPTION_NAMES.filter((option) => option !== 'cpuAffinity');
+  return names.map((option) => {
     const row: LiveRow | undefined = isLive(option) ? LIVE_OPTIONS[option] : undefined;
     const value = live[option] ?? given[option] ?? null;
     return { option, value, applies: row?.applies ?? 'nextLogin' };

@@ -25,6 +25,8 @@ export class DaemonProcess {
   readonly control: string;
   out = '';
   log = '';
+  /** What the last command that `run` began has printed so far. */
+  runOut = '';
   #child: ChildProcess | null = null;
   #ended: Promise<number | null> = Promise.resolve(null);
 
@@ -82,8 +84,10 @@ export class DaemonProcess {
   async run(...args: readonly string[]): Promise<Outcome> {
     const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
     const outcome = { out: '', err: '' };
+    this.runOut = '';
     stdout.on('data', (text) => {
       outcome.out += text;
+      this.runOut += text;
     });
     stderr.on('data', (text) => {
       outcome.err += text;
