@@ -7,6 +7,9 @@ import { PumpedSocket, type SocketUser } from './pumped-socket.js';
 /** Room for a deep queue's read data: each reply then leaves at once, whole, in one call. */
 const SEND_BUFFER_BYTES = 8 << 20;
 
+/** How long replies that are queued may wait for a client that is to go. */
+const DRAIN_MS_MAX = 1000;
+
 /** What the server of one connection may ask of its socket. */
 export interface NbdSocketDriver {
   /** Stop or go on calling `bytesReceived`. */
@@ -41,6 +44,8 @@ export class NbdClient implements SocketUser {
   readonly #socket: PumpedSocket;
   readonly #onClosed: (client: NbdClient, reason: string) => void;
   #finishing: string | null = null;
+  /** Set once its end is waited for; ends it at the latest. */
+  #draining: NodeJS.Timeout | null = null;
   #closed = false;
 
   constructor(options: {
@@ -52,7 +57,7 @@ export class NbdClient implements SocketUser {
     const { pool, flushes } = options.resources;
     this.#onClosed = options.onClosed;
     this.connection = options.makeServer({
-      setReading: (on) => this.#socket.setReading(on),
+      setReading: (on) => this.#socket.setReading(on && this.#draining === null),
       finish: (reason) => this.#finish(reason),
       fail: (reason) => this.close(reason),
     });
@@ -93,10 +98,19 @@ export class NbdClient implements SocketUser {
     this.#socket.shutDown();
   }
 
+  /** Takes no more requests, and ends the connection when what is answered has been sent. */
+  drain(reason: string): void {
+    if (this.#closed || this.#draining !== null) return;
+    this.#draining = setTimeout(() => this.close(reason), DRAIN_MS_MAX);
+    this.#socket.setReading(false);
+    this.#finish(reason);
+  }
+
   /** Ends the connection now. Requests under way end quietly. */
   close(reason: string): void {
     if (this.#closed) return;
     this.#closed = true;
+    if (this.#draining !== null) clearTimeout(this.#draining);
     this.connection.linkClosed();
     this.#socket.close();
     this.#onClosed(this, reason);

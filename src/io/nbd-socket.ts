@@ -24,6 +24,7 @@ export class NbdSocketServer {
   readonly #onClientClosed: (reason: string) => void;
   readonly #clients = new Set<NbdClient>();
   #listener: NativeSocket | null = null;
+  #onEmpty: () => void = () => undefined;
 
   constructor(options: {
     readonly path: string;
@@ -68,13 +69,17 @@ export class NbdSocketServer {
     }
   }
 
-  /** Stops accepting, removes the path, ends every client. */
+  /** Stops accepting, removes the path, ends every client once it has what was answered. */
   async close(reason: string): Promise<void> {
     if (this.#listener === null) return;
     this.#listener.close();
     this.#listener = null;
     await unlink(this.path).catch(() => undefined);
-    for (const client of [...this.#clients]) client.close(reason);
+    for (const client of [...this.#clients]) client.drain(reason);
+    if (this.#clients.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+    });
   }
 
   #accepted(fd: number): void {
@@ -85,6 +90,7 @@ export class NbdSocketServer {
       onClosed: (closed, reason) => {
         clearTimeout(deadline);
         this.#clients.delete(closed);
+        if (this.#clients.size === 0) this.#onEmpty();
         this.#onClientClosed(reason);
       },
     });

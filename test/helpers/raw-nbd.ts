@@ -65,6 +65,15 @@ export class RawNbd {
     });
   }
 
+  /** Takes no replies for now. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
   close(): void {
     this.#socket.destroy();
   }
