@@ -28,9 +28,12 @@ import {
   withSession,
 } from './daemon-call.js';
 import { columnsOf, fitted } from './fit.js';
-import { humanBytes, printJson, printLine, printTable } from './print.js';
+import { humanBytes, printJson, printLine, printTable, warn } from './print.js';
 import { withSessionFlags } from './session-flags.js';
 import { appliesText, printSession, printSessions } from './session-view.js';
+
+/** MSiSCSI's number of Boot sessions. */
+const BOOT = 3;
 
 /** Options that name a file on this machine: the daemon has another working directory. */
 const FILE_OPTIONS: readonly OptionName[] = ['chapSecretFile', 'targetChapSecretFile'];
@@ -120,9 +123,15 @@ export async function runLogout(context: CommandContext, args: Arguments): Promi
     throw new UsageError('logout needs a session, or --all for every one.');
   }
   return withDaemon(context, args, async (client) => {
-    const sessions =
+    const found =
       name === undefined ? await allSessions(client) : [await findSession(client, name)];
-    if (sessions.length === 0) throw noSession();
+    if (found.length === 0) throw noSession();
+    const passesOver = ({ Type }: SessionView) => all && Type === BOOT && !isGiven(args, 'force');
+    for (const { TargetiSCSIName } of found.filter(passesOver)) {
+      const why = 'the system was started from it; --force logs it out too';
+      warn(context.io, `${TargetiSCSIName}: ${why}.`);
+    }
+    const sessions = found.filter((session) => !passesOver(session));
     const failures: unknown[] = [];
     for (const session of sessions) {
       const gone = await logout(client, session, isGiven(args, 'force')).catch((error: unknown) => {
