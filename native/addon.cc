@@ -141,14 +141,22 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
   void Close(const Napi::CallbackInfo&) {
     if (pump_->IsClosed()) return;
     pump_->Close();
-    Unref();
+    LetGo();
   }
 
   Napi::Value Release(const Napi::CallbackInfo& info) {
     const bool open = !pump_->IsClosed();
     const int fd = pump_->Release();
-    if (open) Unref();
+    if (open) LetGo();
     return Napi::Number::New(info.Env(), fd);
+  }
+
+  // Nothing more is told. The callback knows its owner, which knows this object: a reference from
+  // here would keep all three, with the session behind them, for ever.
+  void LetGo() {
+    callback_.Reset();
+    window_.Reset();
+    Unref();
   }
 
   Napi::AsyncContext context_;
