@@ -10,7 +10,8 @@ import { cpuTicks, freePort, start, statusNumber, until } from './bench-processe
 
 const run = promisify(execFile);
 const HERE = fileURLToPath(new URL('.', import.meta.url));
-const MAIN = join(HERE, '../dist/cli/main.js');
+/** `ISCSI_NBD_CLI` names another build. */
+const MAIN = process.env.ISCSI_NBD_CLI ?? join(HERE, '../dist/cli/main.js');
 const TICKS = 100;
 const DISK_MEBIBYTES = 256;
 /** Of the target: any name is one of its targets. */
@@ -73,7 +74,7 @@ export async function startDaemon(folder, target, name) {
   const sockets = join(folder, `${name}.d`);
   const state = ['--state-directory', join(folder, `${name}.state`)];
   const places = ['--control', control, '--socket-directory', sockets, ...state];
-  const ours = startOurs(folder, ['daemon', ...places, '--log-level', 'error']);
+  const ours = startOurs(folder, ['daemon', ...places, '--log-level', 'warn']);
   await until('daemon', ours.child, () => existsSync(control));
   const socket = connect(control);
   const answers = createInterface({ input: socket })[Symbol.asyncIterator]();

@@ -8,18 +8,20 @@ import { freePort } from '../helpers/tgt.js';
 const run = promisify(execFile);
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** The C target of `scripts/bench` as a process: a RAM disk of 64 MiB, LUN 1. */
+/** The C target of `scripts/bench` as a process: a RAM disk of 64 MiB, which is each of its LUNs. */
 export class FastTarget {
+  readonly port: number;
   readonly url: string;
   readonly #child: ChildProcess;
 
-  private constructor(url: string, child: ChildProcess) {
-    this.url = url;
+  private constructor(port: number, child: ChildProcess) {
+    this.port = port;
+    this.url = `iscsi://127.0.0.1:${port}/iqn.2024-01.com.example:fast/1`;
     this.#child = child;
   }
 
-  /** Compiles the target into `folder` and starts it. */
-  static async start(folder: string): Promise<FastTarget> {
+  /** Compiles the target into `folder` and starts it, with LUNs from 0 on. */
+  static async start(folder: string, luns = 2): Promise<FastTarget> {
     const sources = join(PROJECT, 'scripts/fast-target');
     const files = readdirSync(sources).filter((file) => file.endsWith('.c'));
     await run('cc', ['-O2', '-c', ...files.map((file) => join(sources, file))], { cwd: folder });
@@ -31,12 +33,13 @@ export class FastTarget {
     await run('c++', ['-o', 'fast-target', ...objects], { cwd: folder });
     const port = await freePort();
     const argv = ['--pdeathsig', 'KILL', join(folder, 'fast-target'), String(port), '64'];
+    argv.push(String(luns));
     const child = spawn('setpriv', argv, { stdio: ['ignore', 'pipe', 'inherit'] });
     await new Promise((resolve, reject) => {
       child.stdout?.once('data', resolve);
       child.once('exit', () => reject(new Error('fast-target ended')));
     });
-    return new FastTarget(`iscsi://127.0.0.1:${port}/iqn.2024-01.com.example:fast/1`, child);
+    return new FastTarget(port, child);
   }
 
   stop(): void {
