@@ -1,10 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
-/** What runs on any machine; test/vm has a configuration of its own and needs the VM. */
+/** What runs on any machine; test/vm and its like have configurations of their own and need a VM. */
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/vm/**', 'node_modules/**'],
+    exclude: ['test/vm*/**', 'node_modules/**'],
     pool: 'forks',
     testTimeout: 20_000,
     hookTimeout: 60_000,

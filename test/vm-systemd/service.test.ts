@@ -1,0 +1,183 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startTgt, type Tgt } from '../helpers/tgt.js';
+import { Machine } from './machine.js';
+
+const MIB = 1 << 20;
+/** tgt's caching mode page with WCE 0, so that its 29h at each login fails no flush. */
+const WRITE_THROUGH = {
+  mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
+};
+/** Writes, and reads back what it wrote, until it is told to end; the first error ends it. */
+const LOAD = `
+  cd /srv/data
+  until [ -e /run/load-end ]; do
+    head -c 262144 /dev/urandom >part
+    sum=$(sha256sum <part)
+    dd if=part of=block bs=64k oflag=direct conv=fsync status=none
+    [ "$(dd if=block bs=64k iflag=direct status=none | sha256sum)" = "$sum" ]
+    echo $((++blocks)) >/run/load-blocks
+  done
+  sync`;
+
+let tgt: Tgt;
+let machine: Machine;
+let disk: string;
+let identity: string;
+
+beforeAll(async () => {
+  machine = new Machine();
+  disk = join(machine.folder, 'lun.img');
+  tgt = await startTgt({ luns: [{ file: disk, sizeBytes: 64 * MIB, params: WRITE_THROUGH }] });
+  await machine.boot();
+});
+afterAll(async () => {
+  await machine?.[Symbol.asyncDispose]();
+  await tgt?.stop();
+});
+
+/**
+ * What must not change as long as the session lives: its device, with the number of the session
+ * that the kernel keeps for it, and the ISID. Asked of the kernel and the state directory: each
+ * start of Node costs the emulated processor seconds.
+ */
+function identityNow(): Promise<string> {
+  return machine.run(`
+    grep -H . /sys/block/nbd*/backend
+    grep -ohE '"isid": ?"[0-9a-f]*"' /var/lib/iscsi-nbd/logins/*.json`);
+}
+
+/** The commands of the README's walk, with the target of this test. */
+function readmeSteps(): string {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+  const section = readme
+    .split(/^## /m)
+    .find((text) => /^From nothing to .* every start/.test(text));
+  const blocks = [...(section ?? '').matchAll(/^ *```sh\n(.*?)^ *```$/gms)];
+  const steps = blocks.map(([, block]) => block).join('');
+  expect(steps).toContain('scripts/install');
+  return steps
+    .replace('sudo -E scripts/install', ': scripts/vm-system has done that')
+    .replace('/by-path/ip-192.0.2.1:3260-', `/by-path/ip-10.0.2.2:${tgt.port}-`)
+    .replace('login 192.0.2.1 ', `login 10.0.2.2:${tgt.port} `)
+    .replace('iqn.2001-04.com.example:disk1', tgt.iqn);
+}
+
+/** Properties of a unit, by name. */
+async function unit(name: string): Promise<Map<string, string>> {
+  const shown = await machine.run(`systemctl show ${name}`);
+  return new Map(
+    shown.split('\n').map((line) => {
+      const at = line.indexOf('=');
+      return [line.slice(0, at), line.slice(at + 1)];
+    }),
+  );
+}
+
+/** Waits until the service runs in another process than `pid`, and is ready. */
+const UNTIL_REPLACED = (pid: string) => `
+  until [ "$(systemctl show -P MainPID iscsi-nbd)" != ${pid} ] &&
+    systemctl is-active --quiet iscsi-nbd; do sleep 0.5; done`;
+
+/** Loses the process by `commands` under load, and looks at what remains of it. */
+async function loseProcess(commands: string): Promise<void> {
+  const { MainPID: pid } = Object.fromEntries(await unit('iscsi-nbd'));
+  const mountedAt = (await unit('srv-data.mount')).get('ActiveEnterTimestampMonotonic');
+  await machine.run(`
+    rm -f /run/load-*
+    systemd-run --quiet --unit load -p Type=exec bash -e -o pipefail -c '${LOAD}'
+    until [ -e /run/load-blocks ]; do sleep 0.2; done
+    ${commands.replaceAll('$pid', pid ?? '')}
+    ${UNTIL_REPLACED(pid ?? '')}
+    blocks=$(cat /run/load-blocks)
+    until [ $(cat /run/load-blocks) -gt $((blocks + 1)) ]; do sleep 0.2; done
+    touch /run/load-end
+    while systemctl is-active --quiet load; do sleep 0.2; done
+    systemctl show -P Result load | grep -qx success
+    ! dmesg | grep -E 'I/O error|EXT4-fs (error|warning)|Aborting journal'
+  `);
+  expect(await identityNow()).toBe(identity);
+  // The mount has been there all the time: it was not taken away and made again.
+  const { ActiveEnterTimestampMonotonic, ActiveState } = Object.fromEntries(
+    await unit('srv-data.mount'),
+  );
+  expect({ ActiveState, ActiveEnterTimestampMonotonic }).toEqual({
+    ActiveState: 'active',
+    ActiveEnterTimestampMonotonic: mountedAt,
+  });
+}
+
+describe('iscsi-nbd.service under systemd', () => {
+  it('mounts a LUN by the steps of the README', async () => {
+    await machine.run(`
+      mkdir -p /etc/systemd/system/iscsi-nbd.service.d
+      printf '[Service]\\nWatchdogSec=20\\n' >/etc/systemd/system/iscsi-nbd.service.d/test.conf
+      sudo() { "$@"; }
+      ${readmeSteps()}
+      findmnt -n /srv/data`);
+    identity = await identityNow();
+    expect(identity).toMatch(
+      /^\/sys\/block\/nbd\d+\/backend:iscsi-nbd:\S+\n"isid": ?"[0-9a-f]{12}"$/,
+    );
+  });
+
+  it('is started again after kill -9, with the same session and device, and no error', async () => {
+    await loseProcess('kill -KILL $pid');
+  });
+
+  it('is started again by the watchdog when it hangs', async () => {
+    await loseProcess('kill -STOP $pid');
+    const log = await machine.run('journalctl -u iscsi-nbd --no-pager -o cat');
+    expect(log).toMatch(/Watchdog timeout/);
+  });
+
+  it('ends after its mounts, and leaves a clean file system', async () => {
+    await machine.run(`
+      echo kept >/srv/data/file
+      echo 'ISCSI_NBD_DAEMON_FLAGS="--wait-for ${tgt.iqn}/1"' >/etc/default/iscsi-nbd
+    `);
+    await machine.shutDown();
+    const { stdout } = await promisify(execFile)('dumpe2fs', ['-h', disk]);
+    expect(stdout).toMatch(/^Filesystem state: +clean$/m);
+    expect(stdout).not.toMatch(/needs_recovery/);
+    await promisify(execFile)('e2fsck', ['-fn', disk]);
+  });
+
+  it('is ready only when the LUNs of --wait-for are there', async () => {
+    await tgt.kill();
+    await machine.boot();
+    await machine.run(`
+      until systemctl show -P StatusText iscsi-nbd | grep -qx 'waiting for ${tgt.iqn}/1'; do
+        sleep 0.2
+      done`);
+    expect((await unit('iscsi-nbd')).get('ActiveState')).toBe('activating');
+    await tgt.restart();
+    await machine.run('until systemctl is-active --quiet iscsi-nbd; do sleep 0.2; done');
+    expect((await unit('iscsi-nbd')).get('StatusText')).toBe('serving');
+  });
+
+  it('brings session, device and mount back after a reboot', async () => {
+    await machine.run('until findmnt -n /srv/data; do sleep 0.2; done');
+    expect(await machine.run('cat /srv/data/file')).toBe('kept');
+    expect(await identityNow()).toBe(identity);
+    const order = await machine.run(
+      'journalctl -b -1 --no-pager -o cat -u iscsi-nbd -u srv-data.mount | grep -E "^(Unm|Stop)"',
+    );
+    expect(order.split('\n').map((line) => line.replace(/ .*/, ''))).toEqual([
+      'Unmounting',
+      'Unmounted',
+      'Stopping',
+      'Stopped',
+    ]);
+  });
+
+  it('is a unit without a complaint of systemd-analyze', async () => {
+    expect(await machine.run('systemd-analyze verify --man=no iscsi-nbd.service')).toBe('');
+    const security = await machine.run('systemd-analyze security --no-pager iscsi-nbd.service');
+    const exposure = /Overall exposure level for iscsi-nbd.service: ([\d.]+)/.exec(security)?.[1];
+    expect(Number(exposure)).toBeLessThan(5);
+  });
+});
