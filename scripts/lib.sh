@@ -126,7 +126,7 @@ build_dist() {
 
 test_packages=(
   tgt libnbd-bin python3-libnbd fio qemu-utils qemu-block-extra libiscsi-bin e2fsprogs open-iscsi
-  iproute2
+  iproute2 tmux zsh
 )
 vm_packages=(qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev)
 rootfs_packages=(mmdebstrap eatmydata debian-archive-keyring e2fsprogs)
