@@ -93,7 +93,7 @@ async function measure(targetName) {
   const results = [];
   for (const entry of values.cases.split(',').map(caseOf)) {
     // What is not measured: compiled code, grown socket buffers, touched pages.
-    for (const disk of disks) await fio(disk, entry, Math.min(2, seconds));
+    for (const disk of disks) await fio(disk, entry, Math.min(1, seconds));
     const runs = disks.map(() => []);
     for (let round = 0; round < Number(values.rounds); round += 1) {
       for (let turn = 0; turn < disks.length; turn += 1) {
