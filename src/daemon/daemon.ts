@@ -51,12 +51,7 @@ export async function runDaemon(
 ): Promise<void> {
   const { log, stateDirectory, socketDirectory, configPath, environment } = options;
   const wanted = parseWantedLuns(options.waitFor);
-  const { cpuAffinity } = loadConfig({
-    flags: { 'cpu-affinity': options.cpuAffinity },
-    environment,
-    ...(configPath === undefined ? {} : { configPath }),
-  }).values;
-  if (cpuAffinity !== undefined) await pinProcess(nbdAddon, cpuAffinity);
+  await pinAsConfigured(options);
   const boot = options.bootFrom === undefined ? null : readBootSource(options.bootFrom);
   await StateLock.take(stateDirectory, { takeOver: options.takeOver });
   if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
@@ -115,6 +110,16 @@ export async function runDaemon(
     metrics?.closeAllConnections();
     await control.close();
   }
+}
+
+async function pinAsConfigured(options: DaemonOptions): Promise<void> {
+  const { configPath, environment } = options;
+  const { cpuAffinity } = loadConfig({
+    flags: { 'cpu-affinity': options.cpuAffinity },
+    environment,
+    ...(configPath === undefined ? {} : { configPath }),
+  }).values;
+  if (cpuAffinity !== undefined) await pinProcess(nbdAddon, cpuAffinity);
 }
 
 function metricsServer(options: DaemonOptions, supervisor: Supervisor): Promise<Server> {
