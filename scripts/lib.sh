@@ -127,6 +127,8 @@ build_dist() {
 test_packages=(
   tgt libnbd-bin python3-libnbd fio qemu-utils qemu-block-extra libiscsi-bin e2fsprogs open-iscsi
   iproute2 tmux zsh
+  # Images that boot, and what boots them.
+  qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin mtools busybox-static kmod cpio fdisk xz-utils
 )
 vm_packages=(qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev)
 rootfs_packages=(mmdebstrap eatmydata debian-archive-keyring e2fsprogs)

@@ -104,7 +104,8 @@ export class BootReport {
     const { firmware, memoryMiB, cpus, write, keepOverlayPath } = this.#subject.options;
     const how = machine.accelerator === 'kvm' ? 'with KVM' : 'emulated, without KVM';
     const size = humanBytes(this.#stack?.exports[0]?.sizeBytes ?? 0);
-    const parts = `${firmware.toUpperCase()}, ${cpus} CPU${cpus === 1 ? '' : 's'}, ${memoryMiB} MiB`;
+    const count = `${cpus} CPU${cpus === 1 ? '' : 's'}`;
+    const parts = `${firmware.toUpperCase()}, ${count}, ${memoryMiB} MiB`;
     const kept = keepOverlayPath === undefined ? 'thrown away' : 'kept';
     const writes = write ? 'what it writes stays on the LUN' : `what it writes is ${kept}`;
     const qemu = `QEMU ${machine.qemuVersion} (${how}, ${parts})`;
