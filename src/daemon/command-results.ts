@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { persistentSchema } from './control-results.js';
 import type { Explanation } from './explain.js';
 import type { CapacityView, InquiryView } from './scsi-queries.js';
+import { diskBytes } from './session-info.js';
 
 /**
  * What commands print with `--json` of their own, beside what the daemon answers. docs/json-schema
@@ -28,7 +29,7 @@ const lunsSchema = z.array(
     type: z.string(),
     vendor: z.string(),
     product: z.string(),
-    sizeBytes: count.optional(),
+    sizeBytes: diskBytes.optional(),
     /** Why a part is missing. */
     error: z.string().optional(),
   }),
@@ -38,7 +39,7 @@ const capacitySchema = z.object({
   lun: count,
   blockCount: count,
   blockSizeBytes: count,
-  sizeBytes: count,
+  sizeBytes: diskBytes,
   physicalBlockSizeBytes: count,
   lowestAlignedBlock: count,
   protectionType: count,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { deviceSchema, sessionSchema, statisticsSchema } from './session-info.js';
+import { deviceSchema, diskBytes, sessionSchema, statisticsSchema } from './session-info.js';
 
 /**
  * What the control methods answer and the commands print with `--json`, beside the views of a
@@ -59,7 +59,7 @@ export const eventSchema = z.discriminatedUnion('event', [
     ...lun,
     socket: z.string().optional(),
     uri: z.string().optional(),
-    sizeBytes: z.number().int(),
+    sizeBytes: diskBytes,
     blockSizeBytes: z.number().int(),
     readOnly: z.boolean(),
   }),
@@ -79,7 +79,7 @@ export const eventSchema = z.discriminatedUnion('event', [
   }),
   z.object({ event: z.literal('deviceReleased'), ...lun }),
   z.object({ event: z.literal('deviceRemoved'), ...lun, reason: z.string() }),
-  z.object({ event: z.literal('deviceResized'), ...lun, sizeBytes: z.number().int() }),
+  z.object({ event: z.literal('deviceResized'), ...lun, sizeBytes: diskBytes }),
   z.object({ event: z.literal('portalChanged'), ...head, from: z.string(), to: z.string() }),
   z.object({
     event: z.literal('loginRefused'),
@@ -92,7 +92,7 @@ export const eventSchema = z.discriminatedUnion('event', [
     event: z.literal('ioError'),
     ...lun,
     operation: z.string(),
-    offsetBytes: z.number().int(),
+    offsetBytes: diskBytes,
     lengthBytes: z.number().int(),
     errno: z.string(),
     reason: z.string(),

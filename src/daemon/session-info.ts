@@ -12,6 +12,8 @@ import { liveValues, settingsOf } from './session-timers.js';
 
 const id = z.string().regex(/^[0-9a-f]{16}$/);
 const count = z.number().int().min(0);
+/** Bytes of a disk: whole blocks, so exact beyond 2^53, where zod's own integers end. */
+export const diskBytes = z.number().min(0).refine(Number.isInteger).meta({ type: 'integer' });
 const numberOrNever = z.union([z.number().min(0), z.literal('never')]);
 const settingSchema = z.object({
   option: z.string(),
@@ -59,7 +61,7 @@ export const deviceSchema = z.object({
   device: z.string().nullable(),
   socket: z.string().nullable(),
   uri: z.string().nullable(),
-  sizeBytes: count,
+  sizeBytes: diskBytes,
   blockSizeBytes: count,
   readOnly: z.boolean(),
   state: stateSchema,
