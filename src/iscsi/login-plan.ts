@@ -36,9 +36,9 @@ export class LoginPlan {
   /**
    * A login at `portal`. TSIH 0 with the same ISID reinstates the session: its old tasks end at the
    * target first (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)). But a session is
-   * one of a portal group (§4.4.1 (iSCSI Architecture Model)): a login to another group ends nothing,
-   * and a write sent again there could be overtaken by its ghost. So while requests wait only the
-   * group of the last login will do.
+   * one of a portal group (§4.4.1 (iSCSI Architecture Model)): a login to another group ends
+   * nothing, and a write sent again there could be overtaken by its ghost. So while requests wait
+   * only the group of the last login will do.
    */
   begin(portal: PortalAddress): LoginMachine {
     const { type, login } = this.#config;
