@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Workplace } from '../helpers/command-process.js';
+import { checked } from '../helpers/published-schema.js';
 
 const SLOW = 120_000;
 
@@ -26,6 +27,9 @@ describe('demo', { timeout: SLOW }, () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line));
+    for (const line of out.trimEnd().split('\n')) {
+      checked(line.includes('"event":"demo"') ? 'demo' : 'event', line);
+    }
     const step = (name: string) => objects.filter((each) => each.step === name);
     const [{ sessionId }] = step('session');
     const states = objects.filter((each) => each.event === 'sessionState');

@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { INITIATOR, judge, Workplace } from '../helpers/command-process.js';
+import { checked } from '../helpers/published-schema.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
+/** The machine of a test may be busy; nothing here is about speed. */
+const SLOW = 120_000;
 let tgt: Tgt;
 let place: Workplace;
 
@@ -24,6 +27,11 @@ afterAll(async () => {
 
 const target = () => `iscsi://127.0.0.1:${tgt.port}/${tgt.iqn}`;
 
+/** What a command prints for programs, as its published schema has it. */
+async function json<T>(schema: string, ...args: string[]): Promise<T> {
+  return checked(schema, await good(...args, '--json')) as T;
+}
+
 async function good(...args: string[]): Promise<string> {
   const { code, out, err } = await place.run(args);
   expect(err).toBe('');
@@ -31,7 +39,26 @@ async function good(...args: string[]): Promise<string> {
   return out;
 }
 
-describe('the compiled command against tgt', () => {
+describe('explain as a process', { timeout: SLOW }, () => {
+  it.each([
+    ['24', 'exitCode', 'the iscsi-nbd command', /EXIT STATUS/],
+    ['0203', 'loginStatus', 'iSCSI login', /RFC 7143 §11\.13\.5/],
+    ['06/29/00', 'sense', 'SCSI: the device itself', /SPC-4/],
+    ['EIO', 'errno', 'the block device or NBD export', /NBD protocol/],
+    ['ECONNREFUSED', 'errno', 'the network to the target', /errno\(3\)/],
+  ])('%s: what it is, which layer says so, where it is laid down', async (...row) => {
+    const [code, kind, layer, reference] = row;
+    const [told, view] = await Promise.all([
+      good('explain', code),
+      json('explain', 'explain', code),
+    ]);
+    expect(view).toMatchObject({ kind, layer, reference: expect.stringMatching(reference) });
+    expect(told).toMatch(new RegExp(`^layer +${layer}$`, 'm'));
+    expect(told).toMatch(/^next step +\S/m);
+  });
+});
+
+describe('the compiled command against tgt', { timeout: SLOW }, () => {
   it('discover prints a row per portal, with the URL that other commands take', async () => {
     const lines = (await good('discover', `127.0.0.1:${tgt.port}`)).trimEnd().split('\n');
     expect(lines[0]).toMatch(/^TARGET +PORTAL +GROUP +URL$/);
@@ -44,7 +71,7 @@ describe('the compiled command against tgt', () => {
   });
 
   it('discover --json is an array of targets with their portals', async () => {
-    const found = JSON.parse(await good('discover', `127.0.0.1:${tgt.port}`, '--json'));
+    const found = await json('discover', 'discover', `127.0.0.1:${tgt.port}`);
     expect(found).toHaveLength(2);
     expect(found).toContainEqual({
       name: tgt.iqn,
@@ -53,7 +80,7 @@ describe('the compiled command against tgt', () => {
   });
 
   it('luns lists every LUN with type and size', async () => {
-    const luns = JSON.parse(await good('luns', target(), '--json'));
+    const luns = await json('luns', 'luns', target());
     expect(luns).toMatchObject([
       { lun: 0, type: 'storage array controller' },
       { lun: 1, type: 'disk', vendor: 'ACME', sizeBytes: 64 * MIB },
@@ -68,26 +95,35 @@ describe('the compiled command against tgt', () => {
       [2, 4096],
     ] as const) {
       const said = await judge('iscsi-readcapacity16', tgt.url(lun));
-      const capacity = JSON.parse(await good('capacity', tgt.url(lun), '--json'));
+      const capacity = await json<Record<string, number>>('capacity', 'capacity', tgt.url(lun));
       expect(capacity).toMatchObject({ lun, blockSizeBytes });
-      expect(said).toContain(`Total size:${capacity.sizeBytes}`);
-      expect(said).toContain(`LOGICAL BLOCK LENGTH IN BYTES:${capacity.blockSizeBytes}`);
+      expect(said).toContain(`Total size:${capacity['sizeBytes']}`);
+      expect(said).toContain(`LOGICAL BLOCK LENGTH IN BYTES:${capacity['blockSizeBytes']}`);
     }
   });
 
+  it('capacity for people has the size in both forms', async () => {
+    expect(await good('capacity', tgt.url(1))).toMatch(/^size bytes +67108864 \(64\.0 MiB\)$/m);
+  });
+
   it('inquiry decodes the standard data', async () => {
-    const view = JSON.parse(await good('inquiry', tgt.url(1), '--json'));
+    const view = await json('inquiry', 'inquiry', tgt.url(1));
     expect(view).toMatchObject({ vendor: 'ACME', product: 'VIRTUAL-DISK', deviceType: 0 });
     expect(await good('inquiry', tgt.url(1))).toMatch(/^vendor +ACME$/m);
   });
 
   it('inquiry --vpd 83 lists the designators; --vpd 80 has the serial number', async () => {
-    const page = JSON.parse(await good('inquiry', tgt.url(1), '--vpd', '83', '--json'));
+    type Page = { page: string; designators: { text: string }[] };
+    const page = await json<Page>('inquiry', 'inquiry', tgt.url(1), '--vpd', '83');
     expect(page.page).toBe('83');
-    const naa = page.designators.map((each: { text: string }) => each.text);
+    const naa = page.designators.map((each) => each.text);
     expect(naa).toEqual(expect.arrayContaining([expect.stringMatching(/^naa\.[0-9a-f]{16}/)]));
-    const serial = JSON.parse(await good('inquiry', tgt.url(1), '--vpd', 'serial', '--json'));
+    const flags = ['--vpd', 'serial'];
+    const serial = await json<{ serial: string }>('inquiry', 'inquiry', tgt.url(1), ...flags);
     expect(serial.serial.trim()).toBe('serial-1');
+    for (const name of ['supported', 'limits', 'provisioning', 'characteristics']) {
+      await json('inquiry', 'inquiry', tgt.url(1), '--vpd', name);
+    }
   });
 
   it("--raw is the device's own bytes", async () => {
@@ -106,7 +142,8 @@ describe('the compiled command against tgt', () => {
 
   it('ping measures the round trips asked for', async () => {
     const flags = ['--count', '3', '--interval', '0', '--bytes', '64'];
-    const result = JSON.parse(await good('ping', tgt.url(1), ...flags, '--json'));
+    type Ping = { roundTripsMs: number[]; minMs: number };
+    const result = await json<Ping>('ping', 'ping', tgt.url(1), ...flags);
     expect(result).toMatchObject({ count: 3, bytes: 64 });
     expect(result.roundTripsMs).toHaveLength(3);
     expect(result.minMs).toBeGreaterThan(0);

@@ -7,6 +7,7 @@ import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer } from '../../src/target/server.js';
 import { TargetNode } from '../../src/target/target.js';
 import { judge, Workplace } from '../helpers/command-process.js';
+import { checked } from '../helpers/published-schema.js';
 import { freePort, startTgt } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
@@ -109,6 +110,7 @@ describe('serve', { timeout: SLOW }, () => {
     expect(code).toBe(0);
     expect(err).toBe('');
     expect(seen().at(-1)).toMatchObject({ event: 'closed', sessionId });
+    for (const line of serve.out.trimEnd().split('\n')) checked('event', line);
   });
 
   it('--run gives the command $uri and $socket, passes on its status, leaves nothing', async () => {
