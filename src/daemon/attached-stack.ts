@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ProductError } from '../base/errors.js';
+import { type ProductError, productError } from '../base/errors.js';
 import type { SessionState, Stack, StackExport } from './contract.js';
 import type { DeviceExporter } from './device-exporter.js';
 import type { SessionStack } from './session-stack.js';
@@ -72,18 +72,22 @@ export class AttachedStack implements Stack {
     await stack.close({ force: true }).catch(() => stack.close({ force: true }));
   }
 
+  /** Lost writes, which the disk tells of once, are the caller's to hear of when all is gone. */
   async #closeUnused(): Promise<void> {
+    let loss: ProductError | null = null;
     for (;;) {
-      try {
-        await this.#options.stack.close();
-        return;
-      } catch (error) {
-        if (this.#forcing !== null) return this.#forcing;
-        if (!(error instanceof ProductError) || error.code !== 'ERR_DEVICE_IN_USE') throw error;
+      const error = await this.#options.stack.close().then(() => null, productError);
+      if (error === null) break;
+      if (this.#forcing !== null) return this.#forcing;
+      if (error.code === 'ERR_FLUSH_FAILED' && loss === null) {
+        loss = error;
+        continue;
       }
+      if (error.code !== 'ERR_DEVICE_IN_USE') throw error;
       await this.#whileInUse();
       if (this.#forcing !== null) return this.#forcing;
     }
+    if (loss !== null) throw loss;
   }
 
   /** An outage while the users are waited for is no reason to lose what they write. */

@@ -6,12 +6,13 @@ import { loadedAddon } from '../io/native.js';
 import { NbdClient } from '../io/nbd-client.js';
 import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
 import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
-import { errnoOf, type NbdAddon } from '../io/nbd-netlink.js';
+import { errnoOf, type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
 import { describeHolders, findByIdentifier, findHolders, isConfigured } from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { StackExport } from './contract.js';
+import { EXIT_CODES } from './exit-codes.js';
 import { deviceIdentifier } from './identity-store.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { StackResources } from './runtime.js';
@@ -142,7 +143,7 @@ export class DeviceExporter implements LunExporter {
     try {
       if (!options.force) {
         for (const [lun, device] of devices) claims.push(await this.#claim(lun, device));
-        for (const claim of claims) await claim.write();
+        for (const [at, claim] of claims.entries()) await this.#write(claim, devices[at]?.[1]);
       }
       for (const [lun, device] of devices) {
         await device.disconnect({ force: true });
@@ -183,6 +184,20 @@ export class DeviceExporter implements LunExporter {
       const isInUse = error instanceof UsageError && error.code === 'ERR_DEVICE_IN_USE';
       if (isInUse) await this.#tellInUse(lun, device.index);
       throw error;
+    }
+  }
+
+  /** Throws UsageError 10 when the disk says that writes are lost: once, as to any other flush. */
+  async #write(claim: NbdClaim, device: NbdKernelDevice | undefined): Promise<void> {
+    try {
+      await claim.write();
+    } catch (cause) {
+      if (!(cause instanceof NbdKernelError)) throw cause;
+      throw new UsageError(
+        `${device?.path ?? 'a device'} could not flush what was written (${cause.errno}): the ` +
+          'ioError event has the words of the disk. Check what is on it.',
+        { exitCode: EXIT_CODES.logoutFailed.code, code: 'ERR_FLUSH_FAILED', cause },
+      );
     }
   }
 

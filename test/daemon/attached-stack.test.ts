@@ -6,7 +6,7 @@ import type { DeviceExporter } from '../../src/daemon/device-exporter.js';
 import type { SessionStack } from '../../src/daemon/session-stack.js';
 
 /** Answers each close in turn; the last answer for good. */
-function fixture(answers: readonly ('inUse' | 'fails' | 'closes')[], keepDevices = false) {
+function fixture(answers: readonly ('inUse' | 'lost' | 'fails' | 'closes')[], keepDevices = false) {
   const world = {
     closes: [] as boolean[],
     left: 0,
@@ -32,6 +32,9 @@ function fixture(answers: readonly ('inUse' | 'fails' | 'closes')[], keepDevices
       if (answer === 'inUse' && options.force !== true) {
         throw new UsageError('mounted', { exitCode: 28, code: 'ERR_DEVICE_IN_USE' });
       }
+      if (answer === 'lost') {
+        throw new UsageError('lost', { exitCode: 10, code: 'ERR_FLUSH_FAILED' });
+      }
       if (answer === 'fails') throw new UsageError('broken', { exitCode: 1 });
     },
   } as unknown as SessionStack;
@@ -49,6 +52,18 @@ describe('closing what is attached', () => {
     const { world, attached } = fixture(['inUse', 'inUse', 'closes']);
     await attached.close();
     expect(world.closes).toEqual([false, false, false]);
+  });
+
+  it('takes all away and then says that writes are lost, which the disk tells of once', async () => {
+    const { world, attached } = fixture(['lost', 'inUse', 'closes']);
+    await expect(attached.close()).rejects.toMatchObject({ exitCode: 10 });
+    expect(world.closes).toEqual([false, false, false]);
+  });
+
+  it('gives up on a disk that goes on losing', async () => {
+    const { world, attached } = fixture(['lost']);
+    await expect(attached.close()).rejects.toMatchObject({ exitCode: 10 });
+    expect(world.closes).toEqual([false, false]);
   });
 
   it('by force does not wait, and ends a close that waits', async () => {
