@@ -5,6 +5,7 @@ import type {
   BootVerdict,
   Stack,
   StackEvent,
+  StackExport,
   TargetUrl,
 } from '../daemon/contract.js';
 import { eventLevel } from '../daemon/event-log.js';
@@ -34,7 +35,9 @@ export class BootReport {
   readonly #io: CliIo;
   readonly #subject: Subject;
   readonly #isLive: boolean;
-  #stack: Stack | null = null;
+  #sessionId: string | undefined;
+  /** What is booted, as it was when it was ready. */
+  #entry: StackExport | undefined;
   #startedAtMs = 0;
   #lastLine = '';
   #redraw: NodeJS.Timeout | null = null;
@@ -81,8 +84,9 @@ export class BootReport {
   }
 
   #ready(stack: Stack): void {
-    this.#stack = stack;
     const [entry] = stack.exports;
+    this.#sessionId = stack.sessionId;
+    this.#entry = entry;
     if (entry === undefined || !this.#subject.json) return;
     printLine(this.#io, JSON.stringify(readyEvent(stack, entry, new Date())));
   }
@@ -103,7 +107,7 @@ export class BootReport {
   #startText(machine: BootMachineFacts): string {
     const { firmware, memoryMiB, cpus, write, keepOverlayPath } = this.#subject.options;
     const how = machine.accelerator === 'kvm' ? 'with KVM' : 'emulated, without KVM';
-    const size = humanBytes(this.#stack?.exports[0]?.sizeBytes ?? 0);
+    const size = humanBytes(this.#entry?.sizeBytes ?? 0);
     const count = `${cpus} CPU${cpus === 1 ? '' : 's'}`;
     const parts = `${firmware.toUpperCase()}, ${count}, ${memoryMiB} MiB`;
     const kept = keepOverlayPath === undefined ? 'thrown away' : 'kept';
@@ -127,7 +131,7 @@ export class BootReport {
   #event(event: StackEvent): void {
     if (this.#subject.json) {
       // The first object is `ready`.
-      if (this.#stack !== null) printLine(this.#io, JSON.stringify(event));
+      if (this.#entry !== undefined) printLine(this.#io, JSON.stringify(event));
     } else if (eventLevel(event) !== 'info' || event.event === 'deviceReleased') {
       this.#say(eventText(event));
     }
@@ -140,10 +144,9 @@ export class BootReport {
   }
 
   #json(event: string, facts: Readonly<Record<string, unknown>>): void {
-    const lun = this.#stack?.exports[0]?.lun;
     const time = new Date().toISOString();
-    const sessionId = this.#stack?.sessionId;
-    printLine(this.#io, JSON.stringify({ event, time, sessionId, lun, ...facts }));
+    const place = { sessionId: this.#sessionId, lun: this.#entry?.lun };
+    printLine(this.#io, JSON.stringify({ event, time, ...place, ...facts }));
   }
 
   /** A line that stays, above the one that moves. */
@@ -170,7 +173,7 @@ export class BootReport {
 
   #name(): string {
     const { user, password, ...bare } = this.#subject.url;
-    return printable(formatTargetUrl({ ...bare, lun: this.#stack?.exports[0]?.lun ?? bare.lun }));
+    return printable(formatTargetUrl({ ...bare, lun: this.#entry?.lun ?? bare.lun }));
   }
 }
 

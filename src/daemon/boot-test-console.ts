@@ -22,6 +22,7 @@ export class ConsoleText {
   readonly #decoder = new StringDecoder('utf8');
   #place: Place = 'text';
   #sequenceLength = 0;
+  #parameters = '';
   #line = '';
   #lines: string[] = [];
 
@@ -78,6 +79,7 @@ export class ConsoleText {
 
   #takeEscape(character: string): void {
     this.#sequenceLength = 0;
+    this.#parameters = '';
     if (character === '[') this.#place = 'control';
     else if (/[\]PX^_]/.test(character)) this.#place = 'string';
     // An intermediate byte: the sequence has one character more.
@@ -91,10 +93,21 @@ export class ConsoleText {
       return;
     }
     const isFinal = /[@-~]/.test(character);
-    if (!isFinal && this.#sequenceLength <= SEQUENCE_LENGTH_MAX) return;
+    if (!isFinal && this.#sequenceLength <= SEQUENCE_LENGTH_MAX) {
+      this.#parameters += character;
+      return;
+    }
     this.#place = 'text';
     // Cursor up, down, to a line or to a place; erase in display.
-    if (/[ABEFHJdf]/.test(character)) this.#endLine();
+    if (/[ABEFHJdf]/.test(character) && !this.#staysInLine(character)) this.#endLine();
+  }
+
+  /** SeaBIOS says in the middle of a word where the cursor is, as far as it knows. */
+  #staysInLine(final: string): boolean {
+    if (!/[Hf]/.test(final)) return false;
+    const column = Number(this.#parameters.split(';')[1] ?? 1);
+    const here = this.#line.length + 1;
+    return column > 1 && (column === here || column === here - 1);
   }
 
   #append(character: string): void {

@@ -41,6 +41,13 @@ describe('the text of a console', () => {
     expect(read(screen)).toEqual({ lines: ['First', 'Second', 'Third'], unfinished: '' });
   });
 
+  it('goes on with a line where the cursor is said to be in it already, as SeaBIOS does', () => {
+    // As it came from SeaBIOS 1.16.2, while GRUB was speaking.
+    const seabios =
+      '\x1b[0;30;47mWelcome t\x1b[04;09H\x1b[04;10Ho GRUB!\r\n\n\x1b[H\x1b[J\x1b[1;1H';
+    expect(read(seabios)).toEqual({ lines: ['Welcome to GRUB!'], unfinished: '' });
+  });
+
   it('keeps characters of several bytes whole, and replaces what is no UTF-8', () => {
     expect(read('größe ✓\n').lines).toEqual(['größe ✓']);
     expect(read(Buffer.from([0x61, 0xff, 0x62, 0x0a])).lines).toEqual(['a\ufffdb']);

@@ -175,6 +175,24 @@ describe('boot-test', { timeout: SLOW }, () => {
     expect(await sectorOne(fileOf('writer'))).toBe(0x57);
   });
 
+  it('without --write even a client that tries cannot write: the session is read-only', async () => {
+    const before = checksum(fileOf('prompt'));
+    await using own = await Workplace.make();
+    const flags = ['--expect', 'never', '--json', '--console'];
+    await using process = own.start(['boot-test', url('prompt'), ...flags, ...TCG]);
+    await seen(process, ({ line }) => line === 'hello');
+    const uri = String(objects(process.out)[0]?.['uri']);
+    const info = JSON.parse(await judge('nbdinfo', '--json', uri));
+    expect(info.exports[0]).toMatchObject({ is_read_only: true });
+    // Without strict mode libnbd sends what the export has said it does not take.
+    const write = 'h.set_strict_mode(0)\nh.connect_uri("$1")\nh.pwrite(b"x" * 512, 0)';
+    const attempt = judge('/usr/bin/python3', '-m', 'nbd', '-c', write.replace('$1', uri));
+    await expect(attempt).rejects.toThrow(/Operation not permitted/);
+    process.kill('SIGTERM');
+    await process.result;
+    expect(checksum(fileOf('prompt'))).toBe(before);
+  });
+
   it('expects a login prompt by default, which is a line that has not ended', async () => {
     const { code, out, err } = await run([url('prompt'), ...TCG]);
     expect(out).toMatch(/^passed: \S+ said "small login:" after \d+\.\d s\n$/);
