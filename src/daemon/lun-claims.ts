@@ -12,30 +12,40 @@ type ClaimSubject = {
   /** Every portal the session may use. */
   readonly portals: readonly PortalAddress[];
 };
-
-/** Nothing to claim for a session that writes nothing, or is meant to share. */
-export function claimsFor(
-  subject: ClaimSubject,
-  options: Pick<SessionOptions, 'initiatorName' | 'readOnly' | 'shared'>,
-): LunClaims | undefined {
-  if (options.readOnly || options.shared === true) return undefined;
-  return new LunClaims(subject, options.initiatorName);
-}
+type ClaimOptions = Pick<SessionOptions, 'initiatorName' | 'readOnly' | 'shared'>;
 
 /**
- * The right of one session of this host to write to a LUN. Two disks made of one LUN have caches
- * that know nothing of each other, and a file system on them does not survive that. A session that
- * only reads claims nothing. Claims end with their process.
+ * The right of one session of this host to its identity, and to write to its LUNs. Two disks made of
+ * one LUN have caches that know nothing of each other, and a file system on them does not survive
+ * that. A session that only reads, or is told to share, claims no LUN. Claims end with their
+ * process.
  */
 export class LunClaims {
   readonly #subject: ClaimSubject;
-  readonly #initiatorName: string;
+  readonly #options: ClaimOptions;
   readonly #locks = new Map<string, IdentityLock>();
   #isReleased = false;
 
-  constructor(subject: ClaimSubject, initiatorName: string) {
+  constructor(subject: ClaimSubject, options: ClaimOptions) {
     this.#subject = subject;
-    this.#initiatorName = initiatorName;
+    this.#options = options;
+  }
+
+  /**
+   * To be taken before a login: the target would end the session that another process has under
+   * this identity, and that one ours (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and
+   * Timeout)). Throws UsageError 15.
+   */
+  async takeIdentity(): Promise<void> {
+    const isid = Buffer.from(this.#subject.identity.isid).toString('hex');
+    const { targetName } = this.#subject;
+    await this.#lock(
+      digestOf(['isid', this.#options.initiatorName, targetName, isid]),
+      (pid) =>
+        `Process ${pid} has a session with the ISID ${isid} that is kept for ${targetName} here: ` +
+        'one state directory is a copy of the other. Give this process another; two sessions of ' +
+        'one identity end each other',
+    );
   }
 
   /**
@@ -43,14 +53,9 @@ export class LunClaims {
    * portal may be named and then be the same as one that is not. Throws UsageError 15.
    */
   async take(lun: number, remote: PortalAddress | null): Promise<void> {
-    const { targetName, portals, identity } = this.#subject;
-    await this.#lock(this.#identityKey(), (pid) => {
-      const isid = Buffer.from(identity.isid).toString('hex');
-      return (
-        `Process ${pid} has a session with the ISID ${isid} of this one: its state directory is a ` +
-        'copy of ours. Give this process another; two sessions of one identity end each other'
-      );
-    });
+    await this.takeIdentity();
+    if (this.#options.readOnly || this.#options.shared === true) return;
+    const { targetName, portals } = this.#subject;
     const all = [...portals, ...(remote === null ? [] : [remote])];
     const places = new Set(all.map(({ host, port }) => formatPortal({ host, port })));
     for (const place of places) {
@@ -87,11 +92,6 @@ export class LunClaims {
     }
     if (this.#isReleased) await lock.release();
     else this.#locks.set(key, lock);
-  }
-
-  #identityKey(): string {
-    const { identity } = this.#subject;
-    return digestOf(['isid', this.#initiatorName, Buffer.from(identity.isid).toString('hex')]);
   }
 }
 

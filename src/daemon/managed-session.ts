@@ -6,7 +6,7 @@ import type { SessionOptions, SessionState, StackEvent, StackExport } from './co
 import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LoginPlan } from './login-plan.js';
-import { claimsFor } from './lun-claims.js';
+import { LunClaims } from './lun-claims.js';
 import { threadRuntime } from './runtime.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
 import type { SessionRecord } from './session-records.js';
@@ -63,7 +63,6 @@ export class ManagedSession {
     const { targetName, sessionType } = wishes.plan.request;
     const { identity } = wishes;
     const portals = [{ host, port }, ...wishes.options.portals];
-    const claims = claimsFor({ targetName, portals, identity }, wishes.options);
     this.stack = new SessionStack(
       threadRuntime(),
       { onEvent: wishes.onEvent, signal: this.#abort.signal },
@@ -72,7 +71,7 @@ export class ManagedSession {
         targetName,
         portals,
         identity,
-        ...(claims === undefined ? {} : { claims }),
+        claims: new LunClaims({ targetName, portals, identity }, wishes.options),
         firstLogin: wishes.waiting.length > 0 ? 'resume' : wishes.firstLogin,
         options: wishes.options,
         onLunsChanged: () => this.#lunsChanged(),

@@ -156,7 +156,9 @@ export class SessionStack implements Stack, Asker {
     });
   }
 
-  login(signal: AbortSignal): Promise<void> {
+  /** Throws UsageError 15 when another process has this identity. */
+  async login(signal: AbortSignal): Promise<void> {
+    await this.#claims?.takeIdentity();
     return this.#handle.login(signal);
   }
 

@@ -16,7 +16,7 @@ import type {
 import { DeviceExporter, nbdAddon } from './device-exporter.js';
 import { type FoundDisk, findDisks } from './disk-probe.js';
 import { IdentityStore } from './identity-store.js';
-import { claimsFor } from './lun-claims.js';
+import { LunClaims } from './lun-claims.js';
 import { threadRuntime } from './runtime.js';
 import { newIdentity } from './session-identity.js';
 import { SessionStack } from './session-stack.js';
@@ -38,14 +38,13 @@ export async function serve(
   if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
   const place = { targetName: url.targetName, portals: portalsOf(url, options) };
   const identity = newIdentity();
-  const claims = claimsFor({ ...place, identity }, options);
   const stack = new SessionStack(threadRuntime(), hooks, {
     type: 'data',
     ...place,
     identity,
     firstLogin: 'once',
     options,
-    ...(claims === undefined ? {} : { claims }),
+    claims: new LunClaims({ ...place, identity }, options),
   });
   return start(stack, url, options, hooks, (disks) => {
     const exporter = new SocketExporter({
@@ -81,13 +80,12 @@ export async function attach(
   for (const message of await guardMemory(nbdAddon)) watch.tell({ event: 'warning', message });
   const portals = portalsOf(url, options);
   const { identity } = store;
-  const claims = claimsFor({ targetName, portals, identity }, options);
   const stack = new SessionStack(threadRuntime(), watch, {
     type: options.boot ? 'boot' : 'data',
     targetName,
     portals,
     identity,
-    ...(claims === undefined ? {} : { claims }),
+    claims: new LunClaims({ targetName, portals, identity }, options),
     firstLogin: store.waiting.length > 0 ? 'resume' : 'once',
     options,
     onClosed: () => store.release(),

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { IdentityLock } from '../../src/daemon/identity-lock.js';
-import { claimsFor, type LunClaims } from '../../src/daemon/lun-claims.js';
+import { LunClaims } from '../../src/daemon/lun-claims.js';
 import { newIdentity } from '../../src/daemon/session-identity.js';
 
 /** Names of sockets are shared with whatever else runs on this machine. */
@@ -17,24 +17,24 @@ afterEach(async () => {
   for (const claims of taken.splice(0)) await claims.release();
 });
 
-function claims(options: { readOnly?: boolean; shared?: boolean; portals?: (typeof portal)[] }) {
+function claims(
+  options: { readOnly?: boolean; shared?: boolean; portals?: (typeof portal)[] } = {},
+) {
   const { portals = [portal], ...rest } = options;
   const identity = newIdentity();
-  const made = claimsFor({ targetName, portals, identity }, { ...OPTIONS, ...rest });
-  if (made !== undefined) taken.push(made);
+  const made = new LunClaims({ targetName, portals, identity }, { ...OPTIONS, ...rest });
+  taken.push(made);
   return { claims: made, identity };
 }
 
 function writer(portals = [portal]): LunClaims {
-  const { claims: made } = claims({ portals });
-  if (made === undefined) throw new Error('a session that writes claims');
-  return made;
+  return claims({ portals }).claims;
 }
 
 describe('a LUN that a session may write to', () => {
   it('is refused to another, with the process and the session that has it', async () => {
-    const { claims: first, identity } = claims({});
-    await first?.take(1, null);
+    const { claims: first, identity } = claims();
+    await first.take(1, null);
     await expect(writer().take(1, null)).rejects.toMatchObject(REFUSED);
     await expect(writer().take(1, null)).rejects.toThrow(
       `Process ${process.pid} has LUN 1 of ${targetName} already, in session ${identity.sessionId}`,
@@ -72,20 +72,26 @@ describe('a LUN that a session may write to', () => {
     await expect(writer([named]).take(1, portal)).rejects.toMatchObject(REFUSED);
   });
 
-  it('is free for sessions that only read, or are told that it is shared', () => {
-    expect(claims({ readOnly: true }).claims).toBeUndefined();
-    expect(claims({ shared: true }).claims).toBeUndefined();
+  it('is free for sessions that only read, or are told that it is shared', async () => {
+    await writer().take(1, null);
+    await claims({ readOnly: true }).claims.take(1, null);
+    await claims({ shared: true }).claims.take(1, null);
   });
 });
 
 it('two sessions of one ISID, as of a state directory and its copy, are not both begun', async () => {
   const identity = newIdentity();
-  const make = (name: string) => claimsFor({ targetName: name, portals: [], identity }, OPTIONS);
-  const [first, copy] = [make(targetName), make(`${targetName}.other`)];
-  if (first === undefined || copy === undefined) throw new Error('a session that writes claims');
+  const subject = { targetName, portals: [], identity };
+  const [first, copy] = [new LunClaims(subject, OPTIONS), new LunClaims(subject, OPTIONS)];
   taken.push(first, copy);
-  await first.take(1, null);
-  await expect(copy.take(2, null)).rejects.toThrow(/its state directory is a copy of ours/);
+  await first.takeIdentity();
+  await first.takeIdentity();
+  await expect(copy.takeIdentity()).rejects.toMatchObject(REFUSED);
+  await expect(copy.takeIdentity()).rejects.toThrow(/one state directory is a copy of the other/);
+  // Another initiator's name is another identity.
+  const other = new LunClaims(subject, { ...OPTIONS, initiatorName: 'iqn.2001-04.com.example:b' });
+  taken.push(other);
+  await other.takeIdentity();
 });
 
 describe('what the holder of a name says', () => {

@@ -130,6 +130,20 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     await expectRefused(4, /ECONNREFUSED/, 'login', '127.0.0.1:1', OTHER);
   });
 
+  it('a LUN the daemon may write to is served by nobody else, but to read or when told', async () => {
+    const serve = ['serve', `iscsi://${portal}/${DISK}/1`, '--run', 'nbdinfo --size "$uri"'];
+    const words = new RegExp(`Process ${daemon.pid} has LUN 1 of ${DISK} already.*--read-only`);
+    const [refused, readOnly, shared] = await Promise.all([
+      cli(...serve),
+      cli(...serve, '--read-only'),
+      cli(...serve, '--shared'),
+    ]);
+    expect([refused.code, refused.out]).toEqual([15, '']);
+    expect(refused.err).toMatch(words);
+    expect(readOnly).toMatchObject({ code: 0, out: `${8 * MIB}\n` });
+    expect(shared).toMatchObject({ code: 0, out: `${8 * MIB}\n` });
+  });
+
   it('sessions lists them', async () => {
     const { lines, value } = await both('sessions', 'sessions');
     expect(lines[0]).toMatch(/^SESSION +STATE +TYPE +PORTAL +LUNS +TARGET$/);
