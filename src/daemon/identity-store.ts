@@ -27,6 +27,8 @@ export const factsSchema = z.looseObject({
   limits: z.looseObject({ maxTransferBlocks: z.number() }),
 });
 
+export const portalGroupSchema = z.number().int().min(0).max(0xffff).optional();
+
 const recordSchema = z.object({
   version: z.literal(1),
   sessionId: z.string().regex(/^[0-9a-f]{16}$/),
@@ -35,6 +37,8 @@ const recordSchema = z.object({
   /** The process that has the session, for people. */
   pid: z.number().int(),
   disks: z.array(z.object({ lun: z.number().int(), facts: factsSchema })),
+  /** Of the session that the devices were made in. */
+  portalGroupTag: portalGroupSchema,
 });
 type IdentityRecord = z.infer<typeof recordSchema>;
 
@@ -62,8 +66,9 @@ export class IdentityStore {
     this.#lock = options.lock;
     this.#record = options.record;
     this.waiting = options.waiting;
-    const { sessionId, isid } = options.record;
-    this.identity = { sessionId, isid: Buffer.from(isid, 'hex') };
+    const { sessionId, isid, portalGroupTag } = options.record;
+    const group = portalGroupTag === undefined ? {} : { portalGroupTag };
+    this.identity = { sessionId, isid: Buffer.from(isid, 'hex'), ...group };
   }
 
   /** Throws UsageError 15 when a living process has this session. */
@@ -83,13 +88,15 @@ export class IdentityStore {
       const known = await readRecord(path);
       const luns = known === null ? [] : await devicesOf(known.sessionId);
       const fresh = newIdentity();
+      const disks = known?.disks.filter((disk) => luns.includes(disk.lun)) ?? [];
       const record: IdentityRecord = {
         version: 1,
         sessionId: known?.sessionId ?? fresh.sessionId,
         isid: known?.isid ?? Buffer.from(fresh.isid).toString('hex'),
         targetName: key.targetName,
         pid: process.pid,
-        disks: known?.disks.filter((disk) => luns.includes(disk.lun)) ?? [],
+        disks,
+        ...(disks.length === 0 ? {} : { portalGroupTag: known?.portalGroupTag }),
       };
       await writeRecord(path, record);
       const waiting = record.disks as unknown as readonly FoundDisk[];
@@ -101,9 +108,13 @@ export class IdentityStore {
   }
 
   /** Writes down what a device is, or is to be, made of; before the kernel is told. */
-  keep(lun: number, facts: DiskFacts): Promise<void> {
+  keep(lun: number, facts: DiskFacts, portalGroupTag?: number): Promise<void> {
     const others = this.#record.disks.filter((disk) => disk.lun !== lun);
-    this.#record = { ...this.#record, disks: [...others, { lun, facts: { ...facts } as never }] };
+    this.#record = {
+      ...this.#record,
+      disks: [...others, { lun, facts: { ...facts } as never }],
+      ...(portalGroupTag === undefined ? {} : { portalGroupTag }),
+    };
     const write = () => writeRecord(this.#path, this.#record);
     const written = this.#writing.then(write);
     this.#writing = written.catch(() => undefined);

@@ -61,7 +61,10 @@ export class ManagedSession {
     this.record = wishes.record;
     const { host, port } = wishes.plan.request.portal;
     const { targetName, sessionType } = wishes.plan.request;
-    const { identity } = wishes;
+    const { portalGroupTag } = wishes.record;
+    const isTakenOver = wishes.waiting.length > 0;
+    const group = isTakenOver && portalGroupTag !== undefined ? { portalGroupTag } : {};
+    const identity = { ...wishes.identity, ...group };
     const portals = [{ host, port }, ...wishes.options.portals];
     this.stack = new SessionStack(
       threadRuntime(),
@@ -72,7 +75,7 @@ export class ManagedSession {
         portals,
         identity,
         claims: new LunClaims({ targetName, portals, identity }, wishes.options),
-        firstLogin: wishes.waiting.length > 0 ? 'resume' : wishes.firstLogin,
+        firstLogin: isTakenOver ? 'resume' : wishes.firstLogin,
         options: wishes.options,
         onLunsChanged: () => this.#lunsChanged(),
       },
@@ -320,7 +323,8 @@ export class ManagedSession {
   /** Writes down what the disk of a LUN is. */
   async #keep(lun: number, facts: DiskFacts): Promise<void> {
     const others = this.record.disks.filter((disk) => disk.lun !== lun);
-    this.record = { ...this.record, disks: [...others, { lun, facts }] };
+    const { portalGroupTag = this.record.portalGroupTag } = this.stack;
+    this.record = { ...this.record, disks: [...others, { lun, facts }], portalGroupTag };
     await this.#wishes.saveRecord(this.record);
   }
 }

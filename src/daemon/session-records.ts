@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { writeFileAtomically } from './atomic-file.js';
-import { factsSchema } from './identity-store.js';
+import { factsSchema, portalGroupSchema } from './identity-store.js';
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
 const RECORDS_MAX = 4096;
@@ -30,6 +30,8 @@ const recordSchema = z.strictObject({
   options: z.record(z.string(), z.unknown()),
   /** Disks the session's devices were made of. */
   disks: z.array(z.strictObject({ lun: z.number().int(), facts: factsSchema })),
+  /** Of the session that the devices were made in. */
+  portalGroupTag: portalGroupSchema,
 });
 
 type ParsedRecord = z.output<typeof recordSchema>;

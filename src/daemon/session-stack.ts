@@ -124,6 +124,11 @@ export class SessionStack implements Stack, Asker {
     return this.#handle;
   }
 
+  /** Group of the portal it is logged in to; undefined while it is not. */
+  get portalGroupTag(): number | undefined {
+    return this.#handle.session.connection?.parameters?.targetPortalGroupTag ?? undefined;
+  }
+
   get units(): readonly LunUnit[] {
     return this.#lives.map((life) => life.unit);
   }

@@ -96,7 +96,7 @@ export async function attach(
     onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
     onInUse: (place, holders) => watch.tell({ event: 'deviceInUse', ...place, holders }),
     onWarning: (message) => watch.tell({ event: 'warning', message }),
-    keep: (lun, facts) => store.keep(lun, facts),
+    keep: (lun, facts) => store.keep(lun, facts, stack.portalGroupTag),
     names: { portal: { host: url.host, port: url.port }, targetName },
   });
   try {

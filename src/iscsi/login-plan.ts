@@ -23,12 +23,13 @@ export class LoginPlan {
   readonly #groups = new Map<string, number>();
   #lastGroup: number | null = null;
   /** The group whose session may still have requests of ours; null: none is to be feared. */
-  #boundGroup: number | null = null;
+  #boundGroup: number | null;
   #algorithms: readonly ChapAlgorithm[];
   #machine: LoginMachine | null = null;
 
   constructor(identity: SessionIdentity, config: SessionConfig) {
     this.#identity = identity;
+    this.#boundGroup = identity.portalGroupTag ?? null;
     this.#config = config;
     this.#algorithms = config.login.chap?.algorithms ?? [];
   }

@@ -10,6 +10,11 @@ export type SessionIdentity = {
   readonly sessionId: string;
   /** 6 bytes (RFC 7143 §11.12.5 (ISID)). */
   readonly isid: Uint8Array;
+  /**
+   * The portal group of a session whose requests a process before this one may have sent
+   * (RFC 7143 §13.9 (TargetPortalGroupTag)): until they have failed no other will do.
+   */
+  readonly portalGroupTag?: number;
 };
 
 /** Timers that may be changed while the session runs; all in milliseconds. */

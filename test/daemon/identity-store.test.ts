@@ -47,6 +47,16 @@ describe('the identity of an attached session', () => {
     expect(await records()).toEqual([]);
   });
 
+  it('has the portal group of its devices, and keeps it when the next one is not known', async () => {
+    const store = await open();
+    await store.keep(1, FACTS, 3);
+    await store.keep(2, FACTS);
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    expect(JSON.parse(text)).toMatchObject({ portalGroupTag: 3, disks: [{ lun: 1 }, { lun: 2 }] });
+    await store.release();
+  });
+
   it('is had by one living process at a time (exit code 15), for each choice of LUNs', async () => {
     const store = await open();
     await expect(open()).rejects.toMatchObject({ code: 'ERR_SESSION_EXISTS', exitCode: 15 });

@@ -36,6 +36,7 @@ export type Config = {
   readonly type?: SessionConfig['type'];
   readonly firstLogin?: SessionConfig['firstLogin'];
   readonly queueDepthMax?: number;
+  readonly portalGroupTag?: number;
 };
 
 export function sessionConfig(config: Config = {}): SessionConfig {
@@ -107,7 +108,11 @@ export class ScriptedPeer {
 
   constructor(config: Config = {}) {
     this.session = new Session({
-      identity: { sessionId: '0011223344556677', isid: ISID },
+      identity: {
+        sessionId: '0011223344556677',
+        isid: ISID,
+        ...(config.portalGroupTag === undefined ? {} : { portalGroupTag: config.portalGroupTag }),
+      },
       config: sessionConfig(config),
       pool: this.pool,
     });

@@ -11,6 +11,16 @@ describe('a session that goes on after another process', () => {
     expect(peer.session.schedule.removalAtMs).toBe(Number.POSITIVE_INFINITY);
   });
 
+  it('§13.9 (TargetPortalGroupTag): is in the group of the one before while requests may wait', () => {
+    const resumed = { firstLogin: 'resume', portalGroupTag: 1 } as const;
+    const peer = ScriptedPeer.started(resumed);
+    peer.login({ tag: '2' });
+    expect(peer.failure).toMatchObject({ code: 'ERR_PORTAL_GROUP' });
+    peer.at(peer.session.deadlineAtMs);
+    peer.login({ tag: '1' });
+    expect(peer.session.state).toBe('loggedIn');
+  });
+
   it('counts its removal latency from its own beginning, and tries on after it', () => {
     const peer = ScriptedPeer.started({
       firstLogin: 'resume',
