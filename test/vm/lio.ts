@@ -2,16 +2,30 @@
  * The kernel's own iSCSI target (LIO), set up by configfs: a foreign implementation beside tgt. Only
  * in the VM, since its objects are the whole machine's.
  */
-import { mkdir, readdir, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './attached.js';
 
 const CONFIG = '/sys/kernel/config/target';
+const TRACE = '/sys/kernel/tracing';
+const EVENT = join(TRACE, 'events/target/target_sequencer_start/enable');
 const MODULES = ['target_core_mod', 'target_core_file', 'iscsi_target_mod', 'crc32c_generic'];
 
-export type LioOptions = {
+export type LioLun = {
+  /** Behind a file its size is fixed; behind a block device it is the device's, as it is. */
   readonly file: string;
-  readonly sizeBytes: number;
+  readonly isBlockDevice?: boolean;
+  /** Of a file. */
+  readonly sizeBytes?: number;
+  /** Of `attrib/` in configfs. */
+  readonly attributes?: Readonly<Record<string, number>>;
+};
+
+export type LioOptions = {
+  /** LUN 0 is this file, unless there are `luns`. */
+  readonly file?: string;
+  readonly sizeBytes?: number;
+  readonly luns?: readonly LioLun[];
   readonly iqn: string;
   /** `address:port`, each of 127.0.0.1. */
   readonly portals: readonly string[];
@@ -33,29 +47,26 @@ export interface Lio {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** LUN 0 is the file. */
 export async function startLio(options: LioOptions): Promise<Lio> {
-  for (const module of MODULES) await run('modprobe', module);
+  const { file = '', sizeBytes = 0 } = options;
+  const luns = options.luns ?? [{ file, sizeBytes }];
+  const modules = luns.some((lun) => lun.isBlockDevice) ? ['target_core_iblock'] : [];
+  for (const module of [...MODULES, ...modules]) await run('modprobe', module);
   const isMounted = await readdir(CONFIG).catch(() => null);
   if (isMounted === null) await run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config');
-  const name = options.iqn.replace(/[^a-z0-9]/g, '-');
-  const host = join(CONFIG, 'core/fileio_0');
-  const store = join(host, name);
-  await mkdir(host).catch(() => undefined);
-  await mkdir(store);
-  await writeFile(
-    join(store, 'control'),
-    `fd_dev_name=${options.file},fd_dev_size=${options.sizeBytes}`,
-  );
-  await writeFile(join(store, 'enable'), '1');
   await mkdir(join(CONFIG, 'iscsi')).catch(() => undefined);
   const target = join(CONFIG, 'iscsi', options.iqn);
   const group = join(target, 'tpgt_1');
   await mkdir(target);
   await mkdir(group);
-  const lun = join(group, 'lun/lun_0');
-  await mkdir(lun);
-  await symlink(store, join(lun, 'store'));
+  const made: { readonly store: string; readonly lun: string }[] = [];
+  for (const [number, lun] of luns.entries()) {
+    const store = await makeStore(`${options.iqn.replace(/[^a-z0-9]/g, '-')}-${number}`, lun);
+    const place = join(group, `lun/lun_${number}`);
+    await mkdir(place);
+    await symlink(store, join(place, 'store'));
+    made.push({ store, lun: place });
+  }
   const set = (path: string, value: string) => writeFile(join(group, path), value);
   await set('attrib/generate_node_acls', '1');
   await set('attrib/demo_mode_write_protect', '0');
@@ -80,11 +91,51 @@ export async function startLio(options: LioOptions): Promise<Lio> {
     [Symbol.asyncDispose]: async () => {
       await set('enable', '0').catch(() => undefined);
       for (const portal of [...portals]) await removePortal(portal);
-      await unlink(join(lun, 'store'));
-      await rmdir(lun);
+      for (const { lun } of made) {
+        await unlink(join(lun, 'store'));
+        await rmdir(lun);
+      }
       await rmdir(group);
       await rmdir(target);
-      await rmdir(store);
+      for (const { store } of made) await rmdir(store);
     },
   };
+}
+
+/** A backstore; its folder in configfs. */
+async function makeStore(name: string, lun: LioLun): Promise<string> {
+  const host = join(CONFIG, lun.isBlockDevice ? 'core/iblock_0' : 'core/fileio_0');
+  const store = join(host, name);
+  await mkdir(host).catch(() => undefined);
+  await mkdir(store);
+  const what = lun.isBlockDevice
+    ? `udev_path=${lun.file}`
+    : `fd_dev_name=${lun.file},fd_dev_size=${lun.sizeBytes}`;
+  await writeFile(join(store, 'control'), what);
+  await writeFile(join(store, 'enable'), '1');
+  // Without a serial number it lists none of its VPD pages.
+  await writeFile(join(store, 'wwn/vpd_unit_serial'), name);
+  for (const [attribute, value] of Object.entries(lun.attributes ?? {})) {
+    await writeFile(join(store, 'attrib', attribute), String(value));
+  }
+  return store;
+}
+
+/** A command as the kernel's target got it. */
+export type SeenCommand = { readonly lun: number; readonly cdb: Buffer };
+
+/** The commands that LIO gets while `work` goes on, from the kernel's trace of them. */
+export async function commandsDuring(work: () => Promise<unknown>): Promise<SeenCommand[]> {
+  const isMounted = await readFile(EVENT).catch(() => null);
+  if (isMounted === null) await run('mount', '-t', 'tracefs', 'tracefs', TRACE);
+  await writeFile(join(TRACE, 'trace'), '');
+  await writeFile(EVENT, '1');
+  await work();
+  await writeFile(EVENT, '0');
+  const trace = await readFile(join(TRACE, 'trace'), 'utf8');
+  const lines = trace.matchAll(/-> LUN (\d+) tag .* CDB ((?:[0-9a-f]{2} )+)/g);
+  return [...lines].map(([, lun = '', cdb = '']) => ({
+    lun: Number(lun),
+    cdb: Buffer.from(cdb.replaceAll(' ', ''), 'hex'),
+  }));
 }
