@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -265,6 +265,22 @@ describe('a login that is to last', () => {
     expect(login?.UniqueSessionId).not.toBe(kept?.UniqueSessionId);
     expect((await daemon.run('persistent', 'remove', name(7))).code).toBe(0);
     expect((await daemon.run('persistent', 'list')).code).toBe(21);
+  });
+
+  it('is not ended by another daemon with a copy of the state directory', async () => {
+    await using daemon = new DaemonProcess();
+    await using copy = new DaemonProcess();
+    await daemon.start();
+    await daemon.run('login', server.portal, name(12), '--persistent');
+    await daemon.stop();
+    cpSync(join(daemon.folder, 'state'), join(copy.folder, 'state'), { recursive: true });
+    await daemon.start('--wait-for', `${name(12)}/0`);
+    const loginsBefore = node.stats.logins;
+    await copy.start();
+    await copy.until(() => copy.log.includes('one state directory is a copy of the other'));
+    expect(node.stats.logins).toBe(loginsBefore);
+    const session = await daemon.json<SessionView>('session', name(12));
+    expect(session).toMatchObject({ state: 'loggedIn', outages: 0, logins: 1 });
   });
 
   it('with a broken record is told of, and the others are logged in', async () => {
