@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
+import { BOOT_FROM } from '../daemon/boot-places.js';
 import { EXIT_CODES } from '../daemon/exit-codes.js';
 import { LOG_LEVELS } from '../daemon/log.js';
-import { withUrl } from './commands-query.js';
+import { withOptionalUrl, withUrl } from './commands-query.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
-import { prepareTarget } from './session-flags.js';
+import { prepareBootTarget, prepareTarget } from './session-flags.js';
 import { runStack } from './stack-runner.js';
 
 /** `sun_path` has 108 bytes with the final zero (unix(7)). */
@@ -22,10 +23,14 @@ export function withServeFlags(parser: Argv): Argv {
 }
 
 export function withAttachFlags(parser: Argv): Argv {
-  return withRunFlags(withUrl(parser))
+  return withRunFlags(withOptionalUrl(parser))
     .option('boot', {
       type: 'boolean',
-      describe: 'make a Boot session: the root file system is on it',
+      describe: 'make a Boot session: one LUN, with the root file system; left at the end',
+    })
+    .option('from', {
+      choices: BOOT_FROM,
+      describe: 'with --boot and no URL: where the system says which LUN it starts from',
     })
     .option('keep-devices', {
       type: 'boolean',
@@ -79,7 +84,15 @@ export async function runServe(context: CommandContext, args: Arguments): Promis
 export async function runAttach(context: CommandContext, args: Arguments): Promise<number> {
   isRunGiven(args);
   const boot = isGiven(args, 'boot') || textArgument(args, 'session-type') === 'boot';
-  const { url, options } = await prepareTarget(context, args, boot ? 'boot' : 'data');
+  const from = BOOT_FROM.find((known) => known === textArgument(args, 'from'));
+  const hasUrl = textArgument(args, 'url') !== undefined;
+  if (from === undefined ? !hasUrl : hasUrl || !boot) {
+    throw new UsageError('attach needs a URL, or --boot --from auto in its place.');
+  }
+  const { url, options } =
+    from === undefined
+      ? await prepareTarget(context, args, boot ? 'boot' : 'data')
+      : await prepareBootTarget(context, args, from);
   const keepDevices = isGiven(args, 'keep-devices');
   return runStack(context, { args, url }, (hooks) =>
     context.backend.attach(url, { ...options, boot, keepDevices }, hooks),

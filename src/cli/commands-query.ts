@@ -33,10 +33,13 @@ export function withPortal(parser: Argv): Argv {
 }
 
 export function withUrl(parser: Argv): Argv {
+  return withOptionalUrl(parser).demandOption('url');
+}
+
+export function withOptionalUrl(parser: Argv): Argv {
   return withSessionFlags(
     withJson(parser).positional('url', {
       type: 'string',
-      demandOption: true,
       describe: 'iscsi://[user@]host[:port]/<target-name>[/<lun>]',
     }),
   );

@@ -79,11 +79,14 @@ const COMMANDS: readonly Command[] = [
     ],
   },
   {
-    usage: 'attach <url>',
+    usage: 'attach [url]',
     summary: 'make LUNs into /dev/nbdX devices; needs root',
     build: withAttachFlags,
     run: runAttach,
-    examples: [[`$0 attach ${TARGET}/0`, 'until SIGINT or SIGTERM']],
+    examples: [
+      [`$0 attach ${TARGET}/0`, 'until SIGINT or SIGTERM'],
+      ['$0 attach --boot --from ibft', 'the LUN the firmware started from'],
+    ],
   },
   {
     usage: 'boot-test <url>',

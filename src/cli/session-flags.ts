@@ -1,5 +1,7 @@
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
+import { withBootChap } from '../daemon/boot-login.js';
+import { type BootFrom, readBootSource } from '../daemon/boot-places.js';
 import { type Config, loadConfig } from '../daemon/config.js';
 import { flagOf, OPTION_NAMES, OPTION_ROWS, type OptionName } from '../daemon/config-options.js';
 import type { SessionOptions, SessionType, TargetUrl } from '../daemon/contract.js';
@@ -66,6 +68,25 @@ export async function prepareTarget(
     throw new UsageError(`The URL names LUN ${url.lun}, the option luns does not: leave one away.`);
   }
   return { url, options };
+}
+
+/** The LUN the system is started from, with the options of its session; flags win. */
+export async function prepareBootTarget(
+  context: CommandContext,
+  args: Arguments,
+  from: BootFrom,
+): Promise<{ url: TargetUrl; options: SessionOptions }> {
+  const source = readBootSource(from);
+  const { portal, targetName, lun } = source;
+  context.place = { portal: formatHostPort(portal), target: targetName, lun };
+  for (const warning of source.warnings) warn(context.io, warning);
+  const given: Record<string, unknown> = {};
+  for (const name of OPTION_NAMES) given[flagOf(name)] = args[flagOf(name)] ?? source.options[name];
+  given['initiator-name'] ??= source.initiatorName;
+  const environment = withBootChap(context.io.environment, source);
+  const subject = { ...context, io: { ...context.io, environment } };
+  const url: TargetUrl = { host: portal.host, port: portal.port, targetName, lun };
+  return { url, options: await prepareOptions(subject, { ...args, ...given }, url, 'boot') };
 }
 
 async function prepareOptions(

@@ -10,7 +10,7 @@ import { writeFileAtomically } from './atomic-file.js';
 import type { FoundDisk } from './disk-probe.js';
 import { IdentityLock } from './identity-lock.js';
 import { stateDirectoryOf } from './initiator-name.js';
-import { newIdentity } from './session-identity.js';
+import { bootIdentity, newIdentity } from './session-identity.js';
 
 /** Checked as far as a take-over relies on it; whether it is the same disk the gate decides. */
 export const factsSchema = z.looseObject({
@@ -76,6 +76,8 @@ export class IdentityStore {
     readonly initiatorName: string;
     readonly targetName: string;
     readonly luns: readonly number[] | null;
+    /** The identity is the same at every start of the machine, also without what was kept. */
+    readonly isBoot?: boolean;
     readonly stateDirectory?: string;
   }): Promise<IdentityStore> {
     const text = JSON.stringify([key.initiatorName, key.targetName, key.luns]);
@@ -87,7 +89,7 @@ export class IdentityStore {
     try {
       const known = await readRecord(path);
       const luns = known === null ? [] : await devicesOf(known.sessionId);
-      const fresh = newIdentity();
+      const fresh = key.isBoot === true ? bootIdentity(text) : newIdentity();
       const disks = known?.disks.filter((disk) => luns.includes(disk.lun)) ?? [];
       const record: IdentityRecord = {
         version: 1,

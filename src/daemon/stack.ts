@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { ProductError } from '../base/errors.js';
+import { ProductError, UsageError } from '../base/errors.js';
 import { pinProcess } from '../io/cpu-affinity.js';
 import { guardMemory } from '../io/nbd-memory.js';
 import { refuseTakenPath } from '../io/nbd-socket.js';
@@ -70,11 +70,15 @@ export async function attach(
   await DeviceExporter.requireSupport();
   if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
   const wanted = wantedLuns(url, options);
+  if (options.boot && wanted?.length !== 1) {
+    throw new UsageError('A Boot session has one LUN: add it to the URL, …/<lun>.');
+  }
   const { targetName } = url;
   const store = await IdentityStore.open({
     initiatorName: options.initiatorName,
     targetName,
     luns: wanted,
+    isBoot: options.boot,
   });
   const watch = new SessionWatch(hooks, store.identity.sessionId);
   for (const message of await guardMemory(nbdAddon)) watch.tell({ event: 'warning', message });
@@ -106,7 +110,8 @@ export async function attach(
     await store.release();
     throw error;
   }
-  const keepDevices = options.keepDevices === true;
+  // The system runs from a boot disk: whoever ends this process does not mean that.
+  const keepDevices = options.keepDevices === true || options.boot;
   return new AttachedStack({ stack, exporter, keepDevices, sessionState: () => watch.state });
 }
 
