@@ -9,7 +9,7 @@ export default defineConfig({
     include: ['test/vm-boot/**/*.test.ts'],
     pool: 'forks',
     fileParallelism: false,
-    testTimeout: 900_000,
+    testTimeout: 1_800_000,
     hookTimeout: 900_000,
     teardownTimeout: 30_000,
   },
