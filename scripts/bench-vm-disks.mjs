@@ -14,8 +14,8 @@ import { promisify } from 'node:util';
 
 export const run = promisify(execFile);
 export const DISK_MEBIBYTES = 256;
-/** Emulated and beside other work, Node alone may take half a minute to start. */
-const READY_MS_MAX = 180_000;
+/** Emulated and beside other work, Node alone may take a minute to start. */
+const READY_MS_MAX = 400_000;
 const INITIATOR = 'iqn.2024-01.com.example:bench';
 /** Ours gets the lowest free number, so the other one is at the end. */
 const NBD_DEVICES = 8;
@@ -143,6 +143,9 @@ async function startOurs(target, index, pairs) {
     '--json',
     '--initiator-name',
     `${INITIATOR}-${index}`,
+    // An emulated Node may take longer than 15 s for its first steps.
+    '--login-timeout',
+    '120',
     ...flags,
   ]);
   const device = await child.until('attach', () => {
