@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SessionView } from '../../src/daemon/session-info.js';
 import { TargetDisk } from '../../src/target/disk.js';
@@ -31,7 +33,7 @@ async function sessions(daemon: DaemonProcess): Promise<SessionView[]> {
   return (await daemon.json<Sessions>('sessions')).sessions;
 }
 
-describe('a Boot session (MSiSCSI type 3)', () => {
+describe('a Boot session (MSiSCSI type 3)', { timeout: 120_000 }, () => {
   it('is logged out only with --force; --all passes it over and says so', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
@@ -83,6 +85,25 @@ describe('a Boot session (MSiSCSI type 3)', () => {
       before?.ISID,
       'loggedIn',
     ]);
+  });
+
+  it('is left as it is by SIGTERM, with the cache of its disk written', async () => {
+    await using daemon = new DaemonProcess();
+    await daemon.start();
+    await login(daemon, ROOT, '--type', 'boot', '--persistent');
+    await login(daemon, DATA, '--persistent');
+    expect(await daemon.stop('SIGTERM')).toBe(0);
+    const folder = join(daemon.folder, 'state', 'logins');
+    const records = readdirSync(folder).map((name) =>
+      JSON.parse(readFileSync(join(folder, name), 'utf8')),
+    );
+    const ended = records.map(({ sessionType, active, handedOver }) => ({
+      sessionType,
+      active,
+      handedOver,
+    }));
+    expect(ended).toContainEqual({ sessionType: 'boot', active: true, handedOver: true });
+    expect(ended).toContainEqual({ sessionType: 'data', active: false, handedOver: undefined });
   });
 
   it('without --take-over the second daemon is refused (status 28)', async () => {
