@@ -10,7 +10,7 @@ import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
 import { deviceTypeName } from '../scsi/inquiry.js';
 import { decodeReportLuns, lunNumber } from '../scsi/lun.js';
 import { parseSense } from '../scsi/sense.js';
-import type { Attention } from '../scsi/sense-table.js';
+import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import { verdictOf } from '../scsi/verdict.js';
 import type { ScsiAnswer, ScsiRequest } from './contract.js';
 
@@ -27,11 +27,14 @@ export interface Asker {
   pause(ms: number): Promise<void>;
 }
 
+/** Told of what asks for attention, and whether the question failed (`fail`) or is asked again. */
+export type AttentionHandler = (attention: Attention, action: VerdictAction) => void;
+
 /** Asks a logical unit what it is. Unit attentions on the way are told to `onAttention`. */
 export async function probeDisk(
   asker: Asker,
   lun: number,
-  onAttention: (attention: Attention) => void,
+  onAttention: AttentionHandler,
 ): Promise<DiskFacts> {
   await clearAttentions(asker, lun, onAttention);
   return readFacts(asker, lun, onAttention);
@@ -41,7 +44,7 @@ export async function probeDisk(
 export async function readFacts(
   asker: Asker,
   lun: number,
-  onAttention: (attention: Attention) => void,
+  onAttention: AttentionHandler,
 ): Promise<DiskFacts> {
   const probe = new DiskFactsProbe();
   for (let query = probe.nextQuery(); query !== null; query = probe.nextQuery()) {
@@ -55,7 +58,7 @@ export async function readFacts(
       length,
     });
     const verdict = probe.replyReceived(query, answer);
-    if (verdict.attention !== null) onAttention(verdict.attention);
+    if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);
     if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
   return probe.facts();
@@ -65,7 +68,7 @@ export async function readFacts(
 export async function clearAttentions(
   asker: Asker,
   lun: number,
-  onAttention: (attention: Attention) => void,
+  onAttention: AttentionHandler,
 ): Promise<void> {
   for (let attempt = 0; attempt < ATTENTIONS_MAX; attempt += 1) {
     const cdb = Buffer.alloc(CDB_BYTES);
@@ -73,7 +76,7 @@ export async function clearAttentions(
     const answer = await asker.execute({ lun, cdb, direction: 'none', length: 0 });
     const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
     const verdict = verdictOf(answer.status, sense);
-    if (verdict.attention !== null) onAttention(verdict.attention);
+    if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);
     if (verdict.action === 'success' || verdict.action === 'fail') return;
     if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
@@ -95,7 +98,7 @@ const CAPACITY_QUERIES = [
 export async function readBlockCount(
   asker: Asker,
   lun: number,
-  onAttention: (attention: Attention) => void,
+  onAttention: AttentionHandler,
 ): Promise<number | null> {
   for (const { bytes, writeCdb, decode } of CAPACITY_QUERIES) {
     const cdb = Buffer.alloc(CDB_BYTES);
@@ -103,7 +106,7 @@ export async function readBlockCount(
     const answer = await asker.execute({ lun, cdb, direction: 'read', length: bytes });
     const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
     const verdict = verdictOf(answer.status, sense);
-    if (verdict.attention !== null) onAttention(verdict.attention);
+    if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);
     if (verdict.action === 'success') return decode(answer.data)?.blockCount ?? null;
     // Old disks know the short form only.
     if (verdict.action !== 'fail') return null;

@@ -4,7 +4,13 @@ import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
-import { type Asker, clearAttentions, readBlockCount, readFacts } from './disk-probe.js';
+import {
+  type Asker,
+  type AttentionHandler,
+  clearAttentions,
+  readBlockCount,
+  readFacts,
+} from './disk-probe.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Turns } from './turns.js';
 
@@ -87,9 +93,14 @@ export class UnitLife {
   #isOutage = false;
   #mayHaveMissedPowerOn = false;
   #isOver = false;
-  /** A unit attention is told once: one that a question of ours meets is the disk's as well. */
-  readonly #met = (attention: Attention) =>
+  /**
+   * A unit attention is told once: one that a question of ours meets is the disk's as well. A LUN
+   * that is gone says so at every look, which is no news to the others.
+   */
+  readonly #met: AttentionHandler = (attention, action) => {
+    if (action === 'fail' && this.state !== 'serving') return;
     this.unit.disk.attended(attention, 'told to a question of ours');
+  };
 
   constructor(options: UnitLifeOptions) {
     this.unit = options.unit;
@@ -210,8 +221,8 @@ export class UnitLife {
         // What is told before the facts are read does not make them stale.
         await clearAttentions(asker, unit.lun, this.#met);
         this.#mayHaveMissedPowerOn = false;
-        const facts = await readFacts(asker, unit.lun, (attention) => {
-          this.#met(attention);
+        const facts = await readFacts(asker, unit.lun, (attention, action) => {
+          this.#met(attention, action);
           if (LOOK_AGAIN.has(attention)) isStale = true;
         });
         if (isStale) continue;

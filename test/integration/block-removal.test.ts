@@ -1,9 +1,14 @@
 import { expect, it } from 'vitest';
+import { TargetDisk } from '../../src/target/disk.js';
+import { startTargetServer } from '../../src/target/server.js';
+import { TargetNode } from '../../src/target/target.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
-import { serveEmbedded } from '../helpers/served.js';
+import { serveEmbedded, serveUrl } from '../helpers/served.js';
+import { freePort } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
 const EIO = 5;
+const TEST_UNIT_READY = 0x00;
 /** More than the socket takes at a time, less than the server keeps for one client. */
 const READS = 24;
 
@@ -57,4 +62,35 @@ it('what is held when the export goes is answered with EIO, not with silence', a
   await expect.poll(isHeld).toBe(true);
   await served[Symbol.asyncDispose]();
   for (const write of writes) expect((await write).error).toBe(EIO);
+});
+
+it('a LUN that is gone is looked for again and again, and the others are left alone', async () => {
+  const name = 'iqn.2001-04.com.example:two';
+  const luns = {
+    0: TargetDisk.ram({ sizeBytes: MIB, serial: 'A' }),
+    1: TargetDisk.ram({ sizeBytes: MIB, serial: 'B' }),
+  };
+  const node = new TargetNode({ targets: [{ name, luns }] });
+  const server = await startTargetServer(node, { port: await freePort() });
+  const served = await serveUrl(`iscsi://${server.portal}/${name}`, {
+    reconnectIntervalSeconds: 0.1,
+  });
+  const looks = [0, 0];
+  node.faults.onCommand = ({ lun, opcode }) => {
+    if (opcode === TEST_UNIT_READY) looks[lun] = (looks[lun] ?? 0) + 1;
+    return undefined;
+  };
+  node.setLun(name, 1, null);
+  await served.run(
+    'qemu-io',
+    '-f',
+    'raw',
+    '-c',
+    'read 0 4k',
+    `nbd+unix:///0?socket=${served.socket}`,
+  );
+  await expect.poll(() => looks[1], { timeout: 15_000 }).toBeGreaterThan(12);
+  expect(looks[0]).toBeLessThan(6);
+  await served[Symbol.asyncDispose]();
+  await server.close();
 });
