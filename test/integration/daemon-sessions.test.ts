@@ -1,5 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -210,6 +212,43 @@ describe('a daemon', () => {
     await using second = new DaemonProcess();
     second.launch('--metrics-listen', '0.0.0.0:9100');
     expect(await second.ended).toBe(7);
+  });
+
+  it('tells a method that does not exist, or its parameters, in the words of JSON-RPC 2.0', async () => {
+    const { daemon } = await shared();
+    const refusal = (method: string, params: unknown) =>
+      daemon.call([{ method, params }]).then(() => '', String);
+    // The standard's codes: -32601 method not found, -32602 invalid params.
+    expect(await refusal('LoginToTaget', {})).toMatch(/-32601.*did you mean LoginToTarget\?/);
+    expect(await refusal('Devices', { more: 1 })).toMatch(/-32602.*Devices: .*more/);
+    expect(await refusal('LogoutFromTarget', { UniqueSessionId: 'x' })).toMatch(/16 hex digits/);
+  });
+
+  it('goes on serving its disks while its control socket is abused', async () => {
+    const { daemon } = await shared();
+    const { devices } = await daemon.json<{ devices: { uri: string }[] }>('devices');
+    const uri = devices[0]?.uri ?? '';
+    const rude = Array.from({ length: 400 }, (_, number) => {
+      const socket = connect(daemon.control);
+      socket.on('error', () => {});
+      if (number % 4 === 0) socket.write('{"jsonrpc":"2.0","id":1,"meth');
+      if (number % 4 === 1) socket.write('x'.repeat(2 << 20));
+      if (number % 4 === 2) {
+        socket.pause();
+        socket.write('{"jsonrpc":"2.0","id":1,"method":"SubscribeEvents"}\n'.repeat(2));
+      }
+      return socket;
+    });
+    const [before, after] = [join(daemon.folder, 'before'), join(daemon.folder, 'after')];
+    writeFileSync(before, randomBytes(8 << 20));
+    await exec('nbdcopy', ['--flush', before, uri]);
+    await exec('nbdcopy', [uri, after]);
+    expect(readFileSync(after).equals(readFileSync(before))).toBe(true);
+    for (const socket of rude) socket.destroy();
+    // As soon as they are gone there is room for others.
+    await daemon.until(async () => (await daemon.run('sessions')).code === 0);
+    const session = await daemon.json<SessionView>('session', name(2));
+    expect(session).toMatchObject({ state: 'loggedIn', outages: 0 });
   });
 
   let sharedDaemon: DaemonProcess | null = null;
