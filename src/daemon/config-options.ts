@@ -141,7 +141,7 @@ export const OPTION_ROWS = {
     'other portals of the same target, tried in turn',
     [],
   ),
-  queueDepthMax: whole(1, 4096, 128, 'commands in flight per LUN'),
+  queueDepthMax: whole(1, 4096, 128, 'commands in flight of a session'),
   heldBytesMax: row<number>(
     z.preprocess(
       toBytes,
