@@ -10,6 +10,8 @@ import { Secret } from './secrets.js';
 import { formatTargetUrl, parseTargetUrl } from './target-url.js';
 
 const PREFIX = 'iscsi_nbd.';
+/** For the scripts of the initramfs: whether a table of the firmware counts. */
+const IBFT_SWITCH = 'iscsi_nbd.ibft';
 /** What the URL says itself, or what is the same for every boot session. */
 const NOT_HERE: readonly OptionName[] = ['sessionType', 'luns', 'portals'];
 const SEEN_BY_ALL =
@@ -103,7 +105,7 @@ function fromUrl(value: string, more: Options): BootSource {
 function ownOptions(parameters: readonly Parameter[]): Options {
   const options: Options = {};
   for (const { name, value } of parameters) {
-    if (!name.startsWith(PREFIX)) continue;
+    if (!name.startsWith(PREFIX) || name === IBFT_SWITCH) continue;
     setOption(options, PREFIX, name.slice(PREFIX.length), value ?? 'yes');
   }
   return options;

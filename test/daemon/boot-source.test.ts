@@ -77,7 +77,7 @@ describe('iscsi_nbd= on the kernel command line', () => {
   });
 
   it('takes options as iscsi_nbd.NAME=VALUE too, where a value may be a list', () => {
-    const line = `iscsi_nbd.header-digest=CRC32C,None iscsi_nbd=iscsi://192.0.2.1/${TARGET}/0`;
+    const line = `iscsi_nbd.ibft=no iscsi_nbd.header-digest=CRC32C,None iscsi_nbd=iscsi://192.0.2.1/${TARGET}/0`;
     expect(source(line).options).toEqual({ headerDigest: 'CRC32C,None' });
   });
 
