@@ -139,8 +139,13 @@ export class BootReport {
 
   #warning(message: string): void {
     this.#clear();
-    if (this.#subject.json) this.#json('warning', { message });
-    else warn(this.#io, printable(message));
+    if (this.#subject.json) {
+      const time = new Date().toISOString();
+      const event = { event: 'warning', time, sessionId: this.#sessionId, message };
+      printLine(this.#io, JSON.stringify(event));
+      return;
+    }
+    warn(this.#io, printable(message));
   }
 
   #json(event: string, facts: Readonly<Record<string, unknown>>): void {

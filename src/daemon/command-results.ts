@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { bootTestSchema } from './boot-test-events.js';
 import { persistentSchema } from './control-results.js';
 import type { Explanation } from './explain.js';
 import type { CapacityView, InquiryView } from './scsi-queries.js';
@@ -156,4 +157,5 @@ export const COMMAND_SCHEMAS = {
   removed: removedSchema,
   'daemon-ready': daemonReadySchema,
   demo: demoSchema,
+  'boot-test': bootTestSchema,
 } as const;

@@ -10,6 +10,7 @@ import {
   type SectorStep,
 } from '../helpers/boot-image.js';
 import { type CommandProcess, judge, Workplace } from '../helpers/command-process.js';
+import { published } from '../helpers/published-schema.js';
 import { startTgt, type Tgt, type TgtLun } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
@@ -203,6 +204,10 @@ describe('boot-test', { timeout: SLOW }, () => {
   it('--json: ready, bootStarted, the console with --console, and the verdict at the end', async () => {
     const { code, out, err } = await run([url('prompt'), '--json', '--console', ...TCG]);
     const events = objects(out);
+    const own = ['bootStarted', 'console', 'verdict'];
+    for (const event of events.slice(1)) {
+      published(own.includes(String(event['event'])) ? 'boot-test' : 'event').parse(event);
+    }
     const lun = luns.get('prompt');
     expect(events[0]).toMatchObject({ event: 'ready', lun, readOnly: true, sizeBytes: 64 * MIB });
     expect(events.find(({ event }) => event === 'bootStarted')).toMatchObject({
