@@ -15,6 +15,7 @@ import { formatHostPort, formatTargetUrl } from '../daemon/target-url.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
 import { Interrupts } from './interrupts.js';
 import { humanBytes, printable, printFields, printJson, printLine, printTable } from './print.js';
+import { withProgress } from './progress.js';
 import { preparePortal, prepareTarget, withSessionFlags } from './session-flags.js';
 
 /** The LUN a question is about where the URL names none: every target has it. */
@@ -62,9 +63,10 @@ export async function runDiscover(context: CommandContext, args: Arguments): Pro
   const { portal, options } = await preparePortal(context, args);
   using interrupts = new Interrupts(context.io.signals);
   const { host, port } = portal;
-  const targets = await interrupts.orInterrupted(
+  const asking = interrupts.orInterrupted(
     context.backend.discover({ host, port }, options, interrupts.signal),
   );
+  const targets = await withProgress(context.io, `asking ${formatHostPort(portal)}`, asking);
   if (isGiven(args, 'json')) {
     const view = targets.map((target) => ({
       name: target.name,
@@ -156,7 +158,12 @@ export async function withSession<T>(
     subject.options,
     interrupts.signal,
   );
-  const session = await interrupts.orInterrupted(opening);
+  const where = formatHostPort(subject.url);
+  const session = await withProgress(
+    context.io,
+    `logging in at ${where}`,
+    interrupts.orInterrupted(opening),
+  );
   let result: T;
   try {
     result = await interrupts.orInterrupted(work(session, interrupts));

@@ -29,6 +29,7 @@ import {
 } from './daemon-call.js';
 import { columnsOf, fitted } from './fit.js';
 import { humanBytes, printJson, printLine, printTable, warn } from './print.js';
+import { withProgress } from './progress.js';
 import { withSessionFlags } from './session-flags.js';
 import { appliesText, printSession, printSessions } from './session-view.js';
 
@@ -67,9 +68,10 @@ export function withSet(parser: Argv): Argv {
 /** `login <portal> <target>`. */
 export async function runLogin(context: CommandContext, args: Arguments): Promise<number> {
   const params = loginParams(context, args);
-  const login = await withDaemon(context, args, (client) =>
+  const asking = withDaemon(context, args, (client) =>
     askDaemon(client, loginSchema, 'LoginToTarget', params),
   );
+  const login = await withProgress(context.io, 'logging in', asking);
   if (isGiven(args, 'json')) {
     printJson(context.io, login);
     return EXIT_CODES.ok.code;
@@ -222,13 +224,14 @@ export async function runDevices(context: CommandContext, args: Arguments): Prom
 /** `rescan [session]`: new LUNs become disks, gone ones go. */
 export async function runRescan(context: CommandContext, args: Arguments): Promise<number> {
   const name = textArgument(args, 'session');
-  const { sessions } = await withDaemon(context, args, async (client) => {
+  const asking = withDaemon(context, args, async (client) => {
     const params =
       name === undefined
         ? {}
         : { UniqueSessionId: (await findSession(client, name)).UniqueSessionId };
     return askDaemon(client, rescanSchema, 'Rescan', params);
   });
+  const { sessions } = await withProgress(context.io, 'asking the targets', asking);
   if (isGiven(args, 'json')) printJson(context.io, { sessions });
   for (const session of isGiven(args, 'json') ? [] : sessions) {
     const added = session.added.length === 0 ? 'no new LUN' : `new: ${session.added.join(', ')}`;
