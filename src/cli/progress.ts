@@ -7,8 +7,8 @@ const REDRAW_MS = 1000;
 const CLEAR_LINE = '\r\u001b[K';
 
 /**
- * Tells a person at a terminal what is waited for and how long already, once it takes over a second,
- * and takes the words away again. Programs and files are told nothing.
+ * Tells a person at a terminal what is waited for and how long already, once it takes over a
+ * second, and takes the words away again. Programs and files are told nothing.
  */
 export async function withProgress<T>(io: CliIo, what: string, work: Promise<T>): Promise<T> {
   if (io.stderr.isTTY !== true) return work;

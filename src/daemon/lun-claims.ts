@@ -15,10 +15,10 @@ type ClaimSubject = {
 type ClaimOptions = Pick<SessionOptions, 'initiatorName' | 'readOnly' | 'shared'>;
 
 /**
- * The right of one session of this host to its identity, and to write to its LUNs. Two disks made of
- * one LUN have caches that know nothing of each other, and a file system on them does not survive
- * that. A session that only reads, or is told to share, claims no LUN. Claims end with their
- * process.
+ * The right of one session of this host to its identity, and to write to its LUNs. Two disks made
+ * of one LUN have caches that know nothing of each other, and a file system on them does not
+ * survive that. A session that only reads, or is told to share, claims no LUN. Claims end with
+ * their process.
  */
 export class LunClaims {
   readonly #subject: ClaimSubject;
@@ -64,8 +64,8 @@ export class LunClaims {
         key,
         (pid, session) =>
           `Process ${pid} has LUN ${lun} of ${targetName} already, in session ${session}: two ` +
-          'disks of one LUN corrupt what is on it. Use that one, or log it out first; --read-only ' +
-          'is allowed, and --shared where a cluster file system minds both',
+          'disks of one LUN corrupt what is on it. Use that one, or log it out first; ' +
+          '--read-only is allowed, and --shared where a cluster file system minds both',
       );
     }
   }
