@@ -24,8 +24,8 @@ export type NetrootPlace = {
 };
 
 /**
- * Takes the value of dracut's `netroot=` apart (dracut.cmdline(7), which follows RFC 4173 §5 (Boot
- * with the Root Path option)). Throws UsageError that never shows a secret.
+ * Takes the value of dracut's `netroot=` apart (dracut.cmdline(7), which follows RFC 4173 §5 (DHCP
+ * Stage)). Throws UsageError that never shows a secret.
  */
 export function parseNetroot(value: string): NetrootPlace {
   const rest = value.slice('iscsi:'.length);

@@ -30,7 +30,7 @@ export type ManagedSessionOptions = {
   readonly saveRecord: (record: SessionRecord) => Promise<void>;
 };
 
-/** SYNCHRONIZE CACHE (10) of the whole disk (SBC-4 §5.27). */
+/** SYNCHRONIZE CACHE (10) of SBC, of the whole disk. */
 const SYNCHRONIZE_CACHE = Buffer.from([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 export type SessionEnd = 'loggedOut' | 'failed';
