@@ -31,14 +31,15 @@ export class Machine implements AsyncDisposable {
     const { images, folder, commandLine, qemu = [] } = options;
     this.#console = join(folder, 'console.log');
     this.#shellPath = join(folder, 'shell.sock');
-    // Programs at fixed addresses are translated once. One processor without `rep stosb` of any length: clearing a page that holds translated code
-    // is slow in an emulator, and the more so the more threads it has.
+    // Clearing a page that holds translated code is slow in an emulator: the more so the more
+    // often it was translated (programs at random addresses), the smaller the stores are (`rep
+    // stosb`), and the more threads it has. The clock is one that a busy host cannot make run fast.
     const machine =
       '-accel tcg -cpu max,-erms,-fsrm -smp 1 -m 1536 -nodefaults -no-user-config -no-reboot ' +
       '-display none -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=';
     const kernel =
-      'console=ttyS0 loglevel=7 printk.devkmsg=on panic=-1 tsc=reliable no_timer_check nokaslr ' +
-      'mitigations=off norandmaps systemd.show_status=no';
+      'console=ttyS0 loglevel=7 printk.devkmsg=on panic=-1 clocksource=acpi_pm no_timer_check ' +
+      'nokaslr norandmaps mitigations=off systemd.show_status=no';
     const files = ['-kernel', join(images, 'vmlinux'), '-initrd', join(images, 'initrd')];
     const serial = `unix:${this.#shellPath},server=on,wait=off`;
     this.#child = spawn(
