@@ -62,6 +62,8 @@ const LOOKS_MAX = 4;
  * command for each disk; those who cannot wait that long have a target that says so.
  */
 export const SIZE_POLL_MS = 30_000;
+/** A disk that does not answer is asked less and less: what ends the wait is hard on its session. */
+const SIZE_POLL_MS_MAX = 32 * SIZE_POLL_MS;
 
 type Finding =
   | { readonly is: 'same'; readonly facts: DiskFacts }
@@ -86,6 +88,7 @@ export class UnitLife {
   #cancelRemoval: () => void = () => undefined;
   #cancelNextLook: () => void = () => undefined;
   #cancelPoll: () => void = () => undefined;
+  #pollPauseMs = SIZE_POLL_MS;
   #hasToldHeld = false;
   /** Why it could not be exported again, as last told. */
   #whyNotBack = '';
@@ -315,12 +318,13 @@ export class UnitLife {
 
   #pollLater(): void {
     const { clock } = this.#options;
-    this.#cancelPoll = clock.at(clock.nowMs() + SIZE_POLL_MS, () => {
+    this.#cancelPoll = clock.at(clock.nowMs() + this.#pollPauseMs, () => {
       const poll = this.state === 'serving' ? this.#pollSize() : Promise.resolve();
       poll
         // A question nobody answered is asked again; what the link lost is the session's to tell.
         .catch((error: unknown) => {
           if (!isOfTarget(error)) throw error;
+          this.#pollPauseMs = Math.min(2 * this.#pollPauseMs, SIZE_POLL_MS_MAX);
         })
         .then(() => {
           if (!this.#isOver) this.#pollLater();
@@ -331,6 +335,7 @@ export class UnitLife {
   async #pollSize(): Promise<void> {
     const { unit } = this;
     const count = await readBlockCount(this.#options.asker, unit.lun, this.#met);
+    this.#pollPauseMs = SIZE_POLL_MS;
     if (count !== null && count !== unit.facts.blockCount) this.attended('capacityChanged');
   }
 

@@ -63,6 +63,27 @@ test('the size is asked for with one command every 30 s, and not while the disk 
   await end(world);
 });
 
+test('a disk that does not answer the question for its size is asked less and less', async () => {
+  const world = await newWorld();
+  let asked = 0;
+  world.node.faults.onCommand = ({ opcode }) => {
+    if (opcode !== READ_CAPACITY_16) return undefined;
+    asked += 1;
+    return 'ignore';
+  };
+  await world.pass(3600_000);
+  // Each answer is waited for 60 s: every 90 s would have been 40 times.
+  expect(asked).toBeGreaterThan(4);
+  expect(asked).toBeLessThan(9);
+  world.node.faults.onCommand = undefined;
+  await world.pass(2000_000);
+  world.disk.announcesChanges = false;
+  world.disk.resize(2 * MIB);
+  await world.pass(30_500);
+  expect(world.exporter.sizeBytes).toBe(2 * MIB);
+  await end(world);
+});
+
 test('a power loss that the question for the size meets fails the next flush', async () => {
   const world = new World({
     random: new Seeded(1),
