@@ -66,6 +66,29 @@ describe('a daemon with kernel devices', () => {
     await daemon.stop();
   });
 
+  it('tells of writes that may be lost when it logs out (status 10), once', {
+    timeout: 600_000,
+  }, async () => {
+    // A volatile cache, which is tgt's default: a login after a death may have emptied it.
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
+    await using daemon = new DaemonProcess({ devices: true });
+    await daemon.start();
+    await daemon.run('login', `127.0.0.1:${tgt.port}`, tgt.iqn);
+    const device = (await session(daemon)).devices[0]?.device ?? '';
+    await shell(`dd if=/dev/zero of=${device} bs=64k count=4 oflag=direct 2>&1`);
+    await daemon.stop('SIGKILL');
+    await daemon.start('--wait-for', `${tgt.iqn}/1`);
+    // The device is back before the session is.
+    await daemon.until(async () => (await session(daemon)).state === 'loggedIn');
+    await shell(`dd if=${device} of=/dev/null bs=64k count=1 iflag=direct 2>&1`);
+    const told = await daemon.run('logout', tgt.iqn);
+    expect(told.code).toBe(10);
+    expect(told.err).toMatch(/nbd\d+ could not flush what was written \(EIO\).*log it out again/);
+    expect((await session(daemon)).state).toBe('loggedIn');
+    expect(await daemon.run('logout', tgt.iqn)).toMatchObject({ code: 0, err: '' });
+    expect(await configuredDevices()).toEqual([]);
+  });
+
   it('leaves a mounted device to its successor, and refuses to log it out (status 28)', {
     timeout: 600_000,
   }, async () => {
