@@ -16,6 +16,8 @@ import { humanBytes, printable, printLine, warn } from './print.js';
 
 const REDRAW_MS = 1000;
 const COLUMNS_DEFAULT = 80;
+/** What may wait for a reader of the console. */
+const UNREAD_BYTES_MAX = 1 << 20;
 /** To the beginning of the line, and erase it (ECMA-48: CR, EL). */
 const CLEAR_LINE = '\r\x1b[K';
 
@@ -40,6 +42,7 @@ export class BootReport {
   #entry: StackExport | undefined;
   #startedAtMs = 0;
   #lastLine = '';
+  #linesLost = 0;
   #redraw: NodeJS.Timeout | null = null;
 
   constructor(io: CliIo, subject: Subject) {
@@ -61,6 +64,9 @@ export class BootReport {
 
   verdict(verdict: BootVerdict, exitCode: number): void {
     this.#clear();
+    if (this.#linesLost > 0) {
+      this.#warning(`${this.#linesLost} lines of the console are left out: nobody read them`);
+    }
     const { options, json, console } = this.#subject;
     if (json) {
       const { elapsedMs, ...facts } = verdict;
@@ -98,13 +104,13 @@ export class BootReport {
       this.#json('bootStarted', { ...machine, firmware, memoryMiB, cpus, write });
       return;
     }
-    this.#say(this.#startText(machine));
+    for (const line of this.#startText(machine)) this.#say(line);
     if (!this.#isLive) return;
     this.#redraw = setInterval(() => this.#draw(), REDRAW_MS);
     this.#draw();
   }
 
-  #startText(machine: BootMachineFacts): string {
+  #startText(machine: BootMachineFacts): string[] {
     const { firmware, memoryMiB, cpus, write, keepOverlayPath } = this.#subject.options;
     const how = machine.accelerator === 'kvm' ? 'with KVM' : 'emulated, without KVM';
     const size = humanBytes(this.#entry?.sizeBytes ?? 0);
@@ -112,8 +118,10 @@ export class BootReport {
     const parts = `${firmware.toUpperCase()}, ${count}, ${memoryMiB} MiB`;
     const kept = keepOverlayPath === undefined ? 'thrown away' : 'kept';
     const writes = write ? 'what it writes stays on the LUN' : `what it writes is ${kept}`;
-    const qemu = `QEMU ${machine.qemuVersion} (${how}, ${parts})`;
-    return `booting ${this.#name()} (${size}) in ${qemu}; ${writes}`;
+    return [
+      `booting ${this.#name()} (${size})`,
+      `  in QEMU ${machine.qemuVersion} (${how}, ${parts}); ${writes}`,
+    ];
   }
 
   #console(lines: readonly string[], unfinished: string): void {
@@ -121,11 +129,19 @@ export class BootReport {
     this.#lastLine = unfinished.trim() === '' ? (lines.at(-1) ?? this.#lastLine) : unfinished;
     if (console) {
       for (const line of lines) {
-        if (json) this.#json('console', { line });
+        if (this.#isBehind()) this.#linesLost += 1;
+        else if (json) this.#json('console', { line });
         else this.#say(printable(line));
       }
     }
     if (this.#redraw !== null) this.#draw();
+  }
+
+  /** Whoever reads is slower than the console, which may talk without end. */
+  #isBehind(): boolean {
+    const output = this.#subject.json ? this.#io.stdout : this.#io.stderr;
+    const waiting: unknown = 'writableLength' in output ? output.writableLength : 0;
+    return typeof waiting === 'number' && waiting > UNREAD_BYTES_MAX;
   }
 
   #event(event: StackEvent): void {

@@ -8,6 +8,8 @@ import type { BootReason, BootTestHooks, BootTestOptions, BootVerdict } from './
 const RESETS_MAX = 5;
 /** Consoles come a character at a time: they are looked at when some have gathered. */
 const LOOK_INTERVAL_MS = 50;
+/** How long the rest of a line that fails is waited for: it says why. */
+const LINE_END_MS = 1000;
 const LINES_GATHERED_MAX = 1000;
 const LAST_LINES_MAX = 20;
 
@@ -27,6 +29,8 @@ export class BootJudge {
   #lastLines: string[] = [];
   #resets = 0;
   #look: NodeJS.Timeout | null = null;
+  #lineEnd: NodeJS.Timeout | null = null;
+  #isLineAwaited = true;
   #isOver = false;
   readonly #settle: Settle;
 
@@ -76,6 +80,7 @@ export class BootJudge {
   /** What the console said before an event may still be on its way to be looked at. */
   #decide(reason: BootReason, line?: string): void {
     if (this.#isOver) return;
+    this.#isLineAwaited = false;
     this.#lookNow();
     this.#pass(reason, line);
   }
@@ -103,14 +108,26 @@ export class BootJudge {
     this.#hooks.onConsole(lines, unfinished);
     try {
       const hit = this.#patterns.look(unfinished === '' ? lines : [...lines, unfinished]);
-      if (hit !== null) this.#pass(hit.kind === 'expected' ? 'expected' : 'failPattern', hit.line);
+      if (hit?.kind === 'expected') this.#pass('expected', hit.line);
+      else if (hit !== null && this.#isWhole(hit.line, lines)) this.#pass('failPattern', hit.line);
     } catch (error) {
       this.fail(error);
     }
   }
 
+  /** Prompts never end, so the wait for a line does. */
+  #isWhole(line: string, lines: readonly string[]): boolean {
+    if (lines.includes(line) || !this.#isLineAwaited) return true;
+    this.#lineEnd ??= setTimeout(() => {
+      this.#isLineAwaited = false;
+      this.#lookNow();
+    }, LINE_END_MS);
+    return false;
+  }
+
   #end(): void {
     this.#isOver = true;
+    if (this.#lineEnd !== null) clearTimeout(this.#lineEnd);
     clearTimeout(this.#deadline);
     if (this.#look !== null) clearTimeout(this.#look);
   }

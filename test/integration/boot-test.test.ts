@@ -122,7 +122,7 @@ describe('boot-test of a Linux', { timeout: SLOW }, () => {
     const args = [url('linux'), ...said, ...TCG];
     const results = await Promise.all([run(args), run(args)]);
     for (const { code, out, err, left } of results) {
-      expect(err).toMatch(/^booting .*\(41\.0 MiB\) in QEMU .*emulated.*BIOS.*thrown away\n$/);
+      expect(err).toMatch(/^booting .*\(41\.0 MiB\)\n {2}in QEMU .*emulated.*BIOS.*thrown away\n$/);
       expect(out).toMatch(
         new RegExp(`^passed: ${url('linux')} said "${LINUX_MARKER}" after .* s\\n$`),
       );
@@ -182,6 +182,9 @@ describe('boot-test', { timeout: SLOW }, () => {
     const flags = ['--expect', 'never', '--json', '--console'];
     await using process = own.start(['boot-test', url('prompt'), ...flags, ...TCG]);
     await seen(process, ({ line }) => line === 'hello');
+    // Nor does the machine know our secrets.
+    const environment = readFileSync(`/proc/${qemuOf(process.pid)}/environ`, 'utf8');
+    expect(environment).toBe('PATH=/usr/bin:/bin\0LC_ALL=C\0');
     const uri = String(objects(process.out)[0]?.['uri']);
     const info = JSON.parse(await judge('nbdinfo', '--json', uri));
     expect(info.exports[0]).toMatchObject({ is_read_only: true });
@@ -197,7 +200,7 @@ describe('boot-test', { timeout: SLOW }, () => {
   it('expects a login prompt by default, which is a line that has not ended', async () => {
     const { code, out, err } = await run([url('prompt'), ...TCG]);
     expect(out).toMatch(/^passed: \S+ said "small login:" after \d+\.\d s\n$/);
-    expect(err.split('\n')).toHaveLength(2);
+    expect(err.split('\n')).toHaveLength(3);
     expect(code).toBe(0);
   });
 
@@ -227,6 +230,21 @@ describe('boot-test', { timeout: SLOW }, () => {
     });
     expect(err).toBe('');
     expect(code).toBe(0);
+  });
+
+  it('the machine is what was wished for', async () => {
+    const wishes = ['--memory', '256M', '--cpus', '2', '--cpu', 'qemu64', '--network', 'user'];
+    await using own = await Workplace.make();
+    const args = ['boot-test', url('prompt'), '--expect', 'never', '--json', '--console'];
+    await using process = own.start([...args, ...wishes, ...TCG]);
+    await seen(process, ({ line }) => line === 'hello');
+    const started = objects(process.out).find(({ event }) => event === 'bootStarted');
+    expect(started).toMatchObject({ memoryMiB: 256, cpus: 2 });
+    const line = readFileSync(`/proc/${qemuOf(process.pid)}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    expect(line).toContain('-cpu qemu64 -smp 2 -m 256M ');
+    expect(line).toContain('-nic user,');
+    process.kill('SIGTERM');
+    await process.result;
   });
 
   it.each([
