@@ -73,7 +73,7 @@ function isOn(parameters: readonly Parameter[], name: string): boolean {
 
 function fromUrl(value: string, more: Options): BootSource {
   // A target's name has no comma, what stands before it may.
-  const path = value.indexOf('/', 'iscsi://'.length);
+  const path = value.search(/\/(?:iqn|eui|naa)\./);
   const comma = path < 0 ? -1 : value.indexOf(',', path);
   const url = parseTargetUrl(comma < 0 ? value : value.slice(0, comma));
   if (url.lun === null) {

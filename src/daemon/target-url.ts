@@ -23,7 +23,7 @@ export type Authority = PortalAddress & {
  */
 export function parseTargetUrl(text: string): TargetUrl {
   const rest = afterScheme(text);
-  const slash = rest.indexOf('/');
+  const slash = authorityEnd(rest);
   const shown = redacted(text);
   if (slash < 0) {
     throw wrong(shown, 'it names no target', `Write ${SHAPE}; \`discover\` lists the names.`);
@@ -53,7 +53,7 @@ export function parseTargetUrl(text: string): TargetUrl {
 export function parsePortalArgument(text: string): Authority {
   const rest = text.startsWith(SCHEME) ? afterScheme(text) : text;
   const shown = redacted(text);
-  const slash = rest.indexOf('/');
+  const slash = authorityEnd(rest);
   if (slash >= 0 && slash < rest.length - 1) {
     throw wrong(shown, 'a portal has no target name', 'Write host[:port], e.g. 192.0.2.1:3260.');
   }
@@ -91,11 +91,24 @@ function afterScheme(text: string): string {
   return text.slice(SCHEME.length);
 }
 
+/** The last '@' ends the credentials: no host or target name has one, a password may, and a '/'. */
+function authorityEnd(rest: string): number {
+  return rest.indexOf('/', rest.lastIndexOf('@') + 1);
+}
+
 function parseAuthority(text: string, shown: string): Authority {
-  // The last '@' ends the credentials: a host has none, a password may.
   const at = text.lastIndexOf('@');
-  const portal = readPortal(text.slice(at + 1));
-  if ('fault' in portal) throw wrong(shown, portal.fault, fix());
+  const place = text.slice(at + 1);
+  const portal = readPortal(place);
+  if ('fault' in portal) {
+    // Where the '@' was forgotten, the words of the fault would have the password.
+    const isPassword = /^[^[]*%/.test(place);
+    throw wrong(
+      shown,
+      isPassword ? "there is no '@' and host after the user" : portal.fault,
+      fix(),
+    );
+  }
   if (at < 0) return portal;
   const credentials = text.slice(0, at);
   const percent = credentials.indexOf('%');
@@ -132,7 +145,10 @@ function parseLun(text: string, shown: string): number {
 function redacted(text: string): string {
   const short = text.slice(0, URL_LENGTH_MAX);
   const scheme = short.startsWith(SCHEME) ? SCHEME : '';
-  const shown = short.slice(scheme.length).replace(/^([^%:@]*(?:@[^%:@]*)*)[%:].*@/s, '$1%***@');
+  const rest = short.slice(scheme.length);
+  const shown = rest.includes('@')
+    ? rest.replace(/^([^%:@]*(?:@[^%:@]*)*)[%:].*@/s, '$1%***@')
+    : rest.replace(/^([^%[]*)%.*/s, '$1%***');
   return `'${scheme}${shown}'`;
 }
 

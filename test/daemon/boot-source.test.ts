@@ -102,9 +102,11 @@ describe('iscsi_nbd= on the kernel command line', () => {
       /twice/,
     ],
     ['a session type', `iscsi_nbd=iscsi://h/${TARGET}/0,session-type=data`, /no option/],
+    ['a wrong port after a password', `iscsi_nbd=iscsi://u%s3cret/x,y@h:0/${TARGET}/0`, /port/],
     ['a port over 65535', `iscsi_nbd=iscsi://h:65536/${TARGET}/0`, /port/],
   ])('is refused with %s, by a message that says what is wrong', (_what, line, message) => {
     expect(() => source(line)).toThrow(message);
+    expect(() => source(line)).not.toThrow(/s3cret/);
   });
 
   it('ends at --, after which parameters are for the init process', () => {

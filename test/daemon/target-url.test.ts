@@ -54,6 +54,12 @@ describe('a target URL', () => {
     expect(url).toMatchObject({ user: 'me', password: 'p@ss%w:rd', host: '192.0.2.1' });
   });
 
+  it("takes a password that holds '/'", () => {
+    const url = parseTargetUrl(`iscsi://me%p/w@192.0.2.1/${NAME}/1`);
+    expect(url).toMatchObject({ user: 'me', password: 'p/w', host: '192.0.2.1', lun: 1 });
+    expect(parsePortalArgument('iscsi://me%p/w@h/')).toMatchObject({ password: 'p/w', host: 'h' });
+  });
+
   it('takes an iSCSI name as the user', () => {
     expect(parseTargetUrl(`iscsi://iqn.2001-04.com.example:me@h/${NAME}`)).toMatchObject({
       user: 'iqn.2001-04.com.example:me',
@@ -97,7 +103,10 @@ describe('a target URL', () => {
     for (const text of [
       `iscsi://me%hunter2@h:0/${NAME}`,
       `iscsi://m@e%hunter2@h:0/${NAME}`,
-      `iscsi://me%hun/hunter2@h/${NAME}`,
+      `iscsi://me%hun/hunter2@h:0/${NAME}`,
+      `iscsi://me%hunter2/x@h:0/${NAME}`,
+      `iscsi://me%hunter2/${NAME}`,
+      'iscsi://me%hunter2',
       `iscsi://me:hunter2:x@h/${NAME}`,
       `http://me%hunter2@h/${NAME}`,
       `me%hunter2@h/${NAME}`,
