@@ -128,7 +128,7 @@ export async function runCli(
   const context: CommandContext = { io, backend, place: {} };
   const outcome = { exitCode: EXIT_CODES.ok.code as number };
   try {
-    await buildParser(context, outcome, argv).parseAsync([...argv]);
+    await buildParser(context, outcome, argv).parseAsync(withoutDashes(argv));
     return outcome.exitCode;
   } catch (error) {
     const report = reportError(error, context.place);
@@ -139,6 +139,16 @@ export async function runCli(
     io.stderr.write(`${text}\n`);
     return report.exitCode;
   }
+}
+
+/**
+ * The parser takes a command after `--` for mere text and runs none. No argument begins with a
+ * dash, so without the `--` each word is what it is; for completion it is a word to complete.
+ */
+function withoutDashes(argv: readonly string[]): string[] {
+  if (argv[0] === '--get-yargs-completions') return [...argv];
+  const at = argv.indexOf('--');
+  return argv.filter((_word, index) => index !== at);
 }
 
 function buildParser(

@@ -6,6 +6,7 @@ describe('a wrong command line exits with 7', () => {
   it.each([
     [[], /^iscsi-nbd: No command is given\. See `iscsi-nbd --help`\.\n$/],
     [['serv', URL_LUN0], /There is no command 'serv'\. Did you mean serve\? `iscsi-nbd --help`/],
+    [['--', 'xyzzy'], /There is no command 'xyzzy'/],
     [['xyzzy'], /There is no command 'xyzzy'\. `iscsi-nbd --help` lists them/],
     [['capacity'], /capacity needs <url>\. See `iscsi-nbd capacity --help`/],
     [['discover', '--json'], /discover needs <portal>/],
@@ -41,6 +42,15 @@ describe('a wrong command line exits with 7', () => {
     },
   );
 });
+
+it.each([[['--', 'explain', '24']], [['explain', '--', '24']]])(
+  '-- before an argument changes nothing: %j',
+  async (argv) => {
+    const plain = await run(['explain', '24']);
+    expect(plain.out).not.toBe('');
+    expect(await run(argv)).toEqual(plain);
+  },
+);
 
 describe('a password in the URL', () => {
   it('is used, with a warning that does not show it', async () => {
