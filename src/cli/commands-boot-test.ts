@@ -119,6 +119,9 @@ function readWishes(args: Arguments, searchPath: string): Wishes {
   }
   const screenshotPath = fileToWrite(args, 'screenshot');
   const keepOverlayPath = fileToWrite(args, 'keep-overlay');
+  if (screenshotPath !== undefined && screenshotPath === keepOverlayPath) {
+    throw new UsageError('--screenshot and --keep-overlay name the same file: give two.');
+  }
   return {
     write: isGiven(args, 'write'),
     expect: compilePattern('--expect', textArgument(args, 'expect') ?? EXPECT_DEFAULT),

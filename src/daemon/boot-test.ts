@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { copyFile, mkdtemp, open, rm, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -40,11 +41,15 @@ export async function runBootTest(
   const programs = await findPrograms(options);
   const directory = await mkdtemp(join(tmpdir(), 'iscsi-nbd-boot-'));
   const test = new BootTest(url, options, hooks, { programs, directory });
+  // A second Ctrl-C ends the process at once.
+  const atExit = () => rmSync(directory, { recursive: true, force: true });
+  process.once('exit', atExit);
   try {
     return await test.run();
   } finally {
     await test.cleanUp();
     await rm(directory, { recursive: true, force: true });
+    process.off('exit', atExit);
   }
 }
 

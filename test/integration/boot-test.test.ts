@@ -336,6 +336,16 @@ describe('boot-test that is ended', { timeout: SLOW }, () => {
     expect((await tgt.adm(...connections)).trim()).toBe('');
   });
 
+  it('by two signals at once leaves no file either', async () => {
+    await using own = await Workplace.make();
+    await using process = own.start(['boot-test', url('prompt'), ...forever]);
+    await seen(process, isUp);
+    process.kill('SIGTERM');
+    process.kill('SIGINT');
+    await process.result;
+    expect(await own.content()).toEqual([]);
+  });
+
   it('by SIGKILL leaves no QEMU, and nothing of the size of an overlay', async () => {
     await using own = await Workplace.make();
     await using process = own.start(['boot-test', url('prompt'), ...forever]);
@@ -379,6 +389,7 @@ describe('boot-test says what is wrong before it boots', { timeout: SLOW }, () =
     ['--screenshot /tmp', 'empty', 7, /--screenshot: \/tmp is a folder/],
     ['--keep-overlay /no/such/folder/a', 'empty', 7, /--keep-overlay: nothing can be written in/],
     ['--write --keep-overlay /tmp/a', 'empty', 7, /exclude each other/],
+    ['--screenshot /tmp/no-a --keep-overlay /tmp/no-a', 'empty', 7, /name the same file/],
     ['--write --read-only', 'empty', 7, /--write and the option readOnly contradict/],
     ['--session-type data', 'empty', 7, /makes a session of type boot/],
     ['--write', 'protected', 1, /LUN \d+ is write-protected\. Without --write/],
