@@ -62,7 +62,7 @@ const LOOKS_MAX = 4;
  * command for each disk; those who cannot wait that long have a target that says so.
  */
 export const SIZE_POLL_MS = 30_000;
-/** A disk that does not answer is asked less and less: ending the wait is hard on its session. */
+/** A disk that does not answer is asked less and less: what ends the wait harms its session. */
 const SIZE_POLL_MS_MAX = 32 * SIZE_POLL_MS;
 
 type Finding =
