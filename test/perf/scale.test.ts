@@ -77,14 +77,31 @@ describe('an idle LUN', { timeout: SLOW }, () => {
 });
 
 describe('a session', { timeout: SLOW }, () => {
-  it('costs under 300 KiB of heap and one slab, and leaves nothing behind', async () => {
-    const [heapBefore, slabsBefore] = [heapBytes(), slabs()];
+  async function open(): Promise<Stack[]> {
     const stacks = [];
     for (let count = 0; count < SESSIONS; count += 1) stacks.push(await served(`s${count}`, 1));
+    return stacks;
+  }
+
+  async function close(stacks: readonly Stack[]): Promise<void> {
+    for (const stack of stacks) await stack.close();
+  }
+
+  it('costs under 300 KiB of heap and one slab', async () => {
+    const [heapBefore, slabsBefore] = [heapBytes(), slabs()];
+    const stacks = await open();
     expect(heapBytes() - heapBefore).toBeLessThan(SESSIONS * 300 * KIB);
     expect(slabs() - slabsBefore).toBeLessThan(SESSIONS + 4);
-    for (const stack of stacks) await stack.close();
-    expect(heapBytes() - heapBefore).toBeLessThan(SESSIONS * 20 * KIB);
+    await close(stacks);
+  });
+
+  it('leaves nothing behind', async () => {
+    // After some, V8 has compiled what it will. A whole session would be more than 27 KiB.
+    await close(await open());
+    const heapBefore = heapBytes();
+    await close(await open());
+    await close(await open());
+    expect(heapBytes() - heapBefore).toBeLessThan(2 * SESSIONS * 12 * KIB);
   });
 });
 
