@@ -263,7 +263,7 @@ export class ManagedSession {
     const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
-    await opened();
+    await stack.openExports();
   }
 
   /** Takes devices back, which hold their requests until the session is there again. */

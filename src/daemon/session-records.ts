@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { UsageError } from '../base/errors.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { writeFileAtomically } from './atomic-file.js';
+import { EXIT_CODES } from './exit-codes.js';
 import { factsSchema, portalGroupSchema } from './identity-store.js';
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
@@ -46,6 +48,7 @@ export function keyText(key: SessionKey): string {
   return JSON.stringify([key.initiatorName, key.targetName, key.sessionType]);
 }
 
+/** Where it is now, and why it is not used. */
 export type BrokenRecord = { readonly path: string; readonly reason: string };
 
 /** The daemon's sessions on disk, one file each, written before what they say is relied on. */
@@ -58,7 +61,11 @@ export class SessionRecords {
     this.#directory = join(stateDirectory, 'logins');
   }
 
-  /** Every record. A broken one is set aside as `<name>.broken` and told of, never fatal. */
+  /**
+   * Every record. A broken one is set aside as `<name>.broken` and told of, never fatal. One that
+   * the system does not let us read now (too many open files, say) is told of and stays: it may be
+   * a good one.
+   */
   async load(): Promise<{ records: SessionRecord[]; broken: BrokenRecord[] }> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     const names = (await readdir(this.#directory)).filter((name) => name.endsWith('.json'));
@@ -71,19 +78,30 @@ export class SessionRecords {
         if (this.#pathOf(record) !== path) throw new Error('its name is not that of its session');
         records.push(record);
       } catch (error) {
+        // A logout may have removed it since the directory was read.
+        if (systemCode(error) === 'ENOENT') continue;
         const reason = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
-        broken.push({ path: `${path}.broken`, reason });
-        await rename(path, `${path}.broken`);
+        const isSetAside = systemCode(error) === null && (await isRenamed(path, `${path}.broken`));
+        broken.push({ path: isSetAside ? `${path}.broken` : path, reason });
       }
     }
     return { records, broken };
   }
 
-  /** The record of a session; null without one, or with a broken one. */
+  /** The record of a session; null without one, or with a broken one. Throws UsageError 1. */
   async find(key: SessionKey): Promise<SessionRecord | null> {
-    return readRecord(this.#pathOf(key)).catch(() => null);
+    const path = this.#pathOf(key);
+    try {
+      return await readRecord(path);
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === null || code === 'ENOENT') return null;
+      // Whoever took it for none would write another identity over it.
+      throw unusable(path, code, error);
+    }
   }
 
+  /** Throws UsageError 1 when the system does not take it: the disk is full, say. */
   save(record: SessionRecord): Promise<void> {
     const path = this.#pathOf(record);
     const text = `${JSON.stringify(record)}\n`;
@@ -97,7 +115,13 @@ export class SessionRecords {
 
   #inOrder(path: string, write: () => Promise<void>): Promise<void> {
     const before = this.#writes.get(path) ?? Promise.resolve();
-    const written = before.catch(() => undefined).then(write);
+    const written = before
+      .catch(() => undefined)
+      .then(write)
+      .catch((error: unknown) => {
+        const code = systemCode(error);
+        throw code === null ? error : unusable(path, code, error);
+      });
     this.#writes.set(path, written);
     const forget = () => {
       if (this.#writes.get(path) === written) this.#writes.delete(path);
@@ -117,7 +141,31 @@ export async function currentBootId(): Promise<string> {
 }
 
 async function readRecord(path: string): Promise<SessionRecord> {
+  const found = await stat(path);
+  // A FIFO would be read for ever.
+  if (!found.isFile()) throw new Error('it is not a regular file');
+  if (found.size > RECORD_BYTES_MAX) throw new Error(`it has ${found.size} bytes`);
   const text = await readFile(path, 'utf8');
-  if (text.length > RECORD_BYTES_MAX) throw new Error(`it has ${text.length} characters`);
   return recordSchema.parse(JSON.parse(text)) as unknown as SessionRecord;
+}
+
+/** The system's name for what went wrong; null when the system had no part in it. */
+function systemCode(error: unknown): string | null {
+  const isSystems = error instanceof Error && 'syscall' in error && 'code' in error;
+  return isSystems ? String(error.code) : null;
+}
+
+function isRenamed(from: string, to: string): Promise<boolean> {
+  return rename(from, to).then(
+    () => true,
+    () => false,
+  );
+}
+
+function unusable(path: string, code: string, cause: unknown): UsageError {
+  return new UsageError(
+    `The login record ${path} cannot be read or written (${code}). Make room or give access ` +
+      'there, and try again.',
+    { cause, exitCode: EXIT_CODES.error.code, code: 'ERR_STATE_RECORD' },
+  );
 }

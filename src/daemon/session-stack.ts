@@ -17,6 +17,7 @@ import type {
   StackHooks,
 } from './contract.js';
 import type { Asker } from './disk-probe.js';
+import { EXIT_CODES } from './exit-codes.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
@@ -172,9 +173,13 @@ export class SessionStack implements Stack, Asker {
     this.#openExporter = opened;
   }
 
-  /** Makes a disk that was found usable. Throws UsageError 15 when another session has it. */
+  /**
+   * Makes a disk that was found usable. Throws UsageError 15 when another session has it, and 2
+   * when the session is being closed: what is made then, nobody would take away.
+   */
   async addDisk(lun: number, facts: DiskFacts): Promise<void> {
     await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
+    this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
     const life = this.#newLife(lun, facts, exporter);
     const { session } = this.#handle;
@@ -182,10 +187,21 @@ export class SessionStack implements Stack, Asker {
     // A new login since the facts were read: they have to be compared first, as in any outage.
     if (session.state !== 'loggedIn' || session.logins > 1) life.hold();
     if (session.state === 'loggedIn' && session.logins > 1) life.look();
-    await this.#turns.run(() => exporter.add(life.unit));
+    await this.#turns.run(() => {
+      this.#refuseIfClosing();
+      return exporter.add(life.unit);
+    });
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
+  }
+
+  /** Opens what the disks are served on, after the first of them. Throws as `addDisk`. */
+  openExports(): Promise<void> {
+    return this.#turns.run(() => {
+      this.#refuseIfClosing();
+      return this.#openExporter();
+    });
   }
 
   /** Looks at every disk again, as after an attention; new ones are the caller's to add. */
@@ -253,6 +269,14 @@ export class SessionStack implements Stack, Asker {
     await this.#onClosed();
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#settleClosed.resolve();
+  }
+
+  #refuseIfClosing(): void {
+    if (this.#closing === null) return;
+    throw new UsageError(`Session ${this.sessionId} is being logged out.`, {
+      exitCode: EXIT_CODES.sessionNotFound.code,
+      code: 'ERR_LOGGED_OUT',
+    });
   }
 
   #newLife(lun: number, facts: DiskFacts, exporter: LunExporter): UnitLife {

@@ -147,6 +147,8 @@ export class Supervisor {
     const { records, broken } = await this.#records.load();
     for (const record of broken) log.error(record, 'a login record is broken and was set aside');
     for (const record of records) {
+      // Somebody was quicker, and logged it in by this record.
+      if (this.#entries.has(keyText(record))) continue;
       const wasCrash = record.active && record.bootId === bootId;
       if (!record.persistent && !wasCrash) await this.#records.remove(record);
       else this.#restoreOne(record, wasCrash);
@@ -300,14 +302,16 @@ export class Supervisor {
       async (session) => {
         entry.session = session;
         const end = await session.ended;
-        await this.#ended(session, end, how.firstLogin);
-        this.#entries.delete(key);
+        await this.#ended(session, end, how.firstLogin).finally(() => this.#entries.delete(key));
         if (end === 'failed' && session.isOpen) this.#openFailed(session);
       },
       () => {
         this.#entries.delete(key);
       },
     );
+    done.catch((error: unknown) => {
+      this.#options.log.error({ reason: productError(error).message }, 'a record is out of date');
+    });
     const entry: Entry = { session: null, ready, done };
     this.#entries.set(key, entry);
     return entry;

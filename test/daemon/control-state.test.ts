@@ -1,6 +1,15 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -94,6 +103,51 @@ describe('a login record', () => {
     expect(found).toEqual([record({ sessionType: 'boot' })]);
     expect(broken).toEqual([{ path: `${path}.broken`, reason: expect.any(String) }]);
     expect((await records.load()).broken).toEqual([]);
+  });
+
+  it('that a logout removes while the records are read is neither there nor broken', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    // Named by the directory and gone when it is opened, as in that race.
+    symlinkSync('gone', join(directory, 'logins', 'removed.json'));
+    expect(await records.load()).toEqual({ records: [record()], broken: [] });
+  });
+
+  it('that the system does not let us read now is told of and stays as it is', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    const [name = ''] = readdirSync(join(directory, 'logins'));
+    const path = join(directory, 'logins', name);
+    rmSync(path);
+    symlinkSync(name, path);
+    const { records: found, broken } = await records.load();
+    expect(found).toEqual([]);
+    expect(broken).toEqual([{ path, reason: expect.stringContaining('ELOOP') }]);
+    expect(readdirSync(join(directory, 'logins'))).toEqual([name]);
+    await expect(records.find(record())).rejects.toMatchObject({ code: 'ERR_STATE_RECORD' });
+  });
+
+  it('that is a pipe, or that cannot be set aside, keeps nobody from the others', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    const logins = join(directory, 'logins');
+    execFileSync('mkfifo', [join(logins, '0.json')]);
+    writeFileSync(join(logins, '1.json'), 'x');
+    mkdirSync(join(logins, '1.json.broken', 'x'), { recursive: true });
+    const { records: found, broken } = await records.load();
+    expect(found).toEqual([record()]);
+    const paths = ['0.json.broken', '1.json'].map((name) => join(logins, name));
+    expect(broken.map(({ path }) => path)).toEqual(paths);
+  });
+
+  it('that cannot be written is an error of the operator, with the reason', async () => {
+    const records = new SessionRecords(directory);
+    writeFileSync(join(directory, 'logins'), 'a file where the directory is to be');
+    await expect(records.save(record())).rejects.toMatchObject({
+      code: 'ERR_STATE_RECORD',
+      exitCode: 1,
+      message: expect.stringMatching(/EEXIST|ENOTDIR/),
+    });
   });
 
   it('that is being written when the power fails is the old one', async () => {
