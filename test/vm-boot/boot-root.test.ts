@@ -133,7 +133,7 @@ describe('a machine whose root file system is on a LUN', () => {
 
     // What was written before all of this is read from the target again.
     await machine.run('sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /root/sum');
-    await machine.run('systemctl reboot --no-block');
+    machine.start('systemctl reboot');
     expect(await machine.ended).toBe(0);
     await tgt.stop();
     const { stdout } = await exec('e2fsck', ['-fn', join(folder, 'root.img')]);

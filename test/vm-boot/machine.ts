@@ -83,8 +83,13 @@ export class Machine implements AsyncDisposable {
 
   /** Runs a command in the machine's shell; resolves with what it says, rejects when it fails. */
   async run(command: string): Promise<string> {
-    this.#socket?.write(`${command}\n`);
+    this.start(command);
     return this.#ended(command);
+  }
+
+  /** Starts a command whose end nobody hears of, as that of the machine. */
+  start(command: string): void {
+    this.#socket?.write(`${command}\n`);
   }
 
   async #ended(command: string): Promise<string> {
