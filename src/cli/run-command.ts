@@ -7,6 +7,9 @@ import type { SignalName } from './context.js';
 /** A signal's number on top of this is the exit status shells give for it. */
 const STATUS_OF_SIGNALS = 128;
 
+/** Our own secrets, which a command that is handed a disk has no use for. */
+const SECRET_VARIABLES = ['LIBISCSI_CHAP_PASSWORD', 'LIBISCSI_CHAP_TARGET_PASSWORD'] as const;
+
 /** The command of `--run`: a shell that has the terminal, and variables that name the export. */
 export class RunCommand {
   readonly #child: ChildProcess;
@@ -14,7 +17,9 @@ export class RunCommand {
   readonly finished: Promise<number>;
 
   constructor(command: string, environment: Readonly<Record<string, string | undefined>>) {
-    this.#child = spawn('sh', ['-c', command], { stdio: 'inherit', env: { ...environment } });
+    const env = { ...environment };
+    for (const name of SECRET_VARIABLES) delete env[name];
+    this.#child = spawn('sh', ['-c', command], { stdio: 'inherit', env });
     this.finished = new Promise((resolve, reject) => {
       this.#child.once('error', (cause) => {
         const { code: exitCode } = EXIT_CODES.error;
