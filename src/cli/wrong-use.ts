@@ -40,7 +40,10 @@ function wordsFor(message: string, line: CommandLine, usage = ''): string {
   const pair = /^Arguments (\S+) and (\S+) are mutually exclusive/.exec(message);
   if (pair !== null) return `--${pair[1]} and --${pair[2]} exclude each other: give one of them.`;
   const choice = /Argument: (\S+), Given: (.*), Choices: (.*)/.exec(message);
-  if (choice !== null) return `--${choice[1]} must be one of ${choice[3]}, not ${choice[2]}.`;
+  if (choice !== null) {
+    const given = choice[2] === 'true' ? '' : `, not ${choice[2]}`;
+    return `--${choice[1]} must be one of ${choice[3]}${given}.`;
+  }
   return `${message.replace(/\.$/, '')}.`;
 }
 

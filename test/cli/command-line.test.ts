@@ -15,6 +15,7 @@ describe('a wrong command line exits with 7', () => {
     [['capacity', URL_LUN0, '-x'], /There is no -x\./],
     [['capacity', URL_LUN0, '--login-timeout'], /--login-timeout needs a value/],
     [['serve', URL_LUN0, '--log-level', 'loud'], /--log-level must be one of .*"info".*not "loud"/],
+    [['attach', '--boot', '--from'], /--from must be one of "auto", "cmdline", "ibft"\. See/],
     [['serve', URL_LUN0, '--removal-latncy', '3'], /Did you mean --removal-latency\?/],
     [['serve', URL_LUN0], /serve needs --socket PATH/],
     [['serve', URL_LUN0, '--socket', `/${'x'.repeat(107)}`], /108 bytes; .* at most 107/],
