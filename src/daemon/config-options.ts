@@ -130,7 +130,12 @@ export const OPTION_ROWS = {
   ),
   reconnectIntervalSeconds: seconds(0.1, 3600, 5, 'seconds between attempts to reconnect'),
   loginTimeoutSeconds: seconds(0.1, 3600, 15, 'seconds a connection and login may take'),
-  noopIntervalSeconds: seconds(0, 3600, 5, 'seconds of silence before a ping; 0: none'),
+  noopIntervalSeconds: row<number>(
+    z.preprocess(toNumber, z.union([z.literal(0), z.number().min(0.1).max(3600)])),
+    '0 or a number of seconds from 0.1 to 3600',
+    'seconds of silence before a ping; 0: none',
+    5,
+  ),
   noopTimeoutSeconds: seconds(0.1, 3600, 5, 'seconds a ping may take'),
   abortTimeoutSeconds: seconds(0.1, 3600, 15, 'seconds an ABORT TASK may take'),
   logicalUnitResetTimeoutSeconds: seconds(0.1, 3600, 30, 'seconds a LOGICAL UNIT RESET may take'),

@@ -216,7 +216,17 @@ function scalarOf(item: unknown): unknown {
   return isScalar(item) ? item.value : null;
 }
 
+/** A value may be nested deeper than the stack of whoever writes it down. */
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return 'a value nested too deeply';
+  }
+}
+
 function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  const text = jsonOf(value);
   return text.length > SHOWN_LENGTH_MAX ? `${text.slice(0, SHOWN_LENGTH_MAX)}…` : text;
 }

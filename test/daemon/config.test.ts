@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/base/errors.js';
-import { loadConfig } from '../../src/daemon/config.js';
+import { configOf, loadConfig } from '../../src/daemon/config.js';
 import {
   environmentNameOf,
   flagOf,
@@ -180,6 +180,10 @@ describe('a wrong option', () => {
     ['queueDepthMax: [', /line 1: this is not valid YAML/],
     ['- a\n- b', /expected lines of "option: value"/],
     ['queueDepthMax: 1\nqueueDepthMax: 2', /line 2: this is not valid YAML: Map keys must be uniq/],
+    [
+      'noopIntervalSeconds: 0.0001',
+      /must be 0 or a number of seconds from 0.1 to 3600, not 0.0001/,
+    ],
     ['queueDepthMax: {a: 1}', /line 1: queueDepthMax must be a whole number/],
     ['luns: [[1]]', /line 1: luns must be a list of LUNs/],
     ['luns: [1, 1]', /luns must be a list of LUNs/],
@@ -190,6 +194,12 @@ describe('a wrong option', () => {
     ['maxRecvDataSegmentLength: 16777216', /from 512 to 16777215/],
   ])('in YAML %j is refused', (yaml, pattern) => {
     expect(refusalOf({ yaml })).toMatch(pattern);
+  });
+
+  it('is refused with words although it is nested deeper than any stack', () => {
+    let deep: unknown = 1;
+    for (let level = 0; level < 300_000; level += 1) deep = [deep];
+    expect(() => configOf({ queueDepthMax: deep })).toThrow(/a value nested too deeply/);
   });
 
   it('of a flag or the environment is named by it', () => {
