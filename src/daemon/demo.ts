@@ -189,7 +189,7 @@ class Demo {
     const writing = this.#write(disk, half, REQUEST_COUNT, (count) => {
       if (count === half / 2) halfway();
     });
-    const [written] = await Promise.all([
+    const [written, requestsHeld] = await Promise.all([
       writing,
       isHalfway.then(() => this.#outage(target, half / 2)),
     ]);
@@ -198,13 +198,17 @@ class Demo {
       target.isid === before.isid &&
       this.#events.every((event) => event.sessionId === before.sessionId);
     check(isSame, 'the session came back as another one');
-    const held = this.#events.find((event) => event.event === 'deviceHeld');
-    check(held !== undefined && held.requests > 0, 'no request was held in the outage');
+    const isHeld = this.#events.some((event) => event.event === 'deviceHeld');
+    check(isHeld && requestsHeld > 0, 'no request was held in the outage');
     check(written.slowestMs >= OUTAGE_MS * 0.9, 'no request has waited for the target');
     return written;
   }
 
-  async #outage(target: DemoTarget, requestsDone: number): Promise<void> {
+  /**
+   * Resolves with the count of requests that were held when the target came back. The event
+   * `deviceHeld` counts them when the outage begins: none, where every writer was just between two.
+   */
+  async #outage(target: DemoTarget, requestsDone: number): Promise<number> {
     await target.stop();
     const words = `the target is gone, with ${requestsDone} requests of a second write done`;
     this.#report.tell('outage', words, { target: 'stopped', requestsDone });
@@ -216,6 +220,7 @@ class Demo {
       target: 'started',
       requestsHeld,
     });
+    return requestsHeld;
   }
 
   /** Three witnesses: what was written, what the disk reads, and what the target's disk holds. */
