@@ -1,6 +1,7 @@
 import { invariant } from './errors.js';
 import { FRAGMENT_NUMBERS, type Fragments } from './fragments.js';
 import { SLAB_BYTES, type SlabPool } from './slab.js';
+import { viewOf } from './view.js';
 
 /** Entries a queue keeps at most; a peer's own limits end far below it. */
 const ENTRIES_MAX = 1 << 20;
@@ -28,8 +29,9 @@ export class SendQueue {
   #headerAt = 0;
   /** Told when the queue was empty and is not any more. */
   onFirst: (() => void) | null = null;
-  /** Memory `reserve` hands out from. */
+  /** Memory `reserve` hands out from, twice. */
   headerBuffer: Buffer = Buffer.alloc(0);
+  headerView: DataView = viewOf(this.headerBuffer);
 
   constructor(pool: SlabPool) {
     this.pool = pool;
@@ -163,6 +165,7 @@ export class SendQueue {
     this.#headerSlab = this.pool.acquire();
     this.#headerAt = 0;
     this.headerBuffer = this.pool.buffer(this.#headerSlab);
+    this.headerView = viewOf(this.headerBuffer);
   }
 
   #grow(): void {

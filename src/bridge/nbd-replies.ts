@@ -26,7 +26,7 @@ const EXTENTS_MAX = 1024;
 export function sendSimpleReply(queue: SendQueue, request: BlockRequest): void {
   const errorNumber = request.errno === null ? 0 : nbdErrorNumber(request.errno);
   const at = queue.reserve(NBD_SIMPLE_REPLY_BYTES);
-  writeSimpleReply(queue.headerBuffer, at, errorNumber, request.cookieUpper, request.cookieLower);
+  writeSimpleReply(queue.headerView, at, errorNumber, request.cookieUpper, request.cookieLower);
   queue.commit(NBD_SIMPLE_REPLY_BYTES);
   if (request.operation === 'read' && request.errno === null) queue.pushFragments(request.data);
 }
@@ -42,7 +42,7 @@ export function sendStructuredReply(
   if (request.errno !== null) {
     const at = queue.reserve(NBD_ERROR_CHUNK_BYTES + NBD_ERROR_MESSAGE_BYTES_MAX);
     const number = nbdErrorNumber(request.errno);
-    const out = queue.headerBuffer;
+    const out = queue.headerView;
     queue.commit(writeErrorChunk(out, at, done, cookieUpper, cookieLower, number, request.reason));
     return;
   }
@@ -52,12 +52,12 @@ export function sendStructuredReply(
   }
   if (request.operation !== 'read') {
     const at = queue.reserve(NBD_CHUNK_HEADER_BYTES);
-    queue.commit(writeNoneChunk(queue.headerBuffer, at, cookieUpper, cookieLower));
+    queue.commit(writeNoneChunk(queue.headerView, at, cookieUpper, cookieLower));
     return;
   }
   const at = queue.reserve(NBD_OFFSET_DATA_BYTES);
   const { offsetBytes, lengthBytes } = request;
-  const out = queue.headerBuffer;
+  const out = queue.headerView;
   queue.commit(
     writeOffsetDataChunk(out, at, done, cookieUpper, cookieLower, offsetBytes, lengthBytes),
   );
@@ -68,7 +68,7 @@ function sendBlockStatus(queue: SendQueue, request: BlockRequest, contextId: num
   const extents = (request.extents ?? []).slice(0, request.oneExtent ? 1 : EXTENTS_MAX);
   const bytes = NBD_BLOCK_STATUS_BYTES + extents.length * NBD_BLOCK_DESCRIPTOR_BYTES;
   const start = queue.reserve(bytes);
-  const out = queue.headerBuffer;
+  const out = queue.headerView;
   const { cookieUpper, cookieLower } = request;
   const done = NBD_REPLY_FLAG.DONE;
   let at = start;

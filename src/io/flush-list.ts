@@ -42,7 +42,8 @@ export class FlushList {
       this.#depth += 1;
       for (const sender of now) sender.flush();
       this.#depth -= 1;
-      now.length = 0;
+      // `length = 0` would leave compiled code, and the array's memory with it.
+      while (now.length > 0) now.pop();
       this.#spare = now;
     }
   }

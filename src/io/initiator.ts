@@ -101,8 +101,10 @@ export class Initiator implements ScsiPort {
         const effect = effects[index];
         if (effect !== undefined) this.#perform(effect);
       }
-      if (effects.length > 0) hadEffects = true;
-      effects.length = 0;
+      if (effects.length > 0) {
+        hadEffects = true;
+        effects.length = 0;
+      }
       let done = 0;
       const nowMs = completed.length > 0 ? this.#clock.nowMs() : 0;
       // An owner's next step may change the session's state: its effects come first again.
@@ -113,8 +115,8 @@ export class Initiator implements ScsiPort {
         if (command.outcome === 'answered') this.latency.add(nowMs - command.submittedAtMs);
         command.owner.scsiCommandDone(command);
       }
-      if (done === completed.length) completed.length = 0;
-      else completed.splice(0, done);
+      if (done < completed.length) completed.splice(0, done);
+      else while (completed.length > 0) completed.pop();
     }
     this.#draining = false;
     this.#schedule();

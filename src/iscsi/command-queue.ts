@@ -19,7 +19,7 @@ export class CommandQueue {
     this.#items[this.#head] = null;
     this.#head += 1;
     if (this.#head === this.#items.length) {
-      this.#items.length = 0;
+      while (this.#items.length > 0) this.#items.pop();
       this.#head = 0;
     } else if (this.#head > 1024) {
       this.#items = this.#items.slice(this.#head);

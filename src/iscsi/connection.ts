@@ -157,7 +157,7 @@ export class Connection {
 
   #headerReceived(): void {
     const header = this.#header;
-    header.decode(this.#reader.header, this.#reader.headerAt);
+    header.decode(this.#reader.headerView, this.#reader.headerAt);
     this.#dataInTask = null;
     if (this.state === 'S4-inLogin') {
       if (header.opcode !== ResponseOpcode.login) {

@@ -1,5 +1,6 @@
 import { ProtocolError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
+import { viewOf } from '../base/view.js';
 import { crc32cOf } from './digest.js';
 import type { SessionParameters } from './negotiation.js';
 import { AHS_BYTES_MAX, BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
@@ -26,6 +27,7 @@ const Stage = { header: 0, data: 1, trailer: 2, end: 3 } as const;
  */
 export class PduReader {
   header: Buffer = Buffer.alloc(0);
+  headerView: DataView = viewOf(this.header);
   headerAt = 0;
   pieceAt = 0;
   pieceLength = 0;
@@ -36,10 +38,12 @@ export class PduReader {
   dataSegmentBytesMax: number;
 
   readonly #scratch = Buffer.alloc(BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES);
+  readonly #scratchView = viewOf(this.#scratch);
   #scratchLength = 0;
   readonly #pool: SlabPool;
   #slab = -1;
   #buffer: Buffer = Buffer.alloc(0);
+  #view: DataView = viewOf(this.#buffer);
   #at = 0;
   #end = 0;
   #stage: number = Stage.header;
@@ -66,7 +70,10 @@ export class PduReader {
   /** Gives bytes `start…end` of slab `slab`, which must stay as they are until `need`. */
   feed(slab: number, buffer: Buffer, start: number, end: number): void {
     this.#slab = slab;
-    this.#buffer = buffer;
+    if (buffer !== this.#buffer) {
+      this.#buffer = buffer;
+      this.#view = viewOf(buffer);
+    }
     this.#at = start;
     this.#end = end;
   }
@@ -92,7 +99,7 @@ export class PduReader {
     if (this.#scratchLength === 0 && available >= BHS_BYTES) {
       const length = this.#headerLength(this.#buffer, this.#at);
       if (available >= length) {
-        this.#beginPdu(this.#buffer, this.#at, length);
+        this.#beginPdu(this.#buffer, this.#view, this.#at, length);
         this.#at += length;
         return PduEvent.header;
       }
@@ -106,7 +113,7 @@ export class PduReader {
         this.#scratchLength < BHS_BYTES ? BHS_BYTES : this.#headerLength(this.#scratch, 0);
       if (this.#scratchLength >= wanted && this.#scratchLength >= BHS_BYTES) {
         this.#scratchLength = 0;
-        this.#beginPdu(this.#scratch, 0, wanted);
+        this.#beginPdu(this.#scratch, this.#scratchView, 0, wanted);
         return PduEvent.header;
       }
       const take = Math.min(wanted - this.#scratchLength, this.#end - this.#at);
@@ -123,16 +130,16 @@ export class PduReader {
     return BHS_BYTES + ahsBytes + (this.headerDigest ? DIGEST_BYTES : 0);
   }
 
-  #beginPdu(buffer: Buffer, at: number, length: number): void {
+  #beginPdu(buffer: Buffer, view: DataView, at: number, length: number): void {
     if (this.headerDigest) {
       const covered = at + length - DIGEST_BYTES;
-      if (crc32cOf(buffer, at, covered, 0) !== buffer.readUInt32LE(covered)) {
+      if (crc32cOf(buffer, at, covered, 0) !== view.getUint32(covered, true)) {
         throw new ProtocolError('7.8', 'the header digest of a PDU does not match', {
           code: 'ERR_HEADER_DIGEST',
         });
       }
     }
-    const dataLength = buffer.readUInt32BE(at + 4) & 0xffffff;
+    const dataLength = view.getUint32(at + 4) & 0xffffff;
     if (dataLength > this.dataSegmentBytesMax) {
       throw new ProtocolError(
         '13.12',
@@ -140,6 +147,7 @@ export class PduReader {
       );
     }
     this.header = buffer;
+    this.headerView = view;
     this.headerAt = at;
     this.#dataLength = dataLength;
     this.#dataLeft = dataLength;

@@ -20,16 +20,16 @@ import {
  *   16–19 Initiator Task Tag · 20–23 own · 24–27 CmdSN · 28–31 ExpStatSN · 32–47 own
  */
 
-function begin(out: Buffer, at: number, opcode: number, flags: number, dataLength: number): void {
-  out.fill(0, at, at + BHS_BYTES);
-  out[at] = opcode;
-  out[at + 1] = flags;
-  out.writeUInt32BE(dataLength, at + 4);
+function begin(out: DataView, at: number, opcode: number, flags: number, dataLength: number): void {
+  for (let index = 0; index < BHS_BYTES; index += 4) out.setUint32(at + index, 0);
+  out.setUint8(at, opcode);
+  out.setUint8(at + 1, flags);
+  out.setUint32(at + 4, dataLength);
 }
 
-function writeLun(out: Buffer, at: number, lun: LunField): void {
-  out.writeUInt32BE(lun.upper, at + 8);
-  out.writeUInt32BE(lun.lower, at + 12);
+function writeLun(out: DataView, at: number, lun: LunField): void {
+  out.setUint32(at + 8, lun.upper);
+  out.setUint32(at + 12, lun.lower);
 }
 
 export type ScsiCommandFields = {
@@ -46,24 +46,24 @@ export type ScsiCommandFields = {
 };
 
 /** RFC 7143 §11.3 (SCSI Command): 20 Expected Data Transfer Length · 32–47 CDB. */
-export function writeScsiCommand(out: Buffer, at: number, fields: ScsiCommandFields): void {
+export function writeScsiCommand(out: DataView, at: number, fields: ScsiCommandFields): void {
   const flags =
     TASK_ATTRIBUTE_SIMPLE |
     (fields.final ? FINAL_BIT : 0) |
     (fields.read ? ScsiCommandBit.read : 0) |
     (fields.write ? ScsiCommandBit.write : 0);
-  out[at] = RequestOpcode.scsiCommand;
-  out[at + 1] = flags;
-  out[at + 2] = 0;
-  out[at + 3] = 0;
-  out.writeUInt32BE(fields.immediateDataLength, at + 4);
+  out.setUint8(at, RequestOpcode.scsiCommand);
+  out.setUint8(at + 1, flags);
+  out.setUint8(at + 2, 0);
+  out.setUint8(at + 3, 0);
+  out.setUint32(at + 4, fields.immediateDataLength);
   writeLun(out, at, fields.lun);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt32BE(fields.expectedDataTransferLength, at + 20);
-  out.writeUInt32BE(fields.cmdSN, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint32(at + 20, fields.expectedDataTransferLength);
+  out.setUint32(at + 24, fields.cmdSN);
+  out.setUint32(at + 28, fields.expStatSN);
   const cdb = fields.cdb;
-  for (let index = 0; index < 16; index += 1) out[at + 32 + index] = cdb[index] ?? 0;
+  for (let index = 0; index < 16; index += 1) out.setUint8(at + 32 + index, cdb[index] ?? 0);
 }
 
 export type DataOutFields = {
@@ -78,21 +78,21 @@ export type DataOutFields = {
 };
 
 /** RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In): 36 DataSN · 40 Buffer Offset. */
-export function writeDataOut(out: Buffer, at: number, fields: DataOutFields): void {
-  out[at] = RequestOpcode.dataOut;
-  out[at + 1] = fields.final ? FINAL_BIT : 0;
-  out[at + 2] = 0;
-  out[at + 3] = 0;
-  out.writeUInt32BE(fields.dataLength, at + 4);
+export function writeDataOut(out: DataView, at: number, fields: DataOutFields): void {
+  out.setUint8(at, RequestOpcode.dataOut);
+  out.setUint8(at + 1, fields.final ? FINAL_BIT : 0);
+  out.setUint8(at + 2, 0);
+  out.setUint8(at + 3, 0);
+  out.setUint32(at + 4, fields.dataLength);
   writeLun(out, at, fields.lun);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt32BE(fields.targetTransferTag, at + 20);
-  out.writeUInt32BE(0, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
-  out.writeUInt32BE(0, at + 32);
-  out.writeUInt32BE(fields.dataSN, at + 36);
-  out.writeUInt32BE(fields.bufferOffset, at + 40);
-  out.writeUInt32BE(0, at + 44);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint32(at + 20, fields.targetTransferTag);
+  out.setUint32(at + 24, 0);
+  out.setUint32(at + 28, fields.expStatSN);
+  out.setUint32(at + 32, 0);
+  out.setUint32(at + 36, fields.dataSN);
+  out.setUint32(at + 40, fields.bufferOffset);
+  out.setUint32(at + 44, 0);
 }
 
 export type NopOutFields = {
@@ -106,14 +106,14 @@ export type NopOutFields = {
 };
 
 /** RFC 7143 §11.18 (NOP-Out). */
-export function writeNopOut(out: Buffer, at: number, fields: NopOutFields): void {
+export function writeNopOut(out: DataView, at: number, fields: NopOutFields): void {
   const opcode = RequestOpcode.nopOut | (fields.immediate ? IMMEDIATE_BIT : 0);
   begin(out, at, opcode, FINAL_BIT, fields.dataLength);
   writeLun(out, at, fields.lun);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt32BE(fields.targetTransferTag, at + 20);
-  out.writeUInt32BE(fields.cmdSN, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint32(at + 20, fields.targetTransferTag);
+  out.setUint32(at + 24, fields.cmdSN);
+  out.setUint32(at + 28, fields.expStatSN);
 }
 
 export type TaskManagementFields = {
@@ -127,7 +127,7 @@ export type TaskManagementFields = {
 };
 
 /** RFC 7143 §11.5 (Task Management Function Request); sent immediate. */
-export function writeTaskManagement(out: Buffer, at: number, fields: TaskManagementFields): void {
+export function writeTaskManagement(out: DataView, at: number, fields: TaskManagementFields): void {
   begin(
     out,
     at,
@@ -136,11 +136,11 @@ export function writeTaskManagement(out: Buffer, at: number, fields: TaskManagem
     0,
   );
   writeLun(out, at, fields.lun);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt32BE(fields.referencedTaskTag, at + 20);
-  out.writeUInt32BE(fields.cmdSN, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
-  out.writeUInt32BE(fields.refCmdSN, at + 32);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint32(at + 20, fields.referencedTaskTag);
+  out.setUint32(at + 24, fields.cmdSN);
+  out.setUint32(at + 28, fields.expStatSN);
+  out.setUint32(at + 32, fields.refCmdSN);
 }
 
 export type LogoutFields = {
@@ -152,45 +152,45 @@ export type LogoutFields = {
 };
 
 /** RFC 7143 §11.14 (Logout Request); sent immediate, so that a closed window cannot hold it. */
-export function writeLogout(out: Buffer, at: number, fields: LogoutFields): void {
+export function writeLogout(out: DataView, at: number, fields: LogoutFields): void {
   begin(out, at, RequestOpcode.logout | IMMEDIATE_BIT, FINAL_BIT | (fields.reason & 0x7f), 0);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt16BE(fields.cid, at + 20);
-  out.writeUInt32BE(fields.cmdSN, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint16(at + 20, fields.cid);
+  out.setUint32(at + 24, fields.cmdSN);
+  out.setUint32(at + 28, fields.expStatSN);
 }
 
 /** RFC 7143 §11.12 (Login Request): 2 versions · 8 ISID · 14 TSIH · 20 CID. */
-export function writeLogin(out: Buffer, at: number, fields: LoginRequest): void {
+export function writeLogin(out: DataView, at: number, fields: LoginRequest): void {
   const flags =
     (fields.transit ? FINAL_BIT : 0) |
     (fields.continued ? CONTINUE_BIT : 0) |
     (fields.currentStage << 2) |
     fields.nextStage;
   begin(out, at, RequestOpcode.login | IMMEDIATE_BIT, flags, fields.data.length);
-  out[at + 2] = fields.versionMax;
-  out[at + 3] = fields.versionMin;
-  out.set(fields.isid.subarray(0, 6), at + 8);
-  out.writeUInt16BE(fields.tsih, at + 14);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt16BE(fields.cid, at + 20);
-  out.writeUInt32BE(fields.cmdSN, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.setUint8(at + 2, fields.versionMax);
+  out.setUint8(at + 3, fields.versionMin);
+  for (let index = 0; index < 6; index += 1) out.setUint8(at + 8 + index, fields.isid[index] ?? 0);
+  out.setUint16(at + 14, fields.tsih);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint16(at + 20, fields.cid);
+  out.setUint32(at + 24, fields.cmdSN);
+  out.setUint32(at + 28, fields.expStatSN);
 }
 
 /** RFC 7143 §11.10 (Text Request). */
 export function writeText(
-  out: Buffer,
+  out: DataView,
   at: number,
   fields: TextRequest & { readonly cmdSN: number; readonly expStatSN: number },
 ): void {
   const flags = (fields.final ? FINAL_BIT : 0) | (fields.continued ? CONTINUE_BIT : 0);
   begin(out, at, RequestOpcode.text, flags, fields.data.length);
   writeLun(out, at, fields.lun);
-  out.writeUInt32BE(fields.initiatorTaskTag, at + 16);
-  out.writeUInt32BE(fields.targetTransferTag, at + 20);
-  out.writeUInt32BE(fields.cmdSN, at + 24);
-  out.writeUInt32BE(fields.expStatSN, at + 28);
+  out.setUint32(at + 16, fields.initiatorTaskTag);
+  out.setUint32(at + 20, fields.targetTransferTag);
+  out.setUint32(at + 24, fields.cmdSN);
+  out.setUint32(at + 28, fields.expStatSN);
 }
 
 /** The LUN of PDUs that carry none. */

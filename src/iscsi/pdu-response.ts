@@ -28,24 +28,24 @@ export class ResponseHeader {
   word40 = 0;
   word44 = 0;
 
-  /** Reads 48 bytes of `buffer` at `at`. */
-  decode(buffer: Buffer, at: number): void {
-    const first = buffer.readUInt32BE(at);
+  /** Reads 48 bytes of `view` at `at`. */
+  decode(view: DataView, at: number): void {
+    const first = view.getUint32(at);
     this.opcode = (first >>> 24) & 0x3f;
     this.flags = (first >>> 16) & 0xff;
     this.response = (first >>> 8) & 0xff;
     this.status = first & 0xff;
-    this.dataSegmentLength = buffer.readUInt32BE(at + 4) & 0xffffff;
-    this.lunUpper = buffer.readUInt32BE(at + 8);
-    this.lunLower = buffer.readUInt32BE(at + 12);
-    this.initiatorTaskTag = buffer.readUInt32BE(at + 16);
-    this.targetTransferTag = buffer.readUInt32BE(at + 20);
-    this.statSN = buffer.readUInt32BE(at + 24);
-    this.expCmdSN = buffer.readUInt32BE(at + 28);
-    this.maxCmdSN = buffer.readUInt32BE(at + 32);
-    this.word36 = buffer.readUInt32BE(at + 36);
-    this.word40 = buffer.readUInt32BE(at + 40);
-    this.word44 = buffer.readUInt32BE(at + 44);
+    this.dataSegmentLength = view.getUint32(at + 4) & 0xffffff;
+    this.lunUpper = view.getUint32(at + 8);
+    this.lunLower = view.getUint32(at + 12);
+    this.initiatorTaskTag = view.getUint32(at + 16);
+    this.targetTransferTag = view.getUint32(at + 20);
+    this.statSN = view.getUint32(at + 24);
+    this.expCmdSN = view.getUint32(at + 28);
+    this.maxCmdSN = view.getUint32(at + 32);
+    this.word36 = view.getUint32(at + 36);
+    this.word40 = view.getUint32(at + 40);
+    this.word44 = view.getUint32(at + 44);
   }
 
   get final(): boolean {

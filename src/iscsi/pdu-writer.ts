@@ -30,8 +30,8 @@ export class PduWriter {
     return this.queue.reserve(BHS_BYTES + DIGEST_BYTES);
   }
 
-  get out(): Buffer {
-    return this.queue.headerBuffer;
+  get out(): DataView {
+    return this.queue.headerView;
   }
 
   /** Queues the header written at `at`, with its digest when negotiated. */
@@ -40,8 +40,8 @@ export class PduWriter {
       this.queue.commit(BHS_BYTES);
       return;
     }
-    const out = this.queue.headerBuffer;
-    out.writeUInt32LE(crc32cOf(out, at, at + BHS_BYTES, 0), at + BHS_BYTES);
+    const crc = crc32cOf(this.queue.headerBuffer, at, at + BHS_BYTES, 0);
+    this.out.setUint32(at + BHS_BYTES, crc, true);
     this.queue.commit(BHS_BYTES + DIGEST_BYTES);
   }
 
@@ -69,7 +69,7 @@ export class PduWriter {
     out.fill(0, at, at + padding);
     if (this.dataDigest) {
       const crc = padding > 0 ? crc32cOf(out, at, at + padding, dataCrc) : dataCrc;
-      out.writeUInt32LE(crc, at + padding);
+      this.out.setUint32(at + padding, crc, true);
     }
     this.queue.commit(length);
   }

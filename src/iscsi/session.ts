@@ -282,7 +282,7 @@ export class Session {
         this.#connectionEnded(productError(error), nowMs);
       }
     }
-    connection.notices.length = 0;
+    if (connection.notices.length > 0) connection.notices.length = 0;
   }
 
   #noticed(notice: ConnectionNotice, nowMs: number): void {

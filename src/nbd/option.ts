@@ -2,6 +2,7 @@
  * Numbers and byte layouts of option haggling (NBD protocol document, "Fixed newstyle negotiation",
  * "Option types", "Option reply types"), server side: option data is parsed, replies are encoded.
  */
+import { viewOf } from '../base/view.js';
 import { writeUint64 } from './wire.js';
 
 /** ASCII "NBDMAGIC" and "IHAVEOPT" ("Newstyle negotiation"), and the magic of option replies. */
@@ -92,7 +93,7 @@ export function encodeMetaContext(contextId: number, name: string): Buffer {
 export function encodeInfoExport(sizeBytes: number, transmissionFlags: number): Buffer {
   const data = Buffer.alloc(12);
   data.writeUInt16BE(NBD_INFO.EXPORT, 0);
-  writeUint64(data, 2, sizeBytes);
+  writeUint64(viewOf(data), 2, sizeBytes);
   data.writeUInt16BE(transmissionFlags, 10);
   return data;
 }
@@ -121,7 +122,7 @@ export function encodeExportNameReply(
   noZeroes: boolean,
 ): Buffer {
   const reply = Buffer.alloc(noZeroes ? 10 : 134);
-  writeUint64(reply, 0, info.sizeBytes);
+  writeUint64(viewOf(reply), 0, info.sizeBytes);
   reply.writeUInt16BE(transmissionFlags, 8);
   return reply;
 }

@@ -1,5 +1,6 @@
 /** Framing of the requests of one NBD connection, over received slabs; payload is not copied. */
 import { invariant } from '../base/errors.js';
+import { viewOf } from '../base/view.js';
 import {
   decodeRequest,
   NBD_CMD,
@@ -48,10 +49,12 @@ export class NbdRequestReader {
 
   #phase: number = PHASE.HEADER;
   #buffer: Buffer = EMPTY;
+  #view: DataView = viewOf(EMPTY);
   #at = 0;
   #end = 0;
   /** Start of a header whose rest has not come yet. */
   readonly #scratch = Buffer.alloc(NBD_REQUEST_BYTES);
+  readonly #scratchView = viewOf(this.#scratch);
   #scratchBytes = 0;
   #payloadLeft = 0;
 
@@ -68,7 +71,10 @@ export class NbdRequestReader {
     invariant(this.#at === this.#end, 'bytes fed before the last ones were consumed');
     invariant(start >= 0 && start <= end && end <= buffer.length, 'fed bytes outside the slab');
     this.slab = slab;
-    this.#buffer = buffer;
+    if (buffer !== this.#buffer) {
+      this.#buffer = buffer;
+      this.#view = viewOf(buffer);
+    }
     this.#at = start;
     this.#end = end;
   }
@@ -95,7 +101,7 @@ export class NbdRequestReader {
   #readHeader(): number {
     const available = this.#end - this.#at;
     if (this.#scratchBytes === 0 && available >= NBD_REQUEST_BYTES) {
-      const known = decodeRequest(this.#buffer, this.#at, this.header);
+      const known = decodeRequest(this.#view, this.#at, this.header);
       this.#at += NBD_REQUEST_BYTES;
       return this.#startRequest(known);
     }
@@ -105,7 +111,7 @@ export class NbdRequestReader {
     this.#scratchBytes += take;
     if (this.#scratchBytes < NBD_REQUEST_BYTES) return this.#need();
     this.#scratchBytes = 0;
-    return this.#startRequest(decodeRequest(this.#scratch, 0, this.header));
+    return this.#startRequest(decodeRequest(this.#scratchView, 0, this.header));
   }
 
   #startRequest(known: boolean): number {
@@ -147,9 +153,7 @@ export class NbdRequestReader {
     return NBD_READ_STEP.END;
   }
 
-  /** Lets go of the slab's memory, so that the pool can give it back. */
   #need(): number {
-    this.#buffer = EMPTY;
     this.#at = 0;
     this.#end = 0;
     return NBD_READ_STEP.NEED;

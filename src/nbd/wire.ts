@@ -143,23 +143,23 @@ export class NbdRequestHeader {
  * Decodes the 28 bytes at `at` into `into`. The type is not checked: an unknown command is answered
  * with EINVAL ("Error values"). False, and `into` unchanged, on a wrong magic.
  */
-export function decodeRequest(buffer: Buffer, at: number, into: NbdRequestHeader): boolean {
-  if (buffer.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return false;
-  into.flags = buffer.readUInt16BE(at + 4);
-  into.type = buffer.readUInt16BE(at + 6);
-  into.cookieUpper = buffer.readUInt32BE(at + 8);
-  into.cookieLower = buffer.readUInt32BE(at + 12);
-  into.offsetUpper = buffer.readUInt32BE(at + 16);
-  into.offsetLower = buffer.readUInt32BE(at + 20);
-  into.length = buffer.readUInt32BE(at + 24);
+export function decodeRequest(view: DataView, at: number, into: NbdRequestHeader): boolean {
+  if (view.getUint32(at) !== NBD_REQUEST_MAGIC) return false;
+  into.flags = view.getUint16(at + 4);
+  into.type = view.getUint16(at + 6);
+  into.cookieUpper = view.getUint32(at + 8);
+  into.cookieLower = view.getUint32(at + 12);
+  into.offsetUpper = view.getUint32(at + 16);
+  into.offsetLower = view.getUint32(at + 20);
+  into.length = view.getUint32(at + 24);
   into.tooLong = false;
   return true;
 }
 
 /** Writes a non-negative integer `value` up to 2^63 as 64 bits; both halves are exact. */
-export function writeUint64(buffer: Buffer, at: number, value: number): void {
-  buffer.writeUInt32BE(Math.floor(value / TWO_32), at);
-  buffer.writeUInt32BE(value % TWO_32, at + 4);
+export function writeUint64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, Math.floor(value / TWO_32));
+  view.setUint32(at + 4, value % TWO_32);
 }
 
 /**
@@ -167,16 +167,16 @@ export function writeUint64(buffer: Buffer, at: number, value: number): void {
  * `errorNumber` is 0.
  */
 export function writeSimpleReply(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   errorNumber: number,
   cookieUpper: number,
   cookieLower: number,
 ): number {
-  buffer.writeUInt32BE(NBD_SIMPLE_REPLY_MAGIC, at);
-  buffer.writeUInt32BE(errorNumber, at + 4);
-  buffer.writeUInt32BE(cookieUpper, at + 8);
-  buffer.writeUInt32BE(cookieLower, at + 12);
+  view.setUint32(at, NBD_SIMPLE_REPLY_MAGIC);
+  view.setUint32(at + 4, errorNumber);
+  view.setUint32(at + 8, cookieUpper);
+  view.setUint32(at + 12, cookieLower);
   return NBD_SIMPLE_REPLY_BYTES;
 }
 
@@ -185,7 +185,7 @@ export function writeSimpleReply(
  * 16 length of the payload (4).
  */
 export function writeChunkHeader(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   flags: number,
   type: number,
@@ -193,29 +193,29 @@ export function writeChunkHeader(
   cookieLower: number,
   payloadBytes: number,
 ): number {
-  buffer.writeUInt32BE(NBD_STRUCTURED_REPLY_MAGIC, at);
-  buffer.writeUInt16BE(flags, at + 4);
-  buffer.writeUInt16BE(type, at + 6);
-  buffer.writeUInt32BE(cookieUpper, at + 8);
-  buffer.writeUInt32BE(cookieLower, at + 12);
-  buffer.writeUInt32BE(payloadBytes, at + 16);
+  view.setUint32(at, NBD_STRUCTURED_REPLY_MAGIC);
+  view.setUint16(at + 4, flags);
+  view.setUint16(at + 6, type);
+  view.setUint32(at + 8, cookieUpper);
+  view.setUint32(at + 12, cookieLower);
+  view.setUint32(at + 16, payloadBytes);
   return NBD_CHUNK_HEADER_BYTES;
 }
 
 /** NBD_REPLY_TYPE_NONE, which is always the last chunk: success when no error chunk came before. */
 export function writeNoneChunk(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   cookieUpper: number,
   cookieLower: number,
 ): number {
   const type = NBD_REPLY_TYPE.NONE;
-  return writeChunkHeader(buffer, at, NBD_REPLY_FLAG.DONE, type, cookieUpper, cookieLower, 0);
+  return writeChunkHeader(view, at, NBD_REPLY_FLAG.DONE, type, cookieUpper, cookieLower, 0);
 }
 
 /** NBD_REPLY_TYPE_OFFSET_DATA without its data: `dataBytes` (at least 1) bytes must follow. */
 export function writeOffsetDataChunk(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   flags: number,
   cookieUpper: number,
@@ -224,14 +224,14 @@ export function writeOffsetDataChunk(
   dataBytes: number,
 ): number {
   const type = NBD_REPLY_TYPE.OFFSET_DATA;
-  writeChunkHeader(buffer, at, flags, type, cookieUpper, cookieLower, 8 + dataBytes);
-  writeUint64(buffer, at + 20, offsetBytes);
+  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, 8 + dataBytes);
+  writeUint64(view, at + 20, offsetBytes);
   return NBD_OFFSET_DATA_BYTES;
 }
 
 /** NBD_REPLY_TYPE_OFFSET_HOLE: `holeBytes` (at least 1) bytes from `offsetBytes` on are zero. */
 export function writeOffsetHoleChunk(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   flags: number,
   cookieUpper: number,
@@ -240,9 +240,9 @@ export function writeOffsetHoleChunk(
   holeBytes: number,
 ): number {
   const type = NBD_REPLY_TYPE.OFFSET_HOLE;
-  writeChunkHeader(buffer, at, flags, type, cookieUpper, cookieLower, 12);
-  writeUint64(buffer, at + 20, offsetBytes);
-  buffer.writeUInt32BE(holeBytes, at + 28);
+  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, 12);
+  writeUint64(view, at + 20, offsetBytes);
+  view.setUint32(at + 28, holeBytes);
   return NBD_OFFSET_HOLE_BYTES;
 }
 
@@ -251,7 +251,7 @@ export function writeOffsetHoleChunk(
  * of them must follow, each written by `writeBlockDescriptor`.
  */
 export function writeBlockStatusChunk(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   flags: number,
   cookieUpper: number,
@@ -261,20 +261,20 @@ export function writeBlockStatusChunk(
 ): number {
   const payloadBytes = 4 + descriptorCount * NBD_BLOCK_DESCRIPTOR_BYTES;
   const type = NBD_REPLY_TYPE.BLOCK_STATUS;
-  writeChunkHeader(buffer, at, flags, type, cookieUpper, cookieLower, payloadBytes);
-  buffer.writeUInt32BE(contextId, at + 20);
+  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, payloadBytes);
+  view.setUint32(at + 20, contextId);
   return NBD_BLOCK_STATUS_BYTES;
 }
 
 /** One extent of a block status: its length (at least 1) and `NBD_STATE` flags. */
 export function writeBlockDescriptor(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   extentBytes: number,
   statusFlags: number,
 ): number {
-  buffer.writeUInt32BE(extentBytes, at);
-  buffer.writeUInt32BE(statusFlags, at + 4);
+  view.setUint32(at, extentBytes);
+  view.setUint32(at + 4, statusFlags);
   return NBD_BLOCK_DESCRIPTOR_BYTES;
 }
 
@@ -283,7 +283,7 @@ export function writeBlockDescriptor(
  * (never inside a character); the caller reserves that much more than NBD_ERROR_CHUNK_BYTES.
  */
 export function writeErrorChunk(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   flags: number,
   cookieUpper: number,
@@ -291,17 +291,19 @@ export function writeErrorChunk(
   errorNumber: number,
   message = '',
 ): number {
-  const messageBytes = buffer.write(message, at + 26, NBD_ERROR_MESSAGE_BYTES_MAX, 'utf8');
+  const messageAt = at + NBD_ERROR_CHUNK_BYTES;
+  const room = Math.min(NBD_ERROR_MESSAGE_BYTES_MAX, view.byteLength - messageAt);
+  const messageBytes = Buffer.from(view.buffer, view.byteOffset + messageAt, room).write(message);
   const type = NBD_REPLY_TYPE.ERROR;
-  writeChunkHeader(buffer, at, flags, type, cookieUpper, cookieLower, 6 + messageBytes);
-  buffer.writeUInt32BE(errorNumber, at + 20);
-  buffer.writeUInt16BE(messageBytes, at + 24);
+  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, 6 + messageBytes);
+  view.setUint32(at + 20, errorNumber);
+  view.setUint16(at + 24, messageBytes);
   return NBD_ERROR_CHUNK_BYTES + messageBytes;
 }
 
 /** NBD_REPLY_TYPE_ERROR_OFFSET without a message: the request failed at `offsetBytes`. */
 export function writeErrorOffsetChunk(
-  buffer: Buffer,
+  view: DataView,
   at: number,
   flags: number,
   cookieUpper: number,
@@ -310,9 +312,9 @@ export function writeErrorOffsetChunk(
   offsetBytes: number,
 ): number {
   const type = NBD_REPLY_TYPE.ERROR_OFFSET;
-  writeChunkHeader(buffer, at, flags, type, cookieUpper, cookieLower, 14);
-  buffer.writeUInt32BE(errorNumber, at + 20);
-  buffer.writeUInt16BE(0, at + 24);
-  writeUint64(buffer, at + 26, offsetBytes);
+  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, 14);
+  view.setUint32(at + 20, errorNumber);
+  view.setUint16(at + 24, 0);
+  writeUint64(view, at + 26, offsetBytes);
   return NBD_ERROR_OFFSET_CHUNK_BYTES;
 }

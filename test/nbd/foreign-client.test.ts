@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { viewOf } from '../../src/base/view.js';
 import { NbdHandshake, type NbdHandshakeResult } from '../../src/nbd/handshake.js';
 import type { NbdExportInfo } from '../../src/nbd/option.js';
 import { NBD_READ_STEP, NbdRequestReader } from '../../src/nbd/request-reader.js';
@@ -64,14 +65,14 @@ function answer(
   const { cookieUpper, cookieLower, length, offsetBytes } = header;
   const cookie = [cookieUpper, cookieLower] as const;
   const end = offsetBytes + length;
-  const make = (write: (buffer: Buffer) => number) => {
+  const make = (write: (view: DataView) => number) => {
     const buffer = Buffer.alloc(512);
-    return buffer.subarray(0, write(buffer));
+    return buffer.subarray(0, write(viewOf(buffer)));
   };
   const done = () =>
     agreed.structuredReplies
-      ? make((buffer) => writeNoneChunk(buffer, 0, ...cookie))
-      : make((buffer) => writeSimpleReply(buffer, 0, NBD_ERROR.NONE, ...cookie));
+      ? make((view) => writeNoneChunk(view, 0, ...cookie))
+      : make((view) => writeSimpleReply(view, 0, NBD_ERROR.NONE, ...cookie));
   switch (header.type) {
     case NBD_CMD.WRITE:
       data.copy(disk.memory, offsetBytes);
@@ -86,31 +87,31 @@ function answer(
       const chunk = Buffer.alloc(64 + (length / 512) * 8);
       const middle = Math.min(Math.floor(offsetBytes / PIECE_BYTES + 1) * PIECE_BYTES, end);
       const status = disk.isHole(offsetBytes, middle) ? NBD_STATE.HOLE | NBD_STATE.ZERO : 0;
-      let at = writeBlockStatusChunk(chunk, 0, NBD_REPLY_FLAG.DONE, ...cookie, id, 1);
-      at += writeBlockDescriptor(chunk, at, middle - offsetBytes, status);
+      let at = writeBlockStatusChunk(viewOf(chunk), 0, NBD_REPLY_FLAG.DONE, ...cookie, id, 1);
+      at += writeBlockDescriptor(viewOf(chunk), at, middle - offsetBytes, status);
       return [chunk.subarray(0, at)];
     }
     case NBD_CMD.READ:
       break;
     default:
-      return [make((buffer) => writeSimpleReply(buffer, 0, NBD_ERROR.EINVAL, ...cookie))];
+      return [make((view) => writeSimpleReply(view, 0, NBD_ERROR.EINVAL, ...cookie))];
   }
   const isBad = disk.failing && offsetBytes <= BAD_SECTOR_BYTES && BAD_SECTOR_BYTES < end;
   const content = disk.memory.subarray(offsetBytes, end);
   if (!agreed.structuredReplies) {
     const error = isBad ? NBD_ERROR.EIO : NBD_ERROR.NONE;
-    const reply = make((buffer) => writeSimpleReply(buffer, 0, error, ...cookie));
+    const reply = make((view) => writeSimpleReply(view, 0, error, ...cookie));
     return isBad ? [reply] : [reply, content];
   }
   if (isBad && offsetBytes === BAD_SECTOR_BYTES) {
     const flags = NBD_REPLY_FLAG.DONE;
     const message = 'the medium is bad';
-    return [make((buffer) => writeErrorChunk(buffer, 0, flags, ...cookie, NBD_ERROR.EIO, message))];
+    return [make((view) => writeErrorChunk(view, 0, flags, ...cookie, NBD_ERROR.EIO, message))];
   }
   if (isBad) {
     const at = BAD_SECTOR_BYTES;
     const error = NBD_ERROR.EIO;
-    return [make((buffer) => writeErrorOffsetChunk(buffer, 0, 0, ...cookie, error, at)), done()];
+    return [make((view) => writeErrorOffsetChunk(view, 0, 0, ...cookie, error, at)), done()];
   }
   const half = Math.floor(length / 1024) * 512;
   const parts: Buffer[] = [];
@@ -118,10 +119,10 @@ function answer(
     const at = offsetBytes + start;
     if (size === 0) continue;
     if (disk.isHole(at, at + size)) {
-      parts.push(make((buffer) => writeOffsetHoleChunk(buffer, 0, 0, ...cookie, at, size)));
+      parts.push(make((view) => writeOffsetHoleChunk(view, 0, 0, ...cookie, at, size)));
       continue;
     }
-    parts.push(make((buffer) => writeOffsetDataChunk(buffer, 0, 0, ...cookie, at, size)));
+    parts.push(make((view) => writeOffsetDataChunk(view, 0, 0, ...cookie, at, size)));
     parts.push(content.subarray(start, start + size));
   }
   return [...parts, done()];

@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { ProductError } from '../../src/base/errors.js';
+import { viewOf } from '../../src/base/view.js';
 import {
   decodeRequest,
   NBD_CMD,
@@ -36,9 +37,9 @@ function bytes(...groups: string[]): Buffer {
 }
 
 /** What `write` puts at offset 3 of a buffer of 0xaa; fails when it writes anywhere else. */
-function written(write: (buffer: Buffer, at: number) => number): Buffer {
+function written(write: (view: DataView, at: number) => number): Buffer {
   const buffer = Buffer.alloc(600, 0xaa);
-  const length = write(buffer, 3);
+  const length = write(viewOf(buffer), 3);
   expect(buffer.subarray(0, 3).every((byte) => byte === 0xaa)).toBe(true);
   expect(buffer.subarray(3 + length).every((byte) => byte === 0xaa)).toBe(true);
   return buffer.subarray(3, 3 + length);
@@ -123,7 +124,7 @@ describe('"Request message"', () => {
   test('every field is read from its place, at any offset of the buffer', () => {
     const header = new NbdRequestHeader();
     header.tooLong = true;
-    expect(decodeRequest(Buffer.concat([Buffer.alloc(5), request]), 5, header)).toBe(true);
+    expect(decodeRequest(viewOf(Buffer.concat([Buffer.alloc(5), request])), 5, header)).toBe(true);
     expect(header).toMatchObject({
       flags: 1,
       type: 6,
@@ -140,14 +141,14 @@ describe('"Request message"', () => {
   test('a wrong magic is refused and leaves the header as it was', () => {
     const header = new NbdRequestHeader();
     const reply = Buffer.concat([bytes('67446698'), request.subarray(4)]);
-    expect(decodeRequest(reply, 0, header)).toBe(false);
+    expect(decodeRequest(viewOf(reply), 0, header)).toBe(false);
     expect(header).toEqual(new NbdRequestHeader());
   });
 
   test('offsets and lengths are unsigned up to their last bit', () => {
     const header = new NbdRequestHeader();
     const all = bytes('25609513', 'ffffffff', 'ff'.repeat(20));
-    expect(decodeRequest(all, 0, header)).toBe(true);
+    expect(decodeRequest(viewOf(all), 0, header)).toBe(true);
     expect(header.length).toBe(0xffffffff);
     expect(header.offsetBytes).toBe(2 ** 64);
   });
@@ -155,27 +156,27 @@ describe('"Request message"', () => {
 
 describe('replies, byte for byte', () => {
   test('"Simple reply message": magic, error, cookie', () => {
-    expect(written((buffer, at) => writeSimpleReply(buffer, at, 28, ...COOKIE))).toEqual(
+    expect(written((view, at) => writeSimpleReply(view, at, 28, ...COOKIE))).toEqual(
       bytes('67446698', '0000001c', COOKIE_HEX),
     );
   });
 
   test('"Structured reply chunk message": magic, flags, type, cookie, length', () => {
-    const chunk = written((buffer, at) =>
-      writeChunkHeader(buffer, at, 0x0102, 0x0304, ...COOKIE, 0x80000001),
+    const chunk = written((view, at) =>
+      writeChunkHeader(view, at, 0x0102, 0x0304, ...COOKIE, 0x80000001),
     );
     expect(chunk).toEqual(bytes('668e33ef', '0102', '0304', COOKIE_HEX, '80000001'));
   });
 
   test('NBD_REPLY_TYPE_NONE always has the DONE flag and no payload', () => {
-    expect(written((buffer, at) => writeNoneChunk(buffer, at, ...COOKIE))).toEqual(
+    expect(written((view, at) => writeNoneChunk(view, at, ...COOKIE))).toEqual(
       bytes('668e33ef', '0001', '0000', COOKIE_HEX, '00000000'),
     );
   });
 
   test('NBD_REPLY_TYPE_OFFSET_DATA counts its offset in its length', () => {
-    const chunk = written((buffer, at) =>
-      writeOffsetDataChunk(buffer, at, 0, ...COOKIE, 0x12_3456_7800, 4096),
+    const chunk = written((view, at) =>
+      writeOffsetDataChunk(view, at, 0, ...COOKIE, 0x12_3456_7800, 4096),
     );
     expect(chunk).toEqual(
       bytes('668e33ef', '0000', '0001', COOKIE_HEX, '00001008', '0000001234567800'),
@@ -183,8 +184,8 @@ describe('replies, byte for byte', () => {
   });
 
   test('NBD_REPLY_TYPE_OFFSET_HOLE has a length of exactly 12', () => {
-    const chunk = written((buffer, at) =>
-      writeOffsetHoleChunk(buffer, at, 1, ...COOKIE, 512, 0xfffffe00),
+    const chunk = written((view, at) =>
+      writeOffsetHoleChunk(view, at, 1, ...COOKIE, 512, 0xfffffe00),
     );
     expect(chunk).toEqual(
       bytes('668e33ef', '0001', '0002', COOKIE_HEX, '0000000c', '0000000000000200', 'fffffe00'),
@@ -192,10 +193,10 @@ describe('replies, byte for byte', () => {
   });
 
   test('NBD_REPLY_TYPE_BLOCK_STATUS has a length of 4 and 8 for each descriptor', () => {
-    const chunk = written((buffer, at) => {
-      const start = at + writeBlockStatusChunk(buffer, at, 1, ...COOKIE, 7, 2);
-      const second = start + writeBlockDescriptor(buffer, start, 65536, 0);
-      return second + writeBlockDescriptor(buffer, second, 0x80000000, 3) - at;
+    const chunk = written((view, at) => {
+      const start = at + writeBlockStatusChunk(view, at, 1, ...COOKIE, 7, 2);
+      const second = start + writeBlockDescriptor(view, start, 65536, 0);
+      return second + writeBlockDescriptor(view, second, 0x80000000, 3) - at;
     });
     expect(chunk).toEqual(
       bytes(
@@ -209,28 +210,28 @@ describe('replies, byte for byte', () => {
   });
 
   test('NBD_REPLY_TYPE_ERROR: error, message length, message', () => {
-    const chunk = written((buffer, at) => writeErrorChunk(buffer, at, 1, ...COOKIE, 5, 'lost'));
+    const chunk = written((view, at) => writeErrorChunk(view, at, 1, ...COOKIE, 5, 'lost'));
     expect(chunk).toEqual(
       bytes('668e33ef 0001 8001', COOKIE_HEX, '0000000a 00000005 0004', '6c6f7374'),
     );
   });
 
   test('NBD_REPLY_TYPE_ERROR without a message has the least length, 6', () => {
-    const chunk = written((buffer, at) => writeErrorChunk(buffer, at, 1, ...COOKIE, 22));
+    const chunk = written((view, at) => writeErrorChunk(view, at, 1, ...COOKIE, 22));
     expect(chunk).toEqual(bytes('668e33ef 0001 8001', COOKIE_HEX, '00000006 00000016 0000'));
   });
 
   test('an error message is cut at 256 bytes, between characters ("Conventions")', () => {
     const message = `x${'é'.repeat(300)}`;
-    const chunk = written((buffer, at) => writeErrorChunk(buffer, at, 1, ...COOKIE, 5, message));
+    const chunk = written((view, at) => writeErrorChunk(view, at, 1, ...COOKIE, 5, message));
     expect(chunk.readUInt32BE(16)).toBe(6 + 255);
     expect(chunk.readUInt16BE(24)).toBe(255);
     expect(chunk.toString('utf8', 26)).toBe(`x${'é'.repeat(127)}`);
   });
 
   test('NBD_REPLY_TYPE_ERROR_OFFSET ends with the offset', () => {
-    const chunk = written((buffer, at) =>
-      writeErrorOffsetChunk(buffer, at, 0, ...COOKIE, 5, 2 ** 40 + 512),
+    const chunk = written((view, at) =>
+      writeErrorOffsetChunk(view, at, 0, ...COOKIE, 5, 2 ** 40 + 512),
     );
     expect(chunk).toEqual(
       bytes('668e33ef 0000 8002', COOKIE_HEX, '0000000e 00000005 0000', '0000010000000200'),
@@ -240,7 +241,7 @@ describe('replies, byte for byte', () => {
   test('64-bit numbers are exact up to 2^63', () => {
     for (const value of [0, 1, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 2 ** 53 + 2 ** 10, 2 ** 63]) {
       const buffer = Buffer.alloc(8);
-      writeUint64(buffer, 0, value);
+      writeUint64(viewOf(buffer), 0, value);
       expect(buffer.readBigUInt64BE(0)).toBe(BigInt(value));
     }
   });
