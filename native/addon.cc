@@ -19,8 +19,7 @@ namespace {
 
 // Per environment (main thread or worker): the slabs its sockets may touch.
 struct AddonData {
-  SlabTable slabs;
-  PumpCounters counters;
+  PumpThread thread;
   std::vector<Napi::Reference<Napi::Uint8Array>> kept;
 };
 
@@ -44,7 +43,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     return DefineClass(env, "NativeSocket",
                        {InstanceMethod<&NativeSocket::WatchReadable>("watchReadable"),
                         InstanceMethod<&NativeSocket::WatchWritable>("watchWritable"),
-                        InstanceMethod<&NativeSocket::Send>("send"),
+                        InstanceMethod<&NativeSocket::UseTable>("useTable"),
                         InstanceMethod<&NativeSocket::SetSendBuffer>("setSendBuffer"),
                         InstanceMethod<&NativeSocket::Error>("socketError"),
                         InstanceMethod<&NativeSocket::LocalAddress>("localAddress"),
@@ -68,46 +67,95 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     window_ = Napi::Persistent(window.As<Napi::TypedArray>());
     callback_ = Napi::Persistent(info[3].As<Napi::Function>());
     auto* data = info.Env().GetInstanceData<AddonData>();
-    pump_ = std::make_unique<SocketPump>(loop, fd, info[1].ToBoolean(), &data->slabs,
-                                         &data->counters, window.Data(), this);
+    pump_ = std::make_unique<SocketPump>(loop, fd, info[1].ToBoolean(), &data->thread,
+                                         window.Data(), this);
     const int failed = pump_->Start();
     if (failed != 0) {
       pump_->Close();
       throw Napi::Error::New(info.Env(), std::string("uv_poll_init: ") + uv_strerror(failed));
     }
+    DefineSend(info);
     Ref();  // an open socket keeps its object
   }
 
+  ~NativeSocket() override { self_->socket = nullptr; }
+
+  // On the data path, so without the wrappers' allocations and lookups.
   void OnPumpEvent(PumpEvent event, int32_t value) override {
-    Napi::Env env = Env();
-    Napi::HandleScope scope(env);
-    try {
-      callback_.MakeCallback(
-          Value(),
-          {Napi::Number::New(env, static_cast<int32_t>(event)), Napi::Number::New(env, value)},
-          context_);
-    } catch (const Napi::Error& error) {
+    const napi_env env = Env();
+    const Napi::HandleScope scope(env);
+    napi_value callback = nullptr;
+    napi_value arguments[2];
+    napi_get_reference_value(env, callback_, &callback);
+    napi_create_int32(env, static_cast<int32_t>(event), &arguments[0]);
+    napi_create_int32(env, value, &arguments[1]);
+    const napi_status status =
+        napi_make_callback(env, context_, callback, callback, 2, arguments, nullptr);
+    if (status == napi_pending_exception) {
       // A throw out of the data path is a bug of ours: it becomes Node's uncaughtException.
-      napi_fatal_exception(env, error.Value());
+      napi_value error = nullptr;
+      napi_get_and_clear_last_exception(env, &error);
+      napi_fatal_exception(env, error);
     }
   }
 
  private:
+  // What the function `send` knows of its socket. Found by `this`, it would be looked up by name.
+  struct Self {
+    NativeSocket* socket;
+  };
+
+  void DefineSend(const Napi::CallbackInfo& info) {
+    const napi_env env = info.Env();
+    napi_value send = nullptr;
+    auto* held = new std::shared_ptr<Self>(self_);
+    if (napi_create_function(env, "send", NAPI_AUTO_LENGTH, &NativeSocket::Send, self_.get(),
+                             &send) != napi_ok ||
+        napi_add_finalizer(
+            env, send, held,
+            [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<Self>*>(data); },
+            nullptr, nullptr) != napi_ok) {
+      delete held;
+      throw Napi::Error::New(info.Env());
+    }
+    info.This().As<Napi::Object>().Set("send", send);
+  }
+
+  // (table Int32Array): the ring of slab, offset and length that `send` speaks of.
+  void UseTable(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsTypedArray() ||
+        info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+      throw Napi::TypeError::New(info.Env(), "useTable: Int32Array wanted");
+    }
+    auto table = info[0].As<Napi::Int32Array>();
+    table_ = table.Data();
+    capacity_ = static_cast<uint32_t>(table.ElementLength() / 3);
+    table_kept_ = Napi::Persistent(table.As<Napi::TypedArray>());
+  }
+
+  // (firstEntry, entryCount) -> bytes taken, or -errno
+  static napi_value Send(napi_env env, napi_callback_info info) {
+    size_t count = 2;
+    napi_value arguments[2];
+    void* data = nullptr;
+    napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
+    NativeSocket* socket = static_cast<Self*>(data)->socket;
+    uint32_t first = 0;
+    uint32_t entries = 0;
+    if (napi_get_value_uint32(env, arguments[0], &first) != napi_ok ||
+        napi_get_value_uint32(env, arguments[1], &entries) != napi_ok || socket == nullptr ||
+        entries > socket->capacity_) {
+      napi_throw_range_error(env, nullptr, "send: entries outside the table");
+      return nullptr;
+    }
+    napi_value taken = nullptr;
+    napi_create_int64(env, socket->pump_->Send(socket->table_, first, entries, socket->capacity_),
+                      &taken);
+    return taken;
+  }
+
   void WatchReadable(const Napi::CallbackInfo& info) { pump_->WatchReadable(info[0].ToBoolean()); }
   void WatchWritable(const Napi::CallbackInfo& info) { pump_->WatchWritable(info[0].ToBoolean()); }
-
-  // (table Int32Array, firstEntry, entryCount, capacity) -> bytes taken, or -errno
-  Napi::Value Send(const Napi::CallbackInfo& info) {
-    auto table = info[0].As<Napi::Int32Array>();
-    const auto first = static_cast<uint32_t>(Int(info, 1));
-    const auto count = static_cast<uint32_t>(Int(info, 2));
-    const auto capacity = static_cast<uint32_t>(Int(info, 3));
-    if (capacity == 0 || count > capacity || table.ElementLength() < size_t{capacity} * 3) {
-      throw Napi::RangeError::New(info.Env(), "send: entries outside the table");
-    }
-    return Napi::Number::New(
-        info.Env(), static_cast<double>(pump_->Send(table.Data(), first, count, capacity)));
-  }
 
   // (bytes)
   void SetSendBuffer(const Napi::CallbackInfo& info) {
@@ -156,12 +204,18 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
   void LetGo() {
     callback_.Reset();
     window_.Reset();
+    table_kept_.Reset();
+    capacity_ = 0;
     Unref();
   }
 
   Napi::AsyncContext context_;
   Napi::FunctionReference callback_;
   Napi::Reference<Napi::TypedArray> window_;
+  Napi::Reference<Napi::TypedArray> table_kept_;
+  const int32_t* table_ = nullptr;
+  uint32_t capacity_ = 0;
+  std::shared_ptr<Self> self_ = std::make_shared<Self>(Self{this});
   std::unique_ptr<SocketPump> pump_;
 };
 
@@ -170,19 +224,19 @@ void SetSlab(const Napi::CallbackInfo& info) {
   auto* data = info.Env().GetInstanceData<AddonData>();
   const auto index = static_cast<size_t>(Int(info, 0));
   auto bytes = info[1].As<Napi::Uint8Array>();
-  data->slabs.Set(index, Slab{bytes.Data(), bytes.ByteLength()});
+  data->thread.slabs.Set(index, Slab{bytes.Data(), bytes.ByteLength()});
   if (index >= data->kept.size()) data->kept.resize(index + 1);
   data->kept[index] = Napi::Persistent(bytes);
 }
 
 // (index)
 void DropSlab(const Napi::CallbackInfo& info) {
-  info.Env().GetInstanceData<AddonData>()->slabs.Drop(Int(info, 0));
+  info.Env().GetInstanceData<AddonData>()->thread.slabs.Drop(Int(info, 0));
 }
 
 // () -> {receives, sends, watches, bytesReceived, bytesSent}
 Napi::Value Counters(const Napi::CallbackInfo& info) {
-  const PumpCounters& counters = info.Env().GetInstanceData<AddonData>()->counters;
+  const PumpCounters& counters = info.Env().GetInstanceData<AddonData>()->thread.counters;
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("receives", static_cast<double>(counters.receives));
   result.Set("sends", static_cast<double>(counters.sends));
@@ -190,6 +244,12 @@ Napi::Value Counters(const Napi::CallbackInfo& info) {
   result.Set("bytesReceived", static_cast<double>(counters.bytes_received));
   result.Set("bytesSent", static_cast<double>(counters.bytes_sent));
   return result;
+}
+
+// (microseconds)
+void SetBusyPoll(const Napi::CallbackInfo& info) {
+  auto* data = info.Env().GetInstanceData<AddonData>();
+  data->thread.busy_poll.SetLimit(int64_t{Int(info, 0)} * 1000);
 }
 
 uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
@@ -200,7 +260,7 @@ uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
 Napi::Value Crc32cJs(const Napi::CallbackInfo& info) {
   auto* data = info.Env().GetInstanceData<AddonData>();
   const int32_t length = Int(info, 2);
-  const uint8_t* memory = data->slabs.At(Int(info, 0), Int(info, 1), length);
+  const uint8_t* memory = data->thread.slabs.At(Int(info, 0), Int(info, 1), length);
   if (memory == nullptr) throw Napi::RangeError::New(info.Env(), "crc32c: bytes outside a slab");
   const auto size = static_cast<size_t>(length);
   const uint32_t seed = Unsigned(info, 3);
@@ -234,6 +294,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("setSlab", Napi::Function::New(env, SetSlab));
   exports.Set("dropSlab", Napi::Function::New(env, DropSlab));
   exports.Set("counters", Napi::Function::New(env, Counters));
+  exports.Set("setBusyPoll", Napi::Function::New(env, SetBusyPoll));
   exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));

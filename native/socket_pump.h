@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "busy_poll.h"
 #include "slab_table.h"
 
 namespace iscsi_nbd {
@@ -29,6 +30,13 @@ struct PumpCounters {
   uint64_t bytes_sent = 0;
 };
 
+// What the pumps of a thread share.
+struct PumpThread {
+  SlabTable slabs;
+  PumpCounters counters;
+  BusyPoll busy_poll;
+};
+
 class PumpListener {
  public:
   virtual ~PumpListener() = default;
@@ -39,8 +47,8 @@ class SocketPump {
  public:
   // Owns `fd` from here on. `window` is three numbers the owner keeps current: slab, offset and
   // length of the memory the next receive may fill.
-  SocketPump(uv_loop_t* loop, int fd, bool listening, const SlabTable* slabs,
-             PumpCounters* counters, const int32_t* window, PumpListener* listener);
+  SocketPump(uv_loop_t* loop, int fd, bool listening, PumpThread* thread, const int32_t* window,
+             PumpListener* listener);
   ~SocketPump();
   SocketPump(const SocketPump&) = delete;
   SocketPump& operator=(const SocketPump&) = delete;
@@ -52,6 +60,9 @@ class SocketPump {
   // Sends `count` entries of the ring `table` (triples; `capacity` entries) from `first` on.
   // Returns the bytes the socket took (fewer than asked: it watches for room by itself), or -errno.
   int64_t Send(const int32_t* table, uint32_t first, uint32_t count, uint32_t capacity);
+  // Receives once; false when there is nothing, or nobody wants it.
+  bool TryReceive() { return IsWanted() && Receive(); }
+  bool IsWanted() const { return (wanted_ & UV_READABLE) != 0; }
   void Close();
   // As Close, but the descriptor stays open and is the caller's.
   int Release();
@@ -61,15 +72,14 @@ class SocketPump {
  private:
   struct Handle;
   static void OnPoll(uv_poll_t* poll, int status, int events);
-  void Readable();
+  bool Receive();
   void AcceptAll();
   void Update();
 
   uv_loop_t* loop_;
   int fd_;
   bool listening_;
-  const SlabTable* slabs_;
-  PumpCounters* counters_;
+  PumpThread* thread_;
   const int32_t* window_;
   PumpListener* listener_;
   Handle* handle_ = nullptr;

@@ -22,6 +22,7 @@
 import { LinkError, UsageError } from './base/errors.js';
 import { ClientSession } from './daemon/client-session.js';
 import { configOf } from './daemon/config.js';
+import { isProcessOption, OPTION_NAMES } from './daemon/config-options.js';
 import type {
   ChapCredentials,
   DiscoveredTarget,
@@ -52,7 +53,7 @@ export type {
   StackEvent,
 } from './daemon/contract.js';
 
-type Settings = Omit<SessionOptions, 'initiatorName' | 'chap' | 'portals' | 'luns' | 'cpuAffinity'>;
+type Settings = Omit<SessionOptions, 'initiatorName' | 'chap' | 'portals' | 'luns'>;
 
 /**
  * The options of docs and configuration file, by the same names; defaults apply where one is left
@@ -124,8 +125,9 @@ function settle(
   const initiatorName =
     values.initiatorName ?? resolveInitiatorName({ stateDirectory: stateDirectoryOf(process.env) });
   const { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile, ...rest } = values;
-  if (values.cpuAffinity !== undefined) {
-    throw new UsageError('The option cpuAffinity is for commands: it is the process that has it.');
+  const ofProcess = OPTION_NAMES.find((name) => isProcessOption(name) && name in named);
+  if (ofProcess !== undefined) {
+    throw new UsageError(`The option ${ofProcess} is for commands: the process has it.`);
   }
   const files = { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile };
   for (const [name, value] of Object.entries(files)) {

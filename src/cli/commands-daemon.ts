@@ -37,6 +37,7 @@ export function withDaemonFlags(parser: Argv): Argv {
     })
     .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
     .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
+    .option('busy-poll', text('microseconds to look for answers before sleeping; 0: none [50]'))
     .option('log-level', {
       choices: LOG_LEVELS,
       default: 'info',
@@ -53,6 +54,7 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
   const socketDirectory = textArgument(args, 'socket-directory');
   const metricsListen = textArgument(args, 'metrics-listen');
   const cpuAffinity = textArgument(args, 'cpu-affinity');
+  const busyPoll = textArgument(args, 'busy-poll');
   const bootFrom = BOOT_FROM.find((known) => known === textArgument(args, 'boot-from'));
   const isBoot = bootFrom !== undefined;
   const controlPath =
@@ -82,6 +84,7 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
       ...(socketDirectory === undefined ? {} : { socketDirectory: join(socketDirectory) }),
       ...(metricsListen === undefined ? {} : { metricsListen }),
       ...(cpuAffinity === undefined ? {} : { cpuAffinity }),
+      ...(busyPoll === undefined ? {} : { busyPoll }),
       waitFor: (textArgument(args, 'wait-for') ?? '').split(',').filter((name) => name !== ''),
       waitTimeoutSeconds: numberOf(args, 'wait-timeout', {
         // Without its root disk a system has nothing else to do than wait.

@@ -50,6 +50,7 @@ export function withLogin(parser: Argv): Argv {
     .option('persistent', { type: 'boolean', describe: 'log in again whenever the daemon starts' })
     .hide('config')
     .hide('cpu-affinity')
+    .hide('busy-poll')
     .hide('session-type');
 }
 

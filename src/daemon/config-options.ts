@@ -176,10 +176,24 @@ export const OPTION_ROWS = {
     'a list of processors, e.g. 0-3,5',
     'processors the serving process may run on',
   ),
+  busyPollMicroseconds: whole(
+    0,
+    1000,
+    50,
+    'microseconds to look for answers before sleeping, while that succeeds; 0: none',
+  ),
 } as const;
 
 export type OptionName = keyof typeof OPTION_ROWS;
 export const OPTION_NAMES = Object.keys(OPTION_ROWS) as readonly OptionName[];
+
+/** Options of the process that serves; a login has them not. */
+const PROCESS_OPTIONS = ['cpuAffinity', 'busyPollMicroseconds'] as const;
+export type ProcessOption = (typeof PROCESS_OPTIONS)[number];
+
+export function isProcessOption(name: OptionName): name is ProcessOption {
+  return PROCESS_OPTIONS.some((option) => option === name);
+}
 
 /** The type of an option's value. */
 export type OptionValue<Name extends OptionName> = z.output<(typeof OPTION_ROWS)[Name]['schema']>;
@@ -187,7 +201,7 @@ export type OptionValue<Name extends OptionName> = z.output<(typeof OPTION_ROWS)
 /** `removalLatencySeconds` → `removal-latency`: the name of the flag, without dashes in front. */
 export function flagOf(name: OptionName): string {
   return name
-    .replace(/Seconds$/, '')
+    .replace(/(?:Micros|S)econds$/, '')
     .replace(/R2T$/, '-r2t')
     .replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

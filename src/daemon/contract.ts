@@ -63,16 +63,23 @@ export type SessionOptions = {
   readonly shared?: boolean;
   /** Only these LUNs; absent: the URL's LUN, or all. */
   readonly luns?: readonly number[];
-  /** The process, not only the session, keeps to these processors; absent: it does not care. */
-  readonly cpuAffinity?: readonly number[];
 };
 
-export type ServeOptions = SessionOptions & { readonly socketPath: string };
-export type AttachOptions = SessionOptions & {
-  readonly boot: boolean;
-  /** `close` leaves the devices, with their requests, to a process that comes after this one. */
-  readonly keepDevices?: boolean;
+/** What the process has, not a session. */
+export type ProcessSettings = {
+  /** It keeps to these processors; absent: it does not care. */
+  readonly cpuAffinity?: readonly number[];
+  /** How long it looks for answers before it sleeps, while that succeeds; absent: not at all. */
+  readonly busyPollMicroseconds?: number;
 };
+
+export type ServeOptions = SessionOptions & ProcessSettings & { readonly socketPath: string };
+export type AttachOptions = SessionOptions &
+  ProcessSettings & {
+    readonly boot: boolean;
+    /** `close` leaves the devices, with their requests, to a process that comes after this one. */
+    readonly keepDevices?: boolean;
+  };
 
 export type DiscoveredTarget = {
   readonly name: string;

@@ -1,7 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { UsageError } from '../base/errors.js';
-import { pinProcess } from '../io/cpu-affinity.js';
 import { guardMemory } from '../io/nbd-memory.js';
 import { keepBootLogin, withBootChap } from './boot-login.js';
 import { type BootFrom, readBootSource } from './boot-places.js';
@@ -12,6 +11,7 @@ import { nbdAddon } from './device-exporter.js';
 import { SessionLogs } from './event-log.js';
 import type { Logger } from './log.js';
 import { metricsOf, serveMetrics } from './metrics.js';
+import { settleProcess } from './process-settings.js';
 import { threadRuntime } from './runtime.js';
 import { StateLock } from './state-lock.js';
 import { Supervisor } from './supervisor.js';
@@ -25,8 +25,9 @@ export type DaemonOptions = {
   /** LUNs are served on sockets in here; absent: they become kernel devices. */
   readonly socketDirectory?: string;
   readonly metricsListen?: string;
-  /** As `--cpu-affinity` has it; else the configuration's. */
+  /** As `--cpu-affinity` and `--busy-poll` have it; else the configuration's. */
   readonly cpuAffinity?: string;
+  readonly busyPoll?: string;
   /** `<target>/<lun>`, ready only when all of them are there. */
   readonly waitFor: readonly string[];
   /** Holds the LUN that the system starts from, as well. */
@@ -51,7 +52,7 @@ export async function runDaemon(
 ): Promise<void> {
   const { log, stateDirectory, socketDirectory, configPath, environment } = options;
   const wanted = parseWantedLuns(options.waitFor);
-  await pinAsConfigured(options);
+  await settleAsConfigured(options);
   const boot = options.bootFrom === undefined ? null : readBootSource(options.bootFrom);
   await StateLock.take(stateDirectory, { takeOver: options.takeOver });
   if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
@@ -112,14 +113,14 @@ export async function runDaemon(
   }
 }
 
-async function pinAsConfigured(options: DaemonOptions): Promise<void> {
+async function settleAsConfigured(options: DaemonOptions): Promise<void> {
   const { configPath, environment } = options;
-  const { cpuAffinity } = loadConfig({
-    flags: { 'cpu-affinity': options.cpuAffinity },
+  const { values } = loadConfig({
+    flags: { 'cpu-affinity': options.cpuAffinity, 'busy-poll': options.busyPoll },
     environment,
     ...(configPath === undefined ? {} : { configPath }),
-  }).values;
-  if (cpuAffinity !== undefined) await pinProcess(nbdAddon, cpuAffinity);
+  });
+  await settleProcess(values);
 }
 
 function metricsServer(options: DaemonOptions, supervisor: Supervisor): Promise<Server> {

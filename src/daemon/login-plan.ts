@@ -3,7 +3,7 @@ import { UsageError } from '../base/errors.js';
 import { formatPortal, type PortalAddress } from '../iscsi/portal.js';
 import { iscsiNameFault } from '../iscsi/target-name.js';
 import { type Config, loadConfig } from './config.js';
-import { flagOf, OPTION_NAMES, type OptionName } from './config-options.js';
+import { flagOf, isProcessOption, OPTION_NAMES, type OptionName } from './config-options.js';
 import type { SessionOptions, SessionType } from './contract.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { resolveInitiatorName } from './initiator-name.js';
@@ -95,7 +95,7 @@ function exists(existing: LoginPlan, sessionId: string, how: string): UsageError
 
 function named(key: string): OptionName {
   const name = OPTION_NAMES.find((candidate) => candidate === key);
-  if (name !== undefined && name !== 'sessionType' && name !== 'cpuAffinity') return name;
+  if (name !== undefined && name !== 'sessionType' && !isProcessOption(name)) return name;
   const near = nearest(key, OPTION_NAMES);
   const hint = near === undefined || near === key ? '' : ` Did you mean ${near}?`;
   throw new UsageError(`A login has no option ${JSON.stringify(key.slice(0, 60))}.${hint}`);

@@ -1,6 +1,6 @@
 import { UsageError } from '../base/errors.js';
 import type { SessionTimers } from '../iscsi/session-config.js';
-import { OPTION_NAMES, OPTION_ROWS, type OptionName } from './config-options.js';
+import { isProcessOption, OPTION_NAMES, OPTION_ROWS, type OptionName } from './config-options.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { ManagedSession } from './managed-session.js';
 import { nearest } from './nearest.js';
@@ -90,8 +90,7 @@ export function settingsOf(session: ManagedSession): Setting[] {
   const live: Partial<Record<OptionName, LiveValue>> = liveValues(session);
   const { config, initiatorName } = session.plan;
   const given = { ...config.values, initiatorName, sessionType: session.options.sessionType };
-  // The processors are the process's, not the session's.
-  const names = OPTION_NAMES.filter((option) => option !== 'cpuAffinity');
+  const names = OPTION_NAMES.filter((option) => !isProcessOption(option));
   return names.map((option) => {
     const row: LiveRow | undefined = isLive(option) ? LIVE_OPTIONS[option] : undefined;
     const value = live[option] ?? given[option] ?? null;

@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import { ProductError, UsageError } from '../base/errors.js';
-import { pinProcess } from '../io/cpu-affinity.js';
 import { guardMemory } from '../io/nbd-memory.js';
 import { refuseTakenPath } from '../io/nbd-socket.js';
 import type { PortalAddress } from '../iscsi/portal.js';
@@ -17,6 +16,7 @@ import { DeviceExporter, nbdAddon } from './device-exporter.js';
 import { type FoundDisk, findDisks } from './disk-probe.js';
 import { IdentityStore } from './identity-store.js';
 import { LunClaims } from './lun-claims.js';
+import { settleProcess } from './process-settings.js';
 import { threadRuntime } from './runtime.js';
 import { newIdentity } from './session-identity.js';
 import { SessionStack } from './session-stack.js';
@@ -35,7 +35,7 @@ export async function serve(
 ): Promise<Stack> {
   // Before a login that would be for nothing; `listen` asks again.
   await refuseTakenPath(resolve(options.socketPath));
-  if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
+  await settleProcess(options);
   const place = { targetName: url.targetName, portals: portalsOf(url, options) };
   const identity = newIdentity();
   const stack = new SessionStack(threadRuntime(), hooks, {
@@ -68,7 +68,7 @@ export async function attach(
   hooks: StackHooks,
 ): Promise<Stack> {
   await DeviceExporter.requireSupport();
-  if (options.cpuAffinity !== undefined) await pinProcess(nbdAddon, options.cpuAffinity);
+  await settleProcess(options);
   const wanted = wantedLuns(url, options);
   if (options.boot && wanted?.length !== 1) {
     throw new UsageError('A Boot session has one LUN: add it to the URL, …/<lun>.');

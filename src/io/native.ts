@@ -13,8 +13,13 @@ export type SocketAddress = { readonly host: string; readonly port: number };
 export interface NativeSocket {
   watchReadable(on: boolean): void;
   watchWritable(on: boolean): void;
-  /** Bytes the socket took, or -errno; with fewer than asked a `writable` event follows. */
-  send(table: Int32Array, firstEntry: number, entryCount: number, capacity: number): number;
+  /** The ring of triples (slab, offset, length) that `send` speaks of, from now on. */
+  useTable(table: Int32Array): void;
+  /**
+   * Sends entries of the ring. Returns the bytes the socket took, or -errno; with fewer than asked
+   * a `writable` event follows.
+   */
+  send(firstEntry: number, entryCount: number): number;
   /** Bytes the kernel may hold of what is sent; less where the system allows less. */
   setSendBuffer(bytes: number): void;
   /** An end of a TCP connection; null for another socket, or a closed one. */
@@ -51,6 +56,8 @@ export interface NativeAddon {
   /** Gives the slab's pages to the system; the memory stays usable and reads as anything. */
   dropSlab(index: number): void;
   counters(): SocketCounters;
+  /** How long the thread tries for answers before it sleeps, while that succeeds. */
+  setBusyPoll(microseconds: number): void;
   /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
   crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
   /** A descriptor that is connecting, or -errno. The address is numeric. */

@@ -36,6 +36,8 @@ export class PumpedSocket implements Flushable {
   readonly #user: SocketUser;
   readonly #native: NativeSocket;
   readonly #window: ReceiveWindow;
+  /** The queue's, as the addon knows it. */
+  #table: Int32Array | null = null;
   /** Slab whose bytes the user has not yet used, or -1. */
   #keptSlab = -1;
   #blocked = false;
@@ -82,7 +84,11 @@ export class PumpedSocket implements Flushable {
     const queue = this.#queue;
     const wanted = queue.byteLength;
     if (wanted === 0) return;
-    const taken = this.#native.send(queue.table, queue.firstIndex, queue.count, queue.capacity);
+    if (queue.table !== this.#table) {
+      this.#table = queue.table;
+      this.#native.useTable(queue.table);
+    }
+    const taken = this.#native.send(queue.firstIndex, queue.count);
     if (taken < 0) {
       this.#loseLink(errnoName(-taken));
       return;

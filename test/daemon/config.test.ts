@@ -83,6 +83,7 @@ describe('options', () => {
     ['headerDigest', 'header-digest'],
     ['initialR2T', 'initial-r2t'],
     ['maxOutstandingR2T', 'max-outstanding-r2t'],
+    ['busyPollMicroseconds', 'busy-poll'],
   ] as const)('%s has the flag --%s', (name, flag) => {
     expect(flagOf(name)).toBe(flag);
   });

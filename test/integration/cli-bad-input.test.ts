@@ -138,6 +138,12 @@ describe('what a person gets wrong is one paragraph, and the right status', {
       /from 1 to 4096/,
     ],
     [
+      'a time to look for answers that is out of range',
+      () => ['serve', at(1), '--socket', 'SOCKET', '--busy-poll', '5000'],
+      7,
+      /--busy-poll must be a whole number from 0 to 1000/,
+    ],
+    [
       'flags that clash',
       () => ['serve', at(1), '--socket', 'SOCKET', '--luns', '0'],
       7,

@@ -207,6 +207,8 @@ describe('a session', () => {
     const misspelt = { queueDepth: 4 } as object;
     await expect(openSession(url, misspelt)).rejects.toThrow(/no option "queueDepth".*Did you/);
     await expect(openSession(url, { queueDepthMax: 0 })).rejects.toThrow(/queueDepthMax must be/);
+    const ofProcess = { busyPollMicroseconds: 10 } as object;
+    await expect(openSession(url, ofProcess)).rejects.toThrow(/busyPollMicroseconds is for comm/);
     await expect(openSession(`iscsi://u@h/${NAME}`)).rejects.toThrow(/no secret/);
   });
 });
