@@ -1,7 +1,6 @@
 #include "busy_poll.h"
 
 #include <poll.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <ctime>
@@ -14,26 +13,21 @@ namespace {
 
 // Receipts after which the event loop has its turn.
 constexpr int kReceiptsMax = 16;
-// With more sockets than that there is work enough, and each of them costs a system call.
+// With more sockets than that there is work enough.
 constexpr size_t kPumpsMax = 4;
 
-constexpr uint32_t kRateOne = 1 << 16;
-constexpr uint32_t kWeight = 16;
-// A sleep that is saved is worth some failures, but no more than that.
-constexpr uint32_t kRateWorth = kRateOne / 4;
-constexpr uint32_t kSkipsMin = 64;
-constexpr uint32_t kSkipsMax = 4096;
+// Both ways are tried in turns of 2 ms, eight each, once a second. A longer silence is nobody's.
+constexpr int64_t kSlotNs = 2'000'000;
+constexpr int kSlots = 16;
+constexpr int64_t kKeepNs = 1'000'000'000;
+constexpr int64_t kSilenceNs = 10'000'000;
+// It costs time that others may want, so it has to bring something.
+constexpr double kWorth = 1.05;
 
 int64_t NowNs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
-// Times the thread had to leave its processor to another.
-int64_t InvoluntarySwitches() {
-  rusage usage;
-  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
 void Pause() {
@@ -44,18 +38,37 @@ void Pause() {
 
 }  // namespace
 
-bool HitRate::IsWorthTrying() {
-  if (rate_ >= kRateWorth) return true;
-  skipped_ += 1;
-  if (skipped_ < skips_) return false;
-  skipped_ = 0;
-  return true;
+bool Trial::Choose(int64_t now_ns, uint64_t bytes) {
+  const int64_t elapsed_ns = now_ns - last_ns_;
+  const bool was_silent = elapsed_ns > kSilenceNs;
+  if (slots_left_ > 0 && !was_silent) {
+    Account& account = doing_ ? with_ : without_;
+    account.ns += elapsed_ns;
+    account.bytes += bytes - last_bytes_;
+  }
+  last_ns_ = now_ns;
+  last_bytes_ = bytes;
+  if (was_silent && slots_left_ > 0) return doing_;
+  if (now_ns < slot_end_ns_) return doing_;
+  if (slots_left_ == 1) {
+    Decide();
+    slot_end_ns_ = now_ns + kKeepNs;
+  } else {
+    if (slots_left_ == 0) slots_left_ = kSlots + 1;
+    doing_ = !doing_;
+    slot_end_ns_ = now_ns + kSlotNs;
+  }
+  slots_left_ -= 1;
+  return doing_;
 }
 
-void HitRate::Tried(bool hit) {
-  rate_ = rate_ - rate_ / kWeight + (hit ? kRateOne / kWeight : 0);
-  // Trials that fail are each followed by twice as many turns without one.
-  skips_ = hit ? 0 : std::min(kSkipsMax, std::max(kSkipsMin, skips_ * 2));
+void Trial::Decide() {
+  const double with = static_cast<double>(with_.bytes) * static_cast<double>(without_.ns);
+  const double without = static_cast<double>(without_.bytes) * static_cast<double>(with_.ns);
+  doing_ = with > without * kWorth;
+  // Half as much is remembered of each time before: a single one is often chance.
+  with_.Halve();
+  without_.Halve();
 }
 
 void BusyPoll::Await(SocketPump* pump) {
@@ -68,49 +81,38 @@ void BusyPoll::Forget(SocketPump* pump) {
   awaited_.erase(std::remove(awaited_.begin(), awaited_.end(), pump), awaited_.end());
 }
 
-void BusyPoll::Run() {
+void BusyPoll::Run(uint64_t bytes_moved) {
   if (running_ || limit_ns_ == 0) return;
+  const int64_t now_ns = NowNs();
+  if (!trial_.Choose(now_ns, bytes_moved)) return;
   running_ = true;
   for (int receipts = 0; receipts < kReceiptsMax; receipts += 1) {
     if (awaited_.empty() || awaited_.size() > kPumpsMax) break;
-    if (in_time_.IsWorthTrying()) {
-      if (!TryForLong()) break;
-    } else if (at_once_.IsWorthTrying()) {
-      const bool hit = TryOnce();
-      at_once_.Tried(hit);
-      if (!hit) break;
-    } else {
-      break;
-    }
+    if (!Poll(receipts == 0 ? now_ns : NowNs())) break;
   }
   running_ = false;
 }
 
-bool BusyPoll::TryOnce() {
-  // What is received may send, close and so change the list: one receipt a look at it.
-  for (SocketPump* pump : awaited_) {
-    if (pump->TryReceive()) return true;
-  }
-  return false;
-}
-
-bool BusyPoll::TryForLong() {
+bool BusyPoll::Poll(int64_t now_ns) {
   pollfd watched[kPumpsMax];
   nfds_t count = 0;
   for (SocketPump* pump : awaited_) {
     if (pump->IsWanted()) watched[count++] = pollfd{pump->fd(), POLLIN, 0};
   }
   if (count == 0) return false;
-  if (poll(watched, count, 0) > 0) return TryOnce();
-  const int64_t switches = InvoluntarySwitches();
-  const int64_t end = NowNs() + limit_ns_;
-  bool ready = false;
-  do {
+  while (poll(watched, count, 0) <= 0) {
+    if (NowNs() >= now_ns + limit_ns_) return false;
     Pause();
-    ready = poll(watched, count, 0) > 0;
-  } while (!ready && NowNs() < end);
-  in_time_.Tried(ready && InvoluntarySwitches() == switches);
-  return ready && TryOnce();
+  }
+  return ReceiveOne();
+}
+
+bool BusyPoll::ReceiveOne() {
+  // What is received may send, close and so change the list: one receipt a look at it.
+  for (SocketPump* pump : awaited_) {
+    if (pump->TryReceive()) return true;
+  }
+  return false;
 }
 
 }  // namespace iscsi_nbd

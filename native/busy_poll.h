@@ -9,24 +9,38 @@ namespace iscsi_nbd {
 
 class SocketPump;
 
-// How often a guess has come true lately, as a moving average.
-class HitRate {
+// Whether something that may be done or left pays: now and then both are tried in short turns, and
+// what moved more bytes in its time is kept until the next time. Nothing that could be reckoned
+// with says the same, for it depends on who else wants the processors.
+class Trial {
  public:
-  // False while it is not worth trying; rarely it is true all the same, to find out.
-  bool IsWorthTrying();
-  void Tried(bool hit);
+  // Call it often; `bytes` is the count of all that have been moved. True: do it now.
+  bool Choose(int64_t now_ns, uint64_t bytes);
 
  private:
-  uint32_t rate_ = 0;
-  uint32_t skipped_ = 0;
-  uint32_t skips_ = 0;
+  void Decide();
+
+  struct Account {
+    int64_t ns = 0;
+    uint64_t bytes = 0;
+    void Halve() {
+      ns /= 2;
+      bytes /= 2;
+    }
+  };
+  Account with_;
+  Account without_;
+  bool doing_ = false;
+  int slots_left_ = 0;
+  int64_t slot_end_ns_ = 0;
+  int64_t last_ns_ = 0;
+  uint64_t last_bytes_ = 0;
 };
 
 // The pumps of a thread that have sent and not received since. A processor that goes to sleep
-// takes longer to wake than most answers take to come, and so does whoever has to wake it; a peer
-// that shares our processor runs within our send and has answered when the send returns. So after
-// a wake the answers are tried for: once where that is enough, else for some microseconds. Either
-// is done only while it succeeds, and the latter only while nobody else wants the processor.
+// takes longer to wake than most answers take to come, and so does whoever has to wake it. So
+// after a wake the answers are tried for, for some microseconds, where that pays. It does not where
+// the processor is needed by those who are to answer, or where more would have come at once later.
 class BusyPoll {
  public:
   // Nanoseconds to try for at most; with 0 nothing is tried.
@@ -34,17 +48,16 @@ class BusyPoll {
   void Await(SocketPump* pump);
   void Forget(SocketPump* pump);
   // Receives what comes; other handles of the loop get their turn after a bounded time.
-  void Run();
+  void Run(uint64_t bytes_moved);
 
  private:
-  // Each is true when something was received.
-  bool TryOnce();
-  bool TryForLong();
+  // True when something was received.
+  bool Poll(int64_t now_ns);
+  bool ReceiveOne();
 
   std::vector<SocketPump*> awaited_;
   int64_t limit_ns_ = 0;
-  HitRate at_once_;
-  HitRate in_time_;
+  Trial trial_;
   bool running_ = false;
 };
 

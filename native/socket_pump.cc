@@ -114,7 +114,7 @@ void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
     } else {
       handle->pump->Receive();
     }
-    thread->busy_poll.Run();
+    thread->busy_poll.Run(thread->counters.bytes_received + thread->counters.bytes_sent);
   }
 }
 

@@ -180,7 +180,7 @@ export const OPTION_ROWS = {
     0,
     1000,
     50,
-    'microseconds to look for answers before sleeping, while that succeeds; 0: none',
+    'microseconds to look for answers before sleeping, where that is faster; 0: none',
   ),
 } as const;
 

@@ -69,7 +69,7 @@ export type SessionOptions = {
 export type ProcessSettings = {
   /** It keeps to these processors; absent: it does not care. */
   readonly cpuAffinity?: readonly number[];
-  /** How long it looks for answers before it sleeps, while that succeeds; absent: not at all. */
+  /** How long it looks for answers before it sleeps, where that is faster; absent: never. */
   readonly busyPollMicroseconds?: number;
 };
 

@@ -56,7 +56,7 @@ export interface NativeAddon {
   /** Gives the slab's pages to the system; the memory stays usable and reads as anything. */
   dropSlab(index: number): void;
   counters(): SocketCounters;
-  /** How long the thread tries for answers before it sleeps, while that succeeds. */
+  /** How long the thread looks for answers before it sleeps, where that is faster; 0: never. */
   setBusyPoll(microseconds: number): void;
   /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
   crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
