@@ -16,10 +16,12 @@ constexpr int kReceiptsMax = 16;
 // With more sockets than that there is work enough.
 constexpr size_t kPumpsMax = 4;
 
-// Both ways are tried in turns of 2 ms, eight each, once a second. A longer silence is nobody's.
+// Both ways are tried in turns of 2 ms, eight each, once a second; more often in the beginning,
+// when everything is only about to reach its speed. A longer silence is nobody's.
 constexpr int64_t kSlotNs = 2'000'000;
 constexpr int kSlots = 16;
-constexpr int64_t kKeepNs = 1'000'000'000;
+constexpr int64_t kKeepMinNs = 64'000'000;
+constexpr int64_t kKeepMaxNs = 1'024'000'000;
 constexpr int64_t kSilenceNs = 10'000'000;
 // It costs time that others may want, so it has to bring something.
 constexpr double kWorth = 1.05;
@@ -46,13 +48,15 @@ bool Trial::Choose(int64_t now_ns, uint64_t bytes) {
     account.ns += elapsed_ns;
     account.bytes += bytes - last_bytes_;
   }
+  if (elapsed_ns > kKeepMaxNs || keep_ns_ == 0) keep_ns_ = kKeepMinNs;
   last_ns_ = now_ns;
   last_bytes_ = bytes;
   if (was_silent && slots_left_ > 0) return doing_;
   if (now_ns < slot_end_ns_) return doing_;
   if (slots_left_ == 1) {
     Decide();
-    slot_end_ns_ = now_ns + kKeepNs;
+    slot_end_ns_ = now_ns + keep_ns_;
+    keep_ns_ = std::min(keep_ns_ * 2, kKeepMaxNs);
   } else {
     if (slots_left_ == 0) slots_left_ = kSlots + 1;
     doing_ = !doing_;
@@ -72,28 +76,36 @@ void Trial::Decide() {
 }
 
 void BusyPoll::Await(SocketPump* pump) {
-  if (std::find(awaited_.begin(), awaited_.end(), pump) == awaited_.end()) {
-    awaited_.push_back(pump);
-  }
+  if (pump->awaited_at >= 0) return;
+  pump->awaited_at = static_cast<int32_t>(awaited_.size());
+  awaited_.push_back(pump);
 }
 
 void BusyPoll::Forget(SocketPump* pump) {
-  awaited_.erase(std::remove(awaited_.begin(), awaited_.end(), pump), awaited_.end());
+  if (pump->awaited_at < 0) return;
+  const auto at = static_cast<size_t>(pump->awaited_at);
+  pump->awaited_at = -1;
+  SocketPump* last = awaited_.back();
+  awaited_.pop_back();
+  if (last == pump) return;
+  awaited_[at] = last;
+  last->awaited_at = static_cast<int32_t>(at);
 }
 
 void BusyPoll::Run(uint64_t bytes_moved) {
   if (running_ || limit_ns_ == 0) return;
-  const int64_t now_ns = NowNs();
-  if (!trial_.Choose(now_ns, bytes_moved)) return;
+  const bool waits = trial_.Choose(NowNs(), bytes_moved);
+  // A lone answer may be there already: a peer on our processor runs within our send.
+  const size_t pumps_max = waits ? kPumpsMax : 1;
   running_ = true;
   for (int receipts = 0; receipts < kReceiptsMax; receipts += 1) {
-    if (awaited_.empty() || awaited_.size() > kPumpsMax) break;
-    if (!Poll(receipts == 0 ? now_ns : NowNs())) break;
+    if (awaited_.empty() || awaited_.size() > pumps_max) break;
+    if (!(waits ? Poll(NowNs() + limit_ns_) : ReceiveOne())) break;
   }
   running_ = false;
 }
 
-bool BusyPoll::Poll(int64_t now_ns) {
+bool BusyPoll::Poll(int64_t end_ns) {
   pollfd watched[kPumpsMax];
   nfds_t count = 0;
   for (SocketPump* pump : awaited_) {
@@ -101,7 +113,7 @@ bool BusyPoll::Poll(int64_t now_ns) {
   }
   if (count == 0) return false;
   while (poll(watched, count, 0) <= 0) {
-    if (NowNs() >= now_ns + limit_ns_) return false;
+    if (NowNs() >= end_ns) return false;
     Pause();
   }
   return ReceiveOne();

