@@ -252,6 +252,26 @@ void SetBusyPoll(const Napi::CallbackInfo& info) {
   data->thread.busy_poll.SetLimit(int64_t{Int(info, 0)} * 1000);
 }
 
+// (bytes a millisecond with it, and without, milliseconds) -> part of the last half with it; for
+// tests of the choice, in which a turn takes 50 microseconds
+Napi::Value SimulateTrial(const Napi::CallbackInfo& info) {
+  constexpr int64_t kTurnNs = 50'000;
+  const int64_t with = Int(info, 0);
+  const int64_t without = Int(info, 1);
+  const int64_t end_ns = int64_t{Int(info, 2)} * 1'000'000;
+  Trial trial;
+  bool doing = false;
+  int64_t bytes = 0;
+  int64_t done_ns = 0;
+  for (int64_t now_ns = 0; now_ns < end_ns; now_ns += kTurnNs) {
+    bytes += (doing ? with : without) * kTurnNs / 1'000'000;
+    if (doing && now_ns >= end_ns / 2) done_ns += kTurnNs;
+    doing = trial.Choose(now_ns, static_cast<uint64_t>(bytes));
+  }
+  const double half_ns = static_cast<double>(end_ns) / 2;
+  return Napi::Number::New(info.Env(), static_cast<double>(done_ns) / half_ns);
+}
+
 uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
   return info[index].As<Napi::Number>().Uint32Value();
 }
@@ -295,6 +315,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("dropSlab", Napi::Function::New(env, DropSlab));
   exports.Set("counters", Napi::Function::New(env, Counters));
   exports.Set("setBusyPoll", Napi::Function::New(env, SetBusyPoll));
+  exports.Set("simulateTrial", Napi::Function::New(env, SimulateTrial));
   exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));

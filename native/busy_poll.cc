@@ -13,6 +13,8 @@ namespace {
 
 // Receipts after which the event loop has its turn.
 constexpr int kReceiptsMax = 16;
+// And time after which it has.
+constexpr int64_t kRunNs = 2'000'000;
 // With more sockets than that there is work enough.
 constexpr size_t kPumpsMax = 4;
 
@@ -94,37 +96,48 @@ void BusyPoll::Forget(SocketPump* pump) {
 
 void BusyPoll::Run(uint64_t bytes_moved) {
   if (running_ || limit_ns_ == 0) return;
-  const bool waits = trial_.Choose(NowNs(), bytes_moved);
+  const int64_t start_ns = NowNs();
+  const bool waits = trial_.Choose(start_ns, bytes_moved);
   // A lone answer may be there already: a peer on our processor runs within our send.
   const size_t pumps_max = waits ? kPumpsMax : 1;
   running_ = true;
-  for (int receipts = 0; receipts < kReceiptsMax; receipts += 1) {
-    if (awaited_.empty() || awaited_.size() > pumps_max) break;
-    if (!(waits ? Poll(NowNs() + limit_ns_) : ReceiveOne())) break;
+  int64_t now_ns = start_ns;
+  for (int receipts = 0; receipts < kReceiptsMax && now_ns < start_ns + kRunNs; receipts += 1) {
+    if (awaited_.size() > pumps_max) ForgetAll();
+    if (awaited_.empty() || !ReceiveUntil(waits ? now_ns + limit_ns_ : 0)) break;
+    now_ns = NowNs();
   }
   running_ = false;
 }
 
-bool BusyPoll::Poll(int64_t end_ns) {
+bool BusyPoll::ReceiveUntil(int64_t end_ns) {
+  // What is received may send, close and so change the list: one receipt a look at it.
+  SocketPump* pumps[kPumpsMax];
   pollfd watched[kPumpsMax];
   nfds_t count = 0;
   for (SocketPump* pump : awaited_) {
-    if (pump->IsWanted()) watched[count++] = pollfd{pump->fd(), POLLIN, 0};
+    if (!pump->IsWanted()) continue;
+    pumps[count] = pump;
+    watched[count++] = pollfd{pump->fd(), POLLIN, 0};
   }
-  if (count == 0) return false;
-  while (poll(watched, count, 0) <= 0) {
-    if (NowNs() >= end_ns) return false;
+  int ready = count > 0 && end_ns == 0 ? 1 : 0;
+  while (count > 0 && ready <= 0) {
+    ready = poll(watched, count, 0);
+    if (ready > 0 || NowNs() >= end_ns) break;
     Pause();
   }
-  return ReceiveOne();
+  for (nfds_t index = 0; ready > 0 && index < count; index += 1) {
+    if (end_ns != 0 && watched[index].revents == 0) continue;
+    if (pumps[index]->TryReceive()) return true;
+  }
+  // They are in no hurry, if they are to answer at all: a client may rest. The loop waits for them.
+  ForgetAll();
+  return false;
 }
 
-bool BusyPoll::ReceiveOne() {
-  // What is received may send, close and so change the list: one receipt a look at it.
-  for (SocketPump* pump : awaited_) {
-    if (pump->TryReceive()) return true;
-  }
-  return false;
+void BusyPoll::ForgetAll() {
+  for (SocketPump* pump : awaited_) pump->awaited_at = -1;
+  awaited_.clear();
 }
 
 }  // namespace iscsi_nbd

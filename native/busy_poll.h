@@ -38,7 +38,7 @@ class Trial {
   uint64_t last_bytes_ = 0;
 };
 
-// The pumps of a thread that have sent and not received since. A processor that goes to sleep
+// The pumps of a thread that have just sent and not received since. A processor that goes to sleep
 // takes longer to wake than most answers take to come, and so does whoever has to wake it. So
 // after a wake the answers are tried for, for some microseconds, where that pays. It does not where
 // the processor is needed by those who are to answer, or where more would have come at once later.
@@ -52,9 +52,9 @@ class BusyPoll {
   void Run(uint64_t bytes_moved);
 
  private:
-  // True when something was received.
-  bool Poll(int64_t end_ns);
-  bool ReceiveOne();
+  // True when something was received; with 0 there is one look and no wait.
+  bool ReceiveUntil(int64_t end_ns);
+  void ForgetAll();
 
   std::vector<SocketPump*> awaited_;
   int64_t limit_ns_ = 0;

@@ -22,7 +22,7 @@
 import { LinkError, UsageError } from './base/errors.js';
 import { ClientSession } from './daemon/client-session.js';
 import { configOf } from './daemon/config.js';
-import { isProcessOption, OPTION_NAMES } from './daemon/config-options.js';
+import { isProcessOption, OPTION_NAMES, type OptionName } from './daemon/config-options.js';
 import type {
   ChapCredentials,
   DiscoveredTarget,
@@ -125,7 +125,8 @@ function settle(
   const initiatorName =
     values.initiatorName ?? resolveInitiatorName({ stateDirectory: stateDirectoryOf(process.env) });
   const { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile, ...rest } = values;
-  const ofProcess = OPTION_NAMES.find((name) => isProcessOption(name) && name in named);
+  const given: Partial<Record<OptionName, unknown>> = named;
+  const ofProcess = OPTION_NAMES.find((name) => isProcessOption(name) && given[name] !== undefined);
   if (ofProcess !== undefined) {
     throw new UsageError(`The option ${ofProcess} is for commands: the process has it.`);
   }

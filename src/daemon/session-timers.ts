@@ -1,6 +1,12 @@
 import { UsageError } from '../base/errors.js';
 import type { SessionTimers } from '../iscsi/session-config.js';
-import { isProcessOption, OPTION_NAMES, OPTION_ROWS, type OptionName } from './config-options.js';
+import {
+  flagOf,
+  isProcessOption,
+  OPTION_NAMES,
+  OPTION_ROWS,
+  type OptionName,
+} from './config-options.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { ManagedSession } from './managed-session.js';
 import { nearest } from './nearest.js';
@@ -115,10 +121,14 @@ function isLive(name: OptionName): name is LiveOption {
 function liveOption(name: string): LiveOption {
   // A flag's name is taken as well: removal-latency for removalLatencySeconds.
   const wanted = plain(name);
-  const found = OPTION_NAMES.find((known) =>
-    [plain(known), plain(known, 'short')].includes(wanted),
-  );
+  const found = OPTION_NAMES.find((known) => [plain(known), plain(flagOf(known))].includes(wanted));
   if (found !== undefined && isLive(found)) return found;
+  if (found !== undefined && isProcessOption(found)) {
+    throw new UsageError(
+      `${found} is the daemon's, not a session's: it counts from the daemon's next start on.`,
+      { exitCode: EXIT_CODES.notSupported.code, code: 'ERR_NOT_LIVE' },
+    );
+  }
   if (found !== undefined) {
     throw new UsageError(
       `${found} is settled at the login: log out and in again with another value. ` +
@@ -132,9 +142,8 @@ function liveOption(name: string): LiveOption {
   throw new UsageError(`There is no option ${JSON.stringify(name.slice(0, 60))} to set.${hint}`);
 }
 
-function plain(name: string, form?: 'short'): string {
-  const text = form === 'short' ? name.replace(/Seconds$/, '') : name;
-  return text.toLowerCase().replace(/[-_]/g, '');
+function plain(name: string): string {
+  return name.toLowerCase().replace(/[-_]/g, '');
 }
 
 function shownValue(value: number): LiveValue {

@@ -58,6 +58,8 @@ export interface NativeAddon {
   counters(): SocketCounters;
   /** How long the thread looks for answers before it sleeps, where that is faster; 0: never. */
   setBusyPoll(microseconds: number): void;
+  /** For tests: the part of the time in which that is chosen, by bytes a millisecond either way. */
+  simulateTrial(bytesWith: number, bytesWithout: number, milliseconds: number): number;
   /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
   crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
   /** A descriptor that is connecting, or -errno. The address is numeric. */

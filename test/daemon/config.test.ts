@@ -58,6 +58,7 @@ describe('options', () => {
       logicalUnitResetTimeoutSeconds: 30,
       taskTimeoutSeconds: 60,
       queueDepthMax: 128,
+      busyPollMicroseconds: 50,
       heldBytesMax: 134_217_728,
       portals: [],
       readOnly: false,

@@ -222,6 +222,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
       /headerDigest is settled at the login/,
       ...['set', DISK, 'header-digest', 'CRC32C'],
     );
+    await expectRefused(27, /busyPollMicroseconds is the daemon's/, 'set', DISK, 'busy-poll', '1');
     await expectRefused(7, /Did you mean queueDepthMax/, 'set', DISK, 'queueDepthMx', '1');
     await expectRefused(
       7,

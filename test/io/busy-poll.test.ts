@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
@@ -14,7 +16,7 @@ const pool = new SlabPool({ slabsMax: 64 });
 shareSlabs(pool);
 const flushes = new FlushList();
 
-/** Answers each message; its peer, in this process, has sent the next one by then. */
+/** Answers each message; a peer in this process has sent the next one by then. */
 class Answerer implements SocketUser {
   received = 0;
   left = 0;
@@ -24,7 +26,7 @@ class Answerer implements SocketUser {
 
   constructor(
     fd: number,
-    readonly peer: () => Socket,
+    readonly peer: () => Socket | null,
   ) {
     this.socket = new PumpedSocket({ fd, pool, queue: this.queue, flushes, user: this });
   }
@@ -33,9 +35,16 @@ class Answerer implements SocketUser {
     this.received += 1;
     this.queue.pushCopy(Buffer.from('answer'));
     this.left -= 1;
-    if (this.left > 0) this.peer().write('next');
-    else this.onEnd();
+    if (this.left > 0) this.peer()?.write('next');
+    if (this.left === 0) this.onEnd();
     return true;
+  }
+  /** Resolves when `count` more messages have been received. */
+  next(count: number): Promise<void> {
+    this.left = count;
+    return new Promise((resolve) => {
+      this.onEnd = resolve;
+    });
   }
   linkLost(): void {}
   sent(): void {}
@@ -44,24 +53,27 @@ class Answerer implements SocketUser {
 let folder = '';
 let listener: NativeSocket;
 let client: Socket;
+let answerers: Answerer[] = [];
 let answerer: Answerer;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-poll-'));
   const fd = native.listenUnix(join(folder, 's'), 0o600);
-  const made: Answerer[] = [];
+  answerers = [];
   listener = new native.NativeSocket(fd, true, new Int32Array(3), (kind, value) => {
-    if (kind === SocketEvent.accepted) made.push(new Answerer(value, () => client));
+    if (kind !== SocketEvent.accepted) return;
+    const isFirst = answerers.length === 0;
+    answerers.push(new Answerer(value, () => (isFirst ? client : null)));
   });
   listener.watchReadable(true);
   client = connect(join(folder, 's')).resume();
-  await vi.waitFor(() => expect(made).toHaveLength(1));
-  answerer = made[0] as Answerer;
+  await vi.waitFor(() => expect(answerers).toHaveLength(1));
+  answerer = answerers[0] as Answerer;
 });
 
 afterEach(async () => {
   native.setBusyPoll(0);
-  answerer.socket.close();
+  for (const { socket } of answerers) socket.close();
   client.destroy();
   listener.close();
   await rm(folder, { recursive: true });
@@ -107,8 +119,46 @@ describe.each([1, 1000])('looking for answers for %i µs', { timeout: 20_000 }, 
   });
 });
 
+it('waits for what comes soon', { timeout: 20_000 }, async () => {
+  native.setBusyPoll(1000);
+  const others = answerers.length;
+  const child = spawn(process.execPath, [
+    resolve('test/io/slow-peer.program.mjs'),
+    join(folder, 's'),
+  ]);
+  try {
+    await vi.waitFor(() => expect(answerers).toHaveLength(others + 1));
+    const soon = answerers[others] as Answerer;
+    const startedAtMs = performance.now();
+    let least = Number.POSITIVE_INFINITY;
+    // Six messages are within a turn of 2 ms.
+    while (least > 3 && performance.now() - startedAtMs < 10_000) {
+      const before = performance.nodeTiming.uvMetricsInfo.loopCount;
+      await soon.next(6);
+      least = Math.min(least, performance.nodeTiming.uvMetricsInfo.loopCount - before);
+    }
+    expect(least).toBeLessThanOrEqual(3);
+  } finally {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+});
+
 it('without it each answer has its turn of the event loop', async () => {
   expect(await leastTurns(0)).toBeGreaterThan(ROW * 0.9);
+});
+
+describe('whether it pays is found out', () => {
+  it.each([
+    ['twice as fast', 2000, 1000, 1],
+    ['a tenth faster', 1100, 1000, 1],
+    ['no faster', 1000, 1000, 0],
+    ['an eighth slower', 880, 1000, 0],
+    ['of no effect where nothing moves', 0, 0, 0],
+  ])('%s', (_what, bytesWith, bytesWithout, part) => {
+    // 16 ms of every 1.06 s are for the other way.
+    expect(native.simulateTrial(bytesWith, bytesWithout, 20_000)).toBeCloseTo(part, 1);
+  });
 });
 
 it('what is not there is looked for once at most', async () => {

@@ -12,7 +12,7 @@ import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { configOf } from '../../src/daemon/config.js';
 import type { SessionOptions, Stack } from '../../src/daemon/contract.js';
 import { serve } from '../../src/daemon/stack.js';
@@ -37,7 +37,9 @@ beforeAll(async () => {
   const given = { initiatorName: 'iqn.2024-01.com.example:guard', busyPollMicroseconds: 0 };
   const options = { ...(configOf(given).values as SessionOptions), ...given, socketPath };
   const hooks = { onEvent: () => {}, signal: new AbortController().signal };
+  const busyPoll = vi.spyOn(native, 'setBusyPoll');
   stack = await serve(parseTargetUrl(target.url), options, hooks);
+  expect(busyPoll).toHaveBeenLastCalledWith(0);
   uri = `nbd+unix:///?socket=${socketPath}`;
   await fio({ rw: 'randrw', bs: '4k', depth: 32, ios: 20_000 });
   await fio({ rw: 'randrw', bs: '256k', depth: 8, ios: 2000 });
