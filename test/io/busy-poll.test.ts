@@ -81,11 +81,8 @@ afterEach(async () => {
 
 /** Turns of the event loop in which `count` messages were received and answered. */
 async function turnsFor(count: number): Promise<number> {
-  answerer.left = count;
   answerer.received = 0;
-  const ended = new Promise<void>((resolve) => {
-    answerer.onEnd = resolve;
-  });
+  const ended = answerer.next(count);
   const before = performance.nodeTiming.uvMetricsInfo.loopCount;
   client.write('first');
   await ended;
