@@ -104,7 +104,12 @@ void BusyPoll::Run(uint64_t bytes_moved) {
   int64_t now_ns = start_ns;
   for (int receipts = 0; receipts < kReceiptsMax && now_ns < start_ns + kRunNs; receipts += 1) {
     if (awaited_.size() > pumps_max) ForgetAll();
-    if (awaited_.empty() || !ReceiveUntil(waits ? now_ns + limit_ns_ : 0)) break;
+    if (awaited_.empty()) break;
+    if (!(waits ? ReceiveUntil(now_ns + limit_ns_) : awaited_.front()->TryReceive())) {
+      // They are in no hurry, if they are to answer at all: a client may rest. The loop waits now.
+      ForgetAll();
+      break;
+    }
     now_ns = NowNs();
   }
   running_ = false;
@@ -120,18 +125,14 @@ bool BusyPoll::ReceiveUntil(int64_t end_ns) {
     pumps[count] = pump;
     watched[count++] = pollfd{pump->fd(), POLLIN, 0};
   }
-  int ready = count > 0 && end_ns == 0 ? 1 : 0;
-  while (count > 0 && ready <= 0) {
-    ready = poll(watched, count, 0);
-    if (ready > 0 || NowNs() >= end_ns) break;
+  if (count == 0) return false;
+  while (poll(watched, count, 0) <= 0) {
+    if (NowNs() >= end_ns) return false;
     Pause();
   }
-  for (nfds_t index = 0; ready > 0 && index < count; index += 1) {
-    if (end_ns != 0 && watched[index].revents == 0) continue;
-    if (pumps[index]->TryReceive()) return true;
+  for (nfds_t index = 0; index < count; index += 1) {
+    if (watched[index].revents != 0 && pumps[index]->TryReceive()) return true;
   }
-  // They are in no hurry, if they are to answer at all: a client may rest. The loop waits for them.
-  ForgetAll();
   return false;
 }
 

@@ -52,7 +52,7 @@ class BusyPoll {
   void Run(uint64_t bytes_moved);
 
  private:
-  // True when something was received; with 0 there is one look and no wait.
+  // True when something was received.
   bool ReceiveUntil(int64_t end_ns);
   void ForgetAll();
 
