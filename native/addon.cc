@@ -272,21 +272,41 @@ Napi::Value SimulateTrial(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(done_ns) / half_ns);
 }
 
-uint32_t Unsigned(const Napi::CallbackInfo& info, size_t index) {
-  return info[index].As<Napi::Number>().Uint32Value();
+// (slab, offset, length, seed) -> CRC32C as a signed number. On the data path, so without wrappers.
+napi_value Crc32cOfSlab(napi_env env, napi_callback_info info) {
+  size_t count = 4;
+  napi_value arguments[4];
+  void* data = nullptr;
+  int32_t slab = -1;
+  int32_t offset = 0;
+  int32_t length = 0;
+  int32_t seed = 0;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
+  napi_get_value_int32(env, arguments[0], &slab);
+  napi_get_value_int32(env, arguments[1], &offset);
+  napi_get_value_int32(env, arguments[2], &length);
+  napi_get_value_int32(env, arguments[3], &seed);
+  const uint8_t* memory = static_cast<AddonData*>(data)->thread.slabs.At(slab, offset, length);
+  if (memory == nullptr) {
+    napi_throw_range_error(env, nullptr, "crc32c: bytes outside a slab");
+    return nullptr;
+  }
+  napi_value crc = nullptr;
+  napi_create_int32(env,
+                    static_cast<int32_t>(Crc32c(static_cast<uint32_t>(seed), memory,
+                                                static_cast<size_t>(length))),
+                    &crc);
+  return crc;
 }
 
-// (slab, offset, length, seed, byTable?) -> CRC32C
-Napi::Value Crc32cJs(const Napi::CallbackInfo& info) {
-  auto* data = info.Env().GetInstanceData<AddonData>();
-  const int32_t length = Int(info, 2);
-  const uint8_t* memory = data->thread.slabs.At(Int(info, 0), Int(info, 1), length);
-  if (memory == nullptr) throw Napi::RangeError::New(info.Env(), "crc32c: bytes outside a slab");
-  const auto size = static_cast<size_t>(length);
-  const uint32_t seed = Unsigned(info, 3);
-  const bool by_table = info.Length() > 4 && info[4].ToBoolean();
-  return Napi::Number::New(info.Env(), by_table ? Crc32cByTable(seed, memory, size)
-                                                : Crc32c(seed, memory, size));
+// (way, Uint8Array, seed) -> CRC32C as a signed number, or null where the processor cannot
+Napi::Value Crc32cByJs(const Napi::CallbackInfo& info) {
+  const int way = Int(info, 0);
+  auto bytes = info[1].As<Napi::Uint8Array>();
+  if (way < 0 || way > static_cast<int>(BestCrc32cWay())) return info.Env().Null();
+  const uint32_t crc = Crc32cBy(static_cast<Crc32cWay>(way), static_cast<uint32_t>(Int(info, 2)),
+                                bytes.Data(), bytes.ByteLength());
+  return Napi::Number::New(info.Env(), static_cast<int32_t>(crc));
 }
 
 // (address, port) -> fd or -errno
@@ -308,6 +328,15 @@ Napi::Value SendNotifyJs(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), SendNotify(Text(info, 0), Text(info, 1)));
 }
 
+void DefineCrc32c(Napi::Env env, Napi::Object exports) {
+  napi_value crc32c = nullptr;
+  if (napi_create_function(env, "crc32c", NAPI_AUTO_LENGTH, Crc32cOfSlab,
+                           env.GetInstanceData<AddonData>(), &crc32c) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  exports.Set("crc32c", crc32c);
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   exports.Set("NativeSocket", NativeSocket::Define(env));
@@ -316,7 +345,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("counters", Napi::Function::New(env, Counters));
   exports.Set("setBusyPoll", Napi::Function::New(env, SetBusyPoll));
   exports.Set("simulateTrial", Napi::Function::New(env, SimulateTrial));
-  exports.Set("crc32c", Napi::Function::New<Crc32cJs>(env));
+  exports.Set("crc32cBy", Napi::Function::New(env, Crc32cByJs));
+  DefineCrc32c(env, exports);
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
   exports.Set("sendNotify", Napi::Function::New(env, SendNotifyJs));

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "crc32c_fold.h"
+
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #endif
@@ -124,16 +126,31 @@ __attribute__((target("sse4.2"))) uint32_t UpdateByInstruction(uint32_t crc, con
 
 }  // namespace
 
-uint32_t Crc32cByTable(uint32_t seed, const uint8_t* data, size_t length) {
-  return ~UpdateByTable(~seed, data, length);
+Crc32cWay BestCrc32cWay() {
+#if defined(__x86_64__)
+  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
+  if (has_instruction) return CanFold() ? Crc32cWay::kFolding : Crc32cWay::kInstruction;
+#endif
+  return Crc32cWay::kTable;
+}
+
+uint32_t Crc32cBy(Crc32cWay way, uint32_t seed, const uint8_t* data, size_t length) {
+  uint32_t crc = ~seed;
+#if defined(__x86_64__)
+  if (way == Crc32cWay::kFolding && length >= kFoldBytesMin) {
+    const size_t folded = length - length % kFoldBytes;
+    crc = UpdateByFolding(crc, data, folded);
+    data += folded;
+    length -= folded;
+  }
+  if (way != Crc32cWay::kTable) return ~UpdateByInstruction(crc, data, length);
+#endif
+  return ~UpdateByTable(crc, data, length);
 }
 
 uint32_t Crc32c(uint32_t seed, const uint8_t* data, size_t length) {
-#if defined(__x86_64__)
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  if (has_instruction) return ~UpdateByInstruction(~seed, data, length);
-#endif
-  return Crc32cByTable(seed, data, length);
+  static const Crc32cWay best = BestCrc32cWay();
+  return Crc32cBy(best, seed, data, length);
 }
 
 }  // namespace iscsi_nbd

@@ -60,8 +60,13 @@ export interface NativeAddon {
   setBusyPoll(microseconds: number): void;
   /** For tests: the part of the time in which that is chosen, by bytes a millisecond either way. */
   simulateTrial(bytesWith: number, bytesWithout: number, milliseconds: number): number;
-  /** CRC32C of bytes of a slab, from `seed` on; by table instead of instruction for tests. */
-  crc32c(slab: number, offset: number, length: number, seed: number, byTable?: boolean): number;
+  /** CRC32C of bytes of a slab, from `seed` on, as a signed number. */
+  crc32c(slab: number, offset: number, length: number, seed: number): number;
+  /**
+   * For tests: the same by table (0), by the processor's instruction (1) or by carry-less
+   * multiplication (2); null where the processor cannot.
+   */
+  crc32cBy(way: number, bytes: Uint8Array, seed: number): number | null;
   /** A descriptor that is connecting, or -errno. The address is numeric. */
   connectTcp(address: string, port: number): number;
   /** A listening descriptor, or -errno. */

@@ -54,6 +54,7 @@ export class PduReader {
   #trailerLength = 0;
   #trailerSeen = 0;
   readonly #trailer = Buffer.alloc(3 + DIGEST_BYTES);
+  readonly #trailerView = viewOf(this.#trailer);
 
   constructor(pool: SlabPool, dataSegmentBytesMax: number) {
     this.#pool = pool;
@@ -133,7 +134,7 @@ export class PduReader {
   #beginPdu(buffer: Buffer, view: DataView, at: number, length: number): void {
     if (this.headerDigest) {
       const covered = at + length - DIGEST_BYTES;
-      if (crc32cOf(buffer, at, covered, 0) !== view.getUint32(covered, true)) {
+      if (crc32cOf(buffer, at, covered, 0) !== view.getInt32(covered, true)) {
         throw new ProtocolError('7.8', 'the header digest of a PDU does not match', {
           code: 'ERR_HEADER_DIGEST',
         });
@@ -177,17 +178,26 @@ export class PduReader {
   }
 
   #readTrailer(): number {
-    const take = Math.min(this.#trailerLength - this.#trailerSeen, this.#end - this.#at);
-    this.#buffer.copy(this.#trailer, this.#trailerSeen, this.#at, this.#at + take);
-    this.#trailerSeen += take;
-    this.#at += take;
-    if (this.#trailerSeen < this.#trailerLength) return PduEvent.need;
-    if (this.dataDigest) {
-      const padding = this.#trailerLength - DIGEST_BYTES;
-      const crc = padding > 0 ? crc32cOf(this.#trailer, 0, padding, this.#crc) : this.#crc;
-      this.dataDigestFailed = crc !== this.#trailer.readUInt32LE(padding);
+    if (this.#trailerSeen === 0 && this.#end - this.#at >= this.#trailerLength) {
+      this.#checkData(this.#buffer, this.#view, this.#at);
+      this.#at += this.#trailerLength;
+    } else {
+      const take = Math.min(this.#trailerLength - this.#trailerSeen, this.#end - this.#at);
+      this.#buffer.copy(this.#trailer, this.#trailerSeen, this.#at, this.#at + take);
+      this.#trailerSeen += take;
+      this.#at += take;
+      if (this.#trailerSeen < this.#trailerLength) return PduEvent.need;
+      this.#checkData(this.#trailer, this.#trailerView, 0);
     }
     this.#stage = Stage.header;
     return PduEvent.end;
+  }
+
+  /** The data against padding and digest at `at`. */
+  #checkData(buffer: Buffer, view: DataView, at: number): void {
+    if (!this.dataDigest) return;
+    const digestAt = at + this.#trailerLength - DIGEST_BYTES;
+    const crc = digestAt > at ? crc32cOf(buffer, at, digestAt, this.#crc) : this.#crc;
+    this.dataDigestFailed = crc !== view.getInt32(digestAt, true);
   }
 }

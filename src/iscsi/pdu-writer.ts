@@ -41,7 +41,7 @@ export class PduWriter {
       return;
     }
     const crc = crc32cOf(this.queue.headerBuffer, at, at + BHS_BYTES, 0);
-    this.out.setUint32(at + BHS_BYTES, crc, true);
+    this.out.setInt32(at + BHS_BYTES, crc, true);
     this.queue.commit(BHS_BYTES + DIGEST_BYTES);
   }
 
@@ -66,10 +66,10 @@ export class PduWriter {
     if (length === 0) return;
     const at = this.queue.reserve(length);
     const out = this.queue.headerBuffer;
-    out.fill(0, at, at + padding);
+    if (padding > 0) out.fill(0, at, at + padding);
     if (this.dataDigest) {
       const crc = padding > 0 ? crc32cOf(out, at, at + padding, dataCrc) : dataCrc;
-      this.out.setUint32(at + padding, crc, true);
+      this.out.setInt32(at + padding, crc, true);
     }
     this.queue.commit(length);
   }

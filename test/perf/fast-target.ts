@@ -27,8 +27,8 @@ export class FastTarget {
     await run('cc', ['-O2', '-c', ...files.map((file) => join(sources, file))], { cwd: folder });
     const digest = ['-o', 'digest.o', join(sources, 'crc32c.cc')];
     await run('c++', ['-std=c++17', '-O2', '-c', ...digest], { cwd: folder });
-    const addon = join(PROJECT, 'native/crc32c.cc');
-    await run('c++', ['-std=c++17', '-O2', '-c', addon], { cwd: folder });
+    const addon = ['crc32c.cc', 'crc32c_fold.cc'].map((file) => join(PROJECT, 'native', file));
+    await run('c++', ['-std=c++17', '-O2', '-c', ...addon], { cwd: folder });
     const objects = readdirSync(folder).filter((file) => file.endsWith('.o'));
     await run('c++', ['-o', 'fast-target', ...objects], { cwd: folder });
     const port = await freePort();
