@@ -146,6 +146,8 @@ async function startOurs(target, index, pairs) {
     // An emulated Node may take longer than 15 s for its first steps.
     '--login-timeout',
     '120',
+    // Two of ours may have the LUN side by side, which is otherwise refused.
+    '--shared',
     ...flags,
   ]);
   const device = await child.until('attach', () => {

@@ -3,6 +3,9 @@ export interface Flushable {
   flush(): void;
 }
 
+/** Turns are counted in what stays a small integer. */
+const TURNS_MASK = 2 ** 30 - 1;
+
 /**
  * Senders with work, so that everything one wake of the event loop produced leaves in one system
  * call per socket: a socket's event handler runs inside `turn`, and the flush comes after it.
@@ -11,6 +14,7 @@ export class FlushList {
   #waiting: Flushable[] = [];
   #spare: Flushable[] = [];
   #depth = 0;
+  #turns = 0;
   #scheduled = false;
 
   /** Notes that `sender` has bytes to send. */
@@ -24,7 +28,13 @@ export class FlushList {
     });
   }
 
+  /** Number of the turn that is under way, or -1. */
+  get turn(): number {
+    return this.#depth > 0 ? this.#turns : -1;
+  }
+
   begin(): void {
+    if (this.#depth === 0) this.#turns = (this.#turns + 1) & TURNS_MASK;
     this.#depth += 1;
   }
 

@@ -1,0 +1,68 @@
+import { beforeEach, expect, it } from 'vitest';
+import { FlushList } from '../../src/io/flush-list.js';
+import { TurnClock } from '../../src/io/turn-clock.js';
+
+let nowMs = 0;
+let reads = 0;
+let flushes: FlushList;
+let clock: TurnClock;
+
+beforeEach(() => {
+  nowMs = 1000;
+  reads = 0;
+  flushes = new FlushList();
+  const system = {
+    nowMs: () => {
+      reads += 1;
+      nowMs += 1;
+      return nowMs;
+    },
+    at: () => () => undefined,
+  };
+  clock = new TurnClock(system, flushes);
+});
+
+it('the clock is read once in a turn, and only when it is asked for', () => {
+  flushes.begin();
+  expect(reads).toBe(0);
+  const first = clock.nowMs();
+  expect(clock.nowMs()).toBe(first);
+  flushes.begin();
+  expect(clock.nowMs()).toBe(first);
+  flushes.end();
+  expect(clock.nowMs()).toBe(first);
+  flushes.end();
+  expect(reads).toBe(1);
+});
+
+it('what is flushed at the end of a turn belongs to it', () => {
+  let seen = 0;
+  flushes.begin();
+  const first = clock.nowMs();
+  flushes.add({
+    flush: () => {
+      seen = clock.nowMs();
+    },
+  });
+  flushes.end();
+  expect(seen).toBe(first);
+});
+
+it('another turn has its own instant', () => {
+  flushes.begin();
+  const first = clock.nowMs();
+  flushes.end();
+  flushes.begin();
+  expect(clock.nowMs()).toBeGreaterThan(first);
+  flushes.end();
+  expect(reads).toBe(2);
+});
+
+it('outside of turns each reading is a new one', () => {
+  const first = clock.nowMs();
+  expect(clock.nowMs()).toBeGreaterThan(first);
+  flushes.begin();
+  const inTurn = clock.nowMs();
+  flushes.end();
+  expect(clock.nowMs()).toBeGreaterThan(inTurn);
+});
