@@ -122,8 +122,9 @@ await prepare();
 const results = [];
 for (const name of values.targets.split(',')) results.push(...(await measure(name)));
 const kernel = readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim();
+const isUserMode = readFileSync('/proc/cpuinfo', 'utf8').includes('User Mode Linux');
 const variants = values.variants.split(',');
-const done = { kernel, variants, rounds: Number(values.rounds), seconds, results };
+const done = { kernel, isUserMode, variants, rounds: Number(values.rounds), seconds, results };
 writeFileSync('/results/bench-vm.json', `${JSON.stringify(done, null, 1)}\n`);
 // Nothing of the machine is worth taking down: it is thrown away.
 process.exit(0);

@@ -3,7 +3,6 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { loadWords, machineWords, number, range, row, spread } from './bench-report.mjs';
 
 const PAGE = 'docs/PERFORMANCE.md';
-const [BEGIN, END] = ['<!-- begin vm -->', '<!-- end vm -->'];
 
 const COLUMNS = [
   ['case', ({ name, index }) => (index === 0 ? name : '')],
@@ -23,7 +22,10 @@ const millis = (of) => (of.median / 1000).toFixed(1);
 const numbers = (of) => `${number(of.median)} (${number(of.min)}–${number(of.max)})`;
 const bold = (ratio) => `**${range(ratio, 2)}**`;
 
-function tableOf({ kernel, variants, rounds, seconds, load, results }) {
+const EMULATED = 'emulated with two processors (QEMU TCG)';
+const USER_MODE = 'in user mode on one processor';
+
+function tableOf({ kernel, isUserMode, variants, rounds, seconds, load, results }) {
   const lines = [];
   for (const target of new Set(results.map((result) => result.target))) {
     lines.push(`### Target: ${target}`, '', row(COLUMNS.map(([title]) => title)));
@@ -40,7 +42,7 @@ function tableOf({ kernel, variants, rounds, seconds, load, results }) {
   }
   lines.push(
     `Medians (min–max) of ${rounds} interleaved rounds of ${seconds} s; CPU of a process is user + ` +
-      `system. Linux ${kernel}, emulated with two processors (QEMU TCG) on ${machineWords()}; load ` +
+      `system. Linux ${kernel}, ${isUserMode ? USER_MODE : EMULATED} on ${machineWords()}; load ` +
       `average of that machine ${load} before and ${loadWords()} after.`,
     '',
   );
@@ -48,11 +50,14 @@ function tableOf({ kernel, variants, rounds, seconds, load, results }) {
 }
 
 const [file, load, docs] = process.argv.slice(2);
-const table = tableOf({ ...JSON.parse(readFileSync(file, 'utf8')), load });
+const measured = JSON.parse(readFileSync(file, 'utf8'));
+const table = tableOf({ ...measured, load });
 console.log(table);
 if (docs === '--docs') {
-  const [before, rest] = readFileSync(PAGE, 'utf8').split(BEGIN);
-  const after = rest?.split(END)[1];
+  const name = measured.isUserMode ? 'vm-uml' : 'vm';
+  const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
+  const [before, rest] = readFileSync(PAGE, 'utf8').split(begin);
+  const after = rest?.split(end)[1];
   if (after === undefined) throw new Error(`${PAGE} has no place for this table`);
-  writeFileSync(PAGE, `${before}${BEGIN}\n${table}${END}${after}`);
+  writeFileSync(PAGE, `${before}${begin}\n${table}${end}${after}`);
 }
