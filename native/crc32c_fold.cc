@@ -83,7 +83,7 @@ FOLDING uint32_t UpdateByFolding(uint32_t crc, const uint8_t* data, size_t lengt
 #pragma GCC unroll 8
   for (size_t at = 0; at < kAbreast; at += 1) sums[at] = Load(data + at * kFoldBytes);
   const __m128i before = _mm_cvtsi32_si128(static_cast<int>(crc));
-  sums[0] = _mm256_xor_si256(sums[0], _mm256_zextsi128_si256(before));
+  sums[0] = _mm256_xor_si256(sums[0], _mm256_inserti128_si256(_mm256_setzero_si256(), before, 0));
   size_t done = kAbreast * kFoldBytes;
 
   const __m256i by_all = Pair(kByAll, kByAll);

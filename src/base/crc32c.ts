@@ -1,7 +1,7 @@
 /**
  * CRC32C (Castagnoli), the only digest RFC 7143 §13.1 (HeaderDigest and DataDigest) defines, eight
  * bytes a step. For headers and other short pieces this is faster than any call out of JavaScript;
- * payload goes through `SlabPool.crc32c`, which the addon does with the processor's instruction.
+ * payload goes through `SlabPool.crc32c`, which the addon does by the processor's instructions.
  */
 
 /** 0x1edc6f41 with its bits reversed: the least significant bit comes first. */

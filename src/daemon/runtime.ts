@@ -6,7 +6,6 @@ import type { LinkOpener } from '../io/link.js';
 import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
 import { tcpLinkOpener } from '../io/tcp-link.js';
-import { TurnClock } from '../io/turn-clock.js';
 
 /**
  * Slabs at most. 4 GiB are never reached: each user of slabs has a smaller bound of its own in
@@ -35,8 +34,7 @@ export function threadRuntime(): Runtime {
     const pool = new SlabPool({ slabsMax: SLABS_MAX, limits: SLAB_LIMITS });
     shareSlabs(pool);
     const flushes = new FlushList();
-    const clock = new TurnClock(realClock, flushes);
-    shared = { pool, flushes, clock, openLink: tcpLinkOpener(pool, flushes) };
+    shared = { pool, flushes, clock: realClock, openLink: tcpLinkOpener(pool, flushes) };
   }
   return shared;
 }

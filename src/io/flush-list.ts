@@ -24,7 +24,9 @@ export class FlushList {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      this.#flush();
+      // A turn of its own.
+      this.begin();
+      this.end();
     });
   }
 
@@ -50,8 +52,11 @@ export class FlushList {
       const now = this.#waiting;
       this.#waiting = this.#spare;
       this.#depth += 1;
-      for (const sender of now) sender.flush();
-      this.#depth -= 1;
+      try {
+        for (const sender of now) sender.flush();
+      } finally {
+        this.#depth -= 1;
+      }
       // `length = 0` would leave compiled code, and the array's memory with it.
       while (now.length > 0) now.pop();
       this.#spare = now;

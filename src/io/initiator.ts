@@ -7,6 +7,7 @@ import type { ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
 import { LatencyHistogram } from './latency-histogram.js';
 import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
+import { TurnClock } from './turn-clock.js';
 
 /** Longest single timer; a later deadline is looked at again then. */
 const TIMER_MS_MAX = 3_600_000;
@@ -24,6 +25,8 @@ export class Initiator implements ScsiPort {
   readonly #openLink: LinkOpener;
   readonly #flushes: FlushList;
   readonly #clock: Clock;
+  /** For what there is a lot of in a turn; an outage begins when it is seen. */
+  readonly #turnClock: TurnClock;
   readonly #onEffect: (effect: SessionEffect) => void;
   readonly #onSettled: () => void;
   readonly #onAllSent: () => void;
@@ -49,6 +52,7 @@ export class Initiator implements ScsiPort {
     this.#openLink = options.openLink;
     this.#flushes = options.flushes;
     this.#clock = options.clock;
+    this.#turnClock = new TurnClock(options.clock, options.flushes);
     this.#onEffect = options.onEffect;
     this.#onSettled = options.onSettled ?? (() => undefined);
     this.#onAllSent = options.onAllSent ?? (() => undefined);
@@ -68,7 +72,7 @@ export class Initiator implements ScsiPort {
 
   submit(command: ScsiCommand): void {
     this.commandsSubmitted += 1;
-    this.session.submit(command, this.#clock.nowMs());
+    this.session.submit(command, this.#turnClock.nowMs());
     if (!this.#draining && this.session.completed.length > 0) this.#drain();
     else this.#schedule();
   }
@@ -106,7 +110,7 @@ export class Initiator implements ScsiPort {
         effects.length = 0;
       }
       let done = 0;
-      const nowMs = completed.length > 0 ? this.#clock.nowMs() : 0;
+      const nowMs = completed.length > 0 ? this.#turnClock.nowMs() : 0;
       // An owner's next step may change the session's state: its effects come first again.
       while (done < completed.length && effects.length === 0) {
         const command = completed[done];
@@ -139,7 +143,7 @@ export class Initiator implements ScsiPort {
     const user: LinkUser = {
       linkOpened: () => this.with((session, nowMs) => session.linkOpened(nowMs)),
       bytesReceived: (slab, buffer, start, end) => {
-        this.session.bytesReceived(slab, buffer, start, end, this.#clock.nowMs());
+        this.session.bytesReceived(slab, buffer, start, end, this.#turnClock.nowMs());
         this.#drain();
         return true;
       },

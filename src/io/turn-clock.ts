@@ -4,9 +4,10 @@ import type { FlushList } from './flush-list.js';
 /**
  * A clock that is read once in a turn of the flush list: everything one wake brought happened at
  * the same instant. Where the system has no clock without a call of the kernel (some virtual
- * machines), most of the calls of a deep queue were reads of the clock.
+ * machines), most of the calls of a deep queue were reads of the clock. A turn may be held up in
+ * its middle, so the beginning of an outage is not for this clock.
  */
-export class TurnClock implements Clock {
+export class TurnClock {
   readonly #clock: Clock;
   readonly #flushes: FlushList;
   #turn = -1;
@@ -25,9 +26,5 @@ export class TurnClock implements Clock {
       this.#nowMs = this.#clock.nowMs();
     }
     return this.#nowMs;
-  }
-
-  at(atMs: number, action: () => void): () => void {
-    return this.#clock.at(atMs, action);
   }
 }

@@ -48,6 +48,28 @@ it('what is flushed at the end of a turn belongs to it', () => {
   expect(seen).toBe(first);
 });
 
+it('what is queued outside of turns is sent at an instant of its own', async () => {
+  flushes.begin();
+  const before = clock.nowMs();
+  flushes.end();
+  const seen: number[] = [];
+  flushes.add({ flush: () => seen.push(clock.nowMs()) });
+  await Promise.resolve();
+  expect(seen).toEqual([before + 1]);
+});
+
+it('a sender that throws does not stop the clock', () => {
+  flushes.begin();
+  const before = clock.nowMs();
+  flushes.add({
+    flush: () => {
+      throw new Error('a bug of ours');
+    },
+  });
+  expect(() => flushes.end()).toThrow('a bug of ours');
+  expect(clock.nowMs()).toBeGreaterThan(before);
+});
+
 it('another turn has its own instant', () => {
   flushes.begin();
   const first = clock.nowMs();
