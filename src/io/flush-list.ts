@@ -42,8 +42,11 @@ export class FlushList {
 
   /** The end of a turn: everything noted is sent. */
   end(): void {
-    this.#depth -= 1;
-    if (this.#depth === 0) this.#flush();
+    try {
+      if (this.#depth === 1) this.#flush();
+    } finally {
+      this.#depth -= 1;
+    }
   }
 
   #flush(): void {
@@ -51,12 +54,7 @@ export class FlushList {
     while (this.#waiting.length > 0) {
       const now = this.#waiting;
       this.#waiting = this.#spare;
-      this.#depth += 1;
-      try {
-        for (const sender of now) sender.flush();
-      } finally {
-        this.#depth -= 1;
-      }
+      for (const sender of now) sender.flush();
       // `length = 0` would leave compiled code, and the array's memory with it.
       while (now.length > 0) now.pop();
       this.#spare = now;
