@@ -299,13 +299,12 @@ napi_value Crc32cOfSlab(napi_env env, napi_callback_info info) {
   return crc;
 }
 
-// (way, Uint8Array, seed) -> CRC32C as a signed number, or null where the processor cannot
+// (way, Uint8Array, seed) -> CRC32C as a signed number
 Napi::Value Crc32cByJs(const Napi::CallbackInfo& info) {
-  const int way = Int(info, 0);
   auto bytes = info[1].As<Napi::Uint8Array>();
-  if (way < 0 || way > static_cast<int>(BestCrc32cWay())) return info.Env().Null();
-  const uint32_t crc = Crc32cBy(static_cast<Crc32cWay>(way), static_cast<uint32_t>(Int(info, 2)),
-                                bytes.Data(), bytes.ByteLength());
+  const uint32_t crc =
+      Crc32cBy(static_cast<Crc32cWay>(Int(info, 0)), static_cast<uint32_t>(Int(info, 2)),
+               bytes.Data(), bytes.ByteLength());
   return Napi::Number::New(info.Env(), static_cast<int32_t>(crc));
 }
 

@@ -1,5 +1,6 @@
 #include "crc32c.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -12,9 +13,6 @@
 namespace iscsi_nbd {
 namespace {
 
-// 0x1edc6f41 with its bits reversed: the least significant bit comes first.
-constexpr uint32_t kPolynomial = 0x82f63b78;
-
 using Table = std::array<uint32_t, 256>;
 
 // kTables[n][b]: what byte b does to the register when n more bytes follow it.
@@ -22,7 +20,9 @@ constexpr std::array<Table, 8> MakeTables() {
   std::array<Table, 8> tables{};
   for (uint32_t byte = 0; byte < 256; byte += 1) {
     uint32_t crc = byte;
-    for (int bit = 0; bit < 8; bit += 1) crc = (crc & 1) != 0 ? (crc >> 1) ^ kPolynomial : crc >> 1;
+    for (int bit = 0; bit < 8; bit += 1) {
+      crc = (crc & 1) != 0 ? (crc >> 1) ^ kCrc32cPolynomial : crc >> 1;
+    }
     tables[0][byte] = crc;
   }
   for (size_t n = 1; n < 8; n += 1) {
@@ -124,17 +124,19 @@ __attribute__((target("sse4.2"))) uint32_t UpdateByInstruction(uint32_t crc, con
 
 #endif
 
-}  // namespace
-
-Crc32cWay BestCrc32cWay() {
+Crc32cWay BestWay() {
 #if defined(__x86_64__)
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  if (has_instruction) return CanFold() ? Crc32cWay::kFolding : Crc32cWay::kInstruction;
+  if (CanFold()) return Crc32cWay::kFolding;
+  if (__builtin_cpu_supports("sse4.2") != 0) return Crc32cWay::kInstruction;
 #endif
   return Crc32cWay::kTable;
 }
 
-uint32_t Crc32cBy(Crc32cWay way, uint32_t seed, const uint8_t* data, size_t length) {
+}  // namespace
+
+uint32_t Crc32cBy(Crc32cWay wanted, uint32_t seed, const uint8_t* data, size_t length) {
+  static const Crc32cWay best = BestWay();
+  const Crc32cWay way = std::min(wanted, best);
   uint32_t crc = ~seed;
 #if defined(__x86_64__)
   if (way == Crc32cWay::kFolding && length >= kFoldBytesMin) {
@@ -149,8 +151,7 @@ uint32_t Crc32cBy(Crc32cWay way, uint32_t seed, const uint8_t* data, size_t leng
 }
 
 uint32_t Crc32c(uint32_t seed, const uint8_t* data, size_t length) {
-  static const Crc32cWay best = BestCrc32cWay();
-  return Crc32cBy(best, seed, data, length);
+  return Crc32cBy(Crc32cWay::kFolding, seed, data, length);
 }
 
 }  // namespace iscsi_nbd

@@ -1,5 +1,7 @@
 #include "crc32c_fold.h"
 
+#include "crc32c.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -12,15 +14,12 @@ namespace {
 
 #define FOLDING __attribute__((target("avx2,vpclmulqdq,pclmul,sse4.2")))
 
-// 0x1edc6f41 with its bits reversed: the least significant bit is the highest power of x.
-constexpr uint32_t kPolynomial = 0x82f63b78;
-
 // x to the power of `exponent`, modulo the polynomial. A product of two reversed numbers comes out
 // one bit too low, which the shift makes up for.
 constexpr uint64_t PowerOfX(uint32_t exponent) {
   uint32_t power = 0x80000000;
   for (uint32_t at = 0; at < exponent; at += 1) {
-    power = (power & 1) != 0 ? (power >> 1) ^ kPolynomial : power >> 1;
+    power = (power & 1) != 0 ? (power >> 1) ^ kCrc32cPolynomial : power >> 1;
   }
   return uint64_t{power} << 1;
 }
@@ -72,10 +71,8 @@ FOLDING inline uint32_t Finish(__m256i sum) {
 }  // namespace
 
 bool CanFold() {
-  static const bool can = __builtin_cpu_supports("avx2") != 0 &&
-                          __builtin_cpu_supports("vpclmulqdq") != 0 &&
-                          __builtin_cpu_supports("sse4.2") != 0;
-  return can;
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("vpclmulqdq") != 0 &&
+         __builtin_cpu_supports("sse4.2") != 0;
 }
 
 FOLDING uint32_t UpdateByFolding(uint32_t crc, const uint8_t* data, size_t length) {

@@ -64,9 +64,9 @@ export interface NativeAddon {
   crc32c(slab: number, offset: number, length: number, seed: number): number;
   /**
    * For tests: the same by table (0), by the processor's instruction (1) or by carry-less
-   * multiplication (2); null where the processor cannot.
+   * multiplication (2), or the best of these that the processor has.
    */
-  crc32cBy(way: number, bytes: Uint8Array, seed: number): number | null;
+  crc32cBy(way: number, bytes: Uint8Array, seed: number): number;
   /** A descriptor that is connecting, or -errno. The address is numeric. */
   connectTcp(address: string, port: number): number;
   /** A listening descriptor, or -errno. */
