@@ -1,5 +1,4 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -22,15 +21,7 @@ export class FastTarget {
 
   /** Compiles the target into `folder` and starts it, with LUNs from 0 on. */
   static async start(folder: string, luns = 2): Promise<FastTarget> {
-    const sources = join(PROJECT, 'scripts/fast-target');
-    const files = readdirSync(sources).filter((file) => file.endsWith('.c'));
-    await run('cc', ['-O2', '-c', ...files.map((file) => join(sources, file))], { cwd: folder });
-    const digest = ['-o', 'digest.o', join(sources, 'crc32c.cc')];
-    await run('c++', ['-std=c++17', '-O2', '-c', ...digest], { cwd: folder });
-    const addon = ['crc32c.cc', 'crc32c_fold.cc'].map((file) => join(PROJECT, 'native', file));
-    await run('c++', ['-std=c++17', '-O2', '-c', ...addon], { cwd: folder });
-    const objects = readdirSync(folder).filter((file) => file.endsWith('.o'));
-    await run('c++', ['-o', 'fast-target', ...objects], { cwd: folder });
+    await run(join(PROJECT, 'scripts/fast-target/compile'), [folder]);
     const port = await freePort();
     const argv = ['--pdeathsig', 'KILL', join(folder, 'fast-target'), String(port), '64'];
     argv.push(String(luns));
