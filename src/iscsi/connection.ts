@@ -368,8 +368,9 @@ export class Connection {
   }
 
   #finish(task: Task, outcome: ScsiOutcome): void {
-    const { damaged } = task;
+    const { damaged, bytesDone } = task;
     const command = this.tasks.end(task);
+    command.sentBytes = bytesDone;
     command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
     this.#options.completed.push(command);
   }

@@ -40,6 +40,12 @@ export class ScsiCommand {
   /** Bytes of a write: `transferLength` bytes of it from `dataOutStart` on. Owned by the owner. */
   dataOut: Fragments | null = null;
   dataOutStart = 0;
+  /** Bytes of `dataOut` that were sent when the command ended: unasked, or because an R2T asked. */
+  sentBytes = 0;
+  /** A question of ours and no block I/O: it does not wait for the queue depth. */
+  isControl = false;
+  /** Called once, when the command leaves the queue for the link; of control commands only. */
+  onSent: (() => void) | null = null;
   /** Bytes of a read as they arrive; the owner clears it when it has used them. */
   dataIn: Fragments;
 
@@ -66,6 +72,7 @@ export class ScsiCommand {
     this.transferLength = transferLength;
     this.dataOut = null;
     this.dataOutStart = 0;
+    this.sentBytes = 0;
     this.dataIn.clear();
     this.outcome = 'pending';
     this.status = 0;
