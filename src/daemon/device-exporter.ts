@@ -14,7 +14,7 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { StackExport } from './contract.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { deviceIdentifier } from './identity-store.js';
-import type { LunExporter } from './lun-exporter.js';
+import type { LunExporter, LunExporterClose } from './lun-exporter.js';
 import type { StackResources } from './runtime.js';
 
 export const nbdAddon = loadedAddon as NbdAddon;
@@ -45,7 +45,7 @@ export type DeviceExporterOptions = {
 /** Kernel devices, one for each unit, that keep their index while the session lives. */
 export class DeviceExporter implements LunExporter {
   readonly #options: DeviceExporterOptions;
-  readonly #devices = new Map<number, NbdKernelDevice>();
+  readonly #devices = new Map<LunUnit, NbdKernelDevice>();
   /** Index each LUN had first, so that it comes back under the same name. */
   readonly #indexes = new Map<number, number>();
   readonly #named = new Map<number, DeviceName>();
@@ -94,23 +94,34 @@ export class DeviceExporter implements LunExporter {
             ...options,
             ...(index === undefined ? {} : { index }),
           });
-    this.#devices.set(unit.lun, device);
+    this.#devices.set(unit, device);
     this.#indexes.set(unit.lun, device.index);
     await this.#publish(unit, device.index);
   }
 
   async remove(unit: LunUnit): Promise<void> {
-    const device = this.#devices.get(unit.lun);
+    const device = this.#devices.get(unit);
     if (device === undefined) return;
-    this.#devices.delete(unit.lun);
+    this.#devices.delete(unit);
     await device.disconnect({ force: true });
     await this.#withdraw(unit.lun);
   }
 
+  /** A record that cannot be written is told of; the disk goes on. */
+  async keepFacts(unit: LunUnit): Promise<void> {
+    try {
+      await this.#options.keep?.(unit.lun, unit.facts);
+    } catch (error) {
+      if (!(error instanceof Error) || error instanceof InvariantError) throw error;
+      this.#options.onWarning?.(
+        `what LUN ${unit.lun} is now is not written down: ${error.message}`,
+      );
+    }
+  }
+
   async resized(unit: LunUnit): Promise<void> {
-    const device = this.#devices.get(unit.lun);
+    const device = this.#devices.get(unit);
     if (device === undefined) return;
-    await this.#options.keep?.(unit.lun, unit.facts);
     const { sizeBytes, readOnly } = unit.queue;
     if (device.sizeBytes !== sizeBytes) await device.resize(sizeBytes);
     if (device.readOnly !== readOnly) await device.setReadOnly(readOnly);
@@ -137,18 +148,21 @@ export class DeviceExporter implements LunExporter {
    * Takes every device away. Without `force` all are asked first: one in use refuses the whole
    * (UsageError 28), so that nothing is half gone.
    */
-  async close(options: { readonly force: boolean }): Promise<void> {
+  async close(how: LunExporterClose): Promise<void> {
     const devices = [...this.#devices];
     const claims: NbdClaim[] = [];
     try {
-      if (!options.force) {
-        for (const [lun, device] of devices) claims.push(await this.#claim(lun, device));
-        for (const [at, claim] of claims.entries()) await this.#write(claim, devices[at]?.[1]);
+      if (!how.force) {
+        for (const [unit, device] of devices) claims.push(await this.#claim(unit.lun, device));
+        for (const [at, [unit, device]] of devices.entries()) {
+          if (how.isServing(unit)) await this.#write(claims[at], device);
+        }
+        how.unused();
       }
-      for (const [lun, device] of devices) {
+      for (const [unit, device] of devices) {
         await device.disconnect({ force: true });
-        this.#devices.delete(lun);
-        await this.#withdraw(lun);
+        this.#devices.delete(unit);
+        await this.#withdraw(unit.lun);
       }
     } finally {
       // The kernel frees a device with its last close.
@@ -188,13 +202,13 @@ export class DeviceExporter implements LunExporter {
   }
 
   /** Throws UsageError 10 when the disk says that writes are lost: once, as to any other flush. */
-  async #write(claim: NbdClaim, device: NbdKernelDevice | undefined): Promise<void> {
+  async #write(claim: NbdClaim | undefined, device: NbdKernelDevice): Promise<void> {
     try {
-      await claim.write();
+      await claim?.write();
     } catch (cause) {
       if (!(cause instanceof NbdKernelError)) throw cause;
       throw new UsageError(
-        `${device?.path ?? 'a device'} could not flush what was written (${cause.errno}): the ` +
+        `${device.path} could not flush what was written (${cause.errno}): the ` +
           'ioError event has the words of the disk. Check what is on it.',
         { exitCode: EXIT_CODES.logoutFailed.code, code: 'ERR_FLUSH_FAILED', cause },
       );
@@ -242,7 +256,7 @@ export class DeviceExporter implements LunExporter {
         return new NbdConnection({ pool, budget, driver, device: unit.queue });
       },
       onClosed: (_client, reason) => {
-        if (this.#devices.has(unit.lun)) this.#options.onLinkLost(unit, reason);
+        if (this.#devices.has(unit)) this.#options.onLinkLost(unit, reason);
       },
     });
   }

@@ -96,6 +96,11 @@ export class ManagedSession {
     return this.#isClosed ? 'closed' : this.stack.handle.session.state;
   }
 
+  /** Its target is away, or a disk of it that is not removed; a look under way is waited for. */
+  async isAway(): Promise<boolean> {
+    return this.state !== 'loggedIn' || (await this.stack.isSomeAway());
+  }
+
   /** It has ended or is about to. */
   get isEnding(): boolean {
     return this.#isClosed || this.#abort.signal.aborted;

@@ -14,8 +14,12 @@ import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { TextPair } from '../iscsi/text.js';
 import { ScsiCommand } from '../scsi/command.js';
 import { lunField } from '../scsi/lun.js';
+import { parseSense } from '../scsi/sense.js';
+import { ScsiStatus } from '../scsi/status.js';
+import { verdictOf } from '../scsi/verdict.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions } from './contract.js';
 import { ControlPath } from './control-path.js';
+import type { AttentionHandler } from './disk-probe.js';
 import type { Runtime } from './runtime.js';
 
 export type SessionTarget = {
@@ -44,6 +48,11 @@ export class SessionHandle {
   readonly #control: ControlPath;
   readonly #afterSettling: (() => void)[] = [];
   readonly #taskTimeoutMs: number;
+  /**
+   * Told of every attention that a command of `send` meets, before its asker is: a unit attention
+   * is reported once (SAM-5 §5.14), and whoever meets it, it is the logical unit's.
+   */
+  onAttention: (lun: number, ...met: Parameters<AttentionHandler>) => void = () => undefined;
   #textWaiter: ((answer: SessionEffect | Error) => void) | null = null;
   readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
 
@@ -124,10 +133,11 @@ export class SessionHandle {
   }
 
   /**
-   * One command over the session as it is now. Rejects with LinkError when it is away or the link
-   * goes before the answer, and with ERR_COMMAND when the target could not take it.
+   * One command over the session as it is now; `onSent` is called when it leaves for the target.
+   * Rejects with LinkError when the session is away or the link goes before the answer, and with
+   * ERR_COMMAND when the target could not take it.
    */
-  send(request: ScsiRequest): Promise<ScsiAnswer> {
+  send(request: ScsiRequest, onSent: (() => void) | null = null): Promise<ScsiAnswer> {
     return new Promise((resolve, reject) => {
       const command = new ScsiCommand(
         { scsiCommandDone: (done) => finish(done) },
@@ -138,6 +148,7 @@ export class SessionHandle {
         done.dataIn.clear();
         if (done.outcome === 'answered') {
           const sense = Buffer.from(done.sense.subarray(0, done.senseLength));
+          this.#noteAttention(request.lun, done.status, sense);
           resolve({ status: done.status, data, sense });
         } else if (done.outcome === 'failed') {
           reject(
@@ -150,6 +161,8 @@ export class SessionHandle {
       command.prepare(request.direction, request.length);
       request.cdb.copy(command.cdb, 0, 0, Math.min(16, request.cdb.length));
       command.lun = lunField(request.lun);
+      command.isControl = true;
+      command.onSent = onSent;
       this.initiator.submit(command);
     });
   }
@@ -245,6 +258,12 @@ export class SessionHandle {
     }
     for (const listener of [...this.#listeners]) listener(effect);
     if (effect.type === 'stateChanged') this.#control.stateChanged(effect.to);
+  }
+
+  #noteAttention(lun: number, status: number, sense: Buffer): void {
+    if (status === ScsiStatus.good) return;
+    const { attention, action } = verdictOf(status, sense.length > 0 ? parseSense(sense) : null);
+    if (attention !== null) this.onAttention(lun, attention, action);
   }
 
   #settled(): void {

@@ -4,7 +4,6 @@ import { LunUnit } from '../bridge/lun-unit.js';
 import { formatPortal } from '../iscsi/portal.js';
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
-import type { Attention } from '../scsi/sense-table.js';
 import { AttemptReporter } from './attempt-reporter.js';
 import { CommandDepth } from './command-depth.js';
 import type {
@@ -20,11 +19,13 @@ import type { Asker } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
+import { NoExporter } from './no-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
 import { newsOf } from './session-news.js';
 import { Turns } from './turns.js';
 import { UnitLife } from './unit-life.js';
+import { UnitLives } from './unit-lives.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
@@ -56,7 +57,7 @@ export class SessionStack implements Stack, Asker {
   readonly #hooks: StackHooks;
   readonly #options: SessionOptions;
   readonly #handle: SessionHandle;
-  readonly #lives: UnitLife[] = [];
+  readonly #lives: UnitLives;
   /** Lives whose unit has been given to the exporter. */
   readonly #exported = new WeakSet<UnitLife>();
   readonly #onLunsChanged: () => void;
@@ -69,6 +70,8 @@ export class SessionStack implements Stack, Asker {
   #openExporter: () => Promise<void> = async () => {};
   #outages = 0;
   #closing: Promise<void> | null = null;
+  /** The close under way has been told not to wait for anything. */
+  readonly #forcing = new AbortController();
   #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
 
   constructor(
@@ -84,6 +87,7 @@ export class SessionStack implements Stack, Asker {
     },
   ) {
     this.#runtime = runtime;
+    this.#lives = new UnitLives(runtime.clock);
     this.#hooks = hooks;
     this.#options = target.options;
     this.#claims = target.claims;
@@ -114,6 +118,7 @@ export class SessionStack implements Stack, Asker {
       failed: (message) => this.#emit({ event: 'warning', message }),
     });
     this.#handle.listen((effect) => this.#effect(effect));
+    this.#handle.onAttention = (...met) => this.#lives.questionMet(...met);
   }
 
   get sessionId(): string {
@@ -131,28 +136,24 @@ export class SessionStack implements Stack, Asker {
   }
 
   get units(): readonly LunUnit[] {
-    return this.#lives.map((life) => life.unit);
+    return this.#lives.all.map((life) => life.unit);
   }
 
   get exports(): readonly StackExport[] {
     const exporter = this.#exporter;
     if (exporter === null) return [];
-    const there = this.#lives.filter((life) => this.#exported.has(life) && life.isExported);
+    const there = this.#lives.all.filter((life) => this.#exported.has(life) && life.isExported);
     return there.map((life) => exporter.describe(life.unit));
   }
 
   get counters(): OutageCounters {
-    const lives = this.#lives;
-    return {
-      outages: this.#outages,
-      heldRequests: lives.reduce((sum, life) => sum + life.unit.queue.heldTotal, 0),
-      longestHoldMs: lives.reduce((most, life) => Math.max(most, life.longestHoldMs), 0),
-    };
+    const { heldRequestsTotal, longestHoldMs } = this.#lives;
+    return { outages: this.#outages, heldRequests: heldRequestsTotal, longestHoldMs };
   }
 
   /** One command over the session as it is now; rejects with LinkError when it is away. */
-  execute(request: ScsiRequest): Promise<ScsiAnswer> {
-    return this.#handle.send(request);
+  execute(request: ScsiRequest, onSent?: () => void): Promise<ScsiAnswer> {
+    return this.#handle.send(request, onSent);
   }
 
   pause(ms: number): Promise<void> {
@@ -183,7 +184,7 @@ export class SessionStack implements Stack, Asker {
     const exporter = this.#exporter ?? new NoExporter();
     const life = this.#newLife(lun, facts, exporter);
     const { session } = this.#handle;
-    this.#lives.push(life);
+    this.#lives.add(life);
     // A new login since the facts were read: they have to be compared first, as in any outage.
     if (session.state !== 'loggedIn' || session.logins > 1) life.hold();
     if (session.state === 'loggedIn' && session.logins > 1) life.look();
@@ -196,6 +197,11 @@ export class SessionStack implements Stack, Asker {
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
   }
 
+  /** A process before this one had the disk and may have left acknowledged writes in its cache. */
+  takenOver(unit: LunUnit): void {
+    this.#lives.takenOver(unit);
+  }
+
   /** Opens what the disks are served on, after the first of them. Throws as `addDisk`. */
   openExports(): Promise<void> {
     return this.#turns.run(() => {
@@ -206,13 +212,19 @@ export class SessionStack implements Stack, Asker {
 
   /** Looks at every disk again, as after an attention; new ones are the caller's to add. */
   lookAgain(): void {
-    for (const life of this.#lives) life.attended('lunsChanged');
+    this.#lives.lookAgain();
+  }
+
+  /** True when a disk is away though the session is there; what is being looked at is waited for. */
+  async isSomeAway(): Promise<boolean> {
+    await this.#lives.looksEnded();
+    return this.#lives.all.some(({ state }) => state === 'held' || state === 'returning');
   }
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
   setRemovalLatency(seconds: number): void {
     this.#handle.initiator.with((session) => session.removalLatencyChanged(seconds * 1000));
-    for (const life of this.#lives) life.removalLatencyChanged();
+    for (const life of this.#lives.all) life.removalLatencyChanged();
   }
 
   /** Commands in flight at most, while the target takes that many. */
@@ -227,8 +239,7 @@ export class SessionStack implements Stack, Asker {
   /** The kernel let go of a device without being asked: somebody else disconnected it. */
   deviceLinkLost(unit: LunUnit, reason: string): void {
     if (this.#closing !== null) return;
-    const life = this.#lives.find((one) => one.unit === unit);
-    life?.end(reason);
+    this.#lives.of(unit)?.end(reason);
     this.#emit({ event: 'deviceRemoved', ...this.#place(unit), reason });
     const device = this.#exporter?.deviceOf(unit) ?? 'the device';
     this.#fail(
@@ -247,21 +258,27 @@ export class SessionStack implements Stack, Asker {
         throw error;
       });
     } else if (force) {
-      // The close that is under way may be waiting for requests: they end now.
-      for (const life of this.#lives) life.unit.queue.fail('logout');
+      // The close that is under way may be waiting for requests or looks: they end now.
+      this.#forcing.abort();
+      this.#lives.fail();
     }
     return this.#closing;
   }
 
   async #close(force: boolean): Promise<void> {
-    const isAway =
-      this.#handle.session.state !== 'loggedIn' ||
-      this.#lives.some((life) => life.state !== 'serving');
-    // While the target is away nothing can be written: what is held has to fail.
-    if (force || isAway) for (const life of this.#lives) life.unit.queue.fail('logout');
+    if (!force && this.#isLoggedIn) await this.#lives.looksEnded(this.#forcing.signal);
+    // While the session is away nothing can be written: what is held has to fail.
+    const isForced = force || this.#forcing.signal.aborted || !this.#isLoggedIn;
+    // One disk that is away is no reason to take the others from their users.
+    const away = this.#lives.all.filter(({ state }) => isForced || state !== 'serving');
+    if (isForced) this.#lives.fail();
     await this.#turns.run(async () => {
-      await this.#exporter?.close({ force: force || isAway });
-      for (const life of this.#lives) life.end('logged out');
+      await this.#exporter?.close({
+        force: isForced,
+        isServing: (unit) => !away.some((life) => life.unit === unit),
+        unused: () => this.#lives.fail(away),
+      });
+      for (const life of this.#lives.all) life.end('logged out');
     });
     await this.#handle.logout();
     this.#depth.close();
@@ -269,6 +286,10 @@ export class SessionStack implements Stack, Asker {
     await this.#onClosed();
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#settleClosed.resolve();
+  }
+
+  get #isLoggedIn(): boolean {
+    return this.#handle.session.state === 'loggedIn';
   }
 
   #refuseIfClosing(): void {
@@ -288,13 +309,16 @@ export class SessionStack implements Stack, Asker {
       port: this.#handle.initiator,
       pool,
       clock,
-      onAttention: (_unit, attention) => this.#attention(life, attention),
+      onAttention: (_unit, attention) => {
+        this.#lives.attended(life, attention);
+        if (attention === 'lunsChanged') this.#onLunsChanged();
+      },
       onCongested: () => this.#depth.congested(),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const life: UnitLife = new UnitLife({
       unit,
-      asker: this,
+      execute: (request, onSent) => this.execute(request, onSent),
       clock,
       turns: this.#turns,
       timers: this.#handle.session.timers,
@@ -335,32 +359,25 @@ export class SessionStack implements Stack, Asker {
   #stateChanged(change: Extract<SessionEffect, { type: 'stateChanged' }>): void {
     const { from, to, reason } = change;
     if (to === 'reconnecting' || to === 'loggingOut' || to === 'closed') {
-      for (const life of this.#lives) life.hold();
+      for (const life of this.#lives.all) life.hold();
     }
     this.#emit({ event: 'sessionState', from, to, reason });
     switch (to) {
       case 'loggedIn':
         this.#attempts.succeeded();
-        for (const life of this.#lives) life.look();
+        for (const life of this.#lives.all) life.look();
         return;
       case 'reconnecting':
         this.#outages += 1;
         this.#handle.whenSettled(() => {
-          for (const life of this.#lives) life.tellHeld();
+          for (const life of this.#lives.all) life.tellHeld();
         });
         return;
       case 'removed':
-        for (const life of this.#lives) life.remove(reason);
+        for (const life of this.#lives.all) life.remove(reason);
         return;
       default:
     }
-  }
-
-  /** LUNs that have changed may all be other disks; the rest is about one unit. */
-  #attention(attended: UnitLife, attention: Attention): void {
-    const lives = attention === 'lunsChanged' ? this.#lives : [attended];
-    for (const life of lives) life.attended(attention);
-    if (attention === 'lunsChanged') this.#onLunsChanged();
   }
 
   #place(unit: LunUnit): { lun: number; device?: string } {
@@ -371,20 +388,5 @@ export class SessionStack implements Stack, Asker {
   #emit(body: EventBody): void {
     const time = new Date().toISOString();
     this.#hooks.onEvent({ ...body, time, sessionId: this.sessionId } as StackEvent);
-  }
-}
-
-/** Stands in where the units have no users outside this process. */
-class NoExporter implements LunExporter {
-  async add(): Promise<void> {}
-  async remove(): Promise<void> {}
-  async resized(): Promise<void> {}
-  async close(): Promise<void> {}
-  describe(unit: LunUnit): StackExport {
-    const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
-    return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
-  }
-  deviceOf(): undefined {
-    return undefined;
   }
 }

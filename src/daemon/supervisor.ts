@@ -210,9 +210,9 @@ export class Supervisor {
         await session.leave();
         return;
       }
-      const isAway = session.isOpen && session.state !== 'loggedIn';
       const hasDevices = session.exports.some(({ device }) => device !== undefined);
-      if (isAway && hasDevices) throw new UsageError('its target is away');
+      const isAway = session.isOpen && hasDevices && (await session.isAway());
+      if (isAway) throw new UsageError('its target, or a disk of it, is away');
       await session.close({ force: false });
       await entry.done;
     } catch (error) {

@@ -1,18 +1,14 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.js';
-import { LinkError, ProductError } from '../base/errors.js';
-import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
-import type { Attention } from '../scsi/sense-table.js';
-import {
-  type Asker,
-  type AttentionHandler,
-  clearAttentions,
-  readBlockCount,
-  readFacts,
-} from './disk-probe.js';
+import type { Attention, VerdictAction } from '../scsi/sense-table.js';
+import type { ScsiAnswer, ScsiRequest } from './contract.js';
 import type { LunExporter } from './lun-exporter.js';
+import { RemovalClock } from './removal-clock.js';
+import { isOfTarget, SizePoll } from './size-poll.js';
 import type { Turns } from './turns.js';
+import { type Finding, UnitQuestions } from './unit-questions.js';
 
 /**
  * - `serving`: requests go to the target;
@@ -31,7 +27,8 @@ export type UnitNews =
 
 export type UnitLifeOptions = {
   readonly unit: LunUnit;
-  readonly asker: Asker;
+  /** One command over the session as it is now; `onSent` is called when it leaves. */
+  readonly execute: (request: ScsiRequest, onSent: () => void) => Promise<ScsiAnswer>;
   readonly clock: Clock;
   /** The exporter's work, in order over all units of a session. */
   readonly turns: Turns;
@@ -41,34 +38,6 @@ export type UnitLifeOptions = {
   readonly openExporter: () => Promise<void>;
   readonly tell: (life: UnitLife, news: UnitNews) => void;
 };
-
-/**
- * Attentions after which the LUN may be another disk, or one with other facts. A reset brings mode
- * pages back to what was saved: the write cache and write protection may be others.
- */
-const LOOK_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
-  'powerOn',
-  'reset',
-  'mediumChanged',
-  'inquiryChanged',
-  'lunsChanged',
-  'capacityChanged',
-  'modeChanged',
-]);
-/** A disk that changes under every look is looked at again later. */
-const LOOKS_MAX = 4;
-/**
- * Pause between questions for the size: LIO and others say nothing when a disk grows. One small
- * command for each disk; those who cannot wait that long have a target that says so.
- */
-export const SIZE_POLL_MS = 30_000;
-/** A disk that does not answer is asked less and less: what ends the wait harms its session. */
-const SIZE_POLL_MS_MAX = 32 * SIZE_POLL_MS;
-
-type Finding =
-  | { readonly is: 'same'; readonly facts: DiskFacts }
-  | { readonly is: 'other' | 'absent'; readonly why: string }
-  | { readonly is: 'untold' };
 
 /**
  * The life of one unit over outages: held while the session is away, let go only after the
@@ -85,30 +54,34 @@ export class UnitLife {
   /** Number of the newest look at the disk; what an older one finds counts no more. */
   #look = 0;
   #awaySinceMs = 0;
-  #cancelRemoval: () => void = () => undefined;
+  readonly #questions: UnitQuestions;
+  readonly #removal: RemovalClock;
+  readonly #poll: SizePoll;
   #cancelNextLook: () => void = () => undefined;
-  #cancelPoll: () => void = () => undefined;
-  #pollPauseMs = SIZE_POLL_MS;
   #hasToldHeld = false;
+  /** What the exporter, and those who use it, know of the disk. */
+  #exported: DiskFacts;
+  #isLooking = false;
   /** Why it could not be exported again, as last told. */
   #whyNotBack = '';
   /** The session was lost since the unit last served; else it is held for a look only. */
   #isOutage = false;
-  #mayHaveMissedPowerOn = false;
   #isOver = false;
-  /**
-   * A unit attention is told once: one that a question of ours meets is the disk's as well. A LUN
-   * that is gone says so at every look, which is no news to the others.
-   */
-  readonly #met: AttentionHandler = (attention, action) => {
-    if (action === 'fail' && this.state !== 'serving') return;
-    this.unit.disk.attended(attention, 'told to a question of ours');
-  };
-
+  /** Resolves those who wait for the end of the look under way. */
+  #lookWaiters: (() => void)[] = [];
   constructor(options: UnitLifeOptions) {
-    this.unit = options.unit;
+    const { unit, clock, timers } = options;
+    this.unit = unit;
     this.#options = options;
-    this.#pollLater();
+    this.#exported = unit.facts;
+    this.#questions = new UnitQuestions(options, () => this.#asked());
+    this.#removal = new RemovalClock({ clock, timers, due: (reason) => this.remove(reason) });
+    this.#poll = new SizePoll({
+      clock,
+      ask: () => (this.state === 'serving' ? this.#questions.blockCount() : null),
+      changed: () => this.attended('capacityChanged'),
+      blockCount: () => unit.facts.blockCount,
+    });
   }
 
   /** Its export or device is there, if it ever was. */
@@ -140,26 +113,70 @@ export class UnitLife {
     if (this.#isOver) return;
     this.#stopLooking();
     const look = this.#look;
-    this.#lookAt(look).catch((error: unknown) => this.#lookFailed(look, error));
+    this.#isLooking = true;
+    this.#lookAt(look)
+      .catch((error: unknown) => this.#lookFailed(look, error))
+      .finally(() => {
+        if (look === this.#look) this.#lookEnded();
+      });
   }
 
-  /** The disk asks for attention, in words of the sense table. */
+  get isLooking(): boolean {
+    return this.#isLooking;
+  }
+
+  /** Resolves when a look ends, by its finding or by what took its place; at `untilMs` at last. */
+  looked(untilMs: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel();
+        signal?.removeEventListener('abort', done);
+        resolve();
+      };
+      const cancel = this.#options.clock.at(untilMs, done);
+      signal?.addEventListener('abort', done, { once: true });
+      this.#lookWaiters.push(done);
+    });
+  }
+
+  /**
+   * The disk asks for attention, in words of the sense table. While it is being looked at, what has
+   * been found so far may be about the disk before.
+   */
   attended(attention: Attention): void {
-    if (!LOOK_AGAIN.has(attention) || this.state !== 'serving') return;
+    if (this.#questions.attended(attention)) this.#lookAgain();
+  }
+
+  /** Another unit of the session said that the LUNs have changed: each will say so itself. */
+  neighbourAttended(): void {
+    this.#lookAgain();
+  }
+
+  /**
+   * A question of whoever met an attention of this unit. A LUN that is gone says so at every look,
+   * which is no news.
+   */
+  questionMet(attention: Attention, action: VerdictAction): void {
+    if (action === 'fail' && this.state !== 'serving') return;
+    this.unit.disk.attended(attention, 'told to a question of ours');
+  }
+
+  #lookAgain(): void {
+    if (this.state !== 'serving') return;
     this.#beginHold();
     this.look();
   }
 
   /** The removal latency has been changed; it counts from when the unit went away. */
   removalLatencyChanged(): void {
-    if (this.state === 'held') this.#setRemoval();
+    if (this.state === 'held') this.#startRemoval();
   }
 
   /** What is held fails now, and the export or device is taken away. */
   remove(reason: string): void {
     if (this.state === 'removed' || this.#isOver) return;
     this.#noteHold();
-    this.#cancelRemoval();
+    this.#removal.stop();
     this.state = 'removed';
     this.unit.queue.fail(reason);
     const { turns, exporter } = this.#options;
@@ -181,9 +198,9 @@ export class UnitLife {
   end(reason: string): void {
     this.#noteHold();
     this.#isOver = true;
-    this.#cancelPoll();
+    this.#poll.stop();
     this.#stopLooking();
-    this.#cancelRemoval();
+    this.#removal.stop();
     this.state = 'removed';
     this.unit.queue.fail(reason);
     this.unit.disk.close();
@@ -194,15 +211,23 @@ export class UnitLife {
     if (this.state === 'returning') return;
     this.state = 'held';
     this.unit.queue.hold();
-    this.#setRemoval();
+    this.#startRemoval();
+  }
+
+  /** A question of the look has left for the target. */
+  #asked(): void {
+    if (this.state !== 'held' || !this.#removal.isOverdue) return;
+    // Until now it was not the disk that kept us waiting.
+    this.#awaySinceMs = this.#options.clock.nowMs();
+    this.#startRemoval();
   }
 
   async #lookAt(look: number): Promise<void> {
-    const finding = await this.#find();
+    const finding = await this.#questions.find({ isOutage: this.#isOutage });
     if (look !== this.#look) return;
     switch (finding.is) {
       case 'same':
-        await this.#admit(finding.facts, look);
+        await this.#admit(finding, look);
         return;
       case 'other':
         this.remove(`another disk has this LUN now: ${finding.why}`);
@@ -213,59 +238,34 @@ export class UnitLife {
     if (look === this.#look) this.#lookLater();
   }
 
-  /** What is at the LUN now; rejects with LinkError when the session goes meanwhile. */
-  async #find(): Promise<Finding> {
+  async #admit(finding: Extract<Finding, { is: 'same' }>, look: number): Promise<void> {
+    const { facts } = finding;
     const { unit } = this;
-    for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
-      let isStale = false;
-      try {
-        const { asker } = this.#options;
-        this.#askForAttentions();
-        // What is told before the facts are read does not make them stale.
-        await clearAttentions(asker, unit.lun, this.#met);
-        this.#mayHaveMissedPowerOn = false;
-        const facts = await readFacts(asker, unit.lun, (attention, action) => {
-          this.#met(attention, action);
-          if (LOOK_AGAIN.has(attention)) isStale = true;
-        });
-        if (isStale) continue;
-        const why = whyAnotherDisk(unit.facts, facts);
-        return why === null ? { is: 'same', facts } : { is: 'other', why };
-      } catch (error) {
-        if (error instanceof LinkError || !isOfTarget(error)) throw error;
-        return { is: 'absent', why: error.message };
-      }
-    }
-    return { is: 'untold' };
-  }
-
-  /**
-   * A unit attention is told once. When the link went before the answer to the first look after a
-   * login, that may have been the one about the power: loss has to be assumed, so that none is
-   * silent. A look in a session that goes on is one command among many and tells no more.
-   */
-  #askForAttentions(): void {
-    if (this.#mayHaveMissedPowerOn) this.unit.disk.cacheMayBeLost();
-    this.#mayHaveMissedPowerOn = this.#isOutage;
-  }
-
-  async #admit(facts: DiskFacts, look: number): Promise<void> {
-    const { unit } = this;
-    const grew = facts.blockCount !== unit.facts.blockCount;
-    const wasReadOnly = unit.queue.readOnly;
     unit.disk.facts = facts;
     const wasRemoved = this.state === 'removed';
     if (wasRemoved && !(await this.#bringBack(look))) return;
+    // A process that takes over relies on what is written down: before the next acknowledgement.
+    if (!isDeepStrictEqual(this.#exported, facts)) {
+      await this.#options.exporter().keepFacts?.(unit);
+    }
+    if (look !== this.#look) return;
+    if (finding.attentions !== this.#questions.attentions) {
+      if (wasRemoved) this.#heldInsteadOfBack();
+      this.look();
+      return;
+    }
     this.#noteHold();
-    this.#cancelRemoval();
+    this.#removal.stop();
     this.state = 'serving';
     this.#isOutage = false;
     unit.queue.release();
     if (wasRemoved) this.#tell({ event: 'deviceAttached' });
     else if (this.#hasToldHeld) this.#tell({ event: 'deviceReleased' });
     this.#hasToldHeld = false;
-    if (grew) await this.#resized(!wasRemoved);
-    else if (unit.queue.readOnly !== wasReadOnly && !wasRemoved) await this.#tellExporter();
+    const before = this.#exported;
+    this.#exported = facts;
+    if (facts.blockCount !== before.blockCount) await this.#resized(!wasRemoved);
+    else if (facts.readOnly !== before.readOnly && !wasRemoved) await this.#tellExporter();
   }
 
   /** Exports the unit again; requests that come early are held. False when it has to wait. */
@@ -286,7 +286,7 @@ export class UnitLife {
       if (!isOfTarget(error)) throw error;
       if (this.#isOver || this.state !== 'returning') return false;
       this.state = 'removed';
-      this.#cancelRemoval();
+      this.#removal.stop();
       const reason = `it is back but cannot be exported yet: ${error.message}`;
       unit.queue.fail(reason);
       if (reason !== this.#whyNotBack) this.#tell({ event: 'deviceRemoved', reason });
@@ -297,10 +297,14 @@ export class UnitLife {
     this.#whyNotBack = '';
     if (this.#isOver || this.state !== 'returning') return false;
     if (look === this.#look) return true;
-    // The session went meanwhile: the export is there, and is held as in any outage.
-    this.state = 'held';
-    this.#setRemoval();
+    this.#heldInsteadOfBack();
     return false;
+  }
+
+  /** The session went meanwhile, or the disk has to be looked at again: the export is there. */
+  #heldInsteadOfBack(): void {
+    this.state = 'held';
+    this.#startRemoval();
   }
 
   async #resized(isKnown: boolean): Promise<void> {
@@ -316,29 +320,6 @@ export class UnitLife {
     });
   }
 
-  #pollLater(): void {
-    const { clock } = this.#options;
-    this.#cancelPoll = clock.at(clock.nowMs() + this.#pollPauseMs, () => {
-      const poll = this.state === 'serving' ? this.#pollSize() : Promise.resolve();
-      poll
-        // A question nobody answered is asked again; what the link lost is the session's to tell.
-        .catch((error: unknown) => {
-          if (!isOfTarget(error)) throw error;
-          this.#pollPauseMs = Math.min(2 * this.#pollPauseMs, SIZE_POLL_MS_MAX);
-        })
-        .then(() => {
-          if (!this.#isOver) this.#pollLater();
-        });
-    });
-  }
-
-  async #pollSize(): Promise<void> {
-    const { unit } = this;
-    const count = await readBlockCount(this.#options.asker, unit.lun, this.#met);
-    this.#pollPauseMs = SIZE_POLL_MS;
-    if (count !== null && count !== unit.facts.blockCount) this.attended('capacityChanged');
-  }
-
   #lookFailed(look: number, error: unknown): void {
     if (!isOfTarget(error)) throw error;
     // The next login looks again; without one (a command was aborted) we do.
@@ -352,17 +333,19 @@ export class UnitLife {
 
   #stopLooking(): void {
     this.#look += 1;
+    this.#questions.abandoned();
     this.#cancelNextLook();
+    this.#lookEnded();
   }
 
-  #setRemoval(): void {
-    this.#cancelRemoval();
-    this.#cancelRemoval = () => undefined;
-    const { clock, timers } = this.#options;
-    const { removalLatencyMs } = timers;
-    if (removalLatencyMs === Number.POSITIVE_INFINITY) return;
-    const reason = `away for the removal latency of ${removalLatencyMs / 1000} s`;
-    this.#cancelRemoval = clock.at(this.#awaySinceMs + removalLatencyMs, () => this.remove(reason));
+  #lookEnded(): void {
+    this.#isLooking = false;
+    for (const waiter of this.#lookWaiters.splice(0)) waiter();
+  }
+
+  /** An outage is the session's; else the time counts only while the disk has been asked. */
+  #startRemoval(): void {
+    this.#removal.start(this.#awaySinceMs, () => this.#questions.isUnsent && !this.#isOutage);
   }
 
   #noteHold(): void {
@@ -374,9 +357,4 @@ export class UnitLife {
   #tell(news: UnitNews): void {
     this.#options.tell(this, news);
   }
-}
-
-/** Faults of the target, the network or the machine, not of this program. */
-function isOfTarget(error: unknown): error is ProductError {
-  return error instanceof ProductError && error.code !== 'ERR_INVARIANT';
 }

@@ -1,0 +1,91 @@
+import type { Clock } from '../base/clock.js';
+import type { LunUnit } from '../bridge/lun-unit.js';
+import type { Attention, VerdictAction } from '../scsi/sense-table.js';
+import type { UnitLife } from './unit-life.js';
+
+/** How long looks that are under way are waited for. */
+const LOOKS_MS_MAX = 10_000;
+/** Attentions that say what has become of acknowledged writes. */
+const CACHE_EVENTS: ReadonlySet<Attention> = new Set(['powerOn', 'reset', 'cachedWriteLost']);
+
+/** The units of one session: what is told to all of them, or to whom it concerns. */
+export class UnitLives {
+  readonly #clock: Clock;
+  readonly #lives: UnitLife[] = [];
+  /** What LUNs without a unit said of their caches, to questions of ours. */
+  readonly #cacheEvents = new Map<number, Set<Attention>>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get all(): readonly UnitLife[] {
+    return this.#lives;
+  }
+
+  add(life: UnitLife): void {
+    this.#lives.push(life);
+  }
+
+  of(unit: LunUnit): UnitLife | undefined {
+    return this.#lives.find((life) => life.unit === unit);
+  }
+
+  /** A question of ours met an attention; the unit may not be there yet. */
+  questionMet(lun: number, attention: Attention, action: VerdictAction): void {
+    const life = this.#lives.find(({ unit }) => unit.lun === lun);
+    if (life !== undefined) {
+      life.questionMet(attention, action);
+    } else if (CACHE_EVENTS.has(attention)) {
+      const events = this.#cacheEvents.get(lun) ?? new Set();
+      this.#cacheEvents.set(lun, events.add(attention));
+    }
+  }
+
+  /**
+   * A process before this one had the disk: its writes may be in the cache, acknowledged. What the
+   * disk said of its cache before the unit was there counts.
+   */
+  takenOver(unit: LunUnit): void {
+    unit.disk.takenOver();
+    for (const attention of this.#cacheEvents.get(unit.lun) ?? []) {
+      if (attention === 'cachedWriteLost') unit.disk.attended(attention, 'told before');
+      else unit.disk.cacheMayBeLost();
+    }
+    this.#cacheEvents.delete(unit.lun);
+  }
+
+  /** The unit has met an attention. LUNs that have changed may all be other disks. */
+  attended(life: UnitLife, attention: Attention): void {
+    life.attended(attention);
+    if (attention === 'lunsChanged') this.lookAgain();
+  }
+
+  /** Looks at every disk again, as after an attention that another one met. */
+  lookAgain(): void {
+    for (const life of this.#lives) life.neighbourAttended();
+  }
+
+  /** Waits for the looks that are under way, which take some round trips, or as long as allowed. */
+  async looksEnded(signal?: AbortSignal): Promise<void> {
+    const untilMs = this.#clock.nowMs() + LOOKS_MS_MAX;
+    for (const life of this.#lives) {
+      while (life.isLooking && this.#clock.nowMs() < untilMs && signal?.aborted !== true) {
+        await life.looked(untilMs, signal);
+      }
+    }
+  }
+
+  /** Requests of these fail from now on: they are being logged out. */
+  fail(lives: readonly UnitLife[] = this.#lives): void {
+    for (const { unit } of lives) unit.queue.fail('logout');
+  }
+
+  get heldRequestsTotal(): number {
+    return this.#lives.reduce((sum, { unit }) => sum + unit.queue.heldTotal, 0);
+  }
+
+  get longestHoldMs(): number {
+    return this.#lives.reduce((most, life) => Math.max(most, life.longestHoldMs), 0);
+  }
+}
