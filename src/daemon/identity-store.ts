@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readFile, rename, rm } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
@@ -10,6 +11,7 @@ import { writeFileAtomically } from './atomic-file.js';
 import type { FoundDisk } from './disk-probe.js';
 import { IdentityLock } from './identity-lock.js';
 import { stateDirectoryOf } from './initiator-name.js';
+import { LossRecord } from './loss-record.js';
 import { bootIdentity, newIdentity } from './session-identity.js';
 
 /** Checked as far as a take-over relies on it; whether it is the same disk the gate decides. */
@@ -39,18 +41,37 @@ const recordSchema = z.object({
   disks: z.array(z.object({ lun: z.number().int(), facts: factsSchema })),
   /** Of the session that the devices were made in. */
   portalGroupTag: portalGroupSchema,
+  /** The process that had it has ended on purpose, but the target was not there to hear of it. */
+  ended: z.literal(true).optional(),
 });
 type IdentityRecord = z.infer<typeof recordSchema>;
 
+/** What has the same identity at its next start, unless the target has seen it log out. */
+type IdentityKey = {
+  readonly initiatorName: string;
+  readonly targetName: string;
+  readonly luns: readonly number[] | null;
+  /** Of a session that is served on a socket: it has no devices. */
+  readonly socketPath?: string;
+  /** The identity is the same at every start of the machine, also without what was kept. */
+  readonly isBoot?: boolean;
+  readonly stateDirectory?: string;
+};
+
 /**
- * Identity of an attached session and the disks its devices were made of, kept in the state
- * directory before they are used, so that a process that is killed and started again is the same
- * session with the same devices. One living process at a time has a record.
+ * Identity of an attached or served session and the disks its devices were made of, kept in the
+ * state directory before they are used, so that a process that is killed and started again is the
+ * same session with the same devices: the target then ends what the one before has left there
+ * (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)), late writes among it. One living
+ * process at a time has a record.
  */
 export class IdentityStore {
   readonly identity: SessionIdentity;
   /** Disks whose devices, made by a process before this one, wait for us. */
   readonly waiting: readonly FoundDisk[];
+  /** A process before this one was killed in this boot of the machine: its clients may be there. */
+  readonly isLeft: boolean;
+  readonly losses: LossRecord;
   readonly #path: string;
   readonly #lock: IdentityLock;
   #record: IdentityRecord;
@@ -61,32 +82,39 @@ export class IdentityStore {
     readonly lock: IdentityLock;
     readonly record: IdentityRecord;
     readonly waiting: readonly FoundDisk[];
+    readonly isLeft: boolean;
+    readonly onWarning: (message: string) => void;
   }) {
     this.#path = options.path;
     this.#lock = options.lock;
     this.#record = options.record;
     this.waiting = options.waiting;
+    this.isLeft = options.isLeft;
+    this.losses = new LossRecord({
+      path: lossesPathOf(options.path),
+      sessionId: options.record.sessionId,
+      onFailure: options.onWarning,
+    });
     const { sessionId, isid, portalGroupTag } = options.record;
     const group = portalGroupTag === undefined ? {} : { portalGroupTag };
     this.identity = { sessionId, isid: Buffer.from(isid, 'hex'), ...group };
   }
 
   /** Throws UsageError 15 when a living process has this session. */
-  static async open(key: {
-    readonly initiatorName: string;
-    readonly targetName: string;
-    readonly luns: readonly number[] | null;
-    /** The identity is the same at every start of the machine, also without what was kept. */
-    readonly isBoot?: boolean;
-    readonly stateDirectory?: string;
-  }): Promise<IdentityStore> {
-    const text = JSON.stringify([key.initiatorName, key.targetName, key.luns]);
+  static async open(
+    key: IdentityKey,
+    onWarning: (message: string) => void = () => undefined,
+  ): Promise<IdentityStore> {
+    const { initiatorName, targetName, luns: wanted, socketPath } = key;
+    const text = JSON.stringify([initiatorName, targetName, socketPath ?? wanted]);
     const stateDirectory = key.stateDirectory ?? stateDirectoryOf(process.env);
+    const directory = join(stateDirectory, socketPath === undefined ? 'sessions' : 'served');
     const name = createHash('sha256').update(text).digest('hex').slice(0, 24);
-    const path = join(stateDirectory, 'sessions', `${name}.json`);
+    const path = join(directory, `${name}.json`);
     const lock = await IdentityLock.take(path);
-    if (lock === null) throw await ownedByAnother(path, key.targetName);
+    if (lock === null) throw await ownedByAnother(path, targetName);
     try {
+      if (socketPath !== undefined) await forgetOtherBoots(directory);
       const known = await readRecord(path);
       const luns = known === null ? [] : await devicesOf(known.sessionId);
       const fresh = key.isBoot === true ? bootIdentity(text) : newIdentity();
@@ -95,14 +123,15 @@ export class IdentityStore {
         version: 1,
         sessionId: known?.sessionId ?? fresh.sessionId,
         isid: known?.isid ?? Buffer.from(fresh.isid).toString('hex'),
-        targetName: key.targetName,
+        targetName,
         pid: process.pid,
         disks,
         ...(disks.length === 0 ? {} : { portalGroupTag: known?.portalGroupTag }),
       };
       await writeRecord(path, record);
       const waiting = record.disks as unknown as readonly FoundDisk[];
-      return new IdentityStore({ path, lock, record, waiting });
+      const isLeft = known !== null && known.ended !== true;
+      return new IdentityStore({ path, lock, record, waiting, isLeft, onWarning });
     } catch (error) {
       await lock.release();
       throw error;
@@ -123,11 +152,26 @@ export class IdentityStore {
     return written;
   }
 
-  /** The session is over. Devices that are still there keep its record for the next process. */
-  async release(): Promise<void> {
+  /**
+   * The session is over. Devices that are still there keep its record for the next process. What
+   * the target has not heard of may still be at work there: the next session takes its place.
+   */
+  async release(how: { readonly isLoggedOut: boolean } = { isLoggedOut: true }): Promise<void> {
     const left = await devicesOf(this.#record.sessionId);
-    if (left.length === 0) await rm(this.#path, { force: true });
+    if (left.length === 0) {
+      await this.#writing;
+      this.losses.remove();
+      if (how.isLoggedOut) await rm(this.#path, { force: true });
+      else await this.#writeEnded();
+    }
     await this.#lock.release();
+  }
+
+  /** The next session is another one in the same place. */
+  async #writeEnded(): Promise<void> {
+    const { sessionId } = newIdentity();
+    const { portalGroupTag: _group, ...record } = this.#record;
+    await writeRecord(this.#path, { ...record, sessionId, disks: [], ended: true });
   }
 }
 
@@ -146,6 +190,20 @@ async function devicesOf(sessionId: string): Promise<readonly number[]> {
     if (found?.[1] === sessionId) luns.push(Number(found[2]));
   }
   return luns;
+}
+
+function lossesPathOf(path: string): string {
+  return path.replace(/\.json$/, '.lost');
+}
+
+/** Records of sockets whose processes ended with the machine: nobody comes back to them. */
+async function forgetOtherBoots(directory: string): Promise<void> {
+  const bootedAtMs = Date.now() - uptime() * 1000;
+  for (const name of await readdir(directory).catch(() => [])) {
+    const path = join(directory, name);
+    const found = await stat(path).catch(() => null);
+    if (found !== null && found.mtimeMs < bootedAtMs) await rm(path, { force: true });
+  }
 }
 
 async function readRecord(path: string): Promise<IdentityRecord | null> {

@@ -1,11 +1,13 @@
-import { LinkError, ProductError, UsageError } from '../base/errors.js';
+import { ProductError, UsageError } from '../base/errors.js';
 import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session-config.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { SessionOptions, SessionState, StackEvent, StackExport } from './contract.js';
 import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
+import { flushed } from './hand-over.js';
 import type { LoginPlan } from './login-plan.js';
+import type { LossRecord } from './loss-record.js';
 import { LunClaims } from './lun-claims.js';
 import { threadRuntime } from './runtime.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
@@ -23,15 +25,16 @@ export type ManagedSessionOptions = {
   readonly firstLogin: 'once' | 'forever';
   /** Disks whose devices wait since a crash: they are taken back before the target is there. */
   readonly waiting: readonly FoundDisk[];
-  /** Whoever left them lost nothing that was acknowledged. */
+  /** A daemon before this one had the session until it ended, in this boot of the machine. */
+  readonly isLeft: boolean;
+  /** It left nothing acknowledged that is not on the disks. */
   readonly isClean: boolean;
   readonly onEvent: (event: StackEvent) => void;
+  /** What the disks of the session have lost, known before their users are told. */
+  readonly losses: LossRecord;
   /** Writes the record down before what it says is relied on. */
   readonly saveRecord: (record: SessionRecord) => Promise<void>;
 };
-
-/** SYNCHRONIZE CACHE (10) of SBC, of the whole disk. */
-const SYNCHRONIZE_CACHE = Buffer.from([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 export type SessionEnd = 'loggedOut' | 'failed';
 
@@ -44,6 +47,8 @@ export class ManagedSession {
   record: SessionRecord;
   /** Exports are there (or it is an informational session). */
   isOpen = false;
+  /** It has ended without the target having heard of it: commands may still be at work there. */
+  hasGhosts = false;
   /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
   readonly ended: Promise<SessionEnd>;
   readonly #wishes: ManagedSessionOptions;
@@ -75,6 +80,10 @@ export class ManagedSession {
         portals,
         identity,
         claims: new LunClaims({ targetName, portals, identity }, wishes.options),
+        losses: wishes.losses,
+        onClosed: ({ isLoggedOut }) => {
+          this.hasGhosts = !isLoggedOut && this.stack.handle.session.logins > 0;
+        },
         firstLogin: isTakenOver ? 'resume' : wishes.firstLogin,
         options: wishes.options,
         onLunsChanged: () => this.#lunsChanged(),
@@ -86,6 +95,10 @@ export class ManagedSession {
     });
     // Work of the stack that nobody waits for has failed: the rest of it is of no use.
     this.stack.closed.catch(() => this.#failed());
+  }
+
+  get losses(): LossRecord {
+    return this.#wishes.losses;
   }
 
   get sessionId(): string {
@@ -183,15 +196,7 @@ export class ManagedSession {
     if (this.isEnding || this.state !== 'loggedIn') return;
     for (const unit of this.stack.units) {
       // A disk without a cache has nothing to flush, and may not know the command.
-      if (!unit.facts.writeCacheEnabled) continue;
-      const flush = {
-        lun: unit.lun,
-        cdb: SYNCHRONIZE_CACHE,
-        direction: 'none',
-        length: 0,
-      } as const;
-      const answer = await this.stack.execute(flush).catch(linkFailure);
-      if (answer?.status !== 0) return;
+      if (unit.facts.writeCacheEnabled && !(await flushed(this.stack, unit.lun))) return;
     }
     this.record = { ...this.record, handedOver: true };
     await this.#wishes.saveRecord(this.record);
@@ -268,6 +273,9 @@ export class ManagedSession {
     const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
+    // Clients of a daemon before this one come back to their socket.
+    const { isLeft, isClean } = this.#wishes;
+    if (isLeft) for (const unit of stack.units) stack.takenOver(unit, { isClean });
     await stack.openExports();
   }
 
@@ -284,7 +292,8 @@ export class ManagedSession {
       leave();
       throw error;
     }
-    if (!this.#wishes.isClean) for (const unit of stack.units) unit.disk.takenOver();
+    const { isClean } = this.#wishes;
+    for (const unit of stack.units) stack.takenOver(unit, { isClean });
     const unlisten = stack.handle.listen((effect) => {
       if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
       unlisten();
@@ -332,11 +341,6 @@ export class ManagedSession {
     this.record = { ...this.record, disks: [...others, { lun, facts }], portalGroupTag };
     await this.#wishes.saveRecord(this.record);
   }
-}
-
-function linkFailure(error: unknown): null {
-  if (error instanceof LinkError) return null;
-  throw error;
 }
 
 function loggedOut(sessionId: string): ProductError {

@@ -7,6 +7,7 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import { writeFileAtomically } from './atomic-file.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { factsSchema, portalGroupSchema } from './identity-store.js';
+import { LossRecord } from './loss-record.js';
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
 const RECORDS_MAX = 4096;
@@ -111,6 +112,12 @@ export class SessionRecords {
   remove(key: SessionKey): Promise<void> {
     const path = this.#pathOf(key);
     return this.#inOrder(path, () => rm(path, { force: true }));
+  }
+
+  /** Where the session of the record writes down what its disks have lost. */
+  lossesOf(record: SessionRecord, onFailure: (message: string) => void): LossRecord {
+    const path = this.#pathOf(record).replace(/\.json$/, '.lost');
+    return new LossRecord({ path, sessionId: record.sessionId, onFailure });
   }
 
   #inOrder(path: string, write: () => Promise<void>): Promise<void> {

@@ -7,6 +7,7 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import { AttemptReporter } from './attempt-reporter.js';
 import { CommandDepth } from './command-depth.js';
 import type {
+  EventBody,
   ScsiAnswer,
   ScsiRequest,
   SessionOptions,
@@ -23,27 +24,13 @@ import { NoExporter } from './no-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
 import { newsOf } from './session-news.js';
+import type { OutageCounters, SessionStackEnd, SessionStackOptions } from './stack-options.js';
 import { Turns } from './turns.js';
 import { UnitLife } from './unit-life.js';
 import { UnitLives } from './unit-lives.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
-
-type EventBody = StackEvent extends infer Event
-  ? Event extends StackEvent
-    ? Omit<Event, 'time' | 'sessionId'>
-    : never
-  : never;
-
-/** What outages have cost since the session began. */
-export type OutageCounters = {
-  /** Times the session was lost. */
-  readonly outages: number;
-  /** Requests that were held, each time they were. */
-  readonly heldRequests: number;
-  readonly longestHoldMs: number;
-};
 
 /**
  * One session with its disks and what makes them usable, built up and torn down in order. It joins
@@ -65,27 +52,18 @@ export class SessionStack implements Stack, Asker {
   readonly #depth: CommandDepth;
   readonly #attempts: AttemptReporter;
   readonly #claims: LunClaims | undefined;
-  readonly #onClosed: () => void | Promise<void>;
+  readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
   #outages = 0;
+  /** The connection that was there last has ended with a logout that the target has answered. */
+  #isLoggedOut = false;
   #closing: Promise<void> | null = null;
   /** The close under way has been told not to wait for anything. */
   readonly #forcing = new AbortController();
   #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
 
-  constructor(
-    runtime: Runtime,
-    hooks: StackHooks,
-    target: SessionTarget & {
-      readonly options: SessionOptions;
-      readonly onClosed?: () => void | Promise<void>;
-      /** The right to write to the LUNs; without it nobody is asked. */
-      readonly claims?: LunClaims;
-      /** The target says that it has other LUNs now; new ones are the caller's to add. */
-      readonly onLunsChanged?: () => void;
-    },
-  ) {
+  constructor(runtime: Runtime, hooks: StackHooks, target: SessionTarget & SessionStackOptions) {
     this.#runtime = runtime;
     this.#lives = new UnitLives(runtime.clock);
     this.#hooks = hooks;
@@ -183,11 +161,11 @@ export class SessionStack implements Stack, Asker {
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
     const life = this.#newLife(lun, facts, exporter);
-    const { session } = this.#handle;
     this.#lives.add(life);
     // A new login since the facts were read: they have to be compared first, as in any outage.
-    if (session.state !== 'loggedIn' || session.logins > 1) life.hold();
-    if (session.state === 'loggedIn' && session.logins > 1) life.look();
+    const isFirst = this.#handle.session.logins <= 1;
+    if (!this.#isLoggedIn || !isFirst) life.hold();
+    if (this.#isLoggedIn && !isFirst) life.look();
     await this.#turns.run(() => {
       this.#refuseIfClosing();
       return exporter.add(life.unit);
@@ -198,8 +176,13 @@ export class SessionStack implements Stack, Asker {
   }
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
-  takenOver(unit: LunUnit): void {
-    this.#lives.takenOver(unit);
+  takenOver(unit: LunUnit, how: { readonly isClean: boolean } = { isClean: false }): void {
+    if (!how.isClean) this.#lives.takenOver(unit);
+  }
+
+  /** Tells something that works less well than it could. */
+  warn(message: string): void {
+    this.#emit({ event: 'warning', message });
   }
 
   /** Opens what the disks are served on, after the first of them. Throws as `addDisk`. */
@@ -283,7 +266,7 @@ export class SessionStack implements Stack, Asker {
     await this.#handle.logout();
     this.#depth.close();
     await this.#claims?.release();
-    await this.#onClosed();
+    await this.#onClosed({ isLoggedOut: this.#isLoggedOut });
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#settleClosed.resolve();
   }
@@ -337,6 +320,9 @@ export class SessionStack implements Stack, Asker {
     switch (effect.type) {
       case 'stateChanged':
         this.#stateChanged(effect);
+        return;
+      case 'closeLink':
+        this.#isLoggedOut = 'end' in effect && effect.end === 'orderly';
         return;
       case 'attemptFailed':
         this.#attempts.failed(effect.error);

@@ -13,7 +13,7 @@ import type {
   TargetUrl,
 } from './contract.js';
 import { DeviceExporter, nbdAddon } from './device-exporter.js';
-import { type FoundDisk, findDisks } from './disk-probe.js';
+import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
 import { IdentityStore } from './identity-store.js';
 import { LunClaims } from './lun-claims.js';
 import { settleProcess } from './process-settings.js';
@@ -37,7 +37,9 @@ export async function serve(
   await refuseTakenPath(resolve(options.socketPath));
   await settleProcess(options);
   const place = { targetName: url.targetName, portals: portalsOf(url, options) };
-  const identity = newIdentity();
+  const warnings: string[] = [];
+  const store = await servedIdentity(url, options, (message) => warnings.push(message));
+  const identity = store?.identity ?? newIdentity();
   const stack = new SessionStack(threadRuntime(), hooks, {
     type: 'data',
     ...place,
@@ -45,7 +47,10 @@ export async function serve(
     firstLogin: 'once',
     options,
     claims: new LunClaims({ ...place, identity }, options),
+    losses: store?.losses,
+    onClosed: (how) => store?.release(how),
   });
+  for (const message of warnings) stack.warn(message);
   return start(stack, url, options, hooks, (disks) => {
     const exporter = new SocketExporter({
       path: options.socketPath,
@@ -53,8 +58,38 @@ export async function serve(
       isSingle: disks.length === 1 && url.lun !== null,
       description: formatTargetUrl(url),
     });
-    return { exporter, opened: () => exporter.listen() };
+    const opened = () => {
+      // Clients of the process before come back to this socket.
+      if (store?.isLeft) for (const unit of stack.units) stack.takenOver(unit);
+      return exporter.listen();
+    };
+    return { exporter, opened };
   });
+}
+
+/** Null where nothing can be kept; then a process that is killed is followed by a stranger. */
+async function servedIdentity(
+  url: TargetUrl,
+  options: ServeOptions,
+  onWarning: (message: string) => void,
+): Promise<IdentityStore | null> {
+  const { initiatorName } = options;
+  const { targetName } = url;
+  const socketPath = resolve(options.socketPath);
+  try {
+    return await IdentityStore.open(
+      { initiatorName, targetName, luns: null, socketPath },
+      onWarning,
+    );
+  } catch (error) {
+    if (error instanceof ProductError || !(error instanceof Error) || !('code' in error))
+      throw error;
+    onWarning(
+      `the session's identity cannot be kept (${error.message}): if this process is killed, the ` +
+        'next one cannot make the target end what this one has left there',
+    );
+    return null;
+  }
 }
 
 /**
@@ -92,7 +127,8 @@ export async function attach(
     claims: new LunClaims({ targetName, portals, identity }, options),
     firstLogin: store.waiting.length > 0 ? 'resume' : 'once',
     options,
-    onClosed: () => store.release(),
+    losses: store.losses,
+    onClosed: (how) => store.release(how),
   });
   const exporter = new DeviceExporter({
     resources: stack.resources,
@@ -135,7 +171,7 @@ async function resume(parts: Resuming, waiting: readonly FoundDisk[]): Promise<v
     await stack.close({ force: true });
     throw error;
   }
-  for (const unit of stack.units) unit.disk.takenOver();
+  for (const unit of stack.units) stack.takenOver(unit);
   watch.onLoggedIn = () => {
     watch.onLoggedIn = () => undefined;
     addMissing(stack, wanted).catch((error: unknown) => {
@@ -150,9 +186,9 @@ async function resume(parts: Resuming, waiting: readonly FoundDisk[]): Promise<v
 async function addMissing(stack: SessionStack, wanted: readonly number[] | null): Promise<void> {
   const isThere = (lun: number) => stack.units.some((unit) => unit.lun === lun);
   if (wanted?.every(isThere)) return;
-  for (const { lun, facts } of await findDisks(stack, wanted)) {
-    if (!isThere(lun)) await stack.addDisk(lun, facts);
-  }
+  const missing = (wanted ?? (await reportLuns(stack))).filter((lun) => !isThere(lun));
+  const disks = wanted === null ? findAmong(stack, missing) : findDisks(stack, missing);
+  for (const { lun, facts } of await disks) await stack.addDisk(lun, facts);
 }
 
 type Opening = {

@@ -14,16 +14,17 @@ import {
   sessionOptionsOf,
 } from './login-plan.js';
 import { ManagedSession, type SessionEnd } from './managed-session.js';
+import {
+  firstIdentity,
+  identityOf,
+  identityText,
+  keyOf,
+  loggedOut,
+  withoutDisks,
+} from './record-identity.js';
 import { threadRuntime } from './runtime.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
-import { bootIdentity, newIdentity } from './session-identity.js';
-import {
-  currentBootId,
-  keyText,
-  type SessionKey,
-  type SessionRecord,
-  SessionRecords,
-} from './session-records.js';
+import { currentBootId, keyText, type SessionRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
 import { Slots } from './slots.js';
 
@@ -52,7 +53,8 @@ type Beginning = {
   readonly persistent: boolean;
   readonly disks: SessionRecord['disks'];
   readonly firstLogin: 'once' | 'forever';
-  /** Whoever had the session before lost nothing that was acknowledged. */
+  /** A daemon before this one had the session until it ended, and left all of it on the disks. */
+  readonly isLeft?: boolean;
   readonly isClean?: boolean;
 };
 
@@ -150,8 +152,9 @@ export class Supervisor {
       // Somebody was quicker, and logged it in by this record.
       if (this.#entries.has(keyText(record))) continue;
       const wasCrash = record.active && record.bootId === bootId;
-      if (!record.persistent && !wasCrash) await this.#records.remove(record);
-      else this.#restoreOne(record, wasCrash);
+      if (record.persistent || wasCrash) this.#restoreOne(record, wasCrash);
+      // What a logout has left at its target may still be at work there.
+      else if (record.bootId !== bootId) await this.#records.remove(record);
     }
   }
 
@@ -259,6 +262,7 @@ export class Supervisor {
         persistent: record.persistent,
         disks: wasCrash ? record.disks : [],
         firstLogin: 'forever',
+        isLeft: wasCrash,
         isClean: record.handedOver === true,
       });
       const session = await entry.ready;
@@ -332,7 +336,9 @@ export class Supervisor {
       exportPlan,
       firstLogin: how.firstLogin,
       waiting: await waitingDisks(exportPlan, record.sessionId, record.disks),
+      isLeft: how.isLeft === true,
       isClean: how.isClean === true,
+      losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
       onEvent: (event) => this.#publish(event),
       saveRecord: (changed) => this.#records.save(changed),
     });
@@ -346,14 +352,13 @@ export class Supervisor {
   ): Promise<void> {
     const { record } = session;
     if (end === 'failed' && firstLogin === 'forever') return;
-    if (!record.persistent) {
-      await this.#records.remove(record);
-      return;
-    }
+    if (end === 'loggedOut') session.losses.remove();
     const keepsIdentity = this.#ending.signal.aborted || end === 'failed';
-    const identity = keepsIdentity ? identityOf(record) : newIdentity();
-    const { sessionId, isid } = identityText(identity);
-    await this.#records.save({ ...record, sessionId, isid, active: false, disks: [] });
+    const { hasGhosts } = session;
+    if (record.persistent && keepsIdentity) await this.#records.save(withoutDisks(record));
+    else if (record.persistent || hasGhosts) {
+      await this.#records.save(loggedOut(record, { hasGhosts }));
+    } else await this.#records.remove(record);
   }
 
   async #save(session: ManagedSession, change: { readonly persistent: boolean }): Promise<void> {
@@ -379,22 +384,4 @@ export class Supervisor {
   #publish(event: StackEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
-}
-
-function keyOf(plan: LoginPlan): SessionKey {
-  const { targetName, sessionType } = plan.request;
-  return { initiatorName: plan.initiatorName, targetName, sessionType };
-}
-
-function firstIdentity(plan: LoginPlan): SessionIdentity {
-  const isBoot = plan.request.sessionType === 'boot';
-  return isBoot ? bootIdentity(keyText(keyOf(plan))) : newIdentity();
-}
-
-function identityOf(record: SessionRecord): SessionIdentity {
-  return { sessionId: record.sessionId, isid: Buffer.from(record.isid, 'hex') };
-}
-
-function identityText(identity: SessionIdentity): Pick<SessionRecord, 'sessionId' | 'isid'> {
-  return { sessionId: identity.sessionId, isid: Buffer.from(identity.isid).toString('hex') };
 }
