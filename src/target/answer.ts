@@ -22,6 +22,7 @@ export function completeTask(task: Task, place: TaskPlace): void {
   if (typeof fault === 'object' && 'delayMs' in fault) {
     task.cancelDelay = place.node.later(fault.delayMs, () => {
       task.cancelDelay = null;
+      task.planLate?.();
       runTask(task, place);
     });
     return;
@@ -49,6 +50,9 @@ function replyOf(task: Task): Reply {
     }
     if ('status' in fault) return { response: 0, status: fault.status, sense: null, data: null };
     if ('sense' in fault) return checkConditionReply(fault.sense);
+    if ('undone' in fault && (fault.undone === 'residual' || isUnasked(task))) {
+      return { response: 0, status: STATUS.good, sense: null, data: null };
+    }
   }
   if (task.failure !== null) return checkConditionReply(task.failure);
   try {
@@ -58,6 +62,11 @@ function replyOf(task: Task): Reply {
     if (!(error instanceof ScsiError)) throw error;
     return checkConditionReply({ key: error.senseKey, asc: error.asc, ascq: error.ascq });
   }
+}
+
+/** A write that ends with GOOD although data it needs was not asked for. */
+function isUnasked(task: Task): boolean {
+  return task.writes && task.solicitedBytes < task.dataOut.length;
 }
 
 function checkConditionReply(facts: SenseFacts): Reply {
@@ -100,6 +109,13 @@ function residualOf(task: Task, reply: Reply, dataInBytes: number): number {
   if (reply.status !== STATUS.good) {
     // Nothing was moved to the initiator, so all it expected is left.
     return task.reads ? task.expectedBytes : 0;
+  }
+  if (
+    typeof task.fault === 'object' &&
+    'undone' in task.fault &&
+    task.fault.undone === 'residual'
+  ) {
+    return task.expectedBytes;
   }
   const wanted = task.plan?.dataOutBytes ?? 0;
   if (wanted > 0) return (task.writes ? task.expectedBytes : 0) - wanted;

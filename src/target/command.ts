@@ -27,7 +27,13 @@ export function commandArrived(pdu: Pdu, place: Place): void {
     return;
   }
   if (task.fault === 'ignore') return;
-  plan(task, place);
+  if (startsLate(task)) {
+    // Its data is taken for what the disk is now; what it meets is asked for when it starts.
+    plan(task, place, 'withoutAttention');
+    task.planLate = () => plan(task, place, 'keepingData');
+  } else {
+    plan(task, place);
+  }
   if (task.writes && task.expectedBytes > 0) beginDataOut(task, pdu, place);
   else completeTask(task, place);
 }
@@ -58,6 +64,7 @@ function newTask(pdu: Pdu, connection: ConnectionPort): Task {
     r2ts: [],
     ended: false,
     cancelDelay: null,
+    planLate: null,
   };
 }
 
@@ -82,8 +89,13 @@ function askFault(task: Task, place: Place): Task['fault'] {
   });
 }
 
+function startsLate(task: Task): boolean {
+  const { fault } = task;
+  return typeof fault === 'object' && 'delayMs' in fault && fault.startsLate === true;
+}
+
 /** Gives the task its plan, or the sense it will end with. */
-function plan(task: Task, place: Place): void {
+function plan(task: Task, place: Place, how?: 'withoutAttention' | 'keepingData'): void {
   const { node, session } = place;
   const target = session.target;
   const disk = target?.luns.get(task.lun) ?? null;
@@ -94,8 +106,9 @@ function plan(task: Task, place: Place): void {
     stats: node.stats,
     takeAttention: () => (disk === null ? null : session.takeAttention(task.lun, disk)),
   };
-  const forcedSense = typeof task.fault === 'object' && !('delayMs' in task.fault);
-  if (!forcedSense && !passesAttention(task.cdb[0] ?? 0)) {
+  const forcedSense = isForced(task.fault);
+  const asksAttention = !forcedSense && how !== 'withoutAttention';
+  if (asksAttention && !passesAttention(task.cdb[0] ?? 0)) {
     const attention = scene.takeAttention();
     if (attention !== null) {
       task.failure = { key: 0x06, ...attention };
@@ -105,9 +118,15 @@ function plan(task: Task, place: Place): void {
   try {
     task.plan = planCommand(task.cdb, scene);
     const bytes = task.writes ? Math.min(task.plan.dataOutBytes, task.expectedBytes) : 0;
-    if (!forcedSense) task.dataOut = Buffer.allocUnsafe(bytes);
+    if (!forcedSense && how !== 'keepingData') task.dataOut = Buffer.allocUnsafe(bytes);
   } catch (error) {
     if (!(error instanceof ScsiError)) throw error;
     task.failure = { key: error.senseKey, asc: error.asc, ascq: error.ascq };
   }
+}
+
+/** The reply is the fault's, and no data is asked for. */
+function isForced(fault: Task['fault']): boolean {
+  if (typeof fault !== 'object' || 'delayMs' in fault) return false;
+  return !('undone' in fault) || fault.undone === 'residual';
 }

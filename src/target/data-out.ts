@@ -125,6 +125,11 @@ function goOn(task: Task, place: TaskPlace): void {
   if (task.unsolicitedOpen) return;
   task.solicitedBytes = Math.max(task.solicitedBytes, task.unsolicitedBytes);
   const wanted = wantedBytes(task);
+  const { fault } = task;
+  if (typeof fault === 'object' && 'undone' in fault && task.failure === null) {
+    completeTask(task, place);
+    return;
+  }
   const parameters = place.session.parameters;
   while (task.r2ts.length < parameters.maxOutstandingR2T && task.solicitedBytes < wanted) {
     const burst = Math.min(parameters.maxBurstLength, place.node.faults.r2tBytesMax ?? wanted);

@@ -28,7 +28,11 @@ export type CommandContext = {
  * - `drop-connection-after`: it runs, and the link goes instead of the answer;
  * - `response`: an iSCSI response code (RFC 7143 §11.4.3 (Response)) other than 0;
  * - `delayMs`: it runs later; `outlivesLink` lets it run even when the link has gone meanwhile,
- *   as long as the session was not reinstated: the ghost of an old write.
+ *   as long as the session was not reinstated: the ghost of an old write. `startsLate`: it waits
+ *   in the task set and meets the disk, and a unit attention, that are there when it starts;
+ * - `undone`: GOOD with nothing done. `unasked`: a write whose data did not all come by itself ends
+ *   without asking for the rest and without a residual (others run as usual); `residual`: the
+ *   residual says that none of the expected bytes was moved.
  */
 export type CommandFault =
   | undefined
@@ -39,7 +43,12 @@ export type CommandFault =
   | { readonly sense: SenseFacts }
   | { readonly status: number }
   | { readonly response: number }
-  | { readonly delayMs: number; readonly outlivesLink?: boolean };
+  | { readonly undone: 'unasked' | 'residual' }
+  | {
+      readonly delayMs: number;
+      readonly outlivesLink?: boolean;
+      readonly startsLate?: boolean;
+    };
 
 export type DataInOptions = {
   /** GOOD status travels in the last Data-In (S bit); default true. */
@@ -75,6 +84,8 @@ export type Faults = {
   ignoreNops?: boolean | undefined;
   /** Answer to task management instead of doing it. */
   onTaskManagement?: ((functionCode: number) => number | 'ignore' | undefined) | undefined;
+  /** Task management is done, and answered, so much later; tasks sent after the request go on. */
+  taskManagementDelayMs?: ((functionCode: number) => number) | undefined;
   /** Answer to a logout instead of doing it. */
   logoutResponse?: number | 'ignore' | undefined;
   /**

@@ -57,6 +57,8 @@ export type Task = {
   r2ts: OutstandingR2T[];
   ended: boolean;
   cancelDelay: (() => void) | null;
+  /** Plans a command that starts late anew, with what is there then. */
+  planLate: (() => void) | null;
 };
 
 export type UnitAttention = { readonly asc: number; readonly ascq: number };

@@ -8,6 +8,7 @@ import type { TargetStats } from './stats.js';
 import { type LinkEnd, TargetConnection } from './target-connection.js';
 
 const LUNS_CHANGED: UnitAttention = { asc: 0x3f, ascq: 0x0e };
+const COMMANDS_CLEARED: UnitAttention = { asc: 0x2f, ascq: 0x00 };
 
 /**
  * An iSCSI target in memory: names with their LUNs, the sessions to them, and every fault a test
@@ -107,6 +108,17 @@ export class TargetNode {
     const disk = this.state.targets.get(targetName)?.luns.get(lun);
     if (disk === undefined) return;
     for (const session of this.#sessionsOf(targetName)) session.raise(lun, attention, disk);
+  }
+
+  /**
+   * Another initiator has cleared the task set of a LUN, and TAS is 0: the tasks are gone without a
+   * word, and the next command of each session meets unit attention 2Fh/00h (SAM-5 §5.6).
+   */
+  clearTaskSet(targetName: string, lun: number): void {
+    for (const session of this.#sessionsOf(targetName)) {
+      this.state.stats.tasksKilled += session.endTasks((task) => task.lun === lun);
+    }
+    this.raiseAttention(targetName, lun, COMMANDS_CLEARED);
   }
 
   /**

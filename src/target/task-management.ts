@@ -42,11 +42,24 @@ type Place = TaskPlace & { readonly connection: ConnectionPort };
 
 /** RFC 7143 §11.5 (Task Management Function Request). */
 export function taskManagementArrived(pdu: Pdu, place: Place): void {
-  const { node, connection } = place;
+  const { node } = place;
   const code = flagsOf(pdu.header) & 0x7f;
   node.stats.taskManagement.push(code);
   const forced = node.faults.onTaskManagement?.(code);
   if (forced === 'ignore') return;
+  const delayMs = node.faults.taskManagementDelayMs?.(code) ?? 0;
+  if (delayMs === 0) finish(code, pdu, { ...place, forced });
+  else node.later(delayMs, () => finish(code, pdu, { ...place, forced }));
+}
+
+/** Does it and answers; after a delay the session may be gone. */
+function finish(
+  code: number,
+  pdu: Pdu,
+  place: Place & { readonly forced: number | undefined },
+): void {
+  const { node, connection, forced } = place;
+  if (place.session.ended || !connection.isOpen) return;
   const response = forced ?? perform(code, pdu, place);
   connection.send(taskManagementResponse(taskTag(pdu.header), response), null, 'advances');
   if (code === FUNCTION.targetColdReset && response === RESPONSE.complete) {
@@ -67,7 +80,7 @@ function perform(code: number, pdu: Pdu, place: Place): number {
       return onLogicalUnit(code, pdu, place);
     case FUNCTION.targetWarmReset:
     case FUNCTION.targetColdReset:
-      resetTarget(place);
+      resetTarget(pdu, place);
       return RESPONSE.complete;
     case FUNCTION.taskReassign:
       return RESPONSE.reassignmentNotSupported;
@@ -110,7 +123,7 @@ function onLogicalUnit(code: number, pdu: Pdu, place: Place): number {
   if (disk === undefined) return RESPONSE.noSuchLun;
   const everyone = code !== FUNCTION.abortTaskSet;
   for (const each of everyone ? sessionsOf(place) : [session]) {
-    const killed = killTasks(each, node, lun);
+    const killed = killTasks(each, node, { lun, before: each === session ? pdu : null });
     if (each === session) continue;
     if (code === FUNCTION.logicalUnitReset) each.raise(lun, RESET_OCCURRED, disk);
     else if (killed > 0) each.raise(lun, COMMANDS_CLEARED, disk);
@@ -118,15 +131,28 @@ function onLogicalUnit(code: number, pdu: Pdu, place: Place): number {
   return RESPONSE.complete;
 }
 
-function resetTarget(place: Place): void {
+function resetTarget(pdu: Pdu, place: Place): void {
   for (const each of sessionsOf(place)) {
-    killTasks(each, place.node, null);
+    killTasks(each, place.node, { lun: null, before: each === place.session ? pdu : null });
     for (const [lun, disk] of each.target?.luns ?? []) each.raise(lun, RESET_OCCURRED, disk);
   }
 }
 
-function killTasks(session: TargetSession, node: NodeState, lun: number | null): number {
-  const killed = session.endTasks((task) => lun === null || task.lun === lun);
+/**
+ * Of the session that asked only the tasks sent before the request: RFC 7143 §11.5.1 (Function)
+ * has it act on commands with a lower CmdSN.
+ */
+function killTasks(
+  session: TargetSession,
+  node: NodeState,
+  which: { readonly lun: number | null; readonly before: Pdu | null },
+): number {
+  const { lun, before } = which;
+  const killed = session.endTasks(
+    (task) =>
+      (lun === null || task.lun === lun) &&
+      (before === null || serialLess(task.cmdSN, cmdSNOf(before.header))),
+  );
   node.stats.tasksKilled += killed;
   return killed;
 }

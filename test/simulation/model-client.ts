@@ -33,6 +33,7 @@ type Waiting = { readonly request: ModelRequest; readonly done: (reply: ModelRep
  */
 export class ModelClient implements Flushable {
   readonly connection: NbdConnection;
+  readonly lun: number;
   readonly #resources: StackResources;
   readonly #clock: Clock;
   readonly #random: Seeded;
@@ -45,13 +46,17 @@ export class ModelClient implements Flushable {
   #isReading = true;
   #deliveryDue = false;
   isOpen = true;
+  /** Told once when it is over; what has no reply by then never gets one. */
+  onClosed: () => void = () => undefined;
 
   constructor(options: {
     readonly resources: StackResources;
     readonly device: BlockDevice;
+    readonly lun: number;
     readonly random: Seeded;
     readonly fault: (words: string) => void;
   }) {
+    this.lun = options.lun;
     this.#resources = options.resources;
     this.#clock = options.resources.clock;
     this.#random = options.random;
@@ -101,6 +106,15 @@ export class ModelClient implements Flushable {
     this.connection.linkClosed();
     this.connection.queue.onFirst = null;
     this.#window.close();
+    this.onClosed();
+  }
+
+  /** The server's process has ended: the socket is gone, and nobody is there to hear of it. */
+  serverDied(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.connection.queue.onFirst = null;
+    this.onClosed();
   }
 
   /** Replies queued by the server, taken at once. */

@@ -203,7 +203,8 @@ export class Storm implements StormScene {
     target.luns.set(0, world.disk);
     const { faults } = world.node;
     faults.loginStatus = undefined;
-    faults.onCommand = undefined;
+    this.world.commands.clear();
+    faults.onCommand = this.world.commands.ask;
     faults.ignoreNops = false;
     faults.onTaskManagement = undefined;
     faults.logoutResponse = undefined;

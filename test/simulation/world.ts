@@ -1,23 +1,21 @@
-import { SlabPool } from '../../src/base/slab.js';
+import { ProductError } from '../../src/base/errors.js';
 import type { LunUnit } from '../../src/bridge/lun-unit.js';
-import type { SessionOptions, StackEvent, StackExport } from '../../src/daemon/contract.js';
-import { findDisks } from '../../src/daemon/disk-probe.js';
-import type { LunExporter } from '../../src/daemon/lun-exporter.js';
-import { SessionStack } from '../../src/daemon/session-stack.js';
-import { FlushList } from '../../src/io/flush-list.js';
+import type { SessionOptions, StackEvent } from '../../src/daemon/contract.js';
+import type { SessionStack } from '../../src/daemon/session-stack.js';
+import type { FlushList } from '../../src/io/flush-list.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
 import { TargetNode } from '../../src/target/target.js';
+import { CommandHooks } from './command-hooks.js';
 import { ModelClient } from './model-client.js';
 import { Network } from './network.js';
 import type { Seeded } from './seeded.js';
+import { SESSION_ID, SimulatedProcess } from './simulated-process.js';
 import { settle, VirtualClock } from './virtual-clock.js';
+import type { WorldExporter } from './world-exporter.js';
 
 export const TARGET_NAME = 'iqn.2024-01.com.example:disk';
 const ISID = Buffer.from([0x80, 1, 2, 3, 4, 5]);
-const SESSION_ID = '0123456789abcdef';
-/** One pool for all worlds of a process, for making slabs is what takes the time. */
-let pool = new SlabPool({ slabsMax: 4096, idleMax: 64 });
 
 const OPTIONS: SessionOptions = {
   initiatorName: 'iqn.2024-01.com.example:host',
@@ -50,6 +48,8 @@ const OPTIONS: SessionOptions = {
 export type WorldOptions = {
   readonly random: Seeded;
   readonly session?: Partial<SessionOptions>;
+  /** How many; 1 by default. */
+  readonly luns?: number;
   readonly disk?: Partial<TargetDiskOptions> & { readonly sizeBytes?: number };
   readonly negotiation?: Partial<NegotiationSettings>;
 };
@@ -60,33 +60,35 @@ export type WorldOptions = {
  */
 export class World {
   readonly clock = new VirtualClock();
-  readonly flushes = new FlushList();
   readonly random: Seeded;
-  readonly disk: TargetDisk;
+  /** By LUN: 0, 1, … */
+  readonly disks: readonly TargetDisk[];
   readonly node: TargetNode;
   readonly network: Network;
-  readonly stack: SessionStack;
-  readonly exporter: WorldExporter;
+  /** What happens to commands at the target; `node.faults.onCommand` set by a test replaces it. */
+  readonly commands = new CommandHooks();
   readonly events: (StackEvent & { readonly atMs: number })[] = [];
   /** Rules that were broken, in words. */
   readonly faults: string[] = [];
   readonly isids = new Set<string>();
   readonly options: SessionOptions;
   onEvent: (event: StackEvent) => void = () => undefined;
-  readonly #pool: SlabPool;
+  #process: SimulatedProcess;
+  #isidsMax = 1;
 
   constructor(options: WorldOptions) {
-    // A world that was left in the middle keeps its own, so that it is not held against this one.
-    if (pool.inUse !== 0) pool = new SlabPool({ slabsMax: 4096, idleMax: 64 });
-    this.#pool = pool;
     this.random = options.random;
     this.options = { ...OPTIONS, ...options.session };
-    this.disk = TargetDisk.ram({ sizeBytes: 1 << 20, serial: 'RIGHT', ...options.disk });
+    const disk = { sizeBytes: 1 << 20, ...options.disk };
+    this.disks = Array.from({ length: options.luns ?? 1 }, (_, lun) =>
+      TargetDisk.ram({ serial: lun === 0 ? 'RIGHT' : `RIGHT${lun}`, ...disk }),
+    );
     this.node = new TargetNode({
-      targets: [{ name: TARGET_NAME, luns: { 0: this.disk } }],
+      targets: [{ name: TARGET_NAME, luns: new Map(this.disks.entries()) }],
       clock: this.clock,
       ...(options.negotiation === undefined ? {} : { negotiation: options.negotiation }),
       faults: {
+        onCommand: this.commands.ask,
         onLogin: ({ isid, tsih }) => {
           this.isids.add(isid);
           if (tsih !== 0) this.fault(`a login with TSIH ${tsih}`);
@@ -94,57 +96,116 @@ export class World {
         },
       },
     });
-    this.network = new Network({
-      clock: this.clock,
-      pool,
-      flushes: this.flushes,
-      random: this.random,
-      node: this.node,
-    });
-    const { clock, flushes } = this;
-    this.stack = new SessionStack(
-      { pool, flushes, clock, openLink: this.network.open },
-      { onEvent: (event) => this.#event(event), signal: new AbortController().signal },
-      {
-        type: 'data',
-        targetName: TARGET_NAME,
-        portals: [{ host: '192.0.2.1', port: 3260 }],
-        identity: { sessionId: SESSION_ID, isid: ISID },
-        firstLogin: 'once',
-        options: this.options,
-      },
-    );
-    this.exporter = new WorldExporter();
+    const { clock, random, node } = this;
+    this.network = new Network({ clock, random, node });
+    this.#process = this.#newProcess({ firstLogin: 'once', isid: ISID });
   }
 
   get nowMs(): number {
     return this.clock.nowMs();
   }
 
+  get process(): SimulatedProcess {
+    return this.#process;
+  }
+
+  get stack(): SessionStack {
+    return this.#process.stack;
+  }
+
+  get flushes(): FlushList {
+    return this.#process.flushes;
+  }
+
+  get exporter(): WorldExporter {
+    return this.#process.exporter;
+  }
+
+  get luns(): readonly number[] {
+    return [...this.disks.keys()];
+  }
+
+  /** Of LUN 0. */
+  get disk(): TargetDisk {
+    return this.disks[0]!;
+  }
+
+  /** Of LUN 0. */
   get unit(): LunUnit {
-    return this.stack.units[0]!;
+    return this.unitOf(0)!;
+  }
+
+  unitOf(lun: number): LunUnit | undefined {
+    return this.stack.units.find((unit) => unit.lun === lun);
   }
 
   fault(words: string): void {
     this.faults.push(`${(this.nowMs / 1000).toFixed(3)} s: ${words}`);
   }
 
-  /** Logs in and exports LUN 0. */
+  /** Logs in and exports every LUN. */
   async start(): Promise<void> {
-    const { stack } = this;
-    const started = (async () => {
-      await stack.login(new AbortController().signal);
-      const disks = await findDisks(stack, [0]);
-      stack.useExporter(this.exporter, async () => undefined);
-      for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
-    })();
-    await this.until(started, 60_000);
+    await this.until(this.#process.start(this.luns), 60_000);
   }
 
-  newClient(): ModelClient {
+  /** `kill -9`: what the process knew is gone, and its sockets are the kernel's to close. */
+  kill(): void {
+    this.#process.die();
+  }
+
+  /** After a kill: the next process takes over the same session and its disks, as `attach` does. */
+  async takeOver(): Promise<void> {
+    const disks = this.stack.units.map(({ lun, facts }) => ({ lun, facts }));
+    this.#process = this.#newProcess({ firstLogin: 'resume', isid: ISID });
+    await this.#process.resume(disks);
+  }
+
+  /**
+   * After a kill: the next process knows nothing and logs in anew, with another ISID, until it
+   * succeeds or `isOver` says that nobody waits for it.
+   */
+  async startAnew(isOver: () => boolean = () => false): Promise<void> {
+    this.#isidsMax += 1;
+    const isid = Buffer.from(ISID);
+    isid.writeUInt16BE(this.#isidsMax, 4);
+    for (;;) {
+      this.#process = this.#newProcess({ firstLogin: 'once', isid });
+      const mine = this.#process;
+      try {
+        await mine.start(this.luns);
+        return;
+      } catch (error) {
+        if (!(error instanceof ProductError)) throw error;
+        await mine.stack.close({ force: true });
+        if (isOver()) throw error;
+      }
+      await new Promise<void>((resolve) => {
+        this.clock.at(this.nowMs + 1000, resolve);
+      });
+    }
+  }
+
+  #newProcess(how: {
+    readonly firstLogin: 'once' | 'resume';
+    readonly isid: Buffer;
+  }): SimulatedProcess {
+    return new SimulatedProcess({
+      ...how,
+      network: this.network,
+      clock: this.clock,
+      targetName: TARGET_NAME,
+      session: this.options,
+      onEvent: (event) => this.#event(event),
+    });
+  }
+
+  newClient(lun = 0): ModelClient {
+    const unit = this.unitOf(lun);
+    if (unit === undefined) throw new Error(`no unit for LUN ${lun}`);
     const client = new ModelClient({
       resources: this.stack.resources,
-      device: this.unit.queue,
+      device: unit.queue,
+      lun,
       random: this.random,
       fault: (words) => this.fault(words),
     });
@@ -197,9 +258,10 @@ export class World {
     const { budget } = this.stack.resources;
     if (budget.requests !== 0) this.fault(`${budget.requests} requests still hold the budget`);
     if (budget.bytes !== 0) this.fault(`${budget.bytes} bytes still hold the budget`);
-    if (this.#pool.inUse !== 0) this.fault(`${this.#pool.inUse} slabs are still in use`);
+    const { pool } = this.#process;
+    if (pool.inUse !== 0) this.fault(`${pool.inUse} slabs are still in use`);
     if (this.clock.pending !== 0) this.fault(`${this.clock.pending} timers are still set`);
-    if (this.isids.size > 1) this.fault(`${this.isids.size} different ISIDs`);
+    if (this.isids.size > this.#isidsMax) this.fault(`${this.isids.size} different ISIDs`);
     for (const { sessionId } of this.events) {
       if (sessionId !== SESSION_ID) this.fault(`an event of session ${sessionId}`);
     }
@@ -208,45 +270,5 @@ export class World {
   #event(event: StackEvent): void {
     this.events.push({ ...event, atMs: this.nowMs });
     this.onEvent(event);
-  }
-}
-
-/** Clients are closed with the export, and find the unit again when it is back. */
-export class WorldExporter implements LunExporter {
-  readonly clients = new Set<ModelClient>();
-  isExported = false;
-  sizeBytes = 0;
-
-  async add(unit: LunUnit): Promise<void> {
-    this.isExported = true;
-    this.sizeBytes = unit.queue.sizeBytes;
-  }
-
-  async remove(): Promise<void> {
-    this.isExported = false;
-    this.#closeClients();
-  }
-
-  async resized(unit: LunUnit): Promise<void> {
-    this.sizeBytes = unit.queue.sizeBytes;
-  }
-
-  async close(): Promise<void> {
-    this.isExported = false;
-    this.#closeClients();
-  }
-
-  describe(unit: LunUnit): StackExport {
-    const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
-    return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
-  }
-
-  deviceOf(): undefined {
-    return undefined;
-  }
-
-  #closeClients(): void {
-    for (const client of this.clients) client.close();
-    this.clients.clear();
   }
 }

@@ -1,0 +1,91 @@
+import { SlabPool } from '../../src/base/slab.js';
+import type { SessionOptions, StackEvent } from '../../src/daemon/contract.js';
+import { type FoundDisk, findDisks } from '../../src/daemon/disk-probe.js';
+import { SessionStack } from '../../src/daemon/session-stack.js';
+import { FlushList } from '../../src/io/flush-list.js';
+import type { Network } from './network.js';
+import { ProcessClock } from './process-clock.js';
+import type { VirtualClock } from './virtual-clock.js';
+import { WorldExporter } from './world-exporter.js';
+
+export const SESSION_ID = '0123456789abcdef';
+/** One pool for all processes of a test, for making slabs is what takes the time. */
+let shared = newPool();
+
+function newPool(): SlabPool {
+  return new SlabPool({ slabsMax: 4096, idleMax: 64 });
+}
+
+export type ProcessOptions = {
+  readonly network: Network;
+  readonly clock: VirtualClock;
+  readonly targetName: string;
+  readonly isid: Buffer;
+  /** `resume`: it takes over from one before it, whose session may still be there. */
+  readonly firstLogin: 'once' | 'resume';
+  readonly session: SessionOptions;
+  readonly onEvent: (event: StackEvent) => void;
+};
+
+/** One process of the product with one session: everything that ends with a `kill -9`. */
+export class SimulatedProcess {
+  readonly clock: ProcessClock;
+  readonly flushes = new FlushList();
+  readonly pool: SlabPool;
+  readonly stack: SessionStack;
+  readonly exporter = new WorldExporter();
+  readonly #network: Network;
+  isDead = false;
+
+  constructor(options: ProcessOptions) {
+    // One that was left in the middle keeps its own, so that it is not held against this one.
+    if (shared.inUse !== 0) shared = newPool();
+    this.pool = shared;
+    this.clock = new ProcessClock(options.clock);
+    this.#network = options.network;
+    const { pool, flushes, clock } = this;
+    this.stack = new SessionStack(
+      { pool, flushes, clock, openLink: options.network.openerOf(this) },
+      {
+        onEvent: (event) => {
+          if (!this.isDead) options.onEvent(event);
+        },
+        signal: new AbortController().signal,
+      },
+      {
+        type: 'data',
+        targetName: options.targetName,
+        portals: [{ host: '192.0.2.1', port: 3260 }],
+        identity: { sessionId: SESSION_ID, isid: options.isid },
+        firstLogin: options.firstLogin,
+        options: options.session,
+      },
+    );
+  }
+
+  /** Logs in and exports these LUNs; rejects when the target is not as wanted. */
+  async start(luns: readonly number[]): Promise<void> {
+    const { stack } = this;
+    await stack.login(new AbortController().signal);
+    const disks = await findDisks(stack, luns);
+    stack.useExporter(this.exporter, async () => undefined);
+    for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
+  }
+
+  /** Takes over disks that a process before this one served, as `attach` does with its devices. */
+  async resume(disks: readonly FoundDisk[]): Promise<void> {
+    const { stack } = this;
+    stack.useExporter(this.exporter, async () => undefined);
+    for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
+    for (const unit of stack.units) unit.disk.takenOver();
+    stack.handle.initiator.start();
+  }
+
+  /** `kill -9`: the kernel closes its sockets, and nothing else happens any more. */
+  die(): void {
+    this.isDead = true;
+    this.clock.die();
+    for (const link of [...this.#network.links]) if (link.isOf(this)) link.close();
+    this.exporter.die();
+  }
+}

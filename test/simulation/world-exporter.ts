@@ -1,0 +1,81 @@
+import type { LunUnit } from '../../src/bridge/lun-unit.js';
+import type { StackExport } from '../../src/daemon/contract.js';
+import type { LunExporter } from '../../src/daemon/lun-exporter.js';
+import type { ModelClient } from './model-client.js';
+
+/**
+ * Clients are closed with the export, and find the unit again when it is back. As with kernel
+ * devices, an export that is taken away in order has its users write first what they have not
+ * written yet; one that is taken away by force has not.
+ */
+export class WorldExporter implements LunExporter {
+  readonly clients = new Set<ModelClient>();
+  readonly #units = new Map<number, LunUnit>();
+  readonly #sizes = new Map<number, number>();
+  /** By LUN: writes what its users still have to write, and resolves when that is answered. */
+  readonly writeBack = new Map<number, () => Promise<void>>();
+
+  /** The first LUN is there. */
+  get isExported(): boolean {
+    return this.#units.size > 0 && this.has(this.#firstLun);
+  }
+
+  /** Of the first LUN. */
+  get sizeBytes(): number {
+    return this.#sizes.get(this.#firstLun) ?? 0;
+  }
+
+  has(lun: number): boolean {
+    return this.#units.has(lun);
+  }
+
+  async add(unit: LunUnit): Promise<void> {
+    this.#units.set(unit.lun, unit);
+    this.#sizes.set(unit.lun, unit.queue.sizeBytes);
+  }
+
+  async remove(unit: LunUnit): Promise<void> {
+    this.#units.delete(unit.lun);
+    this.#closeClients(unit.lun);
+  }
+
+  async resized(unit: LunUnit): Promise<void> {
+    this.#sizes.set(unit.lun, unit.queue.sizeBytes);
+  }
+
+  async close(options: { readonly force: boolean } = { force: true }): Promise<void> {
+    for (const lun of [...this.#units.keys()]) {
+      if (!options.force) await this.writeBack.get(lun)?.();
+      this.#units.delete(lun);
+      this.#closeClients(lun);
+    }
+  }
+
+  describe(unit: LunUnit): StackExport {
+    const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
+    return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
+  }
+
+  deviceOf(): undefined {
+    return undefined;
+  }
+
+  /** The process has ended, and its clients' sockets with it. */
+  die(): void {
+    this.#units.clear();
+    for (const client of [...this.clients]) client.serverDied();
+    this.clients.clear();
+  }
+
+  get #firstLun(): number {
+    return Math.min(...this.#sizes.keys());
+  }
+
+  #closeClients(lun: number): void {
+    for (const client of [...this.clients]) {
+      if (client.lun !== lun) continue;
+      this.clients.delete(client);
+      client.close();
+    }
+  }
+}
