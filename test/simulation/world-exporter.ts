@@ -1,6 +1,7 @@
+import { UsageError } from '../../src/base/errors.js';
 import type { LunUnit } from '../../src/bridge/lun-unit.js';
 import type { StackExport } from '../../src/daemon/contract.js';
-import type { LunExporter } from '../../src/daemon/lun-exporter.js';
+import type { LunExporter, LunExporterClose } from '../../src/daemon/lun-exporter.js';
 import type { ModelClient } from './model-client.js';
 
 /**
@@ -43,9 +44,20 @@ export class WorldExporter implements LunExporter {
     this.#sizes.set(unit.lun, unit.queue.sizeBytes);
   }
 
-  async close(options: { readonly force: boolean } = { force: true }): Promise<void> {
-    for (const lun of [...this.#units.keys()]) {
-      if (!options.force) await this.writeBack.get(lun)?.();
+  /** Users of these LUNs do not let go of them. */
+  readonly inUse = new Set<number>();
+
+  async close(how: LunExporterClose): Promise<void> {
+    const units = [...this.#units.values()];
+    if (!how.force) {
+      const user = units.find(({ lun }) => this.inUse.has(lun));
+      if (user !== undefined) {
+        throw new UsageError(`LUN ${user.lun} is in use`, { code: 'ERR_DEVICE_IN_USE' });
+      }
+      for (const unit of units) if (how.isServing(unit)) await this.writeBack.get(unit.lun)?.();
+      how.unused();
+    }
+    for (const { lun } of units) {
       this.#units.delete(lun);
       this.#closeClients(lun);
     }

@@ -1,0 +1,103 @@
+/** The end of a session with several disks: one that is away takes none of the others with it. */
+import { expect, test } from 'vitest';
+import { COMMAND, type ModelClient, type ModelReply, type ModelRequest } from './model-client.js';
+import { Seeded } from './seeded.js';
+import { TARGET_NAME, World } from './world.js';
+
+const BLOCK = Buffer.alloc(4096, 0x5a);
+const WRITE: ModelRequest = {
+  command: COMMAND.write,
+  flags: 0,
+  offset: 0,
+  length: 4096,
+  data: BLOCK,
+};
+const READ: ModelRequest = { command: COMMAND.read, flags: 0, offset: 0, length: 4096 };
+const LUNS_CHANGED = { asc: 0x3f, ascq: 0x0e };
+
+function ask(client: ModelClient, request: ModelRequest): Promise<ModelReply> {
+  return new Promise((resolve) => client.send(request, resolve));
+}
+
+/** Two disks, of which the second is taken away at the target; its user notices. */
+async function worldWithoutLun1(removalLatencySeconds: number): Promise<World> {
+  const world = new World({
+    random: new Seeded(1),
+    luns: 2,
+    disk: { sizeBytes: 1 << 20 },
+    session: { removalLatencySeconds },
+  });
+  await world.start();
+  world.newClient(0);
+  const neighbour = world.newClient(1);
+  world.node.setLun(TARGET_NAME, 1, null);
+  neighbour.send(READ, () => undefined);
+  await world.pass(3000);
+  return world;
+}
+
+test.each([
+  ['away', 60, 'holding'],
+  ['removed', 1, 'failing'],
+])(
+  'what a disk is still to be written is written by an orderly close, though another is %s',
+  async (_what, latencySeconds, mode) => {
+    const world = await worldWithoutLun1(latencySeconds);
+    expect(world.unitOf(1)?.queue.mode).toBe(mode);
+    const [client] = [...world.exporter.clients];
+    const replies: ModelReply[] = [];
+    world.exporter.writeBack.set(0, async () => {
+      replies.push(await ask(client!, WRITE));
+    });
+    await world.until(world.stack.close(), 10_000);
+    expect(replies.map(({ error }) => error)).toEqual([0]);
+    expect(world.disk.read(0, 4096).equals(BLOCK)).toBe(true);
+    await world.end();
+    expect(world.faults).toEqual([]);
+  },
+);
+
+test('a disk in use refuses the close of all, and goes on, though another one is away', async () => {
+  const world = await worldWithoutLun1(60);
+  world.exporter.inUse.add(0);
+  await expect(world.until(world.stack.close(), 10_000)).rejects.toThrow('LUN 0 is in use');
+  const [client] = [...world.exporter.clients];
+  expect((await world.until(ask(client!, WRITE), 10_000)).error).toBe(0);
+  expect(world.unitOf(1)?.queue.mode).toBe('holding');
+  world.exporter.inUse.clear();
+  await world.end();
+  expect(world.faults).toEqual([]);
+});
+
+test('an orderly close waits for a disk that is being looked at', async () => {
+  const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
+  await world.start();
+  const client = world.newClient(0);
+  const replies: ModelReply[] = [];
+  world.exporter.writeBack.set(0, async () => {
+    replies.push(await ask(client, WRITE));
+  });
+  world.node.raiseAttention(TARGET_NAME, 0, LUNS_CHANGED);
+  client.send(READ, () => undefined);
+  await world.when(() => world.unit.queue.mode === 'holding', 1000);
+  expect(world.unit.queue.mode).toBe('holding');
+  await world.until(world.stack.close(), 10_000);
+  expect(replies.map(({ error }) => error)).toEqual([0]);
+  await world.end();
+  expect(world.faults).toEqual([]);
+});
+
+test('a forced close does not wait for a disk that is being looked at', async () => {
+  const world = await worldWithoutLun1(60);
+  world.node.faults.onCommand = ({ lun }) => (lun === 0 ? 'ignore' : undefined);
+  world.node.raiseAttention(TARGET_NAME, 0, LUNS_CHANGED);
+  world.stack.lookAgain();
+  const orderly = world.stack.close();
+  await world.pass(1000);
+  const beganAtMs = world.nowMs;
+  await world.until(world.stack.close({ force: true }), 10_000);
+  expect(world.nowMs - beganAtMs).toBeLessThan(100);
+  await orderly;
+  await world.end();
+  expect(world.faults).toEqual([]);
+});
