@@ -8,7 +8,13 @@ import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.j
 import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
 import { errnoOf, type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
-import { describeHolders, findByIdentifier, findHolders, isConfigured } from '../io/nbd-sysfs.js';
+import {
+  describeHolders,
+  findByIdentifier,
+  findHolders,
+  isConfigured,
+  sizeOf,
+} from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { StackExport } from './contract.js';
@@ -87,6 +93,7 @@ export class DeviceExporter implements LunExporter {
     const index = this.#indexes.get(unit.lun);
     const left = index === undefined ? await findByIdentifier(identifier) : null;
     if (index !== undefined) await this.#refuseHeldOpen(unit.lun, index);
+    if (left !== null) await refuseShrunk(left.index, unit);
     const device =
       left !== null
         ? await NbdKernelDevice.takeOver(nbdAddon, { ...options, index: left.index })
@@ -260,4 +267,19 @@ export class DeviceExporter implements LunExporter {
       },
     });
   }
+}
+
+/**
+ * A device that was left is taken back by what is written down of its disk. Without that, as when
+ * the record of a boot session is lost, its size at least has to fit. Throws UsageError 1.
+ */
+async function refuseShrunk(index: number, unit: LunUnit): Promise<void> {
+  const sizeBytes = await sizeOf(index);
+  if (sizeBytes <= unit.queue.sizeBytes) return;
+  throw new UsageError(
+    `/dev/nbd${index} was made of a disk of ${sizeBytes} bytes, and LUN ${unit.lun} has only ` +
+      `${unit.queue.sizeBytes} now: it is another disk. Nothing was written. Unmount ` +
+      `/dev/nbd${index} and disconnect it (\`nbd-client -d\`) to begin anew.`,
+    { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+  );
 }

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../base/errors.js';
@@ -86,11 +87,36 @@ export async function isConfigured(
   return (await readTextOrNull(`${paths.sys}/block/nbd${index}/pid`)) !== null;
 }
 
+/** The unit of `size` and `start` in /sys/block, whatever the disk's blocks are. */
+const SECTOR_BYTES = 512;
+
 /** Bytes the kernel says the device has. */
 export async function sizeOf(index: number, paths: SystemPaths = SYSTEM_PATHS): Promise<number> {
-  const SECTOR_BYTES = 512;
   const text = await readTextOrNull(`${paths.sys}/block/nbd${index}/size`);
   return Number(text ?? 0) * SECTOR_BYTES;
+}
+
+export type PartitionRange = { readonly startBytes: number; readonly endBytes: number };
+
+/** Where the partitions of a device lie; none where the kernel has found none. Does not wait. */
+export function partitionsOf(
+  index: number,
+  paths: SystemPaths = SYSTEM_PATHS,
+): readonly PartitionRange[] {
+  const disk = `nbd${index}`;
+  const root = `${paths.sys}/block/${disk}`;
+  try {
+    const names = readdirSync(root).filter((name) => name.startsWith(`${disk}p`));
+    return names.map((name) => {
+      const sectors = (file: string) => Number(readFileSync(`${root}/${name}/${file}`, 'utf8'));
+      const startBytes = sectors('start') * SECTOR_BYTES;
+      return { startBytes, endBytes: startBytes + sectors('size') * SECTOR_BYTES };
+    });
+  } catch (error) {
+    // A partition that goes at this moment: the disk as a whole is left.
+    if (error instanceof Error && 'syscall' in error) return [];
+    throw error;
+  }
 }
 
 /** The disk and its partitions: name and device number ("43:0"). */

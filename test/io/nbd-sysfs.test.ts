@@ -11,6 +11,7 @@ import {
   findHolders,
   isConfigured,
   listConfigured,
+  partitionsOf,
   type SystemPaths,
 } from '../../src/io/nbd-sysfs.js';
 
@@ -160,5 +161,26 @@ describe('the device node', () => {
     await files({ 'sys/block/nbd0/dev': '43:0\n', 'dev/nbd0': 'left by a careless dd' });
     const addon = fakeAddon({ makeBlockNode: () => Promise.resolve() });
     await expect(ensureNode(addon, 0, paths)).rejects.toThrow('not block device 43:0');
+  });
+});
+
+describe('the partitions of a device', () => {
+  it('are told in bytes, whatever the blocks of the disk are', async () => {
+    await files({
+      'sys/block/nbd0/size': '4096\n',
+      'sys/block/nbd0/nbd0p1/start': '2048\n',
+      'sys/block/nbd0/nbd0p1/size': '1024\n',
+      'sys/block/nbd0/nbd0p2/start': '3072\n',
+      'sys/block/nbd0/nbd0p2/size': '8\n',
+    });
+    expect(partitionsOf(0, paths)).toEqual([
+      { startBytes: 1_048_576, endBytes: 1_572_864 },
+      { startBytes: 1_572_864, endBytes: 1_576_960 },
+    ]);
+  });
+
+  it('are none for a disk without a table, and for one that is not there', async () => {
+    await files({ 'sys/block/nbd0/size': '4096\n' });
+    expect([partitionsOf(0, paths), partitionsOf(7, paths)]).toEqual([[], []]);
   });
 });
