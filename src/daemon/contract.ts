@@ -61,6 +61,8 @@ export type SessionOptions = {
   readonly readOnly: boolean;
   /** LUNs another session of this host may write to are used all the same. */
   readonly shared?: boolean;
+  /** A disk without identity is known again, after an outage, by its make and size. */
+  readonly allowUnidentified?: boolean;
   /** Only these LUNs; absent: the URL's LUN, or all. */
   readonly luns?: readonly number[];
 };

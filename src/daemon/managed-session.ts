@@ -293,10 +293,12 @@ export class ManagedSession {
   #requireKnownDisks(disks: readonly FoundDisk[]): void {
     for (const { lun, facts } of disks) {
       const known = this.record.disks.find((disk) => disk.lun === lun);
-      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts);
+      const { allowUnidentified = false } = this.options;
+      const occasion = { mayBeExchanged: true, allowUnidentified };
+      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
       if (why === null) continue;
       throw new UsageError(
-        `LUN ${lun} of ${this.plan.request.targetName} is another disk than before: ${why}. ` +
+        `LUN ${lun} of ${this.plan.request.targetName}: ${why}. ` +
           'Nothing was written. If that is meant to be, log out and in again.',
         { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
       );

@@ -17,6 +17,7 @@ import type {
   StackHooks,
 } from './contract.js';
 import type { Asker } from './disk-probe.js';
+import { diskWarnings } from './disk-warnings.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
@@ -194,6 +195,9 @@ export class SessionStack implements Stack, Asker {
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
+    for (const message of diskWarnings(lun, facts, this.#options)) {
+      this.#emit({ event: 'warning', message });
+    }
   }
 
   /** Opens what the disks are served on, after the first of them. Throws as `addDisk`. */
@@ -297,6 +301,7 @@ export class SessionStack implements Stack, Asker {
       asker: this,
       clock,
       turns: this.#turns,
+      allowUnidentified: this.#options.allowUnidentified === true,
       timers: this.#handle.session.timers,
       exporter: () => exporter,
       openExporter: () => this.#openExporter(),

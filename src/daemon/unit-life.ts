@@ -35,6 +35,8 @@ export type UnitLifeOptions = {
   readonly clock: Clock;
   /** The exporter's work, in order over all units of a session. */
   readonly turns: Turns;
+  /** See the option of that name. */
+  readonly allowUnidentified: boolean;
   readonly timers: { readonly removalLatencyMs: number; readonly reconnectIntervalMs: number };
   readonly exporter: () => LunExporter;
   /** Opens what the exporter serves on, where that went with the last unit. */
@@ -205,7 +207,7 @@ export class UnitLife {
         await this.#admit(finding.facts, look);
         return;
       case 'other':
-        this.remove(`another disk has this LUN now: ${finding.why}`);
+        this.remove(finding.why);
         break;
       case 'absent':
       case 'untold':
@@ -229,7 +231,9 @@ export class UnitLife {
           if (LOOK_AGAIN.has(attention)) isStale = true;
         });
         if (isStale) continue;
-        const why = whyAnotherDisk(unit.facts, facts);
+        const { allowUnidentified } = this.#options;
+        const occasion = { mayBeExchanged: true, allowUnidentified };
+        const why = whyAnotherDisk(unit.facts, facts, occasion);
         return why === null ? { is: 'same', facts } : { is: 'other', why };
       } catch (error) {
         if (error instanceof LinkError || !isOfTarget(error)) throw error;

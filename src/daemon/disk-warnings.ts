@@ -1,0 +1,13 @@
+import { isUnidentified, unidentifiedWords } from '../bridge/identity-gate.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import type { SessionOptions } from './contract.js';
+
+/** What an operator should know of a disk that is being attached, one message each. */
+export function diskWarnings(
+  lun: number,
+  facts: DiskFacts,
+  { allowUnidentified = false }: Pick<SessionOptions, 'allowUnidentified'>,
+): string[] {
+  const unidentified = isUnidentified(facts) ? [unidentifiedWords({ allowUnidentified })] : [];
+  return [...unidentified, ...facts.notes].map((words) => `LUN ${lun}: ${words}`);
+}
