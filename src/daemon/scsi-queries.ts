@@ -26,8 +26,11 @@ import type { InformationalSession, ScsiRequest } from './contract.js';
 
 const CDB_BYTES = 16;
 const INQUIRY_BYTES = 255;
-/** VPD pages have a 16-bit length; one of 4 KiB and more is not known to exist. */
-const VPD_BYTES = 4096;
+/**
+ * VPD pages have a 16-bit length; one of 4 KiB and more is not known to exist. The low byte is not
+ * 0, as some devices look at no other.
+ */
+const VPD_BYTES = 4092;
 const CAPACITY_10_BYTES = 8;
 const CAPACITY_16_BYTES = 32;
 const REPORT_LUNS_BYTES = 8 + 8 * 256;
@@ -136,8 +139,13 @@ export async function queryReportLuns(
   const raw = await ask(REPORT_LUNS_BYTES);
   const first = decodeReportLuns(raw);
   if (first.neededBytes <= REPORT_LUNS_BYTES) return { raw, view: first.luns };
-  const whole = await ask(Math.min(first.neededBytes, REPORT_LUNS_BYTES_MAX));
+  const whole = await ask(Math.min(notRound(first.neededBytes), REPORT_LUNS_BYTES_MAX));
   return { raw: whole, view: decodeReportLuns(whole).luns };
+}
+
+/** An allocation length of at least `bytes` whose low byte is not 0. */
+function notRound(bytes: number): number {
+  return bytes % 256 === 0 ? bytes + 8 : bytes;
 }
 
 /** A LUN with what it is and its size. A LUN that does not answer is listed with the reason. */
