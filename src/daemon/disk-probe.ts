@@ -1,13 +1,19 @@
 import { UsageError } from '../base/errors.js';
 import { decodeReadCapacity10, decodeReadCapacity16 } from '../scsi/capacity.js';
 import {
+  writeInquiryCdb,
   writeReadCapacity10Cdb,
   writeReadCapacity16Cdb,
   writeReportLunsCdb,
   writeTestUnitReadyCdb,
 } from '../scsi/cdb.js';
 import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
-import { deviceTypeName } from '../scsi/inquiry.js';
+import {
+  DEVICE_TYPE_DISK,
+  decodeInquiry,
+  INQUIRY_BYTES_MIN,
+  isManagementUnit,
+} from '../scsi/inquiry.js';
 import { decodeReportLuns, lunNumber } from '../scsi/lun.js';
 import { parseSense } from '../scsi/sense.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
@@ -155,9 +161,10 @@ export async function findDisks(
   const disks: FoundDisk[] = [];
   for (const lun of wanted ?? reported) {
     if (!reported.includes(lun)) throw noSuchLun(lun, reported);
-    if (!(await isDisk(asker, lun))) {
+    const kind = await unitKind(asker, lun);
+    if (kind !== 'disk') {
       if (wanted === null) continue;
-      throw noDisk(`LUN ${lun} is no disk; \`iscsi-nbd luns\` shows what it is`);
+      throw noDisk(`LUN ${lun} ${NO_DISK[kind]}; \`iscsi-nbd luns\` shows what each LUN is`);
     }
     disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
   }
@@ -171,16 +178,29 @@ export async function findDisks(
 export async function findAmong(asker: Asker, luns: readonly number[]): Promise<FoundDisk[]> {
   const disks: FoundDisk[] = [];
   for (const lun of luns) {
-    if (!(await isDisk(asker, lun))) continue;
+    if ((await unitKind(asker, lun)) !== 'disk') continue;
     disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
   }
   return disks;
 }
 
-async function isDisk(asker: Asker, lun: number): Promise<boolean> {
-  const cdb = Buffer.from([0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-  const answer = await asker.execute({ lun, cdb, direction: 'read', length: 36 });
-  return answer.status === 0 && deviceTypeName((answer.data[0] ?? 0x1f) & 0x1f) === 'disk';
+type UnitKind = 'disk' | keyof typeof NO_DISK;
+
+const NO_DISK = {
+  management:
+    'is the management LUN of a disk array ("Universal Xport"), which holds no data of yours',
+  other: 'is no disk',
+} as const;
+
+async function unitKind(asker: Asker, lun: number): Promise<UnitKind> {
+  const cdb = Buffer.alloc(CDB_BYTES);
+  writeInquiryCdb(cdb, null, INQUIRY_BYTES_MIN);
+  const answer = await asker.execute({ lun, cdb, direction: 'read', length: INQUIRY_BYTES_MIN });
+  const isDisk = answer.status === 0 && ((answer.data[0] ?? 0x1f) & 0x1f) === DEVICE_TYPE_DISK;
+  if (!isDisk) return 'other';
+  // Of too short an answer the facts will tell.
+  if (answer.data.length < INQUIRY_BYTES_MIN) return 'disk';
+  return isManagementUnit(decodeInquiry(answer.data)) ? 'management' : 'disk';
 }
 
 function noSuchLun(lun: number, reported: readonly number[]): UsageError {

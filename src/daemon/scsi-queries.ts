@@ -8,7 +8,12 @@ import {
   writeReportLunsCdb,
 } from '../scsi/cdb.js';
 import type { LunField } from '../scsi/command.js';
-import { DEVICE_TYPE_DISK, decodeInquiry, deviceTypeName } from '../scsi/inquiry.js';
+import {
+  DEVICE_TYPE_DISK,
+  decodeInquiry,
+  deviceTypeName,
+  isManagementUnit,
+} from '../scsi/inquiry.js';
 import { type InquiryView, inquiryView } from '../scsi/inquiry-view.js';
 import { decodeReportLuns, lunNumber, lunToText } from '../scsi/lun.js';
 import { cdbName } from '../scsi/opcodes.js';
@@ -161,8 +166,11 @@ export async function describeLun(
     const { raw } = await queryInquiry(session, lun, null);
     const view = decodeInquiry(raw);
     const { vendor, product } = view;
-    known = { lun, type: deviceTypeName(view.deviceType), vendor, product };
+    const isManagement = view.deviceType === DEVICE_TYPE_DISK && isManagementUnit(view);
+    const type = isManagement ? 'array management' : deviceTypeName(view.deviceType);
+    known = { lun, type, vendor, product };
     if (view.deviceType !== DEVICE_TYPE_DISK || view.peripheralQualifier !== 0) return known;
+    if (isManagement) return known;
     const capacity = await queryCapacity(session, lun);
     return { ...known, sizeBytes: capacity.view.sizeBytes };
   } catch (error) {
