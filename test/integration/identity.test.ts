@@ -108,6 +108,12 @@ describe('a disk without identity', () => {
     expect(warnings()[0]).toMatch(/^LUN 0: .*83h.*80h.*after an outage.*allowUnidentified/);
   });
 
+  it('that does not tell of its write cache either is told of in a second warning', async () => {
+    served = await serveEmbedded({ sizeBytes: MIB, ...NAMELESS, cachingPage: false });
+    expect(warnings()).toHaveLength(2);
+    expect(warnings()[1]).toMatch(/^LUN 0: the disk has no caching mode page/);
+  });
+
   it('gets what was held where the option allowUnidentified says so', async () => {
     const result = await exchange(NAMELESS, null, { allowUnidentified: true });
     expect(result).toMatchObject({ error: 0, onOwn: true });
