@@ -1,4 +1,6 @@
 import type { PortalAddress } from '../iscsi/portal.js';
+import type { LunField } from '../scsi/command.js';
+import type { LunFields } from './lun-fields.js';
 
 /**
  * The types between the commands a person runs and the data path. The commands see the data path
@@ -90,6 +92,8 @@ export type DiscoveredTarget = {
 
 export type ScsiRequest = {
   readonly lun: number;
+  /** Absent: the field that the target reported for the number, else the usual one. */
+  readonly field?: LunField;
   readonly cdb: Buffer;
   readonly direction: 'none' | 'read';
   /** Bytes expected at most. */
@@ -109,6 +113,8 @@ export type ScsiAnswer = {
 export interface InformationalSession {
   /** 16 hex digits. */
   readonly sessionId: string;
+  /** What its questions learn of the fields of LUNs. */
+  readonly lunFields?: LunFields;
   execute(request: ScsiRequest): Promise<ScsiAnswer>;
   /** One NOP-Out with `bytes` of ping data; resolves to the round trip in milliseconds. */
   ping(bytes: number): Promise<number>;

@@ -13,9 +13,9 @@ import type { SessionConfig, SessionIdentity, SessionType } from '../iscsi/sessi
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { TextPair } from '../iscsi/text.js';
 import { ScsiCommand } from '../scsi/command.js';
-import { lunField } from '../scsi/lun.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions } from './contract.js';
 import { ControlPath } from './control-path.js';
+import { LunFields } from './lun-fields.js';
 import type { Runtime } from './runtime.js';
 
 export type SessionTarget = {
@@ -39,6 +39,7 @@ const CHALLENGES = new ChallengeMemory();
 export class SessionHandle {
   readonly session: Session;
   readonly initiator: Initiator;
+  readonly lunFields = new LunFields();
   readonly #runtime: Runtime;
   readonly #listeners: ((effect: SessionEffect) => void)[] = [];
   readonly #control: ControlPath;
@@ -149,7 +150,7 @@ export class SessionHandle {
       };
       command.prepare(request.direction, request.length);
       request.cdb.copy(command.cdb, 0, 0, Math.min(16, request.cdb.length));
-      command.lun = lunField(request.lun);
+      command.lun = request.field ?? this.lunFields.fieldOf(request.lun);
       this.initiator.submit(command);
     });
   }

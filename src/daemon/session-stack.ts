@@ -21,6 +21,7 @@ import { diskWarnings } from './disk-warnings.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
+import type { LunFields } from './lun-fields.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
 import { newsOf } from './session-news.js';
@@ -53,6 +54,7 @@ export type OutageCounters = {
 export class SessionStack implements Stack, Asker {
   readonly resources: StackResources;
   readonly closed: Promise<void>;
+  readonly lunFields: LunFields;
   readonly #runtime: Runtime;
   readonly #hooks: StackHooks;
   readonly #options: SessionOptions;
@@ -102,6 +104,8 @@ export class SessionStack implements Stack, Asker {
     this.#handle = new SessionHandle(runtime, target, target.options, () => {
       budget.backlogChanged();
     });
+    this.lunFields = this.#handle.lunFields;
+    this.lunFields.onLeftOut = (message) => this.#emit({ event: 'warning', message });
     budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
     this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
     let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
@@ -195,9 +199,7 @@ export class SessionStack implements Stack, Asker {
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
-    for (const message of diskWarnings(lun, facts, this.#options)) {
-      this.#emit({ event: 'warning', message });
-    }
+    for (const warning of diskWarnings(lun, facts, this.#options)) this.#emit(warning);
   }
 
   /** Opens what the disks are served on, after the first of them. Throws as `addDisk`. */
@@ -287,6 +289,7 @@ export class SessionStack implements Stack, Asker {
     const { pool, clock } = this.#runtime;
     const unit = new LunUnit({
       lun,
+      field: this.lunFields.fix(lun),
       facts,
       forcedReadOnly: this.#options.readOnly,
       port: this.#handle.initiator,
