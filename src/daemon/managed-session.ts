@@ -258,7 +258,7 @@ export class ManagedSession {
     const { stack } = this;
     const disks = await findDisks(stack, this.options.luns ?? null);
     this.#requireKnownDisks(disks);
-    this.record = { ...this.record, disks: disks.map(({ lun, facts }) => ({ lun, facts })) };
+    this.record = { ...this.record, disks };
     await this.#wishes.saveRecord(this.record);
     const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
@@ -272,7 +272,7 @@ export class ManagedSession {
     const { exporter, opened, leave } = this.#exports();
     stack.useExporter(exporter, opened);
     try {
-      for (const { lun, facts } of waiting) await stack.addDisk(lun, facts);
+      for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
       this.#abort.signal.throwIfAborted();
     } catch (error) {
       // They are not ours to take away: somebody's data wait in them.
@@ -326,7 +326,8 @@ export class ManagedSession {
   async #keep(lun: number, facts: DiskFacts): Promise<void> {
     const others = this.record.disks.filter((disk) => disk.lun !== lun);
     const { portalGroupTag = this.record.portalGroupTag } = this.stack;
-    this.record = { ...this.record, disks: [...others, { lun, facts }], portalGroupTag };
+    const disk = { lun, facts, field: this.stack.lunFields.hexOf(lun) };
+    this.record = { ...this.record, disks: [...others, disk], portalGroupTag };
     await this.#wishes.saveRecord(this.record);
   }
 }

@@ -180,9 +180,11 @@ export class SessionStack implements Stack, Asker {
 
   /**
    * Makes a disk that was found usable. Throws UsageError 15 when another session has it, and 2
-   * when the session is being closed: what is made then, nobody would take away.
+   * when the session is being closed: what is made then, nobody would take away. `field` is that
+   * of a record, where it has one.
    */
-  async addDisk(lun: number, facts: DiskFacts): Promise<void> {
+  async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
+    this.lunFields.fix(lun, field);
     await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
@@ -289,7 +291,7 @@ export class SessionStack implements Stack, Asker {
     const { pool, clock } = this.#runtime;
     const unit = new LunUnit({
       lun,
-      field: this.lunFields.fix(lun),
+      field: this.lunFields.fieldOf(lun),
       facts,
       forcedReadOnly: this.#options.readOnly,
       port: this.#handle.initiator,

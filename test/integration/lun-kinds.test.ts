@@ -1,11 +1,16 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { BlockClient } from '../../src/bridge/block-client.js';
 import { openInformational } from '../../src/daemon/direct.js';
+import { findDisks } from '../../src/daemon/disk-probe.js';
+import { threadRuntime } from '../../src/daemon/runtime.js';
 import {
   describeLun,
   queryCapacity,
   queryInquiry,
   queryReportLuns,
 } from '../../src/daemon/scsi-queries.js';
+import { newIdentity } from '../../src/daemon/session-identity.js';
+import { SessionStack } from '../../src/daemon/session-stack.js';
 import { parseTargetUrl } from '../../src/daemon/target-url.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
@@ -143,6 +148,38 @@ describe('a LUN that the target reports by flat space addressing (4005h)', () =>
     expect((await queryInquiry(session, 5, 0x80)).view).toMatchObject({ serial: 'FIVE' });
     expect((await queryCapacity(await ask(url), 5)).view).toMatchObject({ lun: 5, sizeBytes: MIB });
     expect((await queryInquiry(await ask(url), 5, null)).view).toMatchObject({ deviceType: 0 });
+  });
+});
+
+describe('a process that takes over a disk with flat space addressing', () => {
+  it('asks and writes by the field of the record, before the target reports anything', async () => {
+    const five = disk('FIVE');
+    const server = await start({ [FLAT | 5]: five }, 'fields');
+    const session = await ask(`iscsi://${server.portal}/${NAME}`);
+    const pause = async () => undefined;
+    const [found] = await findDisks({ ...session, pause }, [5]);
+    expect(found).toMatchObject({ lun: 5, field: '4005000000000000' });
+    await session.close();
+    const { host, port } = parseTargetUrl(`iscsi://${server.portal}/${NAME}`);
+    const stack = new SessionStack(
+      threadRuntime(),
+      { onEvent: () => undefined, signal: new AbortController().signal },
+      {
+        type: 'data',
+        targetName: NAME,
+        portals: [{ host, port }],
+        identity: newIdentity(),
+        firstLogin: 'resume',
+        options: SESSION_OPTIONS,
+      },
+    );
+    closing.push(() => stack.close({ force: true }));
+    await stack.addDisk(5, found!.facts, found!.field);
+    const client = new BlockClient(stack.units[0]!, stack.resources);
+    const writing = client.write(0, Buffer.alloc(4096, 0x33));
+    stack.handle.initiator.start();
+    await writing;
+    expect(written(five)).toBe(true);
   });
 });
 
