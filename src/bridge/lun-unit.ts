@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import type { SlabPool } from '../base/slab.js';
-import type { ScsiPort } from '../scsi/command.js';
+import type { LunField, ScsiPort } from '../scsi/command.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { lunField } from '../scsi/lun.js';
 import type { Attention } from '../scsi/sense-table.js';
@@ -19,6 +19,8 @@ export class LunUnit {
 
   constructor(options: {
     readonly lun: number;
+    /** By which the target knows it; absent: the usual one of its number. */
+    readonly field?: LunField;
     readonly facts: DiskFacts;
     readonly forcedReadOnly: boolean;
     readonly port: ScsiPort;
@@ -34,7 +36,7 @@ export class LunUnit {
       port: options.port,
       pool: options.pool,
       clock: options.clock,
-      lun: lunField(options.lun),
+      lun: options.field ?? lunField(options.lun),
       facts: options.facts,
       forcedReadOnly: options.forcedReadOnly,
       hooks: {

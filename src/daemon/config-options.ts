@@ -170,6 +170,10 @@ export const OPTION_ROWS = {
   maxOutstandingR2T: whole(1, 65_535, 1, 'R2Ts of a command at the same time'),
   readOnly: flag(false, 'refuse writes'),
   shared: flag(false, 'use LUNs that another session of this machine may write to'),
+  allowUnidentified: flag(
+    false,
+    'after an outage, take a disk without identifier and serial number for the same one',
+  ),
   luns: row<readonly number[]>(lunList, 'a list of LUNs, e.g. 0,1', 'only these LUNs'),
   cpuAffinity: row<readonly number[]>(
     cpuList,

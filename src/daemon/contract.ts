@@ -1,4 +1,6 @@
 import type { PortalAddress } from '../iscsi/portal.js';
+import type { LunField } from '../scsi/command.js';
+import type { LunFields } from './lun-fields.js';
 
 /**
  * The types between the commands a person runs and the data path. The commands see the data path
@@ -61,6 +63,8 @@ export type SessionOptions = {
   readonly readOnly: boolean;
   /** LUNs another session of this host may write to are used all the same. */
   readonly shared?: boolean;
+  /** A disk without identity is known again, after an outage, by its make and size. */
+  readonly allowUnidentified?: boolean;
   /** Only these LUNs; absent: the URL's LUN, or all. */
   readonly luns?: readonly number[];
 };
@@ -88,6 +92,8 @@ export type DiscoveredTarget = {
 
 export type ScsiRequest = {
   readonly lun: number;
+  /** Absent: the field that the target reported for the number, else the usual one. */
+  readonly field?: LunField;
   readonly cdb: Buffer;
   readonly direction: 'none' | 'read';
   /** Bytes expected at most. */
@@ -107,6 +113,8 @@ export type ScsiAnswer = {
 export interface InformationalSession {
   /** 16 hex digits. */
   readonly sessionId: string;
+  /** What its questions learn of the fields of LUNs. */
+  readonly lunFields?: LunFields;
   execute(request: ScsiRequest): Promise<ScsiAnswer>;
   /** One NOP-Out with `bytes` of ping data; resolves to the round trip in milliseconds. */
   ping(bytes: number): Promise<number>;

@@ -277,6 +277,7 @@ function questionsTo(supervisor: Supervisor, params: { readonly UniqueSessionId:
   const { handle } = supervisor.session(params.UniqueSessionId).stack;
   return {
     sessionId: handle.sessionId,
+    lunFields: handle.lunFields,
     execute: handle.execute.bind(handle),
     ping: handle.ping.bind(handle),
     close: async () => {},

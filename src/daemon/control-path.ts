@@ -1,5 +1,6 @@
 import { LinkError } from '../base/errors.js';
 import type { SessionState } from '../iscsi/session-state.js';
+import { lunFieldToHex } from '../scsi/lun.js';
 import type { ScsiAnswer, ScsiRequest } from './contract.js';
 
 const INQUIRY = 0x12;
@@ -97,7 +98,8 @@ function isKept(request: ScsiRequest): boolean {
 }
 
 function keyOf(request: ScsiRequest): string {
-  return `${request.lun} ${request.cdb.toString('hex')}`;
+  const { lun, field, cdb } = request;
+  return `${field === undefined ? lun : lunFieldToHex(field)} ${cdb.toString('hex')}`;
 }
 
 function away(state: SessionState): LinkError {

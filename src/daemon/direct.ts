@@ -57,6 +57,7 @@ export async function openInformational(
   await handle.login(signal);
   return {
     sessionId: handle.sessionId,
+    lunFields: handle.lunFields,
     execute: (request) => handle.execute(request),
     ping: (bytes) => handle.ping(bytes),
     close: () => handle.logout(),

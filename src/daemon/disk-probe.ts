@@ -1,18 +1,25 @@
 import { UsageError } from '../base/errors.js';
 import { decodeReadCapacity10, decodeReadCapacity16 } from '../scsi/capacity.js';
 import {
+  writeInquiryCdb,
   writeReadCapacity10Cdb,
   writeReadCapacity16Cdb,
   writeReportLunsCdb,
   writeTestUnitReadyCdb,
 } from '../scsi/cdb.js';
 import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
-import { deviceTypeName } from '../scsi/inquiry.js';
-import { decodeReportLuns, lunNumber } from '../scsi/lun.js';
+import {
+  DEVICE_TYPE_DISK,
+  decodeInquiry,
+  INQUIRY_BYTES_MIN,
+  isManagementUnit,
+} from '../scsi/inquiry.js';
+import { decodeReportLuns, lunField } from '../scsi/lun.js';
 import { parseSense } from '../scsi/sense.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import { verdictOf } from '../scsi/verdict.js';
 import type { ScsiAnswer, ScsiRequest } from './contract.js';
+import { LunFields } from './lun-fields.js';
 
 const CDB_BYTES = 16;
 /** A new session meets a queue of unit attentions: each is read once. */
@@ -22,6 +29,8 @@ const REPORT_LUNS_BYTES = 8 + 8 * 4096;
 
 /** What asks questions of a target: commands over the session as it is now, and pauses. */
 export interface Asker {
+  /** What the target reports goes here; absent where nobody keeps it. */
+  readonly lunFields?: LunFields;
   /** Rejects with LinkError when the session is away, or the link goes before the answer. */
   execute(request: ScsiRequest): Promise<ScsiAnswer>;
   pause(ms: number): Promise<void>;
@@ -114,13 +123,17 @@ export async function readBlockCount(
   return null;
 }
 
-/** The plain LUN numbers a target reports, in its order. */
+/**
+ * The plain LUN numbers a target reports, in its order; `asker.lunFields` learns their fields. LUN
+ * 0 itself may be one that was reported with another field; the question goes to eight zero bytes.
+ */
 export async function reportLuns(asker: Asker): Promise<number[]> {
   for (let attempt = 0; ; attempt += 1) {
     const cdb = Buffer.alloc(CDB_BYTES);
     writeReportLunsCdb(cdb, REPORT_LUNS_BYTES);
     const answer = await asker.execute({
       lun: 0,
+      field: lunField(0),
       cdb,
       direction: 'read',
       length: REPORT_LUNS_BYTES,
@@ -128,8 +141,7 @@ export async function reportLuns(asker: Asker): Promise<number[]> {
     const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
     const verdict = verdictOf(answer.status, sense);
     if (verdict.action === 'success') {
-      const numbers = decodeReportLuns(answer.data).luns.map(lunNumber);
-      return numbers.filter((number) => number !== null);
+      return (asker.lunFields ?? new LunFields()).reported(decodeReportLuns(answer.data).luns);
     }
     if (verdict.action === 'fail' || attempt >= ATTENTIONS_MAX) {
       throw new UsageError(`the target does not say which LUNs it has: ${verdict.words}`, {
@@ -141,7 +153,12 @@ export async function reportLuns(asker: Asker): Promise<number[]> {
   }
 }
 
-export type FoundDisk = { readonly lun: number; readonly facts: DiskFacts };
+export type FoundDisk = {
+  readonly lun: number;
+  readonly facts: DiskFacts;
+  /** The LUN's field as 16 hex digits; absent: the usual one of its number. */
+  readonly field?: string | undefined;
+};
 
 /**
  * The disks to serve: the wanted LUNs, each of which has to be a disk, or every disk there is.
@@ -155,11 +172,12 @@ export async function findDisks(
   const disks: FoundDisk[] = [];
   for (const lun of wanted ?? reported) {
     if (!reported.includes(lun)) throw noSuchLun(lun, reported);
-    if (!(await isDisk(asker, lun))) {
+    const kind = await unitKind(asker, lun);
+    if (kind !== 'disk') {
       if (wanted === null) continue;
-      throw noDisk(`LUN ${lun} is no disk; \`iscsi-nbd luns\` shows what it is`);
+      throw noDisk(`LUN ${lun} ${NO_DISK[kind]}; \`iscsi-nbd luns\` shows what each LUN is`);
     }
-    disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
+    disks.push(await findDisk(asker, lun));
   }
   if (disks.length === 0) {
     throw noDisk('The target has no disk for this initiator; map one to it at the target');
@@ -171,16 +189,37 @@ export async function findDisks(
 export async function findAmong(asker: Asker, luns: readonly number[]): Promise<FoundDisk[]> {
   const disks: FoundDisk[] = [];
   for (const lun of luns) {
-    if (!(await isDisk(asker, lun))) continue;
-    disks.push({ lun, facts: await probeDisk(asker, lun, () => undefined) });
+    if ((await unitKind(asker, lun)) !== 'disk') continue;
+    disks.push(await findDisk(asker, lun));
   }
   return disks;
 }
 
-async function isDisk(asker: Asker, lun: number): Promise<boolean> {
-  const cdb = Buffer.from([0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-  const answer = await asker.execute({ lun, cdb, direction: 'read', length: 36 });
-  return answer.status === 0 && deviceTypeName((answer.data[0] ?? 0x1f) & 0x1f) === 'disk';
+/** What is read here and what is written later go to the same field. */
+async function findDisk(asker: Asker, lun: number): Promise<FoundDisk> {
+  asker.lunFields?.fix(lun);
+  const facts = await probeDisk(asker, lun, () => undefined);
+  const field = asker.lunFields?.hexOf(lun);
+  return field === undefined ? { lun, facts } : { lun, facts, field };
+}
+
+type UnitKind = 'disk' | keyof typeof NO_DISK;
+
+const NO_DISK = {
+  management:
+    'is the management LUN of a disk array ("Universal Xport"), which holds no data of yours',
+  other: 'is no disk',
+} as const;
+
+async function unitKind(asker: Asker, lun: number): Promise<UnitKind> {
+  const cdb = Buffer.alloc(CDB_BYTES);
+  writeInquiryCdb(cdb, null, INQUIRY_BYTES_MIN);
+  const answer = await asker.execute({ lun, cdb, direction: 'read', length: INQUIRY_BYTES_MIN });
+  const isDisk = answer.status === 0 && ((answer.data[0] ?? 0x1f) & 0x1f) === DEVICE_TYPE_DISK;
+  if (!isDisk) return 'other';
+  // Of too short an answer the facts will tell.
+  if (answer.data.length < INQUIRY_BYTES_MIN) return 'disk';
+  return isManagementUnit(decodeInquiry(answer.data)) ? 'management' : 'disk';
 }
 
 function noSuchLun(lun: number, reported: readonly number[]): UsageError {

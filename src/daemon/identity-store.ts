@@ -25,9 +25,18 @@ export const factsSchema = z.looseObject({
   blockCount: z.number().int().positive(),
   readOnly: z.boolean(),
   writeCacheEnabled: z.boolean(),
+  // Records of versions that did not know these.
+  commandQueuing: z.boolean().default(true),
+  notes: z.array(z.string()).default([]),
   thin: z.looseObject({ unmap: z.boolean() }),
   limits: z.looseObject({ maxTransferBlocks: z.number() }),
 });
+
+/** The LUN's field; absent: the usual one of its number. */
+export const lunFieldSchema = z
+  .string()
+  .regex(/^[0-9a-f]{16}$/)
+  .optional();
 
 export const portalGroupSchema = z.number().int().min(0).max(0xffff).optional();
 
@@ -38,7 +47,7 @@ const recordSchema = z.object({
   targetName: z.string(),
   /** The process that has the session, for people. */
   pid: z.number().int(),
-  disks: z.array(z.object({ lun: z.number().int(), facts: factsSchema })),
+  disks: z.array(z.object({ lun: z.number().int(), facts: factsSchema, field: lunFieldSchema })),
   /** Of the session that the devices were made in. */
   portalGroupTag: portalGroupSchema,
   /** The process that had it has ended on purpose, but the target was not there to hear of it. */
@@ -139,11 +148,11 @@ export class IdentityStore {
   }
 
   /** Writes down what a device is, or is to be, made of; before the kernel is told. */
-  keep(lun: number, facts: DiskFacts, portalGroupTag?: number): Promise<void> {
+  keep(lun: number, facts: DiskFacts, portalGroupTag?: number, field?: string): Promise<void> {
     const others = this.#record.disks.filter((disk) => disk.lun !== lun);
     this.#record = {
       ...this.#record,
-      disks: [...others, { lun, facts: { ...facts } as never }],
+      disks: [...others, { lun, facts: { ...facts } as never, field }],
       ...(portalGroupTag === undefined ? {} : { portalGroupTag }),
     };
     const write = () => writeRecord(this.#path, this.#record);

@@ -268,7 +268,7 @@ export class ManagedSession {
     const { stack } = this;
     const disks = await findDisks(stack, this.options.luns ?? null);
     this.#requireKnownDisks(disks);
-    this.record = { ...this.record, disks: disks.map(({ lun, facts }) => ({ lun, facts })) };
+    this.record = { ...this.record, disks };
     await this.#wishes.saveRecord(this.record);
     const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
@@ -285,7 +285,7 @@ export class ManagedSession {
     const { exporter, opened, leave } = this.#exports();
     stack.useExporter(exporter, opened);
     try {
-      for (const { lun, facts } of waiting) await stack.addDisk(lun, facts);
+      for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
       this.#abort.signal.throwIfAborted();
     } catch (error) {
       // They are not ours to take away: somebody's data wait in them.
@@ -307,10 +307,12 @@ export class ManagedSession {
   #requireKnownDisks(disks: readonly FoundDisk[]): void {
     for (const { lun, facts } of disks) {
       const known = this.record.disks.find((disk) => disk.lun === lun);
-      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts);
+      const { allowUnidentified = false } = this.options;
+      const occasion = { mayBeExchanged: true, allowUnidentified };
+      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
       if (why === null) continue;
       throw new UsageError(
-        `LUN ${lun} of ${this.plan.request.targetName} is another disk than before: ${why}. ` +
+        `LUN ${lun} of ${this.plan.request.targetName}: ${why}. ` +
           'Nothing was written. If that is meant to be, log out and in again.',
         { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
       );
@@ -338,7 +340,8 @@ export class ManagedSession {
   async #keep(lun: number, facts: DiskFacts): Promise<void> {
     const others = this.record.disks.filter((disk) => disk.lun !== lun);
     const { portalGroupTag = this.record.portalGroupTag } = this.stack;
-    this.record = { ...this.record, disks: [...others, { lun, facts }], portalGroupTag };
+    const disk = { lun, facts, field: this.stack.lunFields.hexOf(lun) };
+    this.record = { ...this.record, disks: [...others, disk], portalGroupTag };
     await this.#wishes.saveRecord(this.record);
   }
 }

@@ -13,13 +13,14 @@ import type { SessionConfig, SessionIdentity, SessionType } from '../iscsi/sessi
 import type { SessionEffect } from '../iscsi/session-effect.js';
 import type { TextPair } from '../iscsi/text.js';
 import { ScsiCommand } from '../scsi/command.js';
-import { lunField } from '../scsi/lun.js';
+import { lunEquals } from '../scsi/lun.js';
 import { parseSense } from '../scsi/sense.js';
 import { ScsiStatus } from '../scsi/status.js';
 import { verdictOf } from '../scsi/verdict.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions } from './contract.js';
 import { ControlPath } from './control-path.js';
 import type { AttentionHandler } from './disk-probe.js';
+import { LunFields } from './lun-fields.js';
 import type { Runtime } from './runtime.js';
 
 export type SessionTarget = {
@@ -43,6 +44,7 @@ const CHALLENGES = new ChallengeMemory();
 export class SessionHandle {
   readonly session: Session;
   readonly initiator: Initiator;
+  readonly lunFields = new LunFields();
   readonly #runtime: Runtime;
   readonly #listeners: ((effect: SessionEffect) => void)[] = [];
   readonly #control: ControlPath;
@@ -148,7 +150,7 @@ export class SessionHandle {
         done.dataIn.clear();
         if (done.outcome === 'answered') {
           const sense = Buffer.from(done.sense.subarray(0, done.senseLength));
-          this.#noteAttention(request.lun, done.status, sense);
+          this.#noteAttention(request.lun, done, sense);
           resolve({ status: done.status, data, sense });
         } else if (done.outcome === 'failed') {
           reject(
@@ -160,7 +162,7 @@ export class SessionHandle {
       };
       command.prepare(request.direction, request.length);
       request.cdb.copy(command.cdb, 0, 0, Math.min(16, request.cdb.length));
-      command.lun = lunField(request.lun);
+      command.lun = request.field ?? this.lunFields.fieldOf(request.lun);
       command.isControl = true;
       command.onSent = onSent;
       this.initiator.submit(command);
@@ -260,8 +262,10 @@ export class SessionHandle {
     if (effect.type === 'stateChanged') this.#control.stateChanged(effect.to);
   }
 
-  #noteAttention(lun: number, status: number, sense: Buffer): void {
-    if (status === ScsiStatus.good) return;
+  #noteAttention(lun: number, done: ScsiCommand, sense: Buffer): void {
+    const { status } = done;
+    // REPORT LUNS goes to a field of its own, which may be another unit than that of LUN 0.
+    if (status === ScsiStatus.good || !lunEquals(done.lun, this.lunFields.fieldOf(lun))) return;
     const { attention, action } = verdictOf(status, sense.length > 0 ? parseSense(sense) : null);
     if (attention !== null) this.onAttention(lun, attention, action);
   }

@@ -3,10 +3,10 @@ import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
-import type { DiskFacts } from '../scsi/disk-facts.js';
 import { writeFileAtomically } from './atomic-file.js';
+import type { FoundDisk } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
-import { factsSchema, portalGroupSchema } from './identity-store.js';
+import { factsSchema, lunFieldSchema, portalGroupSchema } from './identity-store.js';
 import { LossRecord } from './loss-record.js';
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
@@ -32,14 +32,16 @@ const recordSchema = z.strictObject({
   /** Options as they were given at the login, by their names; secrets only by file name. */
   options: z.record(z.string(), z.unknown()),
   /** Disks the session's devices were made of. */
-  disks: z.array(z.strictObject({ lun: z.number().int(), facts: factsSchema })),
+  disks: z.array(
+    z.strictObject({ lun: z.number().int(), facts: factsSchema, field: lunFieldSchema }),
+  ),
   /** Of the session that the devices were made in. */
   portalGroupTag: portalGroupSchema,
 });
 
 type ParsedRecord = z.output<typeof recordSchema>;
 export type SessionRecord = Readonly<Omit<ParsedRecord, 'disks'>> & {
-  readonly disks: readonly { readonly lun: number; readonly facts: DiskFacts }[];
+  readonly disks: readonly FoundDisk[];
 };
 
 /** What one daemon has one session of. */

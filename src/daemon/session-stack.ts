@@ -17,9 +17,11 @@ import type {
   StackHooks,
 } from './contract.js';
 import type { Asker } from './disk-probe.js';
+import { diskWarnings } from './disk-warnings.js';
 import { EXIT_CODES } from './exit-codes.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
+import type { LunFields } from './lun-fields.js';
 import { NoExporter } from './no-exporter.js';
 import type { Runtime, StackResources } from './runtime.js';
 import { SessionHandle, type SessionTarget } from './session-handle.js';
@@ -40,6 +42,7 @@ const REQUESTS_MAX = 8192;
 export class SessionStack implements Stack, Asker {
   readonly resources: StackResources;
   readonly closed: Promise<void>;
+  readonly lunFields: LunFields;
   readonly #runtime: Runtime;
   readonly #hooks: StackHooks;
   readonly #options: SessionOptions;
@@ -83,6 +86,8 @@ export class SessionStack implements Stack, Asker {
     this.#handle = new SessionHandle(runtime, target, target.options, () => {
       budget.backlogChanged();
     });
+    this.lunFields = this.#handle.lunFields;
+    this.lunFields.onLeftOut = (message) => this.#emit({ event: 'warning', message });
     budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
     this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
     let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
@@ -154,9 +159,11 @@ export class SessionStack implements Stack, Asker {
 
   /**
    * Makes a disk that was found usable. Throws UsageError 15 when another session has it, and 2
-   * when the session is being closed: what is made then, nobody would take away.
+   * when the session is being closed: what is made then, nobody would take away. `field` is that
+   * of a record, where it has one.
    */
-  async addDisk(lun: number, facts: DiskFacts): Promise<void> {
+  async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
+    this.lunFields.fix(lun, field);
     await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
@@ -173,6 +180,7 @@ export class SessionStack implements Stack, Asker {
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
+    for (const warning of diskWarnings(lun, facts, this.#options)) this.#emit(warning);
   }
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
@@ -287,6 +295,7 @@ export class SessionStack implements Stack, Asker {
     const { pool, clock } = this.#runtime;
     const unit = new LunUnit({
       lun,
+      field: this.lunFields.fieldOf(lun),
       facts,
       forcedReadOnly: this.#options.readOnly,
       port: this.#handle.initiator,
@@ -304,6 +313,7 @@ export class SessionStack implements Stack, Asker {
       execute: (request, onSent) => this.execute(request, onSent),
       clock,
       turns: this.#turns,
+      allowUnidentified: this.#options.allowUnidentified === true,
       timers: this.#handle.session.timers,
       exporter: () => exporter,
       openExporter: () => this.#openExporter(),

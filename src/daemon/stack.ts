@@ -136,7 +136,7 @@ export async function attach(
     onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
     onInUse: (place, holders) => watch.tell({ event: 'deviceInUse', ...place, holders }),
     onWarning: (message) => watch.tell({ event: 'warning', message }),
-    keep: (lun, facts) => store.keep(lun, facts, stack.portalGroupTag),
+    keep: (lun, facts) => store.keep(lun, facts, stack.portalGroupTag, stack.lunFields.hexOf(lun)),
     names: { portal: { host: url.host, port: url.port }, targetName },
   });
   try {
@@ -163,7 +163,7 @@ async function resume(parts: Resuming, waiting: readonly FoundDisk[]): Promise<v
   const { stack, exporter, watch, wanted } = parts;
   stack.useExporter(exporter, async () => {});
   try {
-    for (const { lun, facts } of waiting) await stack.addDisk(lun, facts);
+    for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
     watch.signal.throwIfAborted();
   } catch (error) {
     // They are not ours to take away: somebody's data wait in them.

@@ -32,6 +32,8 @@ export type UnitLifeOptions = {
   readonly clock: Clock;
   /** The exporter's work, in order over all units of a session. */
   readonly turns: Turns;
+  /** See the option of that name. */
+  readonly allowUnidentified: boolean;
   readonly timers: { readonly removalLatencyMs: number; readonly reconnectIntervalMs: number };
   readonly exporter: () => LunExporter;
   /** Opens what the exporter serves on, where that went with the last unit. */
@@ -230,7 +232,7 @@ export class UnitLife {
         await this.#admit(finding, look);
         return;
       case 'other':
-        this.remove(`another disk has this LUN now: ${finding.why}`);
+        this.remove(finding.why);
         break;
       case 'absent':
       case 'untold':
@@ -258,6 +260,7 @@ export class UnitLife {
     this.#removal.stop();
     this.state = 'serving';
     this.#isOutage = false;
+    this.#questions.admitted();
     unit.queue.release();
     if (wasRemoved) this.#tell({ event: 'deviceAttached' });
     else if (this.#hasToldHeld) this.#tell({ event: 'deviceReleased' });

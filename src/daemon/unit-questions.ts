@@ -21,6 +21,12 @@ const LOOK_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
   'capacityChanged',
   'modeChanged',
 ]);
+/** Those after which another disk may be at the LUN; a disk without a name is not known again. */
+const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
+  'mediumChanged',
+  'inquiryChanged',
+  'lunsChanged',
+]);
 /** A disk that changes under every look is looked at again later. */
 const LOOKS_MAX = 4;
 /** What a question meets has been told by the session already, to this unit among others. */
@@ -34,6 +40,8 @@ export type Finding =
 
 export type UnitQuestionsOptions = {
   readonly unit: LunUnit;
+  /** A disk without identity is known again by its make and size. */
+  readonly allowUnidentified: boolean;
   /** One command over the session as it is now; `onSent` is called when it leaves. */
   readonly execute: (request: ScsiRequest, onSent: () => void) => Promise<ScsiAnswer>;
   readonly clock: Clock;
@@ -48,6 +56,8 @@ export class UnitQuestions {
   readonly #options: UnitQuestionsOptions;
   readonly #asker: Asker;
   #mayHaveMissedPowerOn = false;
+  /** Another disk may have come since the unit was known to be the same. */
+  #mayBeExchanged = false;
 
   /** `onSent` is told of each question of `find` that leaves for the target. */
   constructor(options: UnitQuestionsOptions, onSent: () => void) {
@@ -71,7 +81,13 @@ export class UnitQuestions {
   attended(attention: Attention): boolean {
     if (!LOOK_AGAIN.has(attention)) return false;
     this.attentions += 1;
+    if (EXCHANGED.has(attention)) this.#mayBeExchanged = true;
     return true;
+  }
+
+  /** The unit serves again: it is the same disk. */
+  admitted(): void {
+    this.#mayBeExchanged = false;
   }
 
   /** Nobody waits for the question that is in the queue. */
@@ -81,7 +97,8 @@ export class UnitQuestions {
 
   /** What is at the LUN now; rejects with LinkError when the session goes meanwhile. */
   async find(how: { readonly isOutage: boolean }): Promise<Finding> {
-    const { unit } = this.#options;
+    const { unit, allowUnidentified } = this.#options;
+    if (how.isOutage) this.#mayBeExchanged = true;
     for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
       try {
         this.#askForAttentions(how.isOutage);
@@ -91,7 +108,8 @@ export class UnitQuestions {
         const { attentions } = this;
         const facts = await readFacts(this.#asker, unit.lun, TOLD_ELSEWHERE);
         if (attentions !== this.attentions) continue;
-        const why = whyAnotherDisk(unit.facts, facts);
+        const occasion = { mayBeExchanged: this.#mayBeExchanged, allowUnidentified };
+        const why = whyAnotherDisk(unit.facts, facts, occasion);
         return why === null ? { is: 'same', facts, attentions } : { is: 'other', why };
       } catch (error) {
         if (error instanceof LinkError || !isOfTarget(error)) throw error;

@@ -16,6 +16,22 @@ const TYPE_NAMES = [
   'uuid',
 ] as const;
 
+/**
+ * Kinds of what may name a logical unit, the most unique first: names from worldwide registries,
+ * then NAA names of local administration (SPC-4 §7.8.6), then what vendors make up.
+ */
+const IDENTIFIER_KINDS = [
+  'naa',
+  'eui',
+  'uuid',
+  'scsi-name',
+  'local',
+  't10',
+  'md5',
+  'vendor',
+] as const;
+export type IdentifierKind = (typeof IDENTIFIER_KINDS)[number];
+
 export type DesignatorType = (typeof TYPE_NAMES)[number] | 'unknown';
 
 const ASSOCIATIONS = ['logical-unit', 'target-port', 'target-device', 'reserved'] as const;
@@ -84,21 +100,69 @@ function isIdentity(type: DesignatorType): boolean {
   return ['naa', 'eui', 'scsi-name', 'uuid', 't10', 'vendor', 'md5'].includes(type);
 }
 
-/** NAA 3 is locally assigned: unique only where an administrator sees to it (SPC-4 §7.8.6). */
-const PREFIX_RANKS: readonly (readonly [prefix: string, rank: number])[] = [
-  ['naa.6', 0],
-  ['naa.5', 1],
-  ['naa.2', 2],
-  ['naa.3', 6],
-  ['eui.', 3],
-  ['uuid.', 4],
-  ['t10.', 7],
-  ['md5.', 9],
-  ['vendor.', 8],
+/** Kinds of identifiers by their first letters, the most unique first; none: a SCSI name string. */
+const KINDS: readonly (readonly [prefix: string, kind: IdentifierKind, rank: number])[] = [
+  ['naa.6', 'naa', 0],
+  ['naa.5', 'naa', 1],
+  ['naa.2', 'naa', 2],
+  ['eui.', 'eui', 3],
+  ['uuid.', 'uuid', 4],
+  ['naa.', 'local', 6],
+  ['t10.', 't10', 7],
+  ['md5.', 'md5', 8],
+  ['vendor.', 'vendor', 9],
 ];
+const SCSI_NAME_RANK = 5;
+
+function kindOf(text: string) {
+  const found = KINDS.find(([prefix]) => text.startsWith(prefix));
+  return { kind: found?.[1] ?? 'scsi-name', rank: found?.[2] ?? SCSI_NAME_RANK } as const;
+}
 
 function identifierRank(text: string): number {
-  return PREFIX_RANKS.find(([prefix]) => text.startsWith(prefix))?.[1] ?? 5;
+  return kindOf(text).rank;
+}
+
+/** T10 VENDOR IDENTIFICATION begins a T10 designator (SPC-4 §7.8.6); alone it names a maker. */
+const T10_VENDOR_CHARACTERS = 8;
+
+/**
+ * Identifiers of `logicalUnitIdentifiers` by kind, in the order of `IDENTIFIER_KINDS`; those that
+ * name nothing (empty, all zeros, a vendor without more, bytes that are all FFh) are left out.
+ */
+export function identifiersByKind(
+  identifiers: readonly string[],
+): ReadonlyMap<IdentifierKind, readonly string[]> {
+  const named = identifiers.filter((text) => !namesNothing(text));
+  const kinds = IDENTIFIER_KINDS.map(
+    (kind) => [kind, named.filter((text) => kindOf(text).kind === kind)] as const,
+  );
+  return new Map(kinds.filter(([, names]) => names.length > 0));
+}
+
+function namesNothing(text: string): boolean {
+  const { kind } = kindOf(text);
+  const name = kind === 'scsi-name' ? text : text.slice(text.indexOf('.') + 1);
+  switch (kind) {
+    case 'naa':
+    case 'local':
+      // The first digit says which form the rest has.
+      return isBlank(name.slice(1)) || /^f*$/.test(name.slice(1));
+    case 'eui':
+    case 'uuid':
+    case 'md5':
+      return isBlank(name) || /^[f-]*$/.test(name);
+    case 't10':
+      return isBlank(name.slice(T10_VENDOR_CHARACTERS));
+    case 'vendor':
+    case 'scsi-name':
+      return isBlank(name);
+  }
+}
+
+/** True for a text of zeros, spaces and dashes only, as devices have it that nobody named. */
+export function isBlank(text: string): boolean {
+  return /^[0 -]*$/.test(text);
 }
 
 function designatorText(

@@ -43,6 +43,8 @@ export type DiskFacts = {
   /** Writes are acknowledged from a volatile cache; false where the device does not tell. */
   readonly writeCacheEnabled: boolean;
   readonly dpoFua: boolean;
+  /** False: one command at a time (CMDQUE and BQUE are 0). */
+  readonly commandQueuing: boolean;
   readonly thin: {
     readonly unmap: boolean;
     /** WRITE SAME(16) with the UNMAP bit unmaps. */
@@ -53,9 +55,18 @@ export type DiskFacts = {
   readonly limits: DiskLimits;
   /** `null`: not told. */
   readonly rotational: boolean | null;
-  /** Optional answers that were malformed and so were taken as not there. */
+  /**
+   * What an operator should know: optional answers that were malformed and so were taken as not
+   * there, and what was assumed where the disk does not tell.
+   */
   readonly notes: readonly string[];
 };
+
+/** Linux assumes the same (drivers/scsi/sd.c, "Assuming drive cache: write through"). */
+const CACHE_NOT_TOLD =
+  'the disk has no caching mode page, so it does not tell whether its write cache is volatile; ' +
+  'it counts as a disk without one: a flush that it refuses succeeds, and the loss of ' +
+  'acknowledged writes in a power failure is not reported';
 
 export type FactReply = {
   /** SCSI status byte. */
@@ -191,10 +202,11 @@ function joinFacts(
       (found.mode?.writeProtected ?? false) || (found.control?.softwareWriteProtect ?? false),
     writeCacheEnabled: found.caching?.writeCacheEnabled ?? false,
     dpoFua: found.mode?.dpoFua ?? false,
+    commandQueuing: inquiry.commandQueuing,
     thin: thinFacts(found, capacity),
     limits: limitFacts(found),
     rotational: rate === 0 ? null : rate !== 1,
-    notes: [...notes],
+    notes: found.caching === null ? [...notes, CACHE_NOT_TOLD] : [...notes],
   };
 }
 

@@ -77,13 +77,16 @@ export type FactQuery = {
 
 /** Enough for the version descriptors; small enough for devices that know only one byte. */
 const INQUIRY_ALLOCATION_BYTES = 96;
-/** Some devices look at the second byte of the allocation length only, so it is kept under 256. */
+/**
+ * Devices of SCSI-2 days look at the low byte of an allocation length only, so most are kept under
+ * 256, and none has a low byte of 0: such a device would send nothing.
+ */
 const VPD_ALLOCATION_BYTES = 252;
 /** A device with many ports has many designators. */
-const IDENTIFICATION_ALLOCATION_BYTES = 4096;
+const IDENTIFICATION_ALLOCATION_BYTES = 4092;
 const CAPACITY_16_ALLOCATION_BYTES = 32;
 const MODE_6_ALLOCATION_BYTES = 252;
-const MODE_10_ALLOCATION_BYTES = 512;
+const MODE_10_ALLOCATION_BYTES = 508;
 
 /** All queries in their order; the caller sends those whose `isWanted` holds when their turn is. */
 export const FACT_QUERIES: readonly FactQuery[] = [

@@ -34,6 +34,7 @@ export type InquiryData = {
   readonly targetPortGroupSupport: number;
   readonly thirdPartyCopy: boolean;
   readonly protection: boolean;
+  /** It takes more than one command at a time: CMDQUE, or BQUE of older standards. */
   readonly commandQueuing: boolean;
   readonly vendor: string;
   readonly product: string;
@@ -47,9 +48,18 @@ export function deviceTypeName(deviceType: number): string {
 }
 
 /**
+ * True for the LUN by which disk arrays of the RDAC family (of LSI, NetApp, Dell, IBM, Lenovo,
+ * Fujitsu and others) are managed. It says that it is a disk and has blocks, but what is written
+ * there goes to the array itself: Linux makes no disk of it (scsi_devinfo.c, BLIST_NO_ULD_ATTACH).
+ */
+export function isManagementUnit({ product }: Pick<InquiryData, 'product'>): boolean {
+  return product === 'Universal Xport';
+}
+
+/**
  * Standard INQUIRY data (SPC-4): 0 qualifier and type, 1 RMB (bit 7), 2 version, 3 response data
- * format, 5 TPGS (5–4), 3PC (3), PROTECT (0), 7 CMDQUE (1), 8–15 vendor, 16–31 product,
- * 32–35 revision, 58–73 version descriptors. ScsiDataError below 36 bytes.
+ * format, 5 TPGS (5–4), 3PC (3), PROTECT (0), 6 BQUE (7, up to SPC-3), 7 CMDQUE (1), 8–15 vendor,
+ * 16–31 product, 32–35 revision, 58–73 version descriptors. ScsiDataError below 36 bytes.
  */
 export function decodeInquiry(data: Buffer): InquiryData {
   requireBytes(data, INQUIRY_BYTES_MIN, 'INQUIRY data');
@@ -69,7 +79,7 @@ export function decodeInquiry(data: Buffer): InquiryData {
     targetPortGroupSupport: (at(5) >> 4) & 0x03,
     thirdPartyCopy: (at(5) & 0x08) !== 0,
     protection: (at(5) & 0x01) !== 0,
-    commandQueuing: (at(7) & 0x02) !== 0,
+    commandQueuing: (at(7) & 0x02) !== 0 || (at(6) & 0x80) !== 0,
     vendor: asciiField(data, 8, 16),
     product: asciiField(data, 16, 32),
     revision: asciiField(data, 32, 36),

@@ -55,7 +55,18 @@ export function lunToText(field: LunField): string {
   if (number !== null) return String(number);
   const wellKnown = wellKnownLunNumber(field);
   if (wellKnown !== null) return `well-known ${wellKnown}`;
-  return `0x${hex32(field.upper)}${hex32(field.lower)}`;
+  return `0x${lunFieldToHex(field)}`;
+}
+
+/** All eight bytes as 16 hex digits. */
+export function lunFieldToHex(field: LunField): string {
+  return hex32(field.upper) + hex32(field.lower);
+}
+
+/** The field of 16 hex digits. */
+export function lunFieldOfHex(hex: string): LunField {
+  invariant(/^[0-9a-f]{16}$/.test(hex), `LUN field ${hex}`);
+  return { upper: Number.parseInt(hex.slice(0, 8), 16), lower: Number.parseInt(hex.slice(8), 16) };
 }
 
 export function lunEquals(left: LunField, right: LunField): boolean {

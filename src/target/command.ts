@@ -3,8 +3,9 @@ import { completeTask, type TaskPlace } from './answer.js';
 import { cmdSNOf, flagsOf, lunField, type Pdu, taskTag, word20 } from './codec.js';
 import { beginDataOut } from './data-out.js';
 import { rangeOf } from './scsi-block.js';
-import { lunNumber, passesAttention, planCommand, type ScsiScene } from './scsi-unit.js';
+import { lunKey, passesAttention, planCommand, reportedLuns, type ScsiScene } from './scsi-unit.js';
 import type { ConnectionPort, Task } from './session.js';
+import type { TargetOptions } from './settings.js';
 
 const READ_FLAG = 0x40;
 const WRITE_FLAG = 0x20;
@@ -14,7 +15,7 @@ type Place = TaskPlace & { readonly connection: ConnectionPort };
 /** A SCSI Command PDU whose turn has come (RFC 7143 §11.3 (SCSI Command)). */
 export function commandArrived(pdu: Pdu, place: Place): void {
   const { node, session } = place;
-  const task = newTask(pdu, place.connection);
+  const task = newTask(pdu, place.connection, session.target);
   if (session.tasks.has(task.initiatorTaskTag)) {
     node.stats.violation(`Initiator Task Tag ${task.initiatorTaskTag} is in use twice`);
     place.connection.drop();
@@ -38,7 +39,7 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   else completeTask(task, place);
 }
 
-function newTask(pdu: Pdu, connection: ConnectionPort): Task {
+function newTask(pdu: Pdu, connection: ConnectionPort, target: TargetOptions | null): Task {
   const header = pdu.header;
   const flags = flagsOf(header);
   const field = Buffer.from(lunField(header));
@@ -46,7 +47,7 @@ function newTask(pdu: Pdu, connection: ConnectionPort): Task {
     initiatorTaskTag: taskTag(header),
     cmdSN: cmdSNOf(header),
     lunField: field,
-    lun: lunNumber(field),
+    lun: lunKey(field, target),
     cdb: Buffer.from(header.subarray(32, 48)),
     connection,
     reads: (flags & READ_FLAG) !== 0,
@@ -101,7 +102,7 @@ function plan(task: Task, place: Place, how?: 'withoutAttention' | 'keepingData'
   const disk = target?.luns.get(task.lun) ?? null;
   const scene: ScsiScene = {
     disk,
-    luns: target === null ? [] : [...target.luns.keys()].sort((a, b) => a - b),
+    luns: target === null ? [] : reportedLuns(target),
     place: { targetName: target?.name ?? '', portalGroupTag: session.portalGroupTag },
     stats: node.stats,
     takeAttention: () => (disk === null ? null : session.takeAttention(task.lun, disk)),

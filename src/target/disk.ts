@@ -16,15 +16,22 @@ export type DiskLimits = {
 
 export type TargetDiskOptions = {
   readonly blockSizeBytes?: 512 | 4096;
+  /** Empty: the disk has no page 80h and no T10 designator. */
   readonly serial?: string;
   readonly vendor?: string;
   readonly product?: string;
   readonly revision?: string;
-  /** NAA identifier of VPD page 83h in hexadecimal digits (8 or 16 bytes). */
+  /** NAA identifier of VPD page 83h in hexadecimal digits (8 or 16 bytes); empty: it has none. */
   readonly naa?: string;
   readonly readOnly?: boolean;
   /** `volatile`: an unflushed write is lost by `powerLoss`, and WCE is 1. */
   readonly writeCache?: 'none' | 'volatile';
+  /** False: no caching mode page. */
+  readonly cachingPage?: boolean;
+  /** False: CMDQUE is 0, one untagged command at a time. */
+  readonly commandQueuing?: boolean;
+  /** INQUIRY has an allocation length of one byte, as in SCSI-2: only byte 4 is looked at. */
+  readonly shortAllocationLength?: boolean;
   /** False: no UNMAP, no WRITE SAME with UNMAP, no GET LBA STATUS, LBPME is 0. */
   readonly thin?: boolean;
   readonly senseFormat?: 'fixed' | 'descriptor';
@@ -47,6 +54,9 @@ export class TargetDisk {
   readOnly: boolean;
   writeCacheEnabled: boolean;
   thin: boolean;
+  readonly cachingPage: boolean;
+  readonly commandQueuing: boolean;
+  readonly shortAllocationLength: boolean;
   senseFormat: 'fixed' | 'descriptor';
   /** False: changes raise no unit attention, as with LIO. */
   announcesChanges = true;
@@ -71,6 +81,9 @@ export class TargetDisk {
     this.readOnly = options.readOnly ?? false;
     this.writeCacheEnabled = options.writeCache === 'volatile';
     this.thin = options.thin ?? true;
+    this.cachingPage = options.cachingPage ?? true;
+    this.commandQueuing = options.commandQueuing ?? true;
+    this.shortAllocationLength = options.shortAllocationLength ?? false;
     this.senseFormat = options.senseFormat ?? 'fixed';
     const granularity = Math.max(1, 4096 / this.blockSizeBytes);
     this.limits = {

@@ -11,7 +11,8 @@ export type InquiryPlace = {
 export function inquiry(cdb: Buffer, disk: TargetDisk | null, place: InquiryPlace): Buffer {
   const evpd = (cdb[1] ?? 0) & 1;
   const page = cdb[2] ?? 0;
-  const allocationBytes = cdb.readUInt16BE(3);
+  const allocationBytes =
+    disk?.shortAllocationLength === true ? (cdb[4] ?? 0) : cdb.readUInt16BE(3);
   if ((cdb[1] ?? 0) & 0x02 || (evpd === 0 && page !== 0)) throw invalidFieldInCdb();
   const data = evpd ? vitalPage(page, disk, place) : standardInquiry(disk);
   return data.subarray(0, allocationBytes);
@@ -28,7 +29,7 @@ function standardInquiry(disk: TargetDisk | null): Buffer {
   data[2] = 0x06; // VERSION: SPC-4
   data[3] = 0x12; // HISUP, RESPONSE DATA FORMAT 2
   data[4] = data.length - 5;
-  data[7] = 0x02; // CMDQUE
+  data[7] = disk?.commandQueuing === false ? 0 : 0x02; // CMDQUE
   ascii(disk?.vendor ?? '', 8).copy(data, 8);
   ascii(disk?.product ?? '', 16).copy(data, 16);
   ascii(disk?.revision ?? '', 4).copy(data, 32);
@@ -42,10 +43,9 @@ function standardInquiry(disk: TargetDisk | null): Buffer {
 function vitalPage(page: number, disk: TargetDisk | null, place: InquiryPlace): Buffer {
   const peripheral = disk === null ? 0x7f : 0x00;
   if (page === 0x00) {
-    const pages = disk === null ? [0x00] : [0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2];
-    return wrapPage(peripheral, page, Buffer.from(pages));
+    return wrapPage(peripheral, page, Buffer.from(supportedPages(disk)));
   }
-  if (disk === null) throw invalidFieldInCdb();
+  if (disk === null || !supportedPages(disk).includes(page)) throw invalidFieldInCdb();
   switch (page) {
     case 0x80:
       return wrapPage(peripheral, page, Buffer.from(disk.serial, 'latin1'));
@@ -60,6 +60,11 @@ function vitalPage(page: number, disk: TargetDisk | null, place: InquiryPlace): 
     default:
       throw invalidFieldInCdb();
   }
+}
+
+function supportedPages(disk: TargetDisk | null): readonly number[] {
+  if (disk === null) return [0x00];
+  return [0x00, ...(disk.serial === '' ? [] : [0x80]), 0x83, 0xb0, 0xb1, 0xb2];
 }
 
 function wrapPage(peripheral: number, page: number, body: Buffer): Buffer {
@@ -81,6 +86,7 @@ function designator(codeSet: number, kind: number, value: Buffer): Buffer {
 const BINARY = 1;
 const ASCII = 2;
 const UTF8 = 3;
+const NONE = Buffer.alloc(0);
 
 /** Device Identification (SPC-4 §7.8.6): T10 vendor ID, NAA, relative port, target port name. */
 function identification(disk: TargetDisk, place: InquiryPlace): Buffer {
@@ -91,8 +97,8 @@ function identification(disk: TargetDisk, place: InquiryPlace): Buffer {
   const portName = Buffer.alloc(Math.min(252, (Buffer.byteLength(port) + 4) & ~3));
   portName.write(port, 0, 'utf8');
   return Buffer.concat([
-    designator(ASCII, 0x01, t10),
-    designator(BINARY, 0x03, Buffer.from(disk.naa, 'hex')),
+    disk.serial === '' ? NONE : designator(ASCII, 0x01, t10),
+    disk.naa === '' ? NONE : designator(BINARY, 0x03, Buffer.from(disk.naa, 'hex')),
     designator(BINARY, 0x14, Buffer.from([0, 0, tag >> 8, tag & 0xff])),
     designator(UTF8, 0x18, portName),
   ]);

@@ -68,11 +68,15 @@ function blockDescriptor(disk: TargetDisk, longLba: boolean): Buffer {
 function modePages(page: number, pageControl: number, disk: TargetDisk): Buffer {
   switch (page) {
     case 0x08:
+      if (!disk.cachingPage) throw invalidFieldInCdb();
       return cachingPage(pageControl, disk);
     case 0x0a:
       return controlPage(pageControl, disk);
     case 0x3f:
-      return Buffer.concat([cachingPage(pageControl, disk), controlPage(pageControl, disk)]);
+      return Buffer.concat([
+        disk.cachingPage ? cachingPage(pageControl, disk) : Buffer.alloc(0),
+        controlPage(pageControl, disk),
+      ]);
     default:
       throw invalidFieldInCdb();
   }

@@ -14,6 +14,7 @@ import { type InquiryPlace, inquiry } from './scsi-inquiry.js';
 import { modeSense } from './scsi-mode.js';
 import { encodeSense, invalidFieldInCdb, invalidOpcode, noSuchLogicalUnit } from './sense.js';
 import type { UnitAttention } from './session.js';
+import type { TargetOptions } from './settings.js';
 import type { TargetStats } from './stats.js';
 
 export const SCSI = {
@@ -41,6 +42,7 @@ export const SCSI = {
 /** What a command can see: its disk, its neighbours, and the attention that was taken for it. */
 export type ScsiScene = {
   readonly disk: TargetDisk | null;
+  /** First two bytes of the LUN fields. */
   readonly luns: readonly number[];
   readonly place: InquiryPlace;
   readonly stats: TargetStats;
@@ -48,12 +50,20 @@ export type ScsiScene = {
   takeAttention(): UnitAttention | null;
 };
 
-/** LUN of the first level, or -1 for an address method the target does not know (SAM-5 §4.7). */
-export function lunNumber(field: Buffer): number {
+/** Key of `luns` for a LUN field, or -1 for an address method unknown here (SAM-5 §4.7). */
+export function lunKey(field: Buffer, target: TargetOptions | null): number {
   const first = field.readUInt16BE(0);
   if (field.readUIntBE(2, 6) !== 0) return -1;
+  if (target?.lunKeys === 'fields') return first;
   if (first < 0x100) return first;
   return first >> 14 === 1 ? first & 0x3fff : -1;
+}
+
+/** First two bytes of the LUN fields a target reports, in order. */
+export function reportedLuns(target: TargetOptions): readonly number[] {
+  const keys = [...target.luns.keys()].sort((a, b) => a - b);
+  if (target.lunKeys === 'fields') return keys;
+  return keys.map((lun) => (lun < 0x100 ? lun : 0x4000 | lun));
 }
 
 /** Commands that neither meet nor clear a unit attention (SAM-5 §5.14), REQUEST SENSE apart. */
@@ -132,7 +142,7 @@ function reportLuns(cdb: Buffer, luns: readonly number[]): Buffer {
   const data = Buffer.alloc(8 + listed.length * 8);
   data.writeUInt32BE(listed.length * 8, 0);
   for (const [index, lun] of listed.entries()) {
-    data.writeUInt16BE(lun < 0x100 ? lun : 0x4000 | lun, 8 + index * 8);
+    data.writeUInt16BE(lun, 8 + index * 8);
   }
   return data.subarray(0, allocationBytes);
 }

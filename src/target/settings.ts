@@ -24,6 +24,13 @@ export type TargetOptions = {
   readonly name: string;
   readonly alias?: string;
   readonly luns: Map<number, TargetDisk>;
+  /**
+   * What the keys of `luns` are. `numbers` (the default): plain numbers, reported by peripheral
+   * device addressing up to 255 and by flat space addressing above, and answered to by either.
+   * `fields`: the first two bytes of the LUN field, e.g. 4005h for flat 5, and 5 for peripheral 5;
+   * each is reported so and answers to nothing else (SAM-5 §4.7).
+   */
+  readonly lunKeys?: 'numbers' | 'fields';
   /** Tag of the portal that is connected to, unless `portals` says otherwise; 1 by default. */
   readonly portalGroupTag?: number;
   /** What SendTargets lists; by default the address the initiator connected to. */

@@ -10,7 +10,7 @@ import {
   word20,
 } from './codec.js';
 import type { NodeState } from './node-state.js';
-import { lunNumber } from './scsi-unit.js';
+import { lunKey } from './scsi-unit.js';
 import type { ConnectionPort, TargetSession, UnitAttention } from './session.js';
 
 /** Function codes of RFC 7143 §11.5.1 (Function). */
@@ -118,7 +118,7 @@ function sessionsOf(place: Place): TargetSession[] {
 
 function onLogicalUnit(code: number, pdu: Pdu, place: Place): number {
   const { session, node } = place;
-  const lun = lunNumber(lunField(pdu.header));
+  const lun = lunKey(lunField(pdu.header), session.target);
   const disk = session.target?.luns.get(lun);
   if (disk === undefined) return RESPONSE.noSuchLun;
   const everyone = code !== FUNCTION.abortTaskSet;

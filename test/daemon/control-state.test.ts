@@ -18,6 +18,8 @@ import { planLogin, requireSameWishes } from '../../src/daemon/login-plan.js';
 import { type SessionRecord, SessionRecords } from '../../src/daemon/session-records.js';
 import { Slots } from '../../src/daemon/slots.js';
 import { StateLock } from '../../src/daemon/state-lock.js';
+import type { DiskFacts } from '../../src/scsi/disk-facts.js';
+import { diskFacts } from '../helpers/block-client.js';
 
 const TARGET = 'iqn.2001-04.com.example:disk1';
 let directory: string;
@@ -72,6 +74,22 @@ describe('a login record', () => {
     expect((await records.load()).records).toEqual([record()]);
     const [name = ''] = readdirSync(join(directory, 'logins'));
     expect(statSync(join(directory, 'logins', name)).mode & 0o777).toBe(0o600);
+  });
+
+  it('keeps the field of a LUN, and is read where an older version wrote less of its facts', async () => {
+    const records = new SessionRecords(directory);
+    const { commandQueuing: _queuing, notes: _notes, ...older } = diskFacts();
+    const disks = [
+      { lun: 5, facts: diskFacts({ commandQueuing: false }), field: '4005000000000000' },
+      { lun: 6, facts: older as DiskFacts },
+    ];
+    await records.save(record({ disks }));
+    const { records: found, broken } = await records.load();
+    expect(broken).toEqual([]);
+    expect(found[0]?.disks).toMatchObject([
+      { lun: 5, facts: { commandQueuing: false }, field: '4005000000000000' },
+      { lun: 6, facts: { commandQueuing: true, notes: [] } },
+    ]);
   });
 
   it('is one for each initiator, target and type: a newer one takes its place', async () => {

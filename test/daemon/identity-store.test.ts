@@ -57,6 +57,20 @@ describe('the identity of an attached session', () => {
     await store.release();
   });
 
+  it('has the field of a LUN where that is not the usual one of its number', async () => {
+    const store = await open();
+    await store.keep(5, FACTS, 3, '4005000000000000');
+    await store.keep(6, FACTS, 3);
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    const { disks } = JSON.parse(text) as { disks: { lun: number; field?: string }[] };
+    expect(disks.map(({ lun, field }) => [lun, field])).toEqual([
+      [5, '4005000000000000'],
+      [6, undefined],
+    ]);
+    await store.release();
+  });
+
   it('is had by one living process at a time (exit code 15), for each choice of LUNs', async () => {
     const store = await open();
     await expect(open()).rejects.toMatchObject({ code: 'ERR_SESSION_EXISTS', exitCode: 15 });

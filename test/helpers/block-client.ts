@@ -100,6 +100,7 @@ export function diskFacts(input: FactsInput = {}): DiskFacts {
     readOnly: false,
     writeCacheEnabled: true,
     dpoFua: true,
+    commandQueuing: true,
     rotational: null,
     notes: [],
     ...input,

@@ -314,7 +314,7 @@ function parameterData(cdb: Buffer): Buffer | null {
 function inquiry(cdb: Buffer): Buffer | null {
   if ((cdb[1]! & 1) === 0) {
     const text = 'EXAMPLE HOSTILE DISK    0001';
-    return Buffer.concat([Buffer.from('000006021f000000', 'hex'), Buffer.from(text)]);
+    return Buffer.concat([Buffer.from('000006021f000002', 'hex'), Buffer.from(text)]);
   }
   switch (cdb[2]) {
     case 0x00:

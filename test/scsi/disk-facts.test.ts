@@ -78,6 +78,7 @@ describe('the facts of a disk', () => {
       readOnly: false,
       writeCacheEnabled: true,
       dpoFua: true,
+      commandQueuing: true,
       thin: { unmap: true, writeSame16Unmap: true, readsZero: true },
       limits: {
         maxTransferBlocks: 0xffff_ffff,
@@ -134,6 +135,31 @@ describe('the facts of a disk', () => {
       return cdb === '1a0808' ? good(`1700900008120400${'00'.repeat(16)}`) : undefined;
     });
     expect(probe.facts()).toMatchObject({ readOnly: true, dpoFua: true, writeCacheEnabled: true });
+  });
+
+  it('say in words that a disk does not tell of its write cache, and what that means', () => {
+    const { probe } = run((cdb) => (/^(1a|5a)/.test(cdb) ? check(INVALID_OPCODE) : undefined));
+    const facts = probe.facts();
+    expect(facts.writeCacheEnabled).toBe(false);
+    expect(facts.notes).toHaveLength(1);
+    expect(facts.notes[0]).toMatch(/^the disk has no caching mode page.*volatile.*power failure/);
+    // Mode data without that page mean the same: here the control page alone.
+    const control = `0f0000000a0a${'00'.repeat(10)}`;
+    const partly = run((cdb) => (cdb === '1a083f' ? good(control) : undefined));
+    expect(partly.probe.facts().notes).toEqual(facts.notes);
+    expect(run().probe.facts().notes).toEqual([]);
+  });
+
+  it('say whether a disk takes more than one command at a time: CMDQUE, or BQUE (SPC-3)', () => {
+    const withQueuing = (byte6: string, byte7: string) => {
+      const inquiry = TGT.inquiry.slice(0, 12) + byte6 + byte7 + TGT.inquiry.slice(16);
+      return run((cdb) => (cdb === '120000' ? good(inquiry) : undefined)).probe.facts();
+    };
+    expect(withQueuing('00', '02').commandQueuing).toBe(true);
+    expect(withQueuing('80', '00').commandQueuing).toBe(true);
+    expect(withQueuing('00', '00').commandQueuing).toBe(false);
+    // Their neighbours (MULTIP, LINKED) say nothing of it.
+    expect(withQueuing('7f', 'fd').commandQueuing).toBe(false);
   });
 
   it('survive unit attentions and units that are becoming ready by asking again', () => {

@@ -1,0 +1,218 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { BlockClient } from '../../src/bridge/block-client.js';
+import { openInformational } from '../../src/daemon/direct.js';
+import { findDisks } from '../../src/daemon/disk-probe.js';
+import { threadRuntime } from '../../src/daemon/runtime.js';
+import {
+  describeLun,
+  queryCapacity,
+  queryInquiry,
+  queryReportLuns,
+} from '../../src/daemon/scsi-queries.js';
+import { newIdentity } from '../../src/daemon/session-identity.js';
+import { SessionStack } from '../../src/daemon/session-stack.js';
+import { parseTargetUrl } from '../../src/daemon/target-url.js';
+import { TargetDisk } from '../../src/target/disk.js';
+import { startTargetServer, type TargetServer } from '../../src/target/server.js';
+import { TargetNode } from '../../src/target/target.js';
+import { SESSION_OPTIONS } from '../helpers/in-process.js';
+import { NBD, RawNbd } from '../helpers/raw-nbd.js';
+import { serveUrl } from '../helpers/served.js';
+import { freePort } from '../helpers/tgt.js';
+
+const MIB = 1 << 20;
+const NAME = 'iqn.2001-04.com.example:array';
+
+let node: TargetNode;
+const closing: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function start(
+  luns: Readonly<Record<number, TargetDisk>>,
+  lunKeys: 'numbers' | 'fields' = 'numbers',
+): Promise<TargetServer> {
+  node = new TargetNode({
+    targets: [{ name: NAME, luns, lunKeys }],
+    negotiation: { defaultTime2Wait: 0 },
+  });
+  const server = await startTargetServer(node, { port: await freePort() });
+  closing.push(() => server.close());
+  return server;
+}
+
+async function serve(url: string) {
+  const served = await serveUrl(url, { reconnectIntervalSeconds: 0.1 });
+  closing.push(() => served[Symbol.asyncDispose]());
+  return served;
+}
+
+async function ask(url: string) {
+  const signal = new AbortController().signal;
+  const session = await openInformational(parseTargetUrl(url), SESSION_OPTIONS, signal);
+  closing.push(() => session.close());
+  return session;
+}
+
+async function exportsOf({ run, socket }: Awaited<ReturnType<typeof serve>>) {
+  const list = await run('nbdinfo', '--list', '--json', `nbd+unix:///?socket=${socket}`);
+  const { exports } = JSON.parse(list) as { exports: { 'export-name': string }[] };
+  return exports.map((one) => one['export-name']);
+}
+
+/** What `luns` shows. */
+async function lunsOf(url: string) {
+  const session = await ask(url);
+  const { view } = await queryReportLuns(session);
+  const shown = [];
+  for (const field of view) shown.push(await describeLun(session, field));
+  return shown;
+}
+
+describe('the management LUN of a disk array ("Universal Xport")', () => {
+  const array = () => ({
+    0: TargetDisk.ram({ sizeBytes: MIB, serial: 'DATA', vendor: 'DELL', product: 'MD3000i' }),
+    31: TargetDisk.ram({
+      sizeBytes: MIB,
+      serial: 'XPORT',
+      vendor: 'DELL',
+      product: 'Universal Xport',
+    }),
+  });
+
+  it('is left out where no LUN is named', async () => {
+    const { portal } = await start(array());
+    const served = await serve(`iscsi://${portal}/${NAME}`);
+    expect(await exportsOf(served)).toEqual(['0']);
+  });
+
+  it('is refused in plain words where it is named', async () => {
+    const { portal } = await start(array());
+    await expect(serve(`iscsi://${portal}/${NAME}/31`)).rejects.toMatchObject({
+      exitCode: 21,
+      message: expect.stringMatching(/^LUN 31 is the management LUN of a disk array/),
+    });
+  });
+
+  it('is shown as what it is', async () => {
+    const { portal } = await start(array());
+    expect(await lunsOf(`iscsi://${portal}/${NAME}`)).toEqual([
+      { lun: 0, type: 'disk', vendor: 'DELL', product: 'MD3000i', sizeBytes: MIB },
+      { lun: 31, type: 'array management', vendor: 'DELL', product: 'Universal Xport' },
+    ]);
+  });
+});
+
+/** LUN fields by their first two bytes (SAM-5 §4.7): flat space addressing has 4000h on top. */
+const FLAT = 0x4000;
+const disk = (serial: string) => TargetDisk.ram({ sizeBytes: MIB, serial });
+const written = (one: TargetDisk) => one.read(0, 4096).equals(Buffer.alloc(4096, 0x33));
+const write = (client: RawNbd) => client.request(NBD.write, { data: Buffer.alloc(4096, 0x33) });
+type Served = Awaited<ReturnType<typeof serve>>;
+const warnings = (served: Served) =>
+  served.events.flatMap((one) => (one.event === 'warning' ? [one.message] : []));
+
+describe('a LUN that the target reports by flat space addressing (4005h)', () => {
+  it('is served, also after an outage, from a target that answers to nothing else', async () => {
+    const [zero, five] = [disk('ZERO'), disk('FIVE')];
+    const { portal } = await start({ [FLAT]: zero, [FLAT | 5]: five }, 'fields');
+    const served = await serve(`iscsi://${portal}/${NAME}/5`);
+    const client = await RawNbd.open(served.socket);
+    expect((await write(client)).error).toBe(0);
+    expect([written(zero), written(five)]).toEqual([false, true]);
+    node.dropConnections();
+    const { error } = await client.request(NBD.write, {
+      offset: 8192,
+      data: Buffer.alloc(4096, 0x44),
+    });
+    expect(error).toBe(0);
+    expect(five.read(8192, 4096).equals(Buffer.alloc(4096, 0x44))).toBe(true);
+    expect(warnings(served)).toEqual([]);
+  });
+
+  it('is served beside the others where no LUN is named', async () => {
+    const { portal } = await start({ [FLAT]: disk('ZERO'), [FLAT | 5]: disk('FIVE') }, 'fields');
+    const served = await serve(`iscsi://${portal}/${NAME}`);
+    expect(await exportsOf(served)).toEqual(['0', '5']);
+  });
+
+  it('is listed, and asked for its size and names by its number', async () => {
+    const { portal } = await start({ [FLAT]: disk('ZERO'), [FLAT | 5]: disk('FIVE') }, 'fields');
+    const url = `iscsi://${portal}/${NAME}`;
+    expect(await lunsOf(url)).toMatchObject([
+      { lun: 0, type: 'disk', sizeBytes: MIB },
+      { lun: 5, type: 'disk', sizeBytes: MIB },
+    ]);
+    const session = await ask(url);
+    expect((await queryInquiry(session, 5, 0x80)).view).toMatchObject({ serial: 'FIVE' });
+    expect((await queryCapacity(await ask(url), 5)).view).toMatchObject({ lun: 5, sizeBytes: MIB });
+    expect((await queryInquiry(await ask(url), 5, null)).view).toMatchObject({ deviceType: 0 });
+  });
+});
+
+describe('a process that takes over a disk with flat space addressing', () => {
+  it('asks and writes by the field of the record, before the target reports anything', async () => {
+    const five = disk('FIVE');
+    const server = await start({ [FLAT | 5]: five }, 'fields');
+    const session = await ask(`iscsi://${server.portal}/${NAME}`);
+    const pause = async () => undefined;
+    const [found] = await findDisks({ ...session, pause }, [5]);
+    expect(found).toMatchObject({ lun: 5, field: '4005000000000000' });
+    await session.close();
+    const { host, port } = parseTargetUrl(`iscsi://${server.portal}/${NAME}`);
+    const stack = new SessionStack(
+      threadRuntime(),
+      { onEvent: () => undefined, signal: new AbortController().signal },
+      {
+        type: 'data',
+        targetName: NAME,
+        portals: [{ host, port }],
+        identity: newIdentity(),
+        firstLogin: 'resume',
+        options: SESSION_OPTIONS,
+      },
+    );
+    closing.push(() => stack.close({ force: true }));
+    await stack.addDisk(5, found!.facts, found!.field);
+    const client = new BlockClient(stack.units[0]!, stack.resources);
+    const writing = client.write(0, Buffer.alloc(4096, 0x33));
+    stack.handle.initiator.start();
+    await writing;
+    expect(written(five)).toBe(true);
+  });
+});
+
+describe('two units of one number, reported as 0005h and as 4005h', () => {
+  it('are never taken for each other: the usual address is used, the other is told of', async () => {
+    const [peripheral, flat] = [disk('PERIPHERAL'), disk('FLAT')];
+    const { portal } = await start({ [FLAT | 5]: flat, 5: peripheral }, 'fields');
+    const served = await serve(`iscsi://${portal}/${NAME}/5`);
+    const client = await RawNbd.open(served.socket);
+    expect((await write(client)).error).toBe(0);
+    expect([written(peripheral), written(flat)]).toEqual([true, false]);
+    expect(warnings(served)).toHaveLength(1);
+    expect(warnings(served)[0]).toMatch(/^LUN 5 .*0005000000000000.*4005000000000000/);
+    const shown = await lunsOf(`iscsi://${portal}/${NAME}`);
+    expect(shown.map(({ lun }) => lun)).toEqual([5, '0x4005000000000000']);
+  });
+
+  it('are never taken for each other when the one that is served goes and the other comes', async () => {
+    const [peripheral, flat] = [disk('SAME'), disk('SAME')];
+    const { portal } = await start({ 0: disk('ZERO'), 5: peripheral }, 'fields');
+    const served = await serve(`iscsi://${portal}/${NAME}/5`);
+    const client = await RawNbd.open(served.socket);
+    const luns = node.targets.get(NAME)?.luns;
+    luns?.delete(5);
+    luns?.set(FLAT | 5, flat);
+    node.dropConnections();
+    const late = write(client);
+    const isBack = () =>
+      served.events.some((one) => one.event === 'sessionState' && one.to === 'loggedIn');
+    await expect.poll(isBack).toBe(true);
+    luns?.delete(FLAT | 5);
+    luns?.set(5, peripheral);
+    expect((await late).error).toBe(0);
+    expect([written(peripheral), written(flat)]).toEqual([true, false]);
+  });
+});
