@@ -206,7 +206,7 @@ export class SessionStack implements Stack, Asker {
     this.#lives.lookAgain();
   }
 
-  /** True when a disk is away though the session is there; what is being looked at is waited for. */
+  /** True when a disk is away though the session is there; looks under way are waited for. */
   async isSomeAway(): Promise<boolean> {
     await this.#lives.looksEnded();
     return this.#lives.all.some(({ state }) => state === 'held' || state === 'returning');
