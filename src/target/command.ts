@@ -28,7 +28,8 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   }
   if (task.fault === 'ignore') return;
   plan(task, place);
-  if (task.writes && task.expectedBytes > 0) beginDataOut(task, pdu, place);
+  const asksForData = !(typeof task.fault === 'object' && 'goodWithResidual' in task.fault);
+  if (task.writes && task.expectedBytes > 0 && asksForData) beginDataOut(task, pdu, place);
   else completeTask(task, place);
 }
 
