@@ -238,8 +238,8 @@ export class DeviceExporter implements LunExporter {
       fd,
       resources,
       makeServer: (driver) => {
-        const { pool, budget } = resources;
-        return new NbdConnection({ pool, budget, driver, device: unit.queue });
+        const disk = { device: unit.queue, budget: unit.budget };
+        return new NbdConnection({ pool: resources.pool, driver, disk });
       },
       onClosed: (_client, reason) => {
         if (this.#devices.has(unit.lun)) this.#options.onLinkLost(unit, reason);

@@ -288,6 +288,7 @@ export class SessionStack implements Stack, Asker {
       port: this.#handle.initiator,
       pool,
       clock,
+      budget: this.resources.budget,
       onAttention: (_unit, attention) => this.#attention(life, attention),
       onCongested: () => this.#depth.congested(),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),

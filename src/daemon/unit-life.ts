@@ -186,7 +186,7 @@ export class UnitLife {
     this.#cancelRemoval();
     this.state = 'removed';
     this.unit.queue.fail(reason);
-    this.unit.disk.close();
+    this.unit.close();
   }
 
   #beginHold(): void {

@@ -144,7 +144,7 @@ export class World {
   newClient(): ModelClient {
     const client = new ModelClient({
       resources: this.stack.resources,
-      device: this.unit.queue,
+      disk: { device: this.unit.queue, budget: this.unit.budget },
       random: this.random,
       fault: (words) => this.fault(words),
     });
