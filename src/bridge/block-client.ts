@@ -1,18 +1,21 @@
 import { BlockError, UsageError } from '../base/errors.js';
 import { SLAB_BYTES, type SlabPool } from '../base/slab.js';
 import { SlabWriter } from '../base/slab-writer.js';
-import { BlockRequest, type BlockRequestOwner } from './block-device.js';
-import type { Budget } from './budget.js';
+import { type BlockDevice, BlockRequest, type BlockRequestOwner } from './block-device.js';
 import type { LunUnit } from './lun-unit.js';
+import type { UnitBudget } from './unit-budget.js';
 
 /** Bytes of one request; more is asked for piece by piece. */
 const PIECE_BYTES_MAX = 4 << 20;
 
 /** What all clients of one session share. */
-export type ClientResources = { readonly pool: SlabPool; readonly budget: Budget };
+export type ClientResources = { readonly pool: SlabPool };
 
 export type BlockOptions = {
-  /** Ends the wait, not the work: a write that was sent may or may not be done. */
+  /**
+   * Ends the wait, not the work: a write that was sent may or may not be done. Whichever it is, it
+   * is before what is asked for afterwards.
+   */
   readonly signal?: AbortSignal | undefined;
 };
 export type WriteOptions = BlockOptions & {
@@ -75,20 +78,37 @@ export class BlockClient {
     const { signal } = options;
     signal?.throwIfAborted();
     await this.#room(signal);
-    const pending = new PendingRequest(this.#resources, work, options.fua === true);
-    this.#unit.queue.submit(pending.request);
-    await orAborted(pending.done, signal);
+    const { queue, budget } = this.#unit;
+    const fua = options.fua === true;
+    const pending = new PendingRequest({ queue, budget, pool: this.#resources.pool }, work, fua);
+    queue.submit(pending.request);
+    try {
+      await orAborted(pending.done, signal);
+    } finally {
+      pending.nobodyWaits();
+    }
     return pending;
   }
 
   /** Back-pressure: all clients of a session share a budget of requests and bytes. */
   async #room(signal: AbortSignal | undefined): Promise<void> {
-    const { budget } = this.#resources;
+    const { budget } = this.#unit;
     while (!budget.hasRoom) {
-      await orAborted(new Promise<void>((resolve) => budget.whenRoom(resolve)), signal);
+      let found = () => {};
+      const room = new Promise<void>((resolve) => {
+        found = resolve;
+      });
+      budget.whenRoom(found);
+      await orAborted(room, signal).finally(() => budget.forget(found));
     }
   }
 }
+
+type Place = {
+  readonly queue: BlockDevice;
+  readonly budget: UnitBudget;
+  readonly pool: SlabPool;
+};
 
 type Work = {
   readonly operation: 'read' | 'write' | 'flush';
@@ -101,13 +121,15 @@ type Work = {
 class PendingRequest implements BlockRequestOwner {
   readonly request: BlockRequest;
   readonly done: Promise<void>;
-  readonly #resources: ClientResources;
+  isGone = false;
+  readonly #place: Place;
   readonly #size: number;
+  #isAnswered = false;
   #answer: Buffer = Buffer.alloc(0);
   #settle: { resolve: () => void; reject: (error: Error) => void };
 
-  constructor(resources: ClientResources, work: Work, fua: boolean) {
-    this.#resources = resources;
+  constructor(place: Place, work: Work, fua: boolean) {
+    this.#place = place;
     this.#size = work.size;
     let settle = { resolve: () => {}, reject: (_error: Error) => {} };
     this.done = new Promise((resolve, reject) => {
@@ -116,22 +138,31 @@ class PendingRequest implements BlockRequestOwner {
     // It may fail when nobody waits any more, for its signal was aborted.
     this.done.catch(() => undefined);
     this.#settle = settle;
-    this.request = new BlockRequest(this, resources.pool);
+    this.request = new BlockRequest(this, place.pool);
     this.request.operation = work.operation;
     this.request.offsetBytes = work.offset;
     this.request.lengthBytes = work.size;
     this.request.fua = fua && work.operation === 'write';
     if (work.bytes !== undefined) this.#fill(work.bytes);
-    resources.budget.take(work.size);
+    place.budget.take(work.size);
   }
 
   blockRequestDone(request: BlockRequest): void {
     const { errno, reason, operation } = request;
     if (errno === null && operation === 'read') this.#answer = request.data.toBuffer();
     request.data.clear();
-    this.#resources.budget.give(this.#size);
+    this.#isAnswered = true;
+    if (this.isGone) this.#place.queue.abandonedRequestDone?.(request);
+    this.#place.budget.give(this.#size);
     if (errno === null) this.#settle.resolve();
     else this.#settle.reject(new BlockError(errno, `${operation}: ${reason}`));
+  }
+
+  /** Without its answer it is a request of a client that is gone. */
+  nobodyWaits(): void {
+    if (this.#isAnswered) return;
+    this.isGone = true;
+    this.#place.queue.clientGone(this, [this.request]);
   }
 
   copyTo(into: Buffer, at: number): void {
@@ -139,7 +170,7 @@ class PendingRequest implements BlockRequestOwner {
   }
 
   #fill(bytes: Uint8Array): void {
-    const writer = new SlabWriter(this.#resources.pool);
+    const writer = new SlabWriter(this.#place.pool);
     for (let at = 0; at < bytes.length; at += SLAB_BYTES) {
       writer.write(bytes.subarray(at, at + SLAB_BYTES), this.request.data);
     }

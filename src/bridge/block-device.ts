@@ -11,7 +11,23 @@ export type BlockExtentStatus = {
   readonly zero: boolean;
 };
 
+/** Why a request ends whose client does not wait for it any more. */
+export const CLIENT_GONE = 'the client is gone';
+
+/** From `startBytes` to before `endBytes`. */
+export type ByteRange = { readonly startBytes: number; readonly endBytes: number };
+
 export interface BlockRequestOwner {
+  /**
+   * Nobody waits for the owner's requests any more: none is sent again, since it could then
+   * overwrite something newer.
+   */
+  readonly isGone: boolean;
+  /**
+   * Parts of the disk with a user of their own each, as the partitions of a kernel device. Asked
+   * only when acknowledged writes were lost; empty where there are none.
+   */
+  readonly partitions?: (() => readonly ByteRange[]) | undefined;
   /** The request is answered: `errno` says how. The owner reads it and may use it again. */
   blockRequestDone(request: BlockRequest): void;
 }
@@ -50,6 +66,11 @@ export class BlockRequest {
   sequence = 0;
   losses = 0;
 
+  /** Of all tries since it arrived: unit attentions, the first of them, and wrong transfers. */
+  attentions = 0;
+  attendedFirstAtMs = 0;
+  wrongTransfers = 0;
+
   /** Used by the disk while the request is there: what is sent so far, and where that ends. */
   issuedBytes = 0;
   issueEndBytes = 0;
@@ -66,6 +87,30 @@ export class BlockRequest {
     this.data = new Fragments(pool);
   }
 
+  /** It puts bytes on the disk, which are there when it has succeeded. */
+  get writes(): boolean {
+    return this.operation === 'write' || this.operation === 'writeZeroes';
+  }
+
+  /** The disk begins it, the first time or anew. */
+  begin(): void {
+    this.issuedBytes = 0;
+    this.issueEndBytes = this.lengthBytes;
+    this.partsIssued = 0;
+    this.partsPending = 0;
+    this.errno = null;
+    this.reason = '';
+    this.wasLost = false;
+    this.flushAfterwards = false;
+  }
+
+  /** What it ends with when all its parts are back; the first failure counts. */
+  fail(errno: BlockErrno, reason: string): void {
+    if (this.errno !== null) return;
+    this.errno = errno;
+    this.reason = reason;
+  }
+
   /** Ends the request. */
   done(errno: BlockErrno | null, reason = ''): void {
     this.errno = errno;
@@ -80,8 +125,14 @@ export interface BlockDevice {
   readonly blockSizeBytes: number;
   readonly readOnly: boolean;
   submit(request: BlockRequest): void;
-  /** The client is gone: of its requests, those not sent yet end now. */
-  clientGone(owner: BlockRequestOwner): void;
+  /** A client uses the disk from now on. */
+  clientCame?(owner: BlockRequestOwner): void;
+  /**
+   * The client is gone. Of its requests under way those not sent yet end now; the others are told
+   * by `abandonedRequestDone` when they have ended.
+   */
+  clientGone(owner: BlockRequestOwner, underWay: readonly BlockRequest[]): void;
+  abandonedRequestDone?(request: BlockRequest): void;
   /** A client has been told that this request failed; for those who watch the disk. */
   requestFailed?(request: BlockRequest): void;
 }

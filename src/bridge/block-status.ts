@@ -1,5 +1,25 @@
+import { ProductError } from '../base/errors.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
 import { decodeLbaStatus } from '../scsi/lba-status.js';
-import type { BlockExtentStatus } from './block-device.js';
+import type { BlockExtentStatus, BlockRequest } from './block-device.js';
+
+/**
+ * Extents of a request from the disk's answer. Blocks it tells nothing of count as data, which is
+ * true of any block.
+ */
+export function extentsOrData(
+  data: Buffer,
+  { offsetBytes, lengthBytes }: BlockRequest,
+  { blockSizeBytes, thin }: DiskFacts,
+): BlockExtentStatus[] {
+  const asked = { offsetBytes, lengthBytes, blockSizeBytes, holesReadZero: thin.readsZero };
+  try {
+    return extentsFromLbaStatus(data, asked);
+  } catch (error) {
+    if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
+    return [{ lengthBytes, hole: false, zero: false }];
+  }
+}
 
 /**
  * The part of a GET LBA STATUS answer that a request asked about, as NBD extents. At least one

@@ -8,21 +8,41 @@ const UNSENT_BYTES_MAX = 256 << 20;
  */
 const BACKLOG_BYTES_MAX = 2 << 20;
 
+/** A logical unit's part of the budget, as the budget sees it. */
+export interface BudgetPart {
+  readonly requests: number;
+  /** Guaranteed bytes that are not used. */
+  readonly bytesUnused: number;
+  /** Wakes one client that waits; false where none does, or there is no room. */
+  resumeOne(): boolean;
+}
+
 /**
  * Requests and bytes that all clients of one session may have under way, held ones included.
- * Beyond it clients are not read: back-pressure, never an error (INTERFACE.md, "Semantics").
+ * Beyond it clients are not read: back-pressure, never an error (INTERFACE.md, "Semantics"). One
+ * half is guaranteed to the logical units, in equal parts; the other is for whoever comes first.
  */
 export class Budget {
   readonly requestsMax: number;
   bytesMax: number;
   requests = 0;
   bytes = 0;
+  /** What each unit may have whatever the others have; at least one request of any size. */
+  requestsGuaranteed = 1;
+  bytesGuaranteed = 1;
+  /** Of all guarantees, what is not used now. */
+  requestsReserved = 0;
+  bytesReserved = 0;
   /** Reply bytes queued and not yet taken by the clients' sockets; each client notes its own. */
   unsentBytes = 0;
+  /** Clients that wait for room. */
+  waitingCount = 0;
   readonly #memory: { readonly isScarce: boolean };
   /** Bytes queued for the target that the link has not taken; `backlogChanged` follows. */
   backlogBytes: () => number = () => 0;
-  readonly #waiting = new Set<() => void>();
+  readonly #units: BudgetPart[] = [];
+  /** Place of the unit whose turn is next. */
+  #turn = 0;
   #resuming = false;
 
   constructor(options: {
@@ -36,16 +56,26 @@ export class Budget {
     this.#memory = options.memory ?? { isScarce: false };
   }
 
+  /** One more logical unit has its part, until `leave`. */
+  join(unit: BudgetPart): void {
+    this.#units.push(unit);
+    this.#share();
+  }
+
+  leave(unit: BudgetPart): void {
+    const at = this.#units.indexOf(unit);
+    if (at >= 0) this.#units.splice(at, 1);
+    this.#share();
+    this.resume();
+  }
+
   /**
-   * True when one more request may begin; the last one may go over the maximum in bytes. A single
+   * False while memory is scarce or much waits for the link, whichever unit wants more. A single
    * request may begin whatever the memory: else nobody's end would make room for the next.
    */
-  get hasRoom(): boolean {
+  get mayGrow(): boolean {
     return (
-      this.requests < this.requestsMax &&
-      this.bytes < this.bytesMax &&
-      (this.requests === 0 || !this.#memory.isScarce) &&
-      this.backlogBytes() < BACKLOG_BYTES_MAX
+      (this.requests === 0 || !this.#memory.isScarce) && this.backlogBytes() < BACKLOG_BYTES_MAX
     );
   }
 
@@ -57,50 +87,46 @@ export class Budget {
   /** Another maximum of bytes; clients that wait for room get what there is more now. */
   limitBytes(bytesMax: number): void {
     this.bytesMax = bytesMax;
-    this.#resume();
+    this.#share();
+    this.resume();
   }
 
   /** The link has taken all that was queued for the target, or may be another one now. */
   backlogChanged(): void {
-    this.#resume();
+    this.resume();
   }
 
-  /** Clients that wait for room. */
-  get waitingCount(): number {
-    return this.#waiting.size;
-  }
-
-  take(bytes: number): void {
-    this.requests += 1;
-    this.bytes += bytes;
-  }
-
-  give(bytes: number): void {
-    this.requests -= 1;
-    this.bytes -= bytes;
-    this.#resume();
-  }
-
-  /** Calls `resume` once when there is room again; clients are served in turn. */
-  whenRoom(resume: () => void): void {
-    this.#waiting.add(resume);
-  }
-
-  /** The client that gave `resume` is gone. */
-  forget(resume: () => void): void {
-    this.#waiting.delete(resume);
-  }
-
-  #resume(): void {
-    if (this.#waiting.size === 0 || this.#resuming) return;
+  /**
+   * Wakes clients that wait, one of each unit in turn. A unit without room is passed over, so its
+   * clients do not stand before those of others.
+   */
+  resume(): void {
+    if (this.waitingCount === 0 || this.#resuming) return;
     this.#resuming = true;
+    let passedOver = 0;
     // Those who find no room queue up again behind the others, so this round has an end.
-    for (let left = this.#waiting.size; left > 0 && this.hasRoom; left -= 1) {
-      const [resume] = this.#waiting;
-      if (resume === undefined) break;
-      this.#waiting.delete(resume);
-      resume();
+    for (let left = this.waitingCount; left > 0 && passedOver < this.#units.length; ) {
+      this.#turn = (this.#turn + 1) % this.#units.length;
+      if (this.#units[this.#turn]?.resumeOne() === true) {
+        left -= 1;
+        passedOver = 0;
+      } else {
+        passedOver += 1;
+      }
     }
     this.#resuming = false;
+  }
+
+  /** The maximum or the number of units is another one. */
+  #share(): void {
+    const parts = 2 * Math.max(1, this.#units.length);
+    this.requestsGuaranteed = Math.max(1, Math.floor(this.requestsMax / parts));
+    this.bytesGuaranteed = Math.max(1, Math.floor(this.bytesMax / parts));
+    this.requestsReserved = 0;
+    this.bytesReserved = 0;
+    for (const unit of this.#units) {
+      this.requestsReserved += Math.max(0, this.requestsGuaranteed - unit.requests);
+      this.bytesReserved += unit.bytesUnused;
+    }
   }
 }

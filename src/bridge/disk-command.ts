@@ -22,7 +22,9 @@ export class DiskCommand implements ScsiCommandOwner {
   isFlush = false;
   /** Mark of the write cache watch that the flush covers. */
   flushCovers = 0;
+  /** Times it was sent again, and of these, those at once since the last pause. */
   retries = 0;
+  retriesAtOnce = 0;
   firstSentAtMs = 0;
   readonly #owner: DiskCommandOwner;
 
@@ -45,6 +47,7 @@ export class DiskCommand implements ScsiCommandOwner {
     scsi.response = 0;
     scsi.senseLength = 0;
     scsi.residual = 0;
+    scsi.sentBytes = 0;
     scsi.dataIn.clear();
   }
 

@@ -4,16 +4,20 @@ import type { LunField, ScsiPort } from '../scsi/command.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { lunField } from '../scsi/lun.js';
 import type { Attention } from '../scsi/sense-table.js';
+import type { Budget } from './budget.js';
 import { type IoError, IoErrorReporter } from './io-error-reporter.js';
 import type { DiskAbilities } from './nbd-export.js';
 import { OutageQueue } from './outage-queue.js';
 import { ScsiDisk } from './scsi-disk.js';
+import { UnitBudget } from './unit-budget.js';
 
 /** One logical unit as this process serves it: the disk and the queue before it. */
 export class LunUnit {
   readonly lun: number;
   readonly disk: ScsiDisk;
   readonly queue: OutageQueue;
+  /** What its clients may have under way. */
+  readonly budget: UnitBudget;
   /** The facts that were true when it was first seen; the identity it must keep. */
   readonly firstFacts: DiskFacts;
 
@@ -26,9 +30,16 @@ export class LunUnit {
     readonly port: ScsiPort;
     readonly pool: SlabPool;
     readonly clock: Clock;
+    /** The session's; the unit has a part of it until it is closed. */
+    readonly budget: Budget;
     readonly onAttention: (unit: LunUnit, attention: Attention, words: string) => void;
     readonly onCongested: () => void;
     readonly onIoError?: (error: IoError) => void;
+    /**
+     * Acknowledged writes are known to be lost and somebody has not been told, or everybody has;
+     * called before a request is answered that shows it.
+     */
+    readonly onLossChanged?: (unit: LunUnit, isUntold: boolean) => void;
   }) {
     this.lun = options.lun;
     this.firstFacts = options.facts;
@@ -44,10 +55,18 @@ export class LunUnit {
         requestLost: (request) => this.queue.requestLost(request),
         attention: (attention, words) => options.onAttention(this, attention, words),
         congested: options.onCongested,
+        lossChanged: (isUntold) => options.onLossChanged?.(this, isUntold),
       },
     });
     const errors = new IoErrorReporter(options.onIoError ?? (() => undefined));
     this.queue = new OutageQueue(this.disk, options.clock, (request) => errors.failed(request));
+    this.budget = new UnitBudget(options.budget);
+  }
+
+  /** The unit is not used any more; requests under way still end. */
+  close(): void {
+    this.disk.close();
+    this.budget.close();
   }
 
   get facts(): DiskFacts {

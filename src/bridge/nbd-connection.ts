@@ -5,10 +5,15 @@ import { NbdHandshake } from '../nbd/handshake.js';
 import type { NbdExportInfo } from '../nbd/option.js';
 import { NBD_READ_STEP, NbdRequestReader } from '../nbd/request-reader.js';
 import { NBD_CMD, NBD_CMD_FLAG, NbdProtocolError, type NbdRequestHeader } from '../nbd/wire.js';
-import { type BlockDevice, BlockRequest, type BlockRequestOwner } from './block-device.js';
-import type { Budget } from './budget.js';
+import {
+  type BlockDevice,
+  BlockRequest,
+  type BlockRequestOwner,
+  type ByteRange,
+} from './block-device.js';
 import { NBD_PAYLOAD_BYTES_MAX } from './nbd-export.js';
 import { sendSimpleReply, sendStructuredReply } from './nbd-replies.js';
+import type { UnitBudget } from './unit-budget.js';
 
 /** Requests one client may have under way; the kernel has 128 tags a queue. */
 const CLIENT_REQUESTS_MAX = 1024;
@@ -35,10 +40,17 @@ const ALLOWED_FLAGS: Readonly<Record<number, number>> = {
   [NBD_CMD.BLOCK_STATUS]: FUA | REQ_ONE,
 };
 
-/** A disk under the name clients ask for. */
-export interface NbdExport {
-  readonly info: NbdExportInfo;
+/** A disk and what its clients may have under way. */
+export interface ServedDisk {
   readonly device: BlockDevice;
+  readonly budget: UnitBudget;
+  /** Partitions that the client has made of the disk, where that can be told. */
+  readonly partitions?: () => readonly ByteRange[];
+}
+
+/** A disk under the name clients ask for. */
+export interface NbdExport extends ServedDisk {
+  readonly info: NbdExportInfo;
 }
 
 export interface NbdExportCatalog {
@@ -64,24 +76,25 @@ export interface NbdConnectionDriver {
 export class NbdConnection implements BlockRequestOwner {
   readonly queue: SendQueue;
   readonly #pool: SlabPool;
-  readonly #budget: Budget;
   readonly #driver: NbdConnectionDriver;
   readonly #reader = new NbdRequestReader(NBD_PAYLOAD_BYTES_MAX);
   readonly #catalog: NbdExportCatalog | null;
   readonly #handshake: NbdHandshake | null;
-  #device: BlockDevice | null;
+  #device: BlockDevice | null = null;
+  #budget: UnitBudget | null = null;
   #structured = false;
   #contextId = -1;
   #current: BlockRequest | null = null;
   #currentErrno: BlockErrno | null = null;
   readonly #idle: BlockRequest[] = [];
-  #made = 0;
+  readonly #made: BlockRequest[] = [];
   /** Not read until there is room; the reader then goes on with the bytes it was fed. */
   #parked = false;
   /** Reply bytes in the queue as the budget knows them. */
   #unsentBytes = 0;
   readonly #roomFound = () => this.#goOn();
-  #isGone = false;
+  isGone = false;
+  partitions: (() => readonly ByteRange[]) | undefined;
   #isFinishing = false;
   /** Requests under way. */
   requests = 0;
@@ -89,21 +102,19 @@ export class NbdConnection implements BlockRequestOwner {
 
   constructor(options: {
     readonly pool: SlabPool;
-    readonly budget: Budget;
     readonly driver: NbdConnectionDriver;
-    /** The disk when the kernel is the client: there is no handshake. */
-    readonly device?: BlockDevice;
+    /** When the kernel is the client: there is no handshake. */
+    readonly disk?: ServedDisk;
     readonly catalog?: NbdExportCatalog;
   }) {
     this.#pool = options.pool;
-    this.#budget = options.budget;
     this.#driver = options.driver;
-    this.#device = options.device ?? null;
     this.#catalog = options.catalog ?? null;
     this.queue = new SendQueue(options.pool);
     const catalog = this.#catalog;
-    if (this.#device !== null || catalog === null) {
+    if (options.disk !== undefined || catalog === null) {
       this.#handshake = null;
+      if (options.disk !== undefined) this.#use(options.disk);
       return;
     }
     this.#handshake = new NbdHandshake({
@@ -140,28 +151,29 @@ export class NbdConnection implements BlockRequestOwner {
 
   /** The client is gone; requests under way end quietly, those that are only held at once. */
   linkClosed(): void {
-    if (this.#isGone) return;
-    this.#isGone = true;
+    if (this.isGone) return;
+    this.isGone = true;
     this.queue.clear();
     this.#noteUnsent();
-    this.#budget.forget(this.#roomFound);
-    this.#device?.clientGone(this);
+    this.#budget?.forget(this.#roomFound);
     const current = this.#current;
-    if (current !== null) {
-      this.#current = null;
-      this.#recycle(current);
-    }
+    this.#current = null;
+    const idle = new Set(this.#idle);
+    const underWay = this.#made.filter((each) => each !== current && !idle.has(each));
+    this.#device?.clientGone(this, underWay);
+    if (current !== null) this.#recycle(current);
   }
 
   blockRequestDone(request: BlockRequest): void {
-    if (!this.#isGone) {
+    if (!this.isGone) {
       if (this.#structured) sendStructuredReply(this.queue, request, this.#contextId);
       else sendSimpleReply(this.queue, request);
       this.#noteUnsent();
       if (request.errno !== null) this.#device?.requestFailed?.(request);
     }
+    if (this.isGone) this.#device?.abandonedRequestDone?.(request);
     this.#recycle(request);
-    if (this.#isGone) return;
+    if (this.isGone) return;
     if (this.#isFinishing) {
       if (this.requests === 0) this.#driver.finish('the client disconnected');
     } else if (this.#parked) {
@@ -191,11 +203,18 @@ export class NbdConnection implements BlockRequestOwner {
       this.#driver.finish('the export has gone');
       return bytes.length;
     }
-    this.#device = found.device;
+    this.#use(found);
     this.exportName = found.info.name;
     this.#structured = result.structuredReplies;
     this.#contextId = result.metaContexts[0]?.id ?? -1;
     return used;
+  }
+
+  #use({ device, budget, partitions }: ServedDisk): void {
+    this.#device = device;
+    this.#budget = budget;
+    this.partitions = partitions;
+    device.clientCame?.(this);
   }
 
   /** True when everything fed has been used. */
@@ -224,17 +243,19 @@ export class NbdConnection implements BlockRequestOwner {
 
   #mayRead(): boolean {
     const unsentBytes = this.queue.byteLength;
+    const budget = this.#budget;
     return (
-      this.#budget.hasRoom &&
+      budget?.hasRoom === true &&
       this.requests < CLIENT_REQUESTS_MAX &&
       unsentBytes < UNSENT_BYTES_MAX &&
-      (unsentBytes < UNSENT_BYTES_ALLOWED || this.#budget.hasRoomForReplies)
+      (unsentBytes < UNSENT_BYTES_ALLOWED || budget.session.hasRoomForReplies)
     );
   }
 
   #noteUnsent(): void {
+    if (this.#budget === null) return;
     const unsentBytes = this.queue.byteLength;
-    this.#budget.unsentBytes += unsentBytes - this.#unsentBytes;
+    this.#budget.session.unsentBytes += unsentBytes - this.#unsentBytes;
     this.#unsentBytes = unsentBytes;
   }
 
@@ -242,14 +263,18 @@ export class NbdConnection implements BlockRequestOwner {
     this.#parked = true;
     this.#driver.setReading(false);
     // The client's own requests and replies wake it by themselves; room in the budget does not.
-    if (!this.#budget.hasRoom) this.#budget.whenRoom(this.#roomFound);
+    this.#waitForRoom();
+  }
+
+  #waitForRoom(): void {
+    if (this.#budget?.hasRoom === false) this.#budget.whenRoom(this.#roomFound);
   }
 
   /** Something that may have parked the client has changed. */
   #goOn(): void {
-    if (!this.#parked || this.#isGone) return;
+    if (!this.#parked || this.isGone) return;
     if (!this.#mayRead()) {
-      if (!this.#budget.hasRoom) this.#budget.whenRoom(this.#roomFound);
+      this.#waitForRoom();
       return;
     }
     this.#parked = false;
@@ -277,7 +302,7 @@ export class NbdConnection implements BlockRequestOwner {
     request.extents = null;
     const carriesBytes = header.type === NBD_CMD.READ || header.type === NBD_CMD.WRITE;
     request.budgetBytes = carriesBytes && !header.tooLong ? header.length : 0;
-    this.#budget.take(request.budgetBytes);
+    this.#budget?.take(request.budgetBytes);
     this.requests += 1;
     this.#current = request;
     this.#currentErrno = this.#refusal(header, request);
@@ -340,17 +365,18 @@ export class NbdConnection implements BlockRequestOwner {
   }
 
   #make(): BlockRequest {
-    this.#made += 1;
-    if (this.#made > CLIENT_REQUESTS_MAX + 1) {
+    if (this.#made.length > CLIENT_REQUESTS_MAX) {
       throw new NbdProtocolError('Terminating', 'more requests than a client may have');
     }
-    return new BlockRequest(this, this.#pool);
+    const request = new BlockRequest(this, this.#pool);
+    this.#made.push(request);
+    return request;
   }
 
   #recycle(request: BlockRequest): void {
     if (request.data.count > 0) request.data.clear();
     this.requests -= 1;
     this.#idle.push(request);
-    this.#budget.give(request.budgetBytes);
+    this.#budget?.give(request.budgetBytes);
   }
 }

@@ -1,5 +1,11 @@
 import type { Clock } from '../base/clock.js';
-import type { BlockDevice, BlockRequest, BlockRequestOwner } from './block-device.js';
+import { AbandonedRequests } from './abandoned-requests.js';
+import {
+  type BlockDevice,
+  type BlockRequest,
+  type BlockRequestOwner,
+  CLIENT_GONE,
+} from './block-device.js';
 
 export type OutageMode = 'open' | 'holding' | 'failing';
 
@@ -23,6 +29,7 @@ export class OutageQueue implements BlockDevice {
   readonly #onFailed: (request: BlockRequest) => void;
   #mode: OutageMode = 'open';
   #held: BlockRequest[] = [];
+  readonly #abandoned = new AbandonedRequests();
   #sequence = 0;
   #cancelPause: (() => void) | null = null;
   #pauseEndsAtMs = 0;
@@ -53,19 +60,30 @@ export class OutageQueue implements BlockDevice {
   get mode(): OutageMode {
     return this.#mode;
   }
+  /** Requests that wait: for the session, or for the end of one whose client is gone. */
   get heldRequests(): number {
-    return this.#held.length;
+    return this.#held.length + this.#abandoned.waitingCount;
+  }
+
+  clientCame(owner: BlockRequestOwner): void {
+    this.#disk.clientCame?.(owner);
   }
 
   submit(request: BlockRequest): void {
     this.#sequence += 1;
     request.sequence = this.#sequence;
     request.losses = 0;
+    request.attentions = 0;
+    request.wrongTransfers = 0;
     this.#pass(request);
   }
 
   /** A request that was on its way when the link went. */
   requestLost(request: BlockRequest): void {
+    if (request.owner.isGone) {
+      request.done('EIO', CLIENT_GONE);
+      return;
+    }
     if (this.#mode !== 'open') {
       this.#pass(request);
       return;
@@ -76,7 +94,7 @@ export class OutageQueue implements BlockDevice {
     if (request.losses > LOSSES_MAX) {
       request.done('EIO', `the request was lost ${request.losses} times on its way`);
     } else if (request.losses === 1) {
-      this.#disk.submit(request);
+      this.#send(request);
     } else {
       this.#hold(request);
       this.#pause(PAUSE_FIRST_MS * 2 ** (request.losses - 2));
@@ -93,10 +111,8 @@ export class OutageQueue implements BlockDevice {
     this.#mode = 'open';
     this.#endPause();
     const held = this.#takeHeld();
-    for (const request of held) {
-      request.losses = 0;
-      this.#pass(request);
-    }
+    for (const request of held) request.losses = 0;
+    this.#passOn(held);
   }
 
   /** The disk is taken away: held requests and all that follow fail with EIO. */
@@ -104,27 +120,46 @@ export class OutageQueue implements BlockDevice {
     this.#mode = 'failing';
     this.failReason = reason;
     this.#endPause();
-    for (const request of this.#takeHeld()) request.done('EIO', reason);
+    const waiting = this.#abandoned.take();
+    for (const request of waiting) this.heldBytes -= dataBytes(request);
+    for (const request of inOrder([...waiting, ...this.#takeHeld()])) request.done('EIO', reason);
   }
 
   /**
-   * Nobody waits for the client's held requests any more, and none was acknowledged: they end here.
-   * A write sent later could overtake one that the same client sends over its next connection.
+   * Nobody waits for the client's requests any more. What is held ends here, and what is at the
+   * target is not sent again: a write sent later could overtake one that the same client sends over
+   * its next connection. Until the target is done with it, requests that overlap it wait.
    */
-  clientGone(owner: BlockRequestOwner): void {
-    const gone = this.#held.filter((request) => request.owner === owner);
-    if (gone.length > 0) {
-      this.#held = this.#held.filter((request) => request.owner !== owner);
-      for (const request of gone) this.heldBytes -= dataBytes(request);
-      for (const request of gone) request.done('EIO', 'the client is gone');
+  clientGone(owner: BlockRequestOwner, underWay: readonly BlockRequest[]): void {
+    const isGone = (request: BlockRequest) => request.owner === owner;
+    const ending = [...this.#held.filter(isGone), ...this.#abandoned.take(owner)];
+    this.#held = this.#held.filter((request) => !isGone(request));
+    // All of them first: the end of one makes room for requests of others.
+    const ended = new Set(ending);
+    for (const request of underWay) if (!ended.has(request)) this.#abandoned.add(request);
+    for (const request of ending) this.heldBytes -= dataBytes(request);
+    for (const request of ending) request.done('EIO', CLIENT_GONE);
+    this.#disk.clientGone(owner, underWay);
+  }
+
+  abandonedRequestDone(request: BlockRequest): void {
+    const waiting = this.#abandoned.ended(request);
+    for (const each of waiting) this.heldBytes -= dataBytes(each);
+    this.#passOn(waiting);
+  }
+
+  /** Requests that waited; the end of one may be the end of another's client. */
+  #passOn(requests: readonly BlockRequest[]): void {
+    for (const request of requests) {
+      if (request.owner.isGone) request.done('EIO', CLIENT_GONE);
+      else this.#pass(request);
     }
-    this.#disk.clientGone(owner);
   }
 
   #pass(request: BlockRequest): void {
     switch (this.#mode) {
       case 'open':
-        this.#disk.submit(request);
+        this.#send(request);
         return;
       case 'holding':
         this.#hold(request);
@@ -132,6 +167,14 @@ export class OutageQueue implements BlockDevice {
       case 'failing':
         request.done('EIO', this.failReason);
     }
+  }
+
+  #send(request: BlockRequest): void {
+    if (this.#abandoned.count > 0 && this.#abandoned.keepsBack(request)) {
+      this.heldBytes += dataBytes(request);
+      return;
+    }
+    this.#disk.submit(request);
   }
 
   #hold(request: BlockRequest): void {
@@ -143,8 +186,8 @@ export class OutageQueue implements BlockDevice {
   #takeHeld(): BlockRequest[] {
     const held = this.#held;
     this.#held = [];
-    this.heldBytes = 0;
-    return held.sort((left, right) => left.sequence - right.sequence);
+    for (const request of held) this.heldBytes -= dataBytes(request);
+    return inOrder(held);
   }
 
   /** One pause at a time, the shortest asked for; what is held then goes on. */
@@ -155,7 +198,7 @@ export class OutageQueue implements BlockDevice {
     this.#pauseEndsAtMs = endsAtMs;
     this.#cancelPause = this.#clock.at(endsAtMs, () => {
       this.#cancelPause = null;
-      for (const request of this.#takeHeld()) this.#pass(request);
+      this.#passOn(this.#takeHeld());
     });
   }
 
@@ -163,6 +206,10 @@ export class OutageQueue implements BlockDevice {
     this.#cancelPause?.();
     this.#cancelPause = null;
   }
+}
+
+function inOrder(requests: BlockRequest[]): BlockRequest[] {
+  return requests.sort((left, right) => left.sequence - right.sequence);
 }
 
 /** Bytes that a request moves; a trim names many and moves none. */

@@ -6,17 +6,20 @@ import type { Attention } from '../scsi/sense-table.js';
 import { replyToWords, verdictOf } from '../scsi/verdict.js';
 import type { BlockRequest } from './block-device.js';
 import type { DiskCommand } from './disk-command.js';
+import type { RetryReason } from './retry-plan.js';
 
 /**
  * What happens next to a command that did not end with GOOD and all its bytes:
  * - `succeed`: it did its work all the same, or there was none to do;
  * - `lost`: nobody knows; the request has to be submitted again;
  * - `withoutWriteSame`: the disk refuses WRITE SAME: zeros have to be written as data;
- * - `again`: the same command once more, at once or after a pause; `errno` when that has no end;
+ * - `again`, `againLater`, `afterAttention`: the same command once more, at once or after a pause;
+ *   `errno` when that has no end;
+ * - `wrongTransfer`: it moved other bytes than its blocks have: the request begins anew;
  * - `fail`: the client is told `errno`.
  */
 export type Judgement = {
-  readonly next: 'succeed' | 'lost' | 'withoutWriteSame' | 'again' | 'againLater' | 'fail';
+  readonly next: 'succeed' | 'lost' | 'withoutWriteSame' | 'wrongTransfer' | 'fail' | RetryReason;
   readonly errno: BlockErrno;
   readonly why: string;
   /** What the disk says has changed; to be acted upon first. */
@@ -41,8 +44,9 @@ export function judgeReply(
     case 'success':
       return judgeBytes(command, request, judged('succeed'));
     case 'retry':
-    case 'attention':
       return judged('again');
+    case 'attention':
+      return judged('afterAttention');
     case 'retryAfterDelay':
       return judged('againLater');
     case 'fail':
@@ -65,24 +69,38 @@ function judgeUndelivered(response: number): Judgement {
 }
 
 /**
- * A command that moved another number of bytes than its blocks have. A residual of another kind
- * than a short read means that disk and we do not mean the same by a block: the facts are stale.
+ * Success of the disk is success for the client only when all bytes were moved. Other bytes mean
+ * that disk and we do not mean the same by a block, so that the facts are stale, or that the disk
+ * did not do what it reports.
  */
 function judgeBytes(command: DiskCommand, request: BlockRequest, done: Judgement): Judgement {
-  const { scsi, lengthBytes, isFlush } = command;
-  if (isFlush) return done;
-  if (request.operation === 'read') {
-    const got = scsi.dataIn.byteLength;
-    if (got === lengthBytes && scsi.residual === 0) return done;
-    const why = `the disk returned ${got - Math.min(0, scsi.residual)} of ${lengthBytes} bytes`;
-    if (got === lengthBytes) return { ...done, next: 'again', why, attention: 'inquiryChanged' };
-    return { ...done, next: 'again', why };
+  const wrong = wrongTransferOf(command, request);
+  if (wrong === null) return done;
+  return { ...done, next: 'wrongTransfer', why: wrong, attention: 'inquiryChanged' };
+}
+
+/** Which bytes were not moved, in words; null when all were. */
+function wrongTransferOf({ scsi }: DiskCommand, request: BlockRequest): string | null {
+  const { transferLength, residual, sentBytes } = scsi;
+  switch (scsi.direction) {
+    case 'none':
+      return null;
+    case 'read': {
+      const got = scsi.dataIn.byteLength;
+      if (request.operation !== 'read' || (got === transferLength && residual === 0)) return null;
+      const offered = got - Math.min(0, residual);
+      return `the disk returned ${offered} of ${transferLength} bytes and reported success`;
+    }
+    case 'write': {
+      if (sentBytes !== transferLength) {
+        return `the target reported success and asked for ${sentBytes} of ${transferLength} bytes`;
+      }
+      // The ranges of an UNMAP are advice: a disk that left some out has done what it wants.
+      if (residual === 0 || scsi.cdb[0] === Opcode.unmap) return null;
+      const taken = transferLength - residual;
+      return `the disk took ${taken} of ${transferLength} bytes and reported success`;
+    }
   }
-  if (request.operation === 'write' && scsi.residual !== 0) {
-    const why = `the disk took ${lengthBytes - scsi.residual} of ${lengthBytes} bytes`;
-    return { ...done, next: 'again', why, attention: 'inquiryChanged' };
-  }
-  return done;
 }
 
 /** Refusals that are no failure: nothing to flush, a trim not wanted, a status not told. */

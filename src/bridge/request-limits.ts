@@ -1,13 +1,11 @@
 import type { BlockErrno } from '../base/errors.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
-import type { BlockRequest } from './block-device.js';
+import type { BlockRequest, ByteRange } from './block-device.js';
 
 /** Bytes of one READ or WRITE at most where the disk states no limit of its own. */
 const TRANSFER_BYTES_MAX = 8 << 20;
 /** Blocks of one WRITE SAME where the disk states no limit: what the (10) form can say. */
 const WRITE_SAME_BLOCKS_ASSUMED = 0xffff;
-
-export type ByteRange = { readonly startBytes: number; readonly endBytes: number };
 
 /**
  * Why the request cannot be one to this disk, or null. Outside the disk is EINVAL for writes too:

@@ -1,34 +1,27 @@
 import type { Clock } from '../base/clock.js';
-import { type BlockErrno, invariant, ProductError } from '../base/errors.js';
+import { type BlockErrno, invariant } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
 import type { LunField, ScsiPort } from '../scsi/command.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
-import type { BlockDevice, BlockExtentStatus, BlockRequest } from './block-device.js';
-import { extentsFromLbaStatus } from './block-status.js';
+import {
+  type BlockDevice,
+  type BlockRequest,
+  type BlockRequestOwner,
+  CLIENT_GONE,
+} from './block-device.js';
+import { extentsOrData } from './block-status.js';
 import { CommandBuilder } from './command-builder.js';
 import { DiskCommand, type DiskCommandOwner } from './disk-command.js';
+import { ReadParts } from './read-parts.js';
 import { type Judgement, judgeReply } from './reply-judge.js';
 import { refusalOf, trimRange } from './request-limits.js';
-import { retryDelayMs } from './retry-plan.js';
+import { type RetryReason, retryDelayMs, wrongTransferDelayMs } from './retry-plan.js';
+import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { CACHE_LOST, WriteCacheWatch } from './write-cache.js';
 
 /** Commands one request has in flight at most, when it has to be split. */
 const PARTS_MAX = 8;
-
-export interface ScsiDiskHooks {
-  /**
-   * False while nothing may be sent, as when the disk's identity is not known to be the same. A
-   * command that is due then ends its request as lost.
-   */
-  maySend(): boolean;
-  /** The link went before the answer: the request has to be submitted again. */
-  requestLost(request: BlockRequest): void;
-  /** The disk said that something has changed; `words` says what. */
-  attention(attention: Attention, words: string): void;
-  /** The disk wants fewer commands at a time. */
-  congested(): void;
-}
 
 /**
  * Turns block requests into SCSI commands and their replies into answers: bytes to logical block
@@ -44,10 +37,9 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   readonly #clock: Clock;
   readonly #hooks: ScsiDiskHooks;
   readonly #builder: CommandBuilder;
-  readonly #cache = new WriteCacheWatch();
+  readonly #cache: WriteCacheWatch;
   readonly #idle: DiskCommand[] = [];
-  /** Commands of reads in more than one part, until their data is joined. */
-  readonly #readParts = new Map<BlockRequest, DiskCommand[]>();
+  readonly #readParts = new ReadParts();
 
   constructor(options: {
     readonly port: ScsiPort;
@@ -66,6 +58,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.facts = options.facts;
     this.forcedReadOnly = options.forcedReadOnly;
     this.#builder = new CommandBuilder(options.pool);
+    this.#cache = new WriteCacheWatch(this.sizeBytes, options.hooks.lossChanged);
   }
 
   get sizeBytes(): number {
@@ -81,14 +74,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   submit(request: BlockRequest): void {
-    request.issuedBytes = 0;
-    request.issueEndBytes = request.lengthBytes;
-    request.partsIssued = 0;
-    request.partsPending = 0;
-    request.errno = null;
-    request.reason = '';
-    request.wasLost = false;
-    request.flushAfterwards = false;
+    request.begin();
     request.powerEventsBefore = this.#cache.powerEvents;
     request.lossesBefore = this.#cache.losses;
     const refusal = refusalOf(request, this);
@@ -122,8 +108,14 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.#issue(request);
   }
 
-  /** The disk does not know clients; what is under way ends by itself. */
-  clientGone(): void {}
+  clientCame(owner: BlockRequestOwner): void {
+    this.#cache.debts.clientCame(owner);
+  }
+
+  /** What the client has under way ends by itself, and is not sent again. */
+  clientGone(owner: BlockRequestOwner): void {
+    this.#cache.debts.clientGone(owner);
+  }
 
   /** The disk says that it was powered on or reset: cached writes not flushed are gone. */
   cacheMayBeLost(): void {
@@ -139,7 +131,17 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   /** A process before this one had the disk: its writes may be in the cache, acknowledged. */
   takenOver(): void {
-    if (this.facts.writeCacheEnabled) this.#cache.writeAcknowledged();
+    if (this.facts.writeCacheEnabled) this.#cache.mayHaveBeenWritten();
+  }
+
+  /** That process knew that acknowledged writes were lost, and had not told everybody. */
+  lossKnownBefore(): void {
+    this.#cache.wasLostBefore();
+  }
+
+  /** Acknowledged writes are lost and somebody is still to be told, perhaps by another process. */
+  get hasUntoldLoss(): boolean {
+    return this.#cache.debts.isUntold;
   }
 
   /** The disk is not used any more; requests under way still end. */
@@ -150,12 +152,13 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   diskCommandDone(command: DiskCommand): void {
     const { scsi, request } = command;
     invariant(request, 'a finished command without its request');
-    // The usual end, first: GOOD and all the bytes.
+    // The usual end, first: GOOD and all the bytes, in whichever direction.
+    const movedBytes = scsi.direction === 'read' ? scsi.dataIn.byteLength : scsi.sentBytes;
     if (
       scsi.outcome === 'answered' &&
       scsi.status === 0 &&
       scsi.residual === 0 &&
-      (scsi.direction !== 'read' || scsi.dataIn.byteLength === scsi.transferLength)
+      movedBytes === scsi.transferLength
     ) {
       this.#succeeded(command, request);
       return;
@@ -165,7 +168,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   #submitFlush(request: BlockRequest): void {
     request.issueEndBytes = 0;
-    if (this.#cache.takeLoss()) request.done('EIO', CACHE_LOST);
+    if (this.#cache.flushTells(request.owner)) request.done('EIO', CACHE_LOST);
     else this.#sendFlush(request);
   }
 
@@ -204,7 +207,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       command.lengthBytes = lengthBytes;
       this.#builder.part(command, request, this.facts);
       if (command.scsi.dataIn === command.ownDataIn && request.operation === 'read') {
-        this.#rememberPart(request, command);
+        this.#readParts.add(request, command);
       }
       this.#send(command, request);
     }
@@ -215,7 +218,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   #sendFlush(request: BlockRequest): void {
     const command = this.#take(request);
     command.isFlush = true;
-    command.flushCovers = this.#cache.mark;
+    command.flushCovers = this.#cache.flushBegins();
     this.#builder.flush(command);
     this.#send(command, request);
   }
@@ -227,6 +230,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     command.lengthBytes = 0;
     command.isFlush = false;
     command.retries = 0;
+    command.retriesAtOnce = 0;
     command.scsi.lun = this.lun;
     request.partsPending += 1;
     return command;
@@ -237,18 +241,12 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     else this.#lost(command, request);
   }
 
-  #rememberPart(request: BlockRequest, command: DiskCommand): void {
-    const parts = this.#readParts.get(request);
-    if (parts === undefined) this.#readParts.set(request, [command]);
-    else parts.push(command);
-  }
-
   #succeeded(command: DiskCommand, request: BlockRequest): void {
     if (command.isFlush) {
       if (this.#flushLearnsOfLoss(command, request)) return;
       this.#cache.flushed(command.flushCovers);
     } else if (request.operation === 'blockStatus') {
-      request.extents = this.#extents(command, request);
+      request.extents = extentsOrData(command.scsi.dataIn.toBuffer(), request, this.facts);
     }
     this.#partDone(command, request);
   }
@@ -257,7 +255,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   #flushLearnsOfLoss(command: DiskCommand, request: BlockRequest): boolean {
     const cache = this.#cache;
     if (request.operation !== 'flush' || request.lossesBefore === cache.losses) return false;
-    cache.takeLoss();
+    cache.flushTells(request.owner);
     this.#failPart(command, request, 'EIO', CACHE_LOST);
     return true;
   }
@@ -273,18 +271,21 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   /** A part is done: the next ones, or the end. */
   #goOn(request: BlockRequest): void {
-    const isStopped = request.errno !== null || request.wasLost;
-    if (request.issuedBytes < request.issueEndBytes && !isStopped) this.#issue(request);
+    const isWhole = request.issuedBytes === request.issueEndBytes;
+    if (!isWhole && request.owner.isGone) request.fail('EIO', CLIENT_GONE);
+    if (!isWhole && !request.wasLost && request.errno === null) this.#issue(request);
     else if (request.partsPending === 0) this.#requestDone(request);
   }
 
   #requestDone(request: BlockRequest): void {
-    if (request.operation === 'read' && request.partsIssued > 1) this.#joinParts(request);
     if (request.errno === null && !request.wasLost) {
       // What a part wrote before the cache was emptied is gone although the request goes on.
       const isPower = request.powerEventsBefore !== this.#cache.powerEvents;
       const mayBeHalf = request.partsIssued > 1 || request.fua;
-      if (isPower && mayBeHalf && modifies(request)) request.wasLost = true;
+      if (isPower && mayBeHalf && request.writes) request.wasLost = true;
+    }
+    if (this.#readParts.isAny && request.operation === 'read') {
+      for (const part of this.#readParts.end(request)) this.#recycle(part);
     }
     if (request.wasLost) {
       if (request.operation === 'read') request.data.clear();
@@ -297,43 +298,15 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       request.flushAfterwards = false;
       this.#sendFlush(request);
       return;
-    } else if (modifies(request) && this.facts.writeCacheEnabled && !request.fua) {
-      this.#cache.writeAcknowledged();
+    } else if (request.writes && this.facts.writeCacheEnabled && !request.fua) {
+      this.#cache.writeAcknowledged(request);
     }
     request.done(request.errno, request.reason);
-  }
-
-  /** Joins the data of a split read: parts are in the order in which they were first sent. */
-  #joinParts(request: BlockRequest): void {
-    const parts = this.#readParts.get(request);
-    if (parts === undefined) return;
-    this.#readParts.delete(request);
-    for (const part of parts) {
-      const { dataIn } = part.scsi;
-      request.data.appendSlice(dataIn, 0, dataIn.byteLength);
-      this.#recycle(part);
-    }
   }
 
   #recycle(command: DiskCommand): void {
     command.recycle();
     this.#idle.push(command);
-  }
-
-  /** Blocks the disk tells nothing of count as data, which is true of any block. */
-  #extents(command: DiskCommand, request: BlockRequest): BlockExtentStatus[] {
-    const { offsetBytes, lengthBytes } = request;
-    try {
-      return extentsFromLbaStatus(command.scsi.dataIn.toBuffer(), {
-        offsetBytes,
-        lengthBytes,
-        blockSizeBytes: this.facts.blockSizeBytes,
-        holesReadZero: this.facts.thin.readsZero,
-      });
-    } catch (error) {
-      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
-      return [{ lengthBytes, hole: false, zero: false }];
-    }
   }
 
   /** Everything but the usual end: lost, refused, or answered with something else than GOOD. */
@@ -356,26 +329,56 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       case 'fail':
         this.#failPart(command, request, judgement.errno, judgement.why);
         return;
+      case 'wrongTransfer':
+        this.#beginAnew(command, request, judgement.why);
+        return;
       default:
-        this.#again(command, request, judgement);
+        this.#again(command, request, judgement.next, judgement);
     }
   }
 
-  #again(command: DiskCommand, request: BlockRequest, judgement: Judgement): void {
-    const nowMs = this.#clock.nowMs();
-    const delayed = judgement.next === 'againLater';
+  #again(
+    command: DiskCommand,
+    request: BlockRequest,
+    reason: RetryReason,
+    { errno, why }: Judgement,
+  ): void {
     if (request.wasLost) {
       this.#lost(command, request);
       return;
     }
-    const delayMs = request.errno === null ? retryDelayMs(command, { delayed, nowMs }) : null;
+    const nowMs = this.#clock.nowMs();
+    const mayGoOn = request.errno === null && !request.owner.isGone;
+    const delayMs = mayGoOn ? retryDelayMs(command, request, { reason, nowMs }) : null;
     if (delayMs === null) {
-      this.#failPart(command, request, judgement.errno, judgement.why);
+      this.#failPart(command, request, errno, request.owner.isGone ? CLIENT_GONE : why);
       return;
     }
     command.resetReply();
     if (delayMs === 0) this.#send(command, request);
-    else this.#clock.at(nowMs + delayMs, () => this.#send(command, request));
+    else this.#clock.at(nowMs + delayMs, () => this.#sendAfterPause(command, request));
+  }
+
+  #sendAfterPause(command: DiskCommand, request: BlockRequest): void {
+    if (request.owner.isGone) this.#failPart(command, request, 'EIO', CLIENT_GONE);
+    else this.#send(command, request);
+  }
+
+  /** A part moved wrong bytes: the whole request is done again, as other parts may be wrong too. */
+  #beginAnew(command: DiskCommand, request: BlockRequest, why: string): void {
+    if (request.wasLost || request.errno !== null) {
+      this.#partDone(command, request);
+      return;
+    }
+    const delayMs = wrongTransferDelayMs(request);
+    if (delayMs === null) {
+      const reason = `${why}, ${request.wrongTransfers} times`;
+      this.#failPart(command, request, 'EIO', reason);
+      return;
+    }
+    request.wasLost = true;
+    if (delayMs === 0) this.#partDone(command, request);
+    else this.#clock.at(this.#clock.nowMs() + delayMs, () => this.#partDone(command, request));
   }
 
   #lost(command: DiskCommand, request: BlockRequest): void {
@@ -384,14 +387,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   #failPart(command: DiskCommand, request: BlockRequest, errno: BlockErrno, reason: string): void {
-    if (request.errno === null) {
-      request.errno = errno;
-      request.reason = reason;
-    }
+    request.fail(errno, reason);
     this.#partDone(command, request);
   }
-}
-
-function modifies(request: BlockRequest): boolean {
-  return request.operation === 'write' || request.operation === 'writeZeroes';
 }

@@ -13,6 +13,7 @@ import {
   findByIdentifier,
   findHolders,
   isConfigured,
+  partitionsOf,
   sizeOf,
 } from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/portal.js';
@@ -259,8 +260,12 @@ export class DeviceExporter implements LunExporter {
       fd,
       resources,
       makeServer: (driver) => {
-        const { pool, budget } = resources;
-        return new NbdConnection({ pool, budget, driver, device: unit.queue });
+        const partitions = () => {
+          const index = this.#indexes.get(unit.lun);
+          return index === undefined ? [] : partitionsOf(index);
+        };
+        const disk = { device: unit.queue, budget: unit.budget, partitions };
+        return new NbdConnection({ pool: resources.pool, driver, disk });
       },
       onClosed: (_client, reason) => {
         if (this.#devices.has(unit)) this.#options.onLinkLost(unit, reason);

@@ -19,6 +19,7 @@ import type {
 import type { Asker } from './disk-probe.js';
 import { diskWarnings } from './disk-warnings.js';
 import { EXIT_CODES } from './exit-codes.js';
+import type { LossRecord } from './loss-record.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { LunFields } from './lun-fields.js';
@@ -55,6 +56,7 @@ export class SessionStack implements Stack, Asker {
   readonly #depth: CommandDepth;
   readonly #attempts: AttemptReporter;
   readonly #claims: LunClaims | undefined;
+  readonly #losses: LossRecord | undefined;
   readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
@@ -72,6 +74,7 @@ export class SessionStack implements Stack, Asker {
     this.#hooks = hooks;
     this.#options = target.options;
     this.#claims = target.claims;
+    this.#losses = target.losses;
     this.#onClosed = target.onClosed ?? (() => undefined);
     this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
@@ -185,6 +188,7 @@ export class SessionStack implements Stack, Asker {
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
   takenOver(unit: LunUnit, how: { readonly isClean: boolean } = { isClean: false }): void {
+    if (this.#losses?.lunsBefore.includes(unit.lun)) unit.disk.lossKnownBefore();
     if (!how.isClean) this.#lives.takenOver(unit);
   }
 
@@ -301,11 +305,13 @@ export class SessionStack implements Stack, Asker {
       port: this.#handle.initiator,
       pool,
       clock,
+      budget: this.resources.budget,
       onAttention: (_unit, attention) => {
         this.#lives.attended(life, attention);
         if (attention === 'lunsChanged') this.#onLunsChanged();
       },
       onCongested: () => this.#depth.congested(),
+      onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const life: UnitLife = new UnitLife({

@@ -55,8 +55,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
       path: this.#path,
       resources: this.#resources,
       makeServer: (driver) => {
-        const { pool, budget } = this.#resources;
-        return new NbdConnection({ pool, budget, driver, catalog: this });
+        return new NbdConnection({ pool: this.#resources.pool, driver, catalog: this });
       },
     });
     await server.listen();
@@ -105,6 +104,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     return {
       info: exportInfo(name, description, unit.queue, unit.abilities),
       device: unit.queue,
+      budget: unit.budget,
     };
   }
 }

@@ -205,7 +205,7 @@ export class UnitLife {
     this.#removal.stop();
     this.state = 'removed';
     this.unit.queue.fail(reason);
-    this.unit.disk.close();
+    this.unit.close();
   }
 
   #beginHold(): void {

@@ -49,6 +49,9 @@ function replyOf(task: Task): Reply {
       return { response: fault.response, status: 0, sense: null, data: null };
     }
     if ('status' in fault) return { response: 0, status: fault.status, sense: null, data: null };
+    if ('goodWithResidual' in fault) {
+      return { response: 0, status: STATUS.good, sense: null, data: null };
+    }
     if ('sense' in fault) return checkConditionReply(fault.sense);
     if ('undone' in fault && (fault.undone === 'residual' || isUnasked(task))) {
       return { response: 0, status: STATUS.good, sense: null, data: null };
@@ -106,6 +109,8 @@ function senseSegment(sense: Buffer | null): Buffer | null {
 }
 
 function residualOf(task: Task, reply: Reply, dataInBytes: number): number {
+  const { fault } = task;
+  if (typeof fault === 'object' && 'goodWithResidual' in fault) return fault.goodWithResidual;
   if (reply.status !== STATUS.good) {
     // Nothing was moved to the initiator, so all it expected is left.
     return task.reads ? task.expectedBytes : 0;

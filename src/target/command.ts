@@ -35,7 +35,8 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   } else {
     plan(task, place);
   }
-  if (task.writes && task.expectedBytes > 0) beginDataOut(task, pdu, place);
+  const asksForData = !(typeof task.fault === 'object' && 'goodWithResidual' in task.fault);
+  if (task.writes && task.expectedBytes > 0 && asksForData) beginDataOut(task, pdu, place);
   else completeTask(task, place);
 }
 

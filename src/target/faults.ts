@@ -26,6 +26,7 @@ export type CommandContext = {
  * - `drop-connection`: the link goes at once and the command never ran;
  * - `drop-response`: it runs, and the answer is lost with the link still up;
  * - `drop-connection-after`: it runs, and the link goes instead of the answer;
+ * - `goodWithResidual`: it does nothing, asks for no data, and reports GOOD with this residual;
  * - `response`: an iSCSI response code (RFC 7143 §11.4.3 (Response)) other than 0;
  * - `delayMs`: it runs later; `outlivesLink` lets it run even when the link has gone meanwhile,
  *   as long as the session was not reinstated: the ghost of an old write. `startsLate`: it waits
@@ -43,6 +44,7 @@ export type CommandFault =
   | { readonly sense: SenseFacts }
   | { readonly status: number }
   | { readonly response: number }
+  | { readonly goodWithResidual: number }
   | { readonly undone: 'unasked' | 'residual' }
   | {
       readonly delayMs: number;

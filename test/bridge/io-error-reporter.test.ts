@@ -6,7 +6,7 @@ import { type IoError, IoErrorReporter } from '../../src/bridge/io-error-reporte
 const pool = new SlabPool({ slabsMax: 1 });
 
 function failedRequest(errno: BlockRequest['errno']): BlockRequest {
-  const request = new BlockRequest({ blockRequestDone: () => {} }, pool);
+  const request = new BlockRequest({ isGone: false, blockRequestDone: () => {} }, pool);
   request.operation = 'write';
   request.offsetBytes = 4096;
   request.lengthBytes = 512;

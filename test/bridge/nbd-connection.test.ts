@@ -5,6 +5,7 @@ import { Budget } from '../../src/bridge/budget.js';
 import { NbdConnection } from '../../src/bridge/nbd-connection.js';
 import { exportInfo } from '../../src/bridge/nbd-export.js';
 import { sendStructuredReply } from '../../src/bridge/nbd-replies.js';
+import { UnitBudget } from '../../src/bridge/unit-budget.js';
 import { HeldDisk, Peer, request } from '../helpers/nbd-peer.js';
 
 const [READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS] = [
@@ -17,7 +18,8 @@ function setUp(limits: { requestsMax?: number; bytesMax?: number } = {}) {
   const pool = new SlabPool({ slabsMax: 4096 });
   const budget = new Budget({ requestsMax: 8192, bytesMax: 1 << 30, ...limits });
   const disk = new HeldDisk();
-  return { pool, budget, disk, peer: new Peer(pool, budget, disk) };
+  const unitBudget = new UnitBudget(budget);
+  return { pool, budget, unitBudget, disk, peer: new Peer(pool, unitBudget, disk) };
 }
 
 describe('requests', () => {
@@ -142,8 +144,8 @@ describe('back-pressure', () => {
   });
 
   it('clients that wait for room get it in turn', () => {
-    const { pool, budget, disk, peer } = setUp({ requestsMax: 1 });
-    const others = [new Peer(pool, budget, disk), new Peer(pool, budget, disk)];
+    const { pool, budget, unitBudget, disk, peer } = setUp({ requestsMax: 1 });
+    const others = [new Peer(pool, unitBudget, disk), new Peer(pool, unitBudget, disk)];
     const peers = [peer, ...others];
     for (const each of peers) each.send(request(FLUSH!), request(FLUSH!));
     const order: number[] = [];
@@ -156,7 +158,7 @@ describe('back-pressure', () => {
   });
 
   it('a client parked by its replies still wakes when the budget was full meanwhile', () => {
-    const { pool, budget, disk, peer } = setUp({ bytesMax: 40 << 20 });
+    const { pool, unitBudget, disk, peer } = setUp({ bytesMax: 40 << 20 });
     const slab = pool.acquire();
     peer.send(request(READ!, { length: 32 << 20 }));
     const read = disk.requests.shift()!;
@@ -165,7 +167,7 @@ describe('back-pressure', () => {
     pool.release(slab);
     peer.send(request(FLUSH!));
     expect([peer.reading, disk.requests.length]).toEqual([false, 0]);
-    const other = new Peer(pool, budget, disk);
+    const other = new Peer(pool, unitBudget, disk);
     other.send(request(READ!, { length: 32 << 20 }), request(READ!, { length: 32 << 20 }));
     peer.receive();
     expect(peer.reading).toBe(false);
@@ -191,10 +193,10 @@ describe('back-pressure', () => {
   });
 
   it('a thousand clients that do not read together have a bound', () => {
-    const { pool, budget, disk } = setUp();
+    const { pool, budget, unitBudget, disk } = setUp();
     const slab = pool.acquire();
     for (let client = 0; client < 1000; client += 1) {
-      const peer = new Peer(pool, budget, disk);
+      const peer = new Peer(pool, unitBudget, disk);
       for (let served = 0; peer.reading && served < 10; served += 1) {
         peer.send(request(READ!, { length: 1 << 20 }));
         const read = disk.requests.shift();
@@ -239,10 +241,10 @@ describe('a client that is gone', () => {
   });
 
   it('leaves nothing in the queue for room', () => {
-    const { pool, budget, disk, peer } = setUp({ requestsMax: 1 });
+    const { pool, budget, unitBudget, disk, peer } = setUp({ requestsMax: 1 });
     peer.send(request(FLUSH!));
     for (let client = 0; client < 1000; client += 1) {
-      const other = new Peer(pool, budget, disk);
+      const other = new Peer(pool, unitBudget, disk);
       other.send(request(FLUSH!));
       expect(other.reading).toBe(false);
       other.close();
@@ -283,10 +285,10 @@ describe('a handshake', () => {
     const exports = Array.from({ length: 100 }, (_, at) => ({
       info: exportInfo(name(at), '', disk, abilities),
       device: disk,
+      budget: new UnitBudget(new Budget({ requestsMax: 1, bytesMax: 1 })),
     }));
     const connection = new NbdConnection({
       pool,
-      budget: new Budget({ requestsMax: 1, bytesMax: 1 }),
       driver: { setReading: () => {}, finish: () => {}, fail: () => {} },
       catalog: { list: () => exports, find: () => null },
     });

@@ -54,7 +54,7 @@ describe('while the session is away', () => {
     unit.queue.hold();
     const ghost = client.ask(write(1));
     const alive = other.ask(write(2));
-    unit.queue.clientGone(client);
+    client.leave();
     expect([ghost.answers, alive.answers, unit.queue.heldBytes]).toEqual([1, 0, 512]);
     unit.queue.release();
     expect(blocks(port.sent)).toEqual([2]);

@@ -64,6 +64,51 @@ describe('a command that did not end well', () => {
     },
   );
 
+  it.each([
+    ['becoming ready, for 30 s', fixedSense(2, 0x04, 0x01), 30_000],
+    ['becoming ready, for just a minute', fixedSense(2, 0x04, 0x01), 60_000],
+    ['changing its access state, for 30 s', fixedSense(2, 0x04, 0x0a), 30_000],
+  ])('a unit attention after the disk was %s is no error', (_name, notReady, forMs) => {
+    for (const attention of [fixedSense(6, 0x29, 0x00), fixedSense(6, 0x2a, 0x06)]) {
+      const { client, port, clock } = diskBench(diskFacts());
+      const answer = client.ask(WRITE);
+      const readyAtMs = clock.nowMs() + forMs;
+      while (clock.nowMs() < readyAtMs) {
+        port.check(port.take(), notReady);
+        clock.pass(clock.nextAtMs - clock.nowMs());
+      }
+      port.check(port.take(), attention);
+      port.check(port.take(), fixedSense(0xb, 0x00));
+      port.good(port.take());
+      expect([answer.answers, answer.errno]).toEqual([1, null]);
+    }
+  });
+
+  it.each([
+    ['goes on', false],
+    ['is looked at each time', true],
+  ])(
+    'a series of unit attentions without an end is an error after a minute, if the unit %s',
+    (_name, isHeld) => {
+      const { client, port, clock, unit, hooks } = diskBench(diskFacts());
+      if (isHeld) hooks.onAttention = () => unit.queue.hold();
+      const startMs = clock.nowMs();
+      const answer = client.ask(WRITE);
+      let tries = 0;
+      while (answer.answers === 0) {
+        if (port.sent.length > 0) {
+          tries += 1;
+          port.check(port.take(), fixedSense(6, 0x2a, 0x09));
+          unit.queue.release();
+        } else {
+          clock.pass(clock.nextAtMs - clock.nowMs());
+        }
+      }
+      expect([answer.errno, tries < 60]).toEqual(['EIO', true]);
+      expect(clock.nowMs() - startMs).toBeGreaterThan(60_000);
+    },
+  );
+
   it('a response code of the target is no SCSI status: again after a pause', () => {
     const { client, port, clock } = diskBench(diskFacts());
     const answer = client.ask(WRITE);

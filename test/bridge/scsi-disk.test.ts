@@ -109,6 +109,23 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
     expect(answer.data.equals(expected)).toBe(true);
   });
 
+  it('a read whose first part is lost at once has none of that part in the data of the next try', () => {
+    const { client, port, dataIn } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
+    port.onSubmit = (sent) => {
+      port.onSubmit = null;
+      dataIn(sent, Buffer.alloc(512, 0xee));
+      port.lost(port.take());
+    };
+    const answer = client.ask({ operation: 'read', offset: 0, length: 1024 });
+    for (const value of [1, 2]) {
+      const sent = port.take();
+      dataIn(sent, Buffer.alloc(512, value));
+      port.good(sent);
+    }
+    const expected = Buffer.concat([Buffer.alloc(512, 1), Buffer.alloc(512, 2)]);
+    expect([answer.answers, answer.data.equals(expected)]).toEqual([1, true]);
+  });
+
   it('without a limit of the disk one command has at most 8 MiB', () => {
     const { client, port } = diskBench(diskFacts());
     client.ask({ operation: 'read', offset: 0, length: 32 * MIB });
@@ -240,6 +257,38 @@ describe('bytes that are not what the blocks have', () => {
     port.good(port.take(), { residual });
     expect(attentions).toEqual(['inquiryChanged']);
     expect([answer.answers, port.sent.length, unit.queue.heldRequests]).toEqual([0, 0, 1]);
+  });
+
+  it('parts that are all wrong at once count as one try', () => {
+    const { client, port, hooks, unit } = diskBench(
+      diskFacts({ limits: { maxTransferBlocks: 1 } }),
+    );
+    hooks.onAttention = () => unit.queue.hold();
+    const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(8 * 512) });
+    while (port.sent.length > 0) port.good(port.take(), { residual: 512 });
+    unit.queue.release();
+    expect([answer.answers, port.sent.length]).toEqual([0, 8]);
+    while (port.sent.length > 0) port.good(port.take());
+    expect([answer.answers, answer.errno]).toEqual([1, null]);
+  });
+
+  it('an UNMAP whose list the target did not ask for has not been done', () => {
+    const { client, port } = diskBench(diskFacts());
+    const answer = client.ask({ operation: 'trim', length: 4096 });
+    port.good(port.take(), { sentBytes: 0 });
+    expect(answer.answers).toBe(0);
+    port.good(port.take(), { residual: 24 });
+    expect([answer.answers, answer.errno]).toEqual([1, null]);
+  });
+
+  it('RECOVERED ERROR for a write whose data was not asked for is no success', () => {
+    const { client, port } = diskBench(diskFacts());
+    const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(512) });
+    const sent = port.take();
+    port.check(sent, fixedSense(1, 0x18), { sentBytes: 0 });
+    expect(answer.answers).toBe(0);
+    port.check(port.take(), fixedSense(1, 0x18));
+    expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
   it('a read that overflows is not believed', () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Fragments } from '../../src/base/fragments.js';
 import { SLAB_BYTES, SlabPool } from '../../src/base/slab.js';
 import { Budget } from '../../src/bridge/budget.js';
+import { UnitBudget } from '../../src/bridge/unit-budget.js';
 import { HeldDisk, Peer, request } from '../helpers/nbd-peer.js';
 
 const WRITE = 1;
@@ -25,7 +26,8 @@ function setUp() {
   const pool = new SlabPool({ slabsMax: SLABS_MAX, limits: LIMITS });
   const budget = new Budget({ requestsMax: 8192, bytesMax: 1 << 30, memory: pool });
   const disk = new HeldDisk();
-  return { pool, budget, disk, peer: new Peer(pool, budget, disk) };
+  const unitBudget = new UnitBudget(budget);
+  return { pool, budget, unitBudget, disk, peer: new Peer(pool, unitBudget, disk) };
 }
 
 /** Answers the oldest request that waits, whose bytes have to be those that were sent. */
@@ -52,8 +54,8 @@ describe('clients that hold a little of many slabs', () => {
   });
 
   it('are not read when few are left, and go on when some are answered', () => {
-    const { pool, budget, disk, peer } = setUp();
-    const other = new Peer(pool, budget, disk);
+    const { pool, budget, unitBudget, disk, peer } = setUp();
+    const other = new Peer(pool, unitBudget, disk);
     let held = 0;
     // A small write is held, and a large one that comes and goes fills the rest of its slab.
     while (peer.reading && other.reading) {

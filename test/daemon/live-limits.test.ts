@@ -1,27 +1,30 @@
 import { expect, test } from 'vitest';
 import { Budget } from '../../src/bridge/budget.js';
 import { DepthControl } from '../../src/bridge/depth-control.js';
+import { UnitBudget } from '../../src/bridge/unit-budget.js';
 
 test('more bytes for held requests let clients that wait go on at once', () => {
   const budget = new Budget({ requestsMax: 10, bytesMax: 1000 });
-  budget.take(1000);
+  const unit = new UnitBudget(budget);
+  unit.take(1000);
   let resumed = 0;
-  budget.whenRoom(() => {
+  unit.whenRoom(() => {
     resumed += 1;
   });
   budget.limitBytes(500);
-  expect([budget.hasRoom, resumed]).toEqual([false, 0]);
+  expect([unit.hasRoom, resumed]).toEqual([false, 0]);
   budget.limitBytes(2000);
-  expect([budget.hasRoom, resumed]).toEqual([true, 1]);
+  expect([unit.hasRoom, resumed]).toEqual([true, 1]);
 });
 
 test('fewer bytes take nothing back: what is held stays, and new requests wait until it is less', () => {
   const budget = new Budget({ requestsMax: 10, bytesMax: 1000 });
-  budget.take(600);
+  const unit = new UnitBudget(budget);
+  unit.take(600);
   budget.limitBytes(500);
-  expect(budget.hasRoom).toBe(false);
-  budget.give(600);
-  expect(budget.hasRoom).toBe(true);
+  expect(unit.hasRoom).toBe(false);
+  unit.give(600);
+  expect(unit.hasRoom).toBe(true);
 });
 
 test('another queue depth counts at once for a target that takes it', () => {

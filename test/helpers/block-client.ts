@@ -34,6 +34,7 @@ export class BlockClient {
   readonly device: BlockDevice;
   readonly #writer: SlabWriter;
   readonly #answers = new Map<BlockRequest, Answer>();
+  isGone = false;
   /** Answers in the order in which they came. */
   readonly finished: Answer[] = [];
 
@@ -52,6 +53,17 @@ export class BlockClient {
     answer.extents = request.extents;
     request.data.clear();
     this.finished.push(answer);
+    if (this.isGone) this.device.abandonedRequestDone?.(request);
+  }
+
+  /** The client goes; what it asked for has no answer any more, but an end. */
+  leave(): void {
+    this.isGone = true;
+    const underWay = [...this.#answers].filter(([, answer]) => answer.answers === 0);
+    this.device.clientGone(
+      this,
+      underWay.map(([request]) => request),
+    );
   }
 
   ask(asked: Asked): Answer {

@@ -4,9 +4,10 @@ import type {
   BlockDevice,
   BlockRequest,
   BlockRequestOwner,
+  ByteRange,
 } from '../../src/bridge/block-device.js';
-import type { Budget } from '../../src/bridge/budget.js';
 import { NbdConnection } from '../../src/bridge/nbd-connection.js';
+import type { UnitBudget } from '../../src/bridge/unit-budget.js';
 
 /** A disk that answers when the test says so. */
 export class HeldDisk implements BlockDevice {
@@ -61,13 +62,17 @@ export class Peer {
   readonly pool: SlabPool;
   #slab: number;
 
-  constructor(pool: SlabPool, budget: Budget, device: BlockDevice) {
+  constructor(
+    pool: SlabPool,
+    budget: UnitBudget,
+    device: BlockDevice,
+    partitions?: () => readonly ByteRange[],
+  ) {
     this.pool = pool;
     this.#slab = pool.acquire();
     this.connection = new NbdConnection({
       pool,
-      budget,
-      device,
+      disk: { device, budget, ...(partitions === undefined ? {} : { partitions }) },
       driver: {
         setReading: (on) => {
           this.reading = on;

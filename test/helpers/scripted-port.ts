@@ -1,8 +1,11 @@
+import type { ByteRange } from '../../src/bridge/block-device.js';
+import { Budget } from '../../src/bridge/budget.js';
 import { LunUnit } from '../../src/bridge/lun-unit.js';
 import type { ScsiCommand, ScsiPort } from '../../src/scsi/command.js';
 import type { DiskFacts } from '../../src/scsi/disk-facts.js';
 import type { Attention } from '../../src/scsi/sense-table.js';
 import { BlockClient, newPool } from './block-client.js';
+import { Peer } from './nbd-peer.js';
 import { VirtualClock } from './virtual-clock.js';
 
 /** A command as the disk sent it: what a target would decode of it. */
@@ -50,17 +53,21 @@ export class ScriptedPort implements ScsiPort {
     return sent;
   }
 
-  good(sent: Sent, options: { readonly residual?: number } = {}): void {
+  /** Without `sentBytes` the target has asked for all the data. */
+  good(
+    sent: Sent,
+    options: { readonly residual?: number; readonly sentBytes?: number } = {},
+  ): void {
     sent.command.residual = options.residual ?? 0;
-    this.#done(sent, 0, null);
+    this.#done(sent, 0, null, options.sentBytes);
   }
 
   status(sent: Sent, status: number): void {
     this.#done(sent, status, null);
   }
 
-  check(sent: Sent, sense: Buffer): void {
-    this.#done(sent, 2, sense);
+  check(sent: Sent, sense: Buffer, options: { readonly sentBytes?: number } = {}): void {
+    this.#done(sent, 2, sense, options.sentBytes);
   }
 
   lost(sent: Sent, outcome: 'lost' | 'aborted' = 'lost'): void {
@@ -74,8 +81,10 @@ export class ScriptedPort implements ScsiPort {
     sent.command.owner.scsiCommandDone(sent.command);
   }
 
-  #done(sent: Sent, status: number, sense: Buffer | null): void {
+  #done(sent: Sent, status: number, sense: Buffer | null, sentBytes?: number): void {
     const { command } = sent;
+    const dataBytes = command.direction === 'write' ? command.transferLength : 0;
+    command.sentBytes = sentBytes ?? dataBytes;
     command.outcome = 'answered';
     command.status = status;
     command.senseLength = sense?.copy(command.sense) ?? 0;
@@ -91,7 +100,13 @@ export function diskBench(facts: DiskFacts, options: { readonly forcedReadOnly?:
   const port = new ScriptedPort();
   const clock = new VirtualClock();
   const attentions: Attention[] = [];
-  const hooks = { congested: 0, onAttention: (_attention: Attention): void => {} };
+  const hooks = {
+    congested: 0,
+    onAttention: (_attention: Attention): void => {},
+    /** As told to those who write it down, with the answers that had been given by then. */
+    losses: [] as boolean[],
+    failed: [] as string[],
+  };
   const unit = new LunUnit({
     lun: 1,
     facts,
@@ -99,6 +114,7 @@ export function diskBench(facts: DiskFacts, options: { readonly forcedReadOnly?:
     port,
     pool,
     clock,
+    budget: new Budget({ requestsMax: 8192, bytesMax: 1 << 30, memory: pool }),
     onAttention: (_unit, attention) => {
       attentions.push(attention);
       hooks.onAttention(attention);
@@ -106,8 +122,13 @@ export function diskBench(facts: DiskFacts, options: { readonly forcedReadOnly?:
     onCongested: () => {
       hooks.congested += 1;
     },
+    onIoError: ({ reason }) => hooks.failed.push(reason),
+    onLossChanged: (_unit, isUntold) => hooks.losses.push(isUntold),
   });
   const client = new BlockClient(unit.queue, pool);
+  /** A client that speaks NBD, as the kernel does: without a handshake. */
+  const newPeer = (partitions?: () => readonly ByteRange[]): Peer =>
+    new Peer(pool, unit.budget, unit.queue, partitions);
   /** Puts `bytes` into a read's data as a target's Data-In would. */
   const dataIn = (sent: Sent, bytes: Buffer): void => {
     for (let at = 0; at < bytes.length; at += 1 << 19) {
@@ -118,5 +139,5 @@ export function diskBench(facts: DiskFacts, options: { readonly forcedReadOnly?:
       pool.release(slab);
     }
   };
-  return { pool, port, clock, unit, client, attentions, hooks, dataIn };
+  return { pool, port, clock, unit, client, newPeer, attentions, hooks, dataIn };
 }

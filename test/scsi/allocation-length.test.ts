@@ -130,7 +130,7 @@ it('an allocation length has no low byte of 0 in REPORT LUNS, whatever number th
 
 it('an allocation length has no low byte of 0 in GET LBA STATUS', () => {
   const pool = new SlabPool({ slabsMax: 4 });
-  const request = new BlockRequest({ blockRequestDone: () => undefined }, pool);
+  const request = new BlockRequest({ isGone: false, blockRequestDone: () => undefined }, pool);
   request.operation = 'blockStatus';
   request.lengthBytes = 1 << 20;
   const command = new DiskCommand({ diskCommandDone: () => undefined }, pool);

@@ -1,6 +1,5 @@
 import type { Clock } from '../../src/base/clock.js';
-import type { BlockDevice } from '../../src/bridge/block-device.js';
-import { NbdConnection } from '../../src/bridge/nbd-connection.js';
+import { NbdConnection, type ServedDisk } from '../../src/bridge/nbd-connection.js';
 import type { StackResources } from '../../src/daemon/runtime.js';
 import type { Flushable } from '../../src/io/flush-list.js';
 import type { Seeded } from './seeded.js';
@@ -51,7 +50,7 @@ export class ModelClient implements Flushable {
 
   constructor(options: {
     readonly resources: StackResources;
-    readonly device: BlockDevice;
+    readonly disk: ServedDisk;
     readonly lun: number;
     readonly random: Seeded;
     readonly fault: (words: string) => void;
@@ -61,12 +60,11 @@ export class ModelClient implements Flushable {
     this.#clock = options.resources.clock;
     this.#random = options.random;
     this.#fault = options.fault;
-    const { pool, budget, flushes } = options.resources;
+    const { pool, flushes } = options.resources;
     this.#window = new SlabWindow(pool);
     this.connection = new NbdConnection({
       pool,
-      budget,
-      device: options.device,
+      disk: options.disk,
       driver: {
         setReading: (on) => {
           this.#isReading = on;

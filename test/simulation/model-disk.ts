@@ -9,6 +9,40 @@ type Version = {
 };
 
 /**
+ * Clients with a flush to fail: all that are connected when there is something to tell, and those
+ * that come while nobody has been told.
+ */
+class Listeners {
+  readonly #connected = new Set<object>();
+  readonly #waiting = new Set<object>();
+  #isUnheard = false;
+
+  has(client: object): boolean {
+    return this.#waiting.has(client);
+  }
+
+  came(client: object): void {
+    this.#connected.add(client);
+    if (this.#isUnheard) this.#waiting.add(client);
+  }
+
+  gone(client: object): void {
+    this.#connected.delete(client);
+    this.#waiting.delete(client);
+  }
+
+  all(): void {
+    this.#isUnheard = true;
+    for (const client of this.#connected) this.#waiting.add(client);
+  }
+
+  told(client: object): void {
+    this.#isUnheard = false;
+    this.#waiting.delete(client);
+  }
+}
+
+/**
  * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
  * number that its bytes spell. Where the truth is not known (an error, a power loss) a set of
  * values is possible; reading one of them settles it.
@@ -20,9 +54,10 @@ export class ModelDisk {
   /** Acknowledgement number of the last write into the cache, and what flushes have covered. */
   #cachedUpTo = 0;
   #flushedUpTo = 0;
-  /** A flush has to fail / may fail: acknowledged writes were lost, or may have been. */
-  flushMustFail = false;
-  flushMayFail = false;
+  /** Who has to be told that acknowledged writes were lost. */
+  readonly #mustHear = new Listeners();
+  /** Who may be told, because they may have been lost. */
+  readonly #mayHear = new Listeners();
   /** Answers get lost with the link up: any of them may have told of a power loss. */
   flushMayAlwaysFail = false;
   /** Times that acknowledged writes may have been lost. */
@@ -38,6 +73,16 @@ export class ModelDisk {
   /** Number a flush has to remember when it is sent. */
   get mark(): number {
     return this.#sequence;
+  }
+
+  clientCame(client: object): void {
+    this.#mustHear.came(client);
+    this.#mayHear.came(client);
+  }
+
+  clientGone(client: object): void {
+    this.#mustHear.gone(client);
+    this.#mayHear.gone(client);
   }
 
   written(cell: number, value: number, options: { readonly stable: boolean }): void {
@@ -95,12 +140,14 @@ export class ModelDisk {
   }
 
   /**
-   * A flush that was sent at `mark`, after `losses` losses, was acknowledged. Returns why that is
+   * A flush of `client` that was sent at `mark`, after `losses` losses, was acknowledged. Returns why that is
    * wrong, or null.
    */
-  flushed(mark: number, losses: number): string | null {
-    if (this.flushMustFail) return 'a flush succeeded although acknowledged writes were lost';
-    if (losses === this.losses) this.flushMayFail = false;
+  flushed(client: object, mark: number, losses: number): string | null {
+    if (this.#mustHear.has(client)) {
+      return 'a flush succeeded although acknowledged writes were lost';
+    }
+    if (losses === this.losses) this.#mayHear.told(client);
     this.#flushedUpTo = Math.max(this.#flushedUpTo, mark);
     for (const versions of this.#cells) {
       let covered = 0;
@@ -113,14 +160,16 @@ export class ModelDisk {
   }
 
   /**
-   * A flush failed with EIO: what was lost has been told. `losses` is their number when it was
+   * A flush failed with EIO: its client has been told of what was lost. `losses` is their number when it was
    * sent. Returns why that is wrong, or null.
    */
-  flushFailed(losses: number): string | null {
-    if (!this.flushMayFail && !this.flushMayAlwaysFail && losses === this.losses) {
+  flushFailed(client: object, losses: number): string | null {
+    if (!this.#mayHear.has(client) && !this.flushMayAlwaysFail && losses === this.losses) {
       return 'a flush failed although nothing can have been lost';
     }
-    this.#lossTold();
+    this.#mustHear.told(client);
+    this.#mayHear.told(client);
+    this.#flushedUpTo = this.#next();
     return null;
   }
 
@@ -134,13 +183,13 @@ export class ModelDisk {
   }): void {
     if (!this.hasVolatileCache) return;
     if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy) {
-      this.flushMayFail = true;
+      this.#mayHear.all();
       this.losses += 1;
     }
     if (!facts.powerLoss) return;
     for (const [cell, versions] of this.#cells.entries()) {
       const value = facts.valueOf(cell);
-      if (value !== null && !this.#sinceLastWrite(versions).has(value)) this.flushMustFail = true;
+      if (value !== null && !this.#sinceLastWrite(versions).has(value)) this.#mustHear.all();
       const values = new Set<number>();
       for (const version of versions) for (const each of version.values) values.add(each);
       versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
@@ -150,12 +199,6 @@ export class ModelDisk {
   /** Nobody knows whether the target went down: an answer that may have told it was lost. */
   perhapsRestarted(): void {
     this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
-  }
-
-  #lossTold(): void {
-    this.flushMayFail = false;
-    this.flushMustFail = false;
-    this.#flushedUpTo = this.#next();
   }
 
   /** What a cell may hold without a write that was acknowledged being lost. */

@@ -217,10 +217,13 @@ export class Storm implements StormScene {
 
   #client(): ModelClient | null {
     const open = this.#clients.filter((client) => client.isOpen);
+    for (const client of this.#clients) if (!client.isOpen) this.model.clientGone(client);
     this.#clients.length = 0;
     this.#clients.push(...open);
     if (open.length < 2 && this.world.exporter.isExported && !this.#isClosing) {
-      this.#clients.push(this.world.newClient());
+      const client = this.world.newClient();
+      this.#clients.push(client);
+      this.model.clientCame(client);
     }
     return this.#clients.length === 0 ? null : this.random.pick(this.#clients);
   }
@@ -289,12 +292,15 @@ export class Storm implements StormScene {
     this.#watchEnd(job, then);
   }
 
-  /** A client that is closed gets no reply: the job ends when the server has let go of it. */
+  /**
+   * A client that is closed gets no reply. What it asked for may be done or not, and others use the
+   * cells again: nothing of it may come after what they are told.
+   */
   #watchEnd(job: Job, then: () => void): void {
     const { clock } = this.world;
-    clock.at(clock.nowMs() + 500, () => {
+    clock.at(clock.nowMs() + 50, () => {
       if (job.answered || !this.#jobs.has(job)) return;
-      if (!job.client.isOpen && job.client.connection.requests === 0) {
+      if (!job.client.isOpen) {
         this.#finish(job);
         this.#endedUnknown(job);
         then();
@@ -325,7 +331,7 @@ export class Storm implements StormScene {
     }
     const model = this.model;
     let wrong: string | null = null;
-    if (job.command === COMMAND.flush) wrong = model.flushed(job.mark, job.losses);
+    if (job.command === COMMAND.flush) wrong = model.flushed(job.client, job.mark, job.losses);
     for (const [index, cell] of job.cells.entries()) {
       if (job.command === COMMAND.read) {
         const value = valueIn(reply.data, index * CELL_BYTES, cell);
@@ -346,14 +352,16 @@ export class Storm implements StormScene {
       return;
     }
     if (this.#isClosing || this.#hadOtherDisk) {
-      if (job.command === COMMAND.flush) this.model.flushFailed(job.losses);
+      if (job.command === COMMAND.flush) this.model.flushFailed(job.client, job.losses);
       return;
     }
     const { nowMs } = this.world;
     const sinceMs = this.#awaySinceMs ?? this.#heldSinceMs;
     const awayMs = sinceMs === null ? -1 : nowMs - sinceMs;
     if (awayMs >= this.#latencyMs - 0.001) return;
-    const why = job.command === COMMAND.flush ? this.model.flushFailed(job.losses) : 'not a flush';
+    const { client, losses } = job;
+    const isFlush = job.command === COMMAND.flush;
+    const why = isFlush ? this.model.flushFailed(client, losses) : 'not a flush';
     if (why !== null) {
       this.world.fault(`EIO for command ${job.command} after ${awayMs} ms away (${why})`);
     }

@@ -168,7 +168,9 @@ export class Strikes {
       left -= 1;
       return { delayMs, outlivesLink: true };
     };
-    this.#undo(random.spread(10, 5000), () => network.current?.cut());
+    // Others write to the same cells while the writes of one that has left are still slow.
+    if (random.chance(0.5)) this.#undo(random.spread(10, delayMs), () => this.#clientLeaves());
+    else this.#undo(random.spread(10, 5000), () => network.current?.cut());
   }
 
   #otherDisk(): void {

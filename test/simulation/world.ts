@@ -204,7 +204,7 @@ export class World {
     if (unit === undefined) throw new Error(`no unit for LUN ${lun}`);
     const client = new ModelClient({
       resources: this.stack.resources,
-      device: unit.queue,
+      disk: { device: unit.queue, budget: unit.budget },
       lun,
       random: this.random,
       fault: (words) => this.fault(words),

@@ -1,0 +1,22 @@
+import type { Attention } from '../scsi/sense-table.js';
+import type { BlockRequest } from './block-device.js';
+
+/** What a disk asks of and tells those around it. */
+export interface ScsiDiskHooks {
+  /**
+   * False while nothing may be sent, as when the disk's identity is not known to be the same. A
+   * command that is due then ends its request as lost.
+   */
+  maySend(): boolean;
+  /** The link went before the answer: the request has to be submitted again. */
+  requestLost(request: BlockRequest): void;
+  /** The disk said that something has changed; `words` says what. */
+  attention(attention: Attention, words: string): void;
+  /** The disk wants fewer commands at a time. */
+  congested(): void;
+  /**
+   * Acknowledged writes are known to be lost and somebody has not been told, or everybody has been.
+   * Called before anything is answered that follows from it.
+   */
+  lossChanged(isUntold: boolean): void;
+}

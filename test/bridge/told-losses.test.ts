@@ -1,0 +1,198 @@
+import { describe, expect, it } from 'vitest';
+import type { ByteRange } from '../../src/bridge/block-device.js';
+import { diskFacts } from '../helpers/block-client.js';
+import { type Peer, request } from '../helpers/nbd-peer.js';
+import { type Bench, diskBench, fixedSense } from '../helpers/scripted-port.js';
+
+const [WRITE, FLUSH] = [1, 3];
+const POWER_ON = fixedSense(6, 0x29, 0x00);
+const MIB = 1 << 20;
+const EIO = 5;
+
+/** Answers everything the disk is asked with GOOD. */
+function settle({ port }: Bench): void {
+  while (port.sent.length > 0) port.good(port.take());
+}
+
+function write(bench: Bench, peer: Peer, offset = 0): void {
+  peer.send(request(WRITE, { offset: BigInt(offset), payload: Buffer.alloc(512, 1) }));
+  settle(bench);
+  expect(peer.errors()).toEqual([[1n, 0]]);
+}
+
+/** What a flush of the client comes to. */
+function flush(bench: Bench, peer: Peer): number {
+  peer.send(request(FLUSH, { cookie: 9n }));
+  settle(bench);
+  const [[cookie, errno] = [0n, -1]] = peer.errors();
+  expect(cookie).toBe(9n);
+  return errno;
+}
+
+/** The disk reports that it lost power, to a write without a cache. */
+function losePower({ client, port }: Bench): void {
+  client.ask({ operation: 'write', fua: true, data: Buffer.alloc(512) });
+  port.check(port.take(), POWER_ON);
+  while (port.sent.length > 0) port.good(port.take());
+}
+
+/** Partitions of equal size, `count` of them, on the disk of 1 GiB. */
+function partitionsOf(count: number): ByteRange[] {
+  const bytes = Math.floor(1024 / count) * MIB;
+  return Array.from({ length: count }, (_, index) => ({
+    startBytes: index * bytes,
+    endBytes: (index + 1) * bytes,
+  }));
+}
+
+describe('a loss of acknowledged writes is told', () => {
+  it('to every client that is connected, whoever wrote', () => {
+    const bench = diskBench(diskFacts());
+    const [writer, reader] = [bench.newPeer(), bench.newPeer()];
+    write(bench, writer);
+    losePower(bench);
+    expect([flush(bench, writer), flush(bench, writer)]).toEqual([EIO, 0]);
+    expect([flush(bench, reader), flush(bench, reader)]).toEqual([EIO, 0]);
+  });
+
+  it('to a client that comes later while nobody has been told, and to none after that', () => {
+    const bench = diskBench(diskFacts());
+    const writer = bench.newPeer();
+    write(bench, writer);
+    losePower(bench);
+    writer.close();
+    const [first, second] = [bench.newPeer(), bench.newPeer()];
+    expect([flush(bench, first), flush(bench, first)]).toEqual([EIO, 0]);
+    expect([flush(bench, second), flush(bench, second)]).toEqual([EIO, 0]);
+    expect(flush(bench, bench.newPeer())).toBe(0);
+  });
+
+  it('to the next client when the only one goes while its flush is under way', () => {
+    const bench = diskBench(diskFacts());
+    const writer = bench.newPeer();
+    write(bench, writer);
+    writer.send(request(FLUSH));
+    const sent = bench.port.take();
+    writer.close();
+    bench.port.check(sent, POWER_ON);
+    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect(flush(bench, bench.newPeer())).toBe(EIO);
+  });
+
+  it('and the debt of one that goes after others were told goes with it', () => {
+    const bench = diskBench(diskFacts());
+    const [writer, other] = [bench.newPeer(), bench.newPeer()];
+    write(bench, writer);
+    losePower(bench);
+    expect(flush(bench, writer)).toBe(EIO);
+    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    other.close();
+    expect(bench.unit.disk.hasUntoldLoss).toBe(false);
+    expect(flush(bench, bench.newPeer())).toBe(0);
+  });
+
+  it('to whoever writes it down: before any answer, and when everybody has been told', () => {
+    const bench = diskBench(diskFacts());
+    const [writer, other] = [bench.newPeer(), bench.newPeer()];
+    write(bench, writer);
+    writer.send(request(FLUSH));
+    const answersWhenKnown: number[] = [];
+    bench.hooks.onAttention = () => answersWhenKnown.push(bench.hooks.losses.length);
+    bench.port.check(bench.port.take(), POWER_ON);
+    expect(writer.errors()).toEqual([[1n, EIO]]);
+    expect([answersWhenKnown, bench.hooks.losses]).toEqual([[1], [true]]);
+    expect(flush(bench, other)).toBe(EIO);
+    expect([bench.hooks.losses, bench.unit.disk.hasUntoldLoss]).toEqual([[true, false], false]);
+  });
+
+  it('when a process before this one knew of it', () => {
+    const bench = diskBench(diskFacts());
+    const early = bench.newPeer();
+    bench.unit.disk.lossKnownBefore();
+    const late = bench.newPeer();
+    expect(bench.hooks.losses).toEqual([true]);
+    expect([flush(bench, early), flush(bench, early)]).toEqual([EIO, 0]);
+    expect([flush(bench, late), flush(bench, late)]).toEqual([EIO, 0]);
+    expect(bench.hooks.losses).toEqual([true, false]);
+  });
+});
+
+describe('a loss on a kernel device is told', () => {
+  /** A device with partitions, written to at the beginning of each of `written`. */
+  function device(count: number, written: readonly number[]) {
+    const bench = diskBench(diskFacts());
+    const partitions = partitionsOf(count);
+    let asked = 0;
+    const kernel = bench.newPeer(() => {
+      asked += 1;
+      return partitions;
+    });
+    const writeTo = (index: number) => write(bench, kernel, partitions[index]!.startBytes);
+    for (const index of written) writeTo(index);
+    return { bench, kernel, writeTo, asked: () => asked };
+  }
+
+  it('once for each partition that had unflushed writes', () => {
+    const { bench, kernel, asked } = device(4, [0, 2]);
+    expect(asked()).toBe(0);
+    losePower(bench);
+    const errors = [flush(bench, kernel), flush(bench, kernel), flush(bench, kernel)];
+    expect(errors).toEqual([EIO, EIO, 0]);
+    expect(asked()).toBe(1);
+  });
+
+  it('once where one partition had them, or where there is no partition', () => {
+    for (const { bench, kernel } of [device(4, [3]), device(1, [0])]) {
+      losePower(bench);
+      expect([flush(bench, kernel), flush(bench, kernel)]).toEqual([EIO, 0]);
+    }
+    const whole = diskBench(diskFacts());
+    const kernel = whole.newPeer(() => []);
+    write(whole, kernel);
+    losePower(whole);
+    expect([flush(whole, kernel), flush(whole, kernel)]).toEqual([EIO, 0]);
+  });
+
+  it('to a second file system although the first one flushes first and wrote last', () => {
+    const { bench, kernel, writeTo } = device(2, [0, 1]);
+    losePower(bench);
+    writeTo(0);
+    writeTo(1);
+    expect(flush(bench, kernel)).toBe(EIO);
+    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect([flush(bench, kernel), flush(bench, kernel)]).toEqual([EIO, 0]);
+  });
+
+  it('by 32 failed flushes at most', () => {
+    const { bench, kernel } = device(
+      64,
+      Array.from({ length: 64 }, (_, index) => index),
+    );
+    losePower(bench);
+    const errors = Array.from({ length: 40 }, () => flush(bench, kernel));
+    expect(errors.filter((errno) => errno === EIO)).toHaveLength(32);
+    expect(errors.slice(32)).toEqual(Array(8).fill(0));
+  });
+
+  it('to the next connection of the device when one of its partitions was not told', () => {
+    const { bench, kernel } = device(2, [0, 1]);
+    losePower(bench);
+    expect(flush(bench, kernel)).toBe(EIO);
+    kernel.close();
+    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect(
+      flush(
+        bench,
+        bench.newPeer(() => partitionsOf(2)),
+      ),
+    ).toBe(EIO);
+  });
+
+  it('for every partition when a process before this one had the device', () => {
+    const { bench, kernel } = device(2, []);
+    bench.unit.disk.takenOver();
+    losePower(bench);
+    const errors = [flush(bench, kernel), flush(bench, kernel), flush(bench, kernel)];
+    expect(errors).toEqual([EIO, EIO, 0]);
+  });
+});
