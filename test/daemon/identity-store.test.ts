@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -127,5 +127,41 @@ describe('the identity of an attached session', () => {
 
   it('is in the name the kernel keeps for each device', () => {
     expect(deviceIdentifier('0011223344556677', 3)).toBe('iscsi-nbd:0011223344556677:3');
+  });
+});
+
+describe('the identity of a session that is served on a socket', () => {
+  const key = { initiatorName: 'iqn.2025-01.local:us', targetName: 'iqn.2025-01.local:it' };
+  const serve = (socketPath: string) =>
+    IdentityStore.open({ ...key, luns: null, socketPath, stateDirectory });
+  const isidOf = ({ identity }: IdentityStore) => Buffer.from(identity.isid).toString('hex');
+
+  it('is that of the process before on the same socket, while the target has seen no logout', async () => {
+    const first = await serve('/run/one.sock');
+    expect(first.isLeft).toBe(false);
+    await first.release({ isLoggedOut: false });
+    const second = await serve('/run/one.sock');
+    expect([isidOf(second), second.isLeft]).toEqual([isidOf(first), false]);
+    expect(second.identity.sessionId).not.toBe(first.identity.sessionId);
+    await second.release({ isLoggedOut: true });
+    const third = await serve('/run/one.sock');
+    expect(isidOf(third)).not.toBe(isidOf(first));
+    await third.release();
+  });
+
+  it('is another one on another socket, and beside an attached session', async () => {
+    const stores = [await serve('/run/one.sock'), await serve('/run/two.sock'), await open(null)];
+    expect(new Set(stores.map(isidOf)).size).toBe(3);
+    for (const store of stores) await store.release();
+  });
+
+  it('is forgotten when the machine has been started anew', async () => {
+    const first = await serve('/run/one.sock');
+    await first.release({ isLoggedOut: false });
+    const directory = join(stateDirectory, 'served');
+    for (const name of await readdir(directory)) await utimes(join(directory, name), 1, 1);
+    const second = await serve('/run/one.sock');
+    expect(isidOf(second)).not.toBe(isidOf(first));
+    await second.release();
   });
 });
