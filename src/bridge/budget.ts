@@ -30,6 +30,8 @@ export class Budget {
   /** What each unit may have whatever the others have; at least one request of any size. */
   requestsGuaranteed = 1;
   bytesGuaranteed = 1;
+  /** There is more than one unit; one that is alone has nobody to keep anything free for. */
+  isShared = false;
   /** Of all guarantees, what is not used now. */
   requestsReserved = 0;
   bytesReserved = 0;
@@ -124,6 +126,8 @@ export class Budget {
     this.bytesGuaranteed = Math.max(1, Math.floor(this.bytesMax / parts));
     this.requestsReserved = 0;
     this.bytesReserved = 0;
+    this.isShared = this.#units.length > 1;
+    if (!this.isShared) return;
     for (const unit of this.#units) {
       this.requestsReserved += Math.max(0, this.requestsGuaranteed - unit.requests);
       this.bytesReserved += unit.bytesUnused;

@@ -36,7 +36,7 @@ export class UnitBudget implements BudgetPart {
 
   take(bytes: number): void {
     const { session } = this;
-    if (this.isOpen) {
+    if (session.isShared && this.isOpen) {
       if (this.requests < session.requestsGuaranteed) session.requestsReserved -= 1;
       session.bytesReserved -= Math.min(bytes, this.bytesUnused);
     }
@@ -48,16 +48,15 @@ export class UnitBudget implements BudgetPart {
 
   give(bytes: number): void {
     const { session } = this;
-    const unusedBefore = this.bytesUnused;
     this.requests -= 1;
     this.bytes -= bytes;
     session.requests -= 1;
     session.bytes -= bytes;
-    if (this.isOpen) {
+    if (session.isShared && this.isOpen) {
       if (this.requests < session.requestsGuaranteed) session.requestsReserved += 1;
-      session.bytesReserved += this.bytesUnused - unusedBefore;
+      session.bytesReserved += Math.min(bytes, this.bytesUnused);
     }
-    session.resume();
+    if (session.waitingCount > 0) session.resume();
   }
 
   get bytesUnused(): number {

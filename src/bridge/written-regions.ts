@@ -18,8 +18,11 @@ export class WrittenRegions {
 
   written(startBytes: number, lengthBytes: number, number: number): void {
     const first = this.#regionOf(startBytes);
-    const last = this.#regionOf(startBytes + lengthBytes - 1);
     this.#last[first] = number;
+    const endBytes = startBytes + lengthBytes;
+    // Nearly every write lies in one region.
+    if (endBytes <= (first + 1) * this.#regionBytes) return;
+    const last = this.#regionOf(endBytes - 1);
     for (let region = first + 1; region <= last; region += 1) this.#last[region] = number;
   }
 
