@@ -75,6 +75,8 @@ export type Faults = {
   ignoreNops?: boolean | undefined;
   /** Answer to task management instead of doing it. */
   onTaskManagement?: ((functionCode: number) => number | 'ignore' | undefined) | undefined;
+  /** The answer to task management comes this much later; what was asked for is done at once. */
+  taskManagementDelayMs?: number | undefined;
   /** Answer to a logout instead of doing it. */
   logoutResponse?: number | 'ignore' | undefined;
   /**

@@ -48,7 +48,13 @@ export function taskManagementArrived(pdu: Pdu, place: Place): void {
   const forced = node.faults.onTaskManagement?.(code);
   if (forced === 'ignore') return;
   const response = forced ?? perform(code, pdu, place);
-  connection.send(taskManagementResponse(taskTag(pdu.header), response), null, 'advances');
+  const answer = () => {
+    if (!connection.isOpen) return;
+    connection.send(taskManagementResponse(taskTag(pdu.header), response), null, 'advances');
+  };
+  const { taskManagementDelayMs } = node.faults;
+  if (taskManagementDelayMs === undefined) answer();
+  else node.later(taskManagementDelayMs, answer);
   if (code === FUNCTION.targetColdReset && response === RESPONSE.complete) {
     for (const session of sessionsOf(place)) {
       for (const each of [...session.connections.values()]) each.finish();
