@@ -4,6 +4,7 @@ import type { SendQueue } from '../../src/base/send-queue.js';
 import type { SlabPool } from '../../src/base/slab.js';
 import type { Flushable, FlushList } from '../../src/io/flush-list.js';
 import type { Link, LinkUser } from '../../src/io/link.js';
+import type { LinkEnd } from '../../src/iscsi/session-effect.js';
 import type { TargetNode } from '../../src/target/target.js';
 import type { Seeded } from './seeded.js';
 import { SlabWindow } from './slab-window.js';
@@ -103,16 +104,24 @@ export class SimulatedLink implements Link, Flushable {
     return this.#state === 'open';
   }
 
-  close(): void {
+  close(end: LinkEnd): void {
     if (this.#state === 'closed') return;
     const wasOpen = this.#state === 'open';
     this.#state = 'closed';
     this.#queue.onFirst = null;
     this.#window.close();
     this.#toUs = [];
+    if (end === 'abrupt') this.#dropUnsent();
     // What is on the wire still arrives, and only then the end: the ghosts of old writes.
     if (wasOpen) this.#deliverToTarget();
     else this.#network.links.delete(this);
+  }
+
+  /** Of what waits for the target only what a delivery under way carries has left our socket. */
+  #dropUnsent(): void {
+    const isUnderWay = this.#toTargetBusy && this.#toTarget.length > 0;
+    const most = Number.POSITIVE_INFINITY;
+    this.#toTarget = isUnderWay ? [this.#piece(this.#toTarget, most)] : [];
   }
 
   /** The link breaks now; bytes on the wire are gone. */
