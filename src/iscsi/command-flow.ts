@@ -132,6 +132,7 @@ export class CommandFlow {
     const deadlineAtMs = nowMs + this.#timers.taskTimeoutMs;
     queues.begin(connection.window.room, step === 'logicalUnitReset' ? queues.of(lun) : null);
     while (connection.canSend && connection.tasks.count < TASKS_MAX) {
+      if (connection.queue.isCrowded) return;
       const command = queues.next();
       if (command === null || queues.taken === null) return;
       this.#stalledSinceMs = NEVER_MS;
