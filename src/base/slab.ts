@@ -22,7 +22,8 @@ const IDLE_MAX = 64;
 /**
  * A few bytes that are kept keep their whole slab, and peers may see to it that each slab has some
  * to keep. So from `tight` slabs in use on, what arrives is packed: copied together, so that it
- * takes twice as much memory as it has bytes at most. From `scarce` slabs in use on clients are not read.
+ * takes twice as much memory as it has bytes at most. From `scarce` slabs in use on clients are
+ * not read.
  */
 export type SlabLimits = { readonly tight: number; readonly scarce: number };
 

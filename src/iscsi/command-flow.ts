@@ -239,7 +239,7 @@ export class CommandFlow {
   }
 }
 
-/** The command has been handed to the link. */
+/** The command has been handed to the link; whoever is told only notes it. */
 function tellSent(command: ScsiCommand): void {
   const { onSent } = command;
   command.onSent = null;

@@ -108,6 +108,16 @@ export class LunQueues {
    */
   begin(roomInWindow: number, held: LunQueue | null): void {
     this.#held = held;
+    const only = this.#all.length === 1 ? this.#all[0] : undefined;
+    if (only !== undefined) {
+      // One LUN has no use for shares; most sessions have one.
+      this.#share = 0;
+      this.#places = Math.max(
+        Math.min(this.depthMax - only.inFlight, roomInWindow),
+        1 - only.inFlight,
+      );
+      return;
+    }
     let inFlight = 0;
     let users = 0;
     for (const queue of this.#all) {
