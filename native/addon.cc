@@ -50,6 +50,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
                         InstanceMethod<&NativeSocket::RemoteAddress>("remoteAddress"),
                         InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
                         InstanceMethod<&NativeSocket::Release>("release"),
+                        InstanceMethod<&NativeSocket::CloseInOrder>("closeInOrder"),
                         InstanceMethod<&NativeSocket::Close>("close")});
   }
 
@@ -184,6 +185,12 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
   // Both directions end for the peer at once; the descriptor stays until `close`.
   void ShutDown(const Napi::CallbackInfo&) {
     if (!pump_->IsClosed()) shutdown(pump_->fd(), SHUT_RDWR);
+  }
+
+  // What was sent still arrives.
+  void CloseInOrder(const Napi::CallbackInfo& info) {
+    if (!pump_->IsClosed()) KeepUnsentOnClose(pump_->fd());
+    Close(info);
   }
 
   void Close(const Napi::CallbackInfo&) {

@@ -242,7 +242,17 @@ void LeaveUnpaced(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kReno, sizeof(kReno) - 1);
 }
 
+// With it a close, and the end of the process however it comes, resets the connection and drops
+// what the kernel still has to send. Without, a write of a connection that was given up would be
+// sent again and again until the path is back, and done after what newer connections have written.
+void DropUnsentOnClose(int fd, bool on) {
+  const linger now{on ? 1 : 0, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
 }  // namespace
+
+void KeepUnsentOnClose(int fd) { DropUnsentOnClose(fd, false); }
 
 int ConnectTcp(const char* address, uint16_t port) {
   sockaddr_storage storage{};
@@ -265,6 +275,7 @@ int ConnectTcp(const char* address, uint16_t port) {
   const int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  DropUnsentOnClose(fd.get(), true);
   if (IsLoopback(storage)) LeaveUnpaced(fd.get());
   if (connect(fd.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0 &&
       errno != EINPROGRESS) {

@@ -91,8 +91,12 @@ class SocketPump {
 };
 
 // Each returns a descriptor (close-on-exec, non-blocking) or -errno.
+// A TCP connection is reset when its descriptor is closed, unless KeepUnsentOnClose was called.
 int ConnectTcp(const char* address, uint16_t port);
 int ListenUnix(const char* path, uint32_t mode);
+
+// From now on a close ends a TCP connection in order: all that was sent still arrives.
+void KeepUnsentOnClose(int fd);
 
 // Bytes the kernel may hold of what is sent; beyond the system's maximum where we may.
 void SetSendBufferBytes(int fd, int bytes);

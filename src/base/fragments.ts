@@ -5,6 +5,17 @@ import type { SlabPool } from './slab.js';
 export const FRAGMENT_NUMBERS = 3;
 
 /**
+ * Shorter pieces are copied together once a payload has some entries. Whoever sends a payload cuts
+ * it where they like, and each entry costs more than a few bytes do: a payload has at most
+ * `PIECES_KEPT` entries and two for each `PIECE_BYTES_MIN` bytes.
+ */
+const PIECE_BYTES_MIN = 2048;
+/** Entries of any length: a small payload in a few pieces is not copied. */
+const PIECES_KEPT = 4;
+/** Memory for copies that a payload takes at a time, and as much as it has bytes at most. */
+const RUN_BYTES_MAX = 16 << 10;
+
+/**
  * The bytes of one payload in order, as pieces of slabs. Each entry holds one reference to its
  * slab until `clear`. Bytes that follow each other in one slab become one entry.
  */
@@ -14,6 +25,10 @@ export class Fragments {
   table: Int32Array = new Int32Array(FRAGMENT_NUMBERS * 4);
   count = 0;
   byteLength = 0;
+  /** Where the next copied bytes go: memory that is this payload's own, so that they are joined. */
+  #runSlab = -1;
+  #runAt = 0;
+  #runEnd = 0;
 
   constructor(pool: SlabPool) {
     this.pool = pool;
@@ -22,15 +37,38 @@ export class Fragments {
   /** Adds `length` bytes at `offset` of slab `slab`, and retains the slab; or packs them. */
   append(slab: number, offset: number, length: number): void {
     if (this.pool.isTight) this.#pack(slab, offset, length);
-    else this.#reference(slab, offset, length);
+    else if (length >= PIECE_BYTES_MIN || this.count < PIECES_KEPT || this.#endsAt(slab, offset)) {
+      this.#reference(slab, offset, length);
+    } else this.#pack(slab, offset, length);
   }
 
+  /** Does the last entry end at this place? */
+  #endsAt(slab: number, offset: number): boolean {
+    const last = (this.count - 1) * FRAGMENT_NUMBERS;
+    const { table } = this;
+    return table[last] === slab && (table[last + 1] ?? 0) + (table[last + 2] ?? 0) === offset;
+  }
+
+  /** Adds a copy of the bytes. Each run is referenced by an entry as soon as it is taken. */
   #pack(slab: number, offset: number, length: number): void {
+    const { pool } = this;
     for (let done = 0; done < length; ) {
-      const size = this.pool.pack(slab, offset + done, length - done);
-      this.#reference(this.pool.packedSlab, this.pool.packedAt, size);
+      if (this.#runAt === this.#runEnd) this.#takeRun(length - done);
+      const size = Math.min(length - done, this.#runEnd - this.#runAt);
+      const from = offset + done;
+      pool.buffer(slab).copy(pool.buffer(this.#runSlab), this.#runAt, from, from + size);
+      this.#reference(this.#runSlab, this.#runAt, size);
+      this.#runAt += size;
       done += size;
     }
+  }
+
+  #takeRun(length: number): void {
+    const wanted = Math.max(length, Math.min(this.byteLength, RUN_BYTES_MAX));
+    const size = this.pool.takePacking(wanted);
+    this.#runSlab = this.pool.packingSlab;
+    this.#runAt = this.pool.packingAt;
+    this.#runEnd = this.#runAt + size;
   }
 
   #reference(slab: number, offset: number, length: number): void {
@@ -79,6 +117,7 @@ export class Fragments {
     }
     this.count = 0;
     this.byteLength = 0;
+    this.#runAt = this.#runEnd;
     if (this.table.length > FRAGMENT_NUMBERS * 256) {
       this.table = new Int32Array(FRAGMENT_NUMBERS * 4);
     }

@@ -3,8 +3,16 @@ import { FRAGMENT_NUMBERS, type Fragments } from './fragments.js';
 import { SLAB_BYTES, type SlabPool } from './slab.js';
 import { viewOf } from './view.js';
 
-/** Entries a queue keeps at most; a peer's own limits end far below it. */
-const ENTRIES_MAX = 1 << 20;
+/**
+ * Entries a queue keeps at most. What a client is sent ends below it: 4 GiB of slabs in pieces as
+ * short as they are kept (`fragments.ts`).
+ */
+const ENTRIES_MAX = 1 << 22;
+/**
+ * Entries from which on nothing more should be begun for this peer. One request adds 16 MiB in
+ * segments of 512 bytes at most.
+ */
+const CROWDED_ENTRIES = 1 << 20;
 
 /**
  * Bytes on their way to one socket, in order: a ring of (slab, offset, length) triples that the
@@ -43,6 +51,11 @@ export class SendQueue {
 
   get isEmpty(): boolean {
     return this.#tail === this.#head;
+  }
+
+  /** The peer should be asked or answered nothing more until it has taken some of this. */
+  get isCrowded(): boolean {
+    return this.#tail - this.#head >= CROWDED_ENTRIES;
   }
 
   /** Ring index of the oldest entry. */

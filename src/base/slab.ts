@@ -22,7 +22,8 @@ const IDLE_MAX = 64;
 /**
  * A few bytes that are kept keep their whole slab, and peers may see to it that each slab has some
  * to keep. So from `tight` slabs in use on, what arrives is packed: copied together, so that it
- * takes as much memory as it has bytes. From `scarce` slabs in use on clients are not read.
+ * takes twice as much memory as it has bytes at most. From `scarce` slabs in use on clients are
+ * not read.
  */
 export type SlabLimits = { readonly tight: number; readonly scarce: number };
 
@@ -45,8 +46,8 @@ export class SlabPool {
   /** Where bytes are packed, -1 without; and how far it is filled. */
   #packing = -1;
   #packedBytes = 0;
-  packedSlab = -1;
-  packedAt = 0;
+  packingSlab = -1;
+  packingAt = 0;
   /** What arrives has to be packed. */
   isTight = false;
   /** Fewest idle slabs since the last `trim`: so many were not needed. */
@@ -116,20 +117,17 @@ export class SlabPool {
   }
 
   /**
-   * Copies bytes of a slab to where others are packed, at most as many as have room there, and
-   * returns how many. Their new place is `packedSlab` and `packedAt`, to be retained before the
-   * next call.
+   * Takes memory where others pack too, at most `length` bytes of it, and returns how many. It is
+   * at `packingAt` of `packingSlab`, to be retained before the next call.
    */
-  pack(slab: number, offset: number, length: number): number {
+  takePacking(length: number): number {
     if (this.#packing < 0 || this.#packedBytes === SLAB_BYTES) {
       this.#endPacking();
       this.#packing = this.acquire();
     }
     const size = Math.min(length, SLAB_BYTES - this.#packedBytes);
-    const to = this.buffer(this.#packing);
-    this.buffer(slab).copy(to, this.#packedBytes, offset, offset + size);
-    this.packedSlab = this.#packing;
-    this.packedAt = this.#packedBytes;
+    this.packingSlab = this.#packing;
+    this.packingAt = this.#packedBytes;
     this.#packedBytes += size;
     return size;
   }
@@ -157,7 +155,11 @@ export class SlabPool {
     const left = (this.#references[index] ?? 0) - 1;
     if (left < 0) throw new InvariantError(`slab ${index} released more often than retained`);
     this.#references[index] = left;
-    if (left > 0) return;
+    if (left > 0) {
+      // Nobody has anything there any more.
+      if (left === 1 && index === this.#packing) this.#endPacking();
+      return;
+    }
     this.#letGo(index);
     if (this.isTight && this.inUse <= this.#limits.tight) {
       this.isTight = false;

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { DepthControl } from '../bridge/depth-control.js';
+import type { ScsiDisk } from '../bridge/scsi-disk.js';
 import type { Session } from '../iscsi/session.js';
 
 /** Lets a target that has too much to do (BUSY, TASK SET FULL) have fewer commands at a time. */
@@ -27,6 +28,11 @@ export class CommandDepth {
   limit(depthMax: number): void {
     this.#control.limit(depthMax);
     this.#apply();
+  }
+
+  /** A disk without command queuing (CMDQUE and BQUE of INQUIRY) takes one command at a time. */
+  limitDisk({ lun, facts }: Pick<ScsiDisk, 'lun' | 'facts'>): void {
+    this.#session.limitLun(lun, facts.commandQueuing ? Number.POSITIVE_INFINITY : 1);
   }
 
   congested(): void {

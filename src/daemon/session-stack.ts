@@ -322,9 +322,11 @@ export class SessionStack implements Stack, Asker {
       allowUnidentified: this.#options.allowUnidentified === true,
       timers: this.#handle.session.timers,
       exporter: () => exporter,
+      factsRead: () => this.#depth.limitDisk(unit.disk),
       openExporter: () => this.#openExporter(),
       tell: (told, news) => this.#emit({ ...news, ...this.#place(told.unit) }),
     });
+    this.#depth.limitDisk(unit.disk);
     return life;
   }
 
@@ -338,7 +340,7 @@ export class SessionStack implements Stack, Asker {
         this.#stateChanged(effect);
         return;
       case 'closeLink':
-        this.#isLoggedOut = 'end' in effect && effect.end === 'orderly';
+        this.#isLoggedOut = effect.end === 'orderly';
         return;
       case 'attemptFailed':
         this.#attempts.failed(effect.error);

@@ -36,6 +36,8 @@ export type UnitLifeOptions = {
   readonly allowUnidentified: boolean;
   readonly timers: { readonly removalLatencyMs: number; readonly reconnectIntervalMs: number };
   readonly exporter: () => LunExporter;
+  /** The unit has the facts of a look that has found it to be the same. */
+  readonly factsRead: (unit: LunUnit) => void;
   /** Opens what the exporter serves on, where that went with the last unit. */
   readonly openExporter: () => Promise<void>;
   readonly tell: (life: UnitLife, news: UnitNews) => void;
@@ -244,6 +246,7 @@ export class UnitLife {
     const { facts } = finding;
     const { unit } = this;
     unit.disk.facts = facts;
+    this.#options.factsRead(unit);
     const wasRemoved = this.state === 'removed';
     if (wasRemoved && !(await this.#bringBack(look))) return;
     // A process that takes over relies on what is written down: before the next acknowledgement.

@@ -2,7 +2,7 @@ import { type Clock, NEVER_MS } from '../base/clock.js';
 import { invariant, type ProductError } from '../base/errors.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import type { Session } from '../iscsi/session.js';
-import type { SessionEffect } from '../iscsi/session-effect.js';
+import type { LinkEnd, SessionEffect } from '../iscsi/session-effect.js';
 import type { ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
 import { LatencyHistogram } from './latency-histogram.js';
@@ -131,7 +131,7 @@ export class Initiator implements ScsiPort {
 
   #perform(effect: SessionEffect): void {
     if (effect.type === 'openLink') this.#beginLink(effect.portal);
-    if (effect.type === 'closeLink') this.#closeLink();
+    if (effect.type === 'closeLink') this.#closeLink(effect.end);
     this.#onEffect(effect);
   }
 
@@ -157,13 +157,13 @@ export class Initiator implements ScsiPort {
     this.with((session, nowMs) => session.linkFailed(error, nowMs));
   }
 
-  #closeLink(): void {
+  #closeLink(end: LinkEnd): void {
     const link = this.#link;
     if (link === null) return;
     this.#link = null;
     this.#bytesBefore.received += link.bytesReceivedTotal;
     this.#bytesBefore.sent += link.bytesSentTotal;
-    link.close();
+    link.close(end);
   }
 
   #schedule(): void {

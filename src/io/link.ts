@@ -1,6 +1,7 @@
 import type { ProductError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
 import type { PortalAddress } from '../iscsi/portal.js';
+import type { LinkEnd } from '../iscsi/session-effect.js';
 
 /** Who uses a link to a target. After `Link.close` nothing is called any more. */
 export interface LinkUser {
@@ -26,8 +27,11 @@ export interface Link {
   readonly bytesSentTotal: number;
   /** Its two ends, where the way to the target has such; null before it is open. */
   addresses?(): LinkAddresses | null;
-  /** Ends it at once, also while it is still being opened; what is queued is not sent. */
-  close(): void;
+  /**
+   * Ends it at once, also while it is still being opened; what is queued is not sent. After an
+   * abrupt end neither is what the system has taken: no byte leaves this host any more.
+   */
+  close(end: LinkEnd): void;
 }
 
 /**

@@ -30,7 +30,10 @@ export interface NativeSocket {
   shutDown(): void;
   /** Stops watching and hands the descriptor to the caller. */
   release(): number;
+  /** Closes; a TCP connection that was opened here is reset, and what is still unsent dropped. */
   close(): void;
+  /** Closes so that all that was sent still arrives. */
+  closeInOrder(): void;
 }
 
 /** What the sockets of this thread have cost since it began. */
@@ -67,7 +70,11 @@ export interface NativeAddon {
    * multiplication (2), or the best of these that the processor has.
    */
   crc32cBy(way: number, bytes: Uint8Array, seed: number): number;
-  /** A descriptor that is connecting, or -errno. The address is numeric. */
+  /**
+   * A descriptor that is connecting, or -errno. The address is numeric. However the descriptor is
+   * closed, by the end of the process too, nothing leaves this host any more (`closeInOrder`
+   * excepted).
+   */
   connectTcp(address: string, port: number): number;
   /** A listening descriptor, or -errno. */
   listenUnix(path: string, mode: number): number;

@@ -1,6 +1,7 @@
 import { getSystemErrorName } from 'node:util';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
+import type { LinkEnd } from '../iscsi/session-effect.js';
 import type { Flushable, FlushList } from './flush-list.js';
 import type { LinkAddresses } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
@@ -110,12 +111,16 @@ export class PumpedSocket implements Flushable {
     if (!this.#closed) this.#native.shutDown();
   }
 
-  /** Closes at once; what is queued is not sent. */
-  close(): void {
+  /**
+   * Closes at once; what is queued is not sent. What the system has taken and not sent yet is
+   * dropped too on a connection to a target, unless the end is orderly.
+   */
+  close(end: LinkEnd = 'abrupt'): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#queue.onFirst = null;
-    this.#native.close();
+    if (end === 'orderly') this.#native.closeInOrder();
+    else this.#native.close();
     this.#releaseKept();
     this.#window.leave();
   }

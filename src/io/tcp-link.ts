@@ -3,6 +3,7 @@ import { LinkError, ProductError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import { formatPortal, type PortalAddress } from '../iscsi/portal.js';
+import type { LinkEnd } from '../iscsi/session-effect.js';
 import type { FlushList } from './flush-list.js';
 import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
@@ -69,10 +70,10 @@ class TcpLink implements Link, SocketUser {
     return this.#socket?.addresses() ?? null;
   }
 
-  close(): void {
+  close(end: LinkEnd): void {
     this.#closed = true;
     this.#connecting.abort();
-    this.#socket?.close();
+    this.#socket?.close(end);
   }
 
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {
@@ -95,8 +96,8 @@ class TcpLink implements Link, SocketUser {
 
 /**
  * Opens a TCP connection: the addresses of the name one after another, each with a head start
- * before the next. Resolves to a descriptor owned by the caller. Rejects with LinkError, also when
- * `signal` aborts.
+ * before the next. Resolves to a descriptor owned by the caller, whose close resets the connection.
+ * Rejects with LinkError, also when `signal` aborts.
  */
 export async function connectTcp(to: TcpAddress, signal: AbortSignal): Promise<number> {
   const addresses = await resolve(to.host, signal);

@@ -1,9 +1,10 @@
 import { NEVER_MS } from '../base/clock.js';
 import { invariant, LinkError } from '../base/errors.js';
-import type { ScsiCommand } from '../scsi/command.js';
-import { CommandQueue } from './command-queue.js';
+import { serialLess } from '../base/serial32.js';
+import type { LunField, ScsiCommand } from '../scsi/command.js';
 import type { Connection } from './connection.js';
 import type { TextRequest } from './login-pdu.js';
+import { isSameLun, LunQueues } from './lun-queues.js';
 import type { SessionTimers } from './session-config.js';
 import type { SessionEffect } from './session-effect.js';
 import { type EscalationOrder, TaskEscalation } from './task-escalation.js';
@@ -17,12 +18,10 @@ const TASK_SCAN_MS = 1000;
  * connection, and what is done about one that takes too long.
  */
 export class CommandFlow {
-  /** Commands in flight at most. */
-  depthMax: number;
   readonly #timers: SessionTimers;
   readonly #completed: ScsiCommand[];
   readonly #effects: SessionEffect[];
-  readonly #waiting = new CommandQueue();
+  readonly #queues: LunQueues;
   readonly #escalation: TaskEscalation;
   #connection: Connection | null = null;
   #state: 'closed' | 'open' | 'paused' = 'closed';
@@ -37,7 +36,7 @@ export class CommandFlow {
     readonly completed: ScsiCommand[];
     readonly effects: SessionEffect[];
   }) {
-    this.depthMax = Math.min(options.depthMax, TASKS_MAX);
+    this.#queues = new LunQueues(options.depthMax);
     this.#timers = options.timers;
     this.#completed = options.completed;
     this.#effects = options.effects;
@@ -45,7 +44,17 @@ export class CommandFlow {
   }
 
   get waitingCount(): number {
-    return this.#waiting.length;
+    return this.#queues.waitingCount;
+  }
+
+  /** Block I/O in flight at most; see `SessionConfig.queueDepthMax`. */
+  limitDepth(depthMax: number): void {
+    this.#queues.depthMax = depthMax;
+  }
+
+  /** Commands of one LUN in flight at most, control commands included. */
+  limitLun(lun: LunField, depthMax: number): void {
+    this.#queues.of(lun).depthMax = depthMax;
   }
 
   get deadlineAtMs(): number {
@@ -74,7 +83,8 @@ export class CommandFlow {
     this.#text = null;
     this.#scanAtMs = NEVER_MS;
     this.#escalation.stop();
-    for (let command = this.#waiting.shift(); command !== null; command = this.#waiting.shift()) {
+    const queues = this.#queues;
+    for (let command = queues.drain(); command !== null; command = queues.drain()) {
       this.#lose(command);
     }
   }
@@ -86,7 +96,7 @@ export class CommandFlow {
       this.#lose(command);
       return;
     }
-    this.#waiting.push(command);
+    this.#queues.push(command);
     this.send(nowMs);
   }
 
@@ -107,18 +117,27 @@ export class CommandFlow {
     this.#text = null;
   }
 
-  /** Sends what may be sent now. */
+  /**
+   * Sends what may be sent now. While a reset is pending its LUN gets nothing new, and while the
+   * target is being reset no LUN does: what is sent after the request is not covered by its answer,
+   * and would run although its initiator believes that it has ended.
+   */
   send(nowMs: number): void {
     const connection = this.#connection;
     if (connection === null || this.#state !== 'open') return;
     this.#sendText();
-    if (this.#waiting.length === 0) return;
+    const queues = this.#queues;
+    const { step, lun } = this.#escalation;
+    if (queues.waitingCount === 0 || !connection.canSend || step === 'targetWarmReset') return;
     const deadlineAtMs = nowMs + this.#timers.taskTimeoutMs;
-    while (connection.canSend && connection.tasks.count < this.depthMax) {
-      const command = this.#waiting.shift();
-      if (command === null) return;
+    queues.begin(connection.window.room, step === 'logicalUnitReset' ? queues.of(lun) : null);
+    while (connection.canSend && connection.tasks.count < TASKS_MAX) {
+      if (connection.queue.isCrowded) return;
+      const command = queues.next();
+      if (command === null || queues.taken === null) return;
       this.#stalledSinceMs = NEVER_MS;
-      connection.submit(command, deadlineAtMs);
+      connection.submit(command, queues.taken, deadlineAtMs);
+      if (command.isControl) tellSent(command);
     }
   }
 
@@ -126,12 +145,33 @@ export class CommandFlow {
   timeReached(nowMs: number): void {
     if (nowMs >= this.#escalation.deadlineAtMs) {
       const order = this.#escalation.timedOut(nowMs);
-      if (order !== null) this.#order(order);
+      if (order === null) this.#askAboutLate(nowMs);
+      else this.#order(order);
     }
     if (nowMs < this.#scanAtMs) return;
     this.#scanAtMs = nowMs + TASK_SCAN_MS;
+    this.#queues.scanned();
     this.#checkStall(nowMs);
-    if (this.#escalation.isRunning) return;
+    this.#askAboutLate(nowMs);
+  }
+
+  /**
+   * A command of `lun` with this CmdSN was told that tasks have been cleared. Commands of one LUN
+   * are delivered in the order of their CmdSN, so those with a lower one were there before it: they
+   * would have been told in its place had they come after the clearing. They are asked about now,
+   * for they may never be answered.
+   */
+  tasksCleared(lun: LunField, cmdSN: number, nowMs: number): void {
+    this.#connection?.tasks.forEach((task) => {
+      if (task.command === null || !isSameLun(task.command.lun, lun)) return;
+      if (serialLess(task.cmdSN, cmdSN)) task.deadlineAtMs = Math.min(task.deadlineAtMs, nowMs);
+    });
+    this.#askAboutLate(nowMs);
+  }
+
+  /** Begins with the first task that is late, unless another one is being dealt with. */
+  #askAboutLate(nowMs: number): void {
+    if (this.#state !== 'open' || this.#escalation.isRunning) return;
     const late = this.#firstLate(nowMs);
     if (late?.command) this.#order(this.#escalation.begin(late, late.command.lun, nowMs));
   }
@@ -141,18 +181,20 @@ export class CommandFlow {
     const connection = this.#connection;
     if (connection === null) return;
     const late = this.#escalation.task;
-    const { lun } = this.#escalation;
     const { ended, next } = this.#escalation.answered(initiatorTaskTag, response, nowMs);
     if (ended === 'task' && late !== null) connection.endTask(late, 'aborted');
-    if (ended === 'logicalUnit' || ended === 'all') {
-      connection.tasks.forEach((task) => {
-        const { upper, lower } = task.command?.lun ?? lun;
-        if (ended === 'all' || (upper === lun.upper && lower === lun.lower)) {
-          connection.endTask(task, 'aborted');
-        }
-      });
-    }
+    if (ended === 'logicalUnit' || ended === 'all') this.#endReset(connection, ended);
     if (next !== null) this.#order(next);
+    else this.#askAboutLate(nowMs);
+  }
+
+  /** A reset is done: only the tasks before its request have ended by it. */
+  #endReset(connection: Connection, ended: 'logicalUnit' | 'all'): void {
+    const { lun, cmdSN } = this.#escalation;
+    connection.tasks.forEach((task) => {
+      if (task.command === null || !serialLess(task.cmdSN, cmdSN)) return;
+      if (ended === 'all' || isSameLun(task.command.lun, lun)) connection.endTask(task, 'aborted');
+    });
   }
 
   #order(order: EscalationOrder): void {
@@ -161,20 +203,20 @@ export class CommandFlow {
     if (order.step === 'reconnect' || connection === null) {
       throw new LinkError('ETIMEDOUT', 'a task took too long and no reset was answered');
     }
-    this.#escalation.sent(
-      connection.send.taskManagement({
-        function: order.function,
-        lun: order.lun,
-        referencedTask: order.step === 'abortTask' ? order.task : null,
-      }),
-    );
+    const { cmdSN } = connection.window;
+    const initiatorTaskTag = connection.send.taskManagement({
+      function: order.function,
+      lun: order.lun,
+      referencedTask: order.step === 'abortTask' ? order.task : null,
+    });
+    this.#escalation.sent({ initiatorTaskTag, cmdSN });
   }
 
-  /** With nothing in flight only the target can open the window, and one that never does is stuck.
-   * */
+  /** With nothing in flight only the target can let commands out; one that never does is stuck. */
   #checkStall(nowMs: number): void {
-    const isWaiting = this.#waiting.length > 0 || this.#text !== null;
-    if (!isWaiting || this.#connection?.tasks.count !== 0) {
+    const isWaiting = this.#queues.waitingCount > 0 || this.#text !== null;
+    // While a reset is pending commands wait for that, and it has a time of its own.
+    if (!isWaiting || this.#escalation.isRunning || this.#connection?.tasks.count !== 0) {
       this.#stalledSinceMs = NEVER_MS;
     } else if (this.#stalledSinceMs === NEVER_MS) {
       this.#stalledSinceMs = nowMs;
@@ -195,4 +237,11 @@ export class CommandFlow {
     command.outcome = 'lost';
     this.#completed.push(command);
   }
+}
+
+/** The command has been handed to the link; whoever is told only notes it. */
+function tellSent(command: ScsiCommand): void {
+  const { onSent } = command;
+  command.onSent = null;
+  onSent?.();
 }

@@ -1,4 +1,4 @@
-import { serialAdd, serialLess } from '../base/serial32.js';
+import { serialAdd, serialDistance, serialLess } from '../base/serial32.js';
 
 /**
  * Command numbering of one session: CmdSN, ExpCmdSN and MaxCmdSN
@@ -20,6 +20,11 @@ export class CommandWindow {
   /** True when a non-immediate request may be sent now. */
   get isOpen(): boolean {
     return !serialLess(this.maxCmdSN, this.cmdSN);
+  }
+
+  /** Non-immediate requests that the target takes now. */
+  get room(): number {
+    return Math.max(0, serialDistance(this.cmdSN, this.maxCmdSN) + 1);
   }
 
   /** The number for a request sent now; the caller has seen `isOpen`. */

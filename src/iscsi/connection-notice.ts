@@ -1,3 +1,4 @@
+import type { LunField } from '../scsi/command.js';
 import type { LoginStep } from './login.js';
 import type { TextResponse } from './login-pdu.js';
 
@@ -10,7 +11,6 @@ export type ConnectionNotice =
       /** RFC 7143 §11.15.1 (Response). */
       readonly response: number;
       readonly time2WaitSeconds: number;
-      readonly time2RetainSeconds: number;
     }
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
   | {
@@ -19,6 +19,8 @@ export type ConnectionNotice =
       /** RFC 7143 §11.6.1 (Response). */
       readonly response: number;
     }
+  /** A unit attention says that the tasks of a LUN before `cmdSN` may have been cleared. */
+  | { readonly type: 'tasksCleared'; readonly lun: LunField; readonly cmdSN: number }
   | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
   | {
       readonly type: 'rejected';

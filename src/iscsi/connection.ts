@@ -13,13 +13,15 @@ import {
 import { ControlData } from './control-data.js';
 import { acceptDataInHeader, answerR2t } from './data-transfer.js';
 import type { LoginMachine } from './login.js';
+import { decodeLogoutResponse } from './logout-answer.js';
+import type { LunQueue } from './lun-queues.js';
 import type { SessionParameters } from './negotiation.js';
-import { BHS_BYTES, DataInBit, RESERVED_TAG, RequestOpcode, ResponseOpcode } from './pdu.js';
+import { BHS_BYTES, RESERVED_TAG, RequestOpcode, ResponseOpcode } from './pdu.js';
 import { PduEvent, PduReader } from './pdu-reader.js';
 import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from './pdu-response.js';
 import { PongLimit } from './pong-limit.js';
 import { RequestSender } from './request-sender.js';
-import { checkExpDataSN, residualOf, takeScsiResponse } from './scsi-response.js';
+import { checkExpDataSN, residualOf, saysTasksCleared, takeScsiResponse } from './scsi-response.js';
 import { type Task, TaskTable } from './task-table.js';
 import { LOGIN_SEGMENT_BYTES_MAX } from './text.js';
 import { AsyncEvent, decodeAsyncMessage, decodeReject } from './unsolicited.js';
@@ -94,15 +96,21 @@ export class Connection {
     return this.state === 'S5-loggedIn' && this.window.isOpen;
   }
 
+  /** A Logout Response has come, and it says that the logout succeeded. */
+  get isLoggedOut(): boolean {
+    return this.state === 'S1-free' && this.#logoutTag !== RESERVED_TAG;
+  }
+
   /** True when a logout request may be sent, and none has been. */
   get canLogOut(): boolean {
     return this.state === 'S5-loggedIn' || this.state === 'S7-logoutRequested';
   }
 
-  /** Sends a command; the caller has seen `canSend`. */
-  submit(command: ScsiCommand, deadlineAtMs: number): void {
+  /** Sends a command of `queue`; the caller has seen `canSend` and that a task is free. */
+  submit(command: ScsiCommand, queue: LunQueue, deadlineAtMs: number): void {
     const task = this.tasks.begin(command);
     invariant(task !== null && this.parameters !== null, 'a command on a connection that is full');
+    task.queue = queue;
     task.deadlineAtMs = deadlineAtMs;
     this.send.command(task, this.parameters);
   }
@@ -181,8 +189,7 @@ export class Connection {
     this.#control.begin(header.dataSegmentLength, null);
   }
 
-  /** The task of the Data-In being received; a task that ended in its middle may be another's now.
-   * */
+  /** The task of the Data-In being received, unless that has ended in its middle. */
   #taskOfDataIn(): Task | null {
     const task = this.#dataInTask;
     return task?.initiatorTaskTag === this.#header.initiatorTaskTag ? task : null;
@@ -237,8 +244,7 @@ export class Connection {
 
   #dataInReceived(): void {
     const header = this.#header;
-    const hasStatus = (header.flags & DataInBit.status) !== 0;
-    if (!hasStatus || !this.#takesStatSN()) return;
+    if (!header.hasStatus || !this.#takesStatSN()) return;
     const task = this.#taskOfDataIn();
     if (task === null || task.command === null) return;
     task.command.status = header.status;
@@ -250,8 +256,11 @@ export class Connection {
     const header = this.#header;
     const task = this.tasks.find(header.initiatorTaskTag);
     if (task === null || task.command === null) return;
-    if (task.command.direction === 'read') checkExpDataSN(task, header);
-    this.#finish(task, takeScsiResponse(header, this.#control.bytes, task.command));
+    const { command, cmdSN } = task;
+    if (command.direction === 'read') checkExpDataSN(task, header);
+    this.#finish(task, takeScsiResponse(header, this.#control.bytes, command));
+    if (!saysTasksCleared(command)) return;
+    this.notices.push({ type: 'tasksCleared', lun: command.lun, cmdSN });
   }
 
   #r2tReceived(): void {
@@ -313,17 +322,9 @@ export class Connection {
     if (this.state !== 'S6-inLogout') {
       throw new ProtocolError('11.15', 'a Logout Response that was not asked for');
     }
-    const { response, time2Wait, time2Retain, initiatorTaskTag } = this.#header;
-    if (initiatorTaskTag !== this.#logoutTag) {
-      throw new ProtocolError('4.2.5.3', 'a Logout Response with the tag of no Logout Request');
-    }
-    this.#move(response === 0 ? 'logoutAccepted' : 'logoutFailed');
-    this.notices.push({
-      type: 'logoutAnswered',
-      response,
-      time2WaitSeconds: time2Wait,
-      time2RetainSeconds: time2Retain,
-    });
+    const answer = decodeLogoutResponse(this.#header, this.#logoutTag);
+    this.#move(answer.response === 0 ? 'logoutAccepted' : 'logoutFailed');
+    this.notices.push(answer);
   }
 
   #asyncReceived(): void {
@@ -363,13 +364,13 @@ export class Connection {
     }
     const task = this.#taskOfDataIn();
     if (task !== null) task.damaged = true;
-    const hasStatus = (header.flags & DataInBit.status) !== 0;
-    if (hasStatus && this.#takesStatSN() && task !== null) this.#finish(task, 'answered');
+    if (header.hasStatus && this.#takesStatSN() && task !== null) this.#finish(task, 'answered');
   }
 
   #finish(task: Task, outcome: ScsiOutcome): void {
     const { damaged, bytesDone } = task;
     const command = this.tasks.end(task);
+    task.queue?.ended(command);
     command.sentBytes = bytesDone;
     command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
     this.#options.completed.push(command);

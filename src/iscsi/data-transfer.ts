@@ -139,6 +139,7 @@ export function answerR2t(
   const refuse = (why: string): never => {
     throw new ProtocolError('11.8', `R2T ${why}`);
   };
+  if (writer.queue.isCrowded) refuse('after so many small ones, whose data it does not read');
   if (command.direction !== 'write') refuse('for a command that sends no data');
   if (r2t.targetTransferTag === RESERVED_TAG) refuse('with the reserved Target Transfer Tag');
   if (r2t.dataSegmentLength !== 0) refuse('with a data segment');

@@ -1,5 +1,5 @@
 import type { LoginResponse, TextResponse } from './login-pdu.js';
-import { CONTINUE_BIT, FINAL_BIT } from './pdu.js';
+import { CONTINUE_BIT, DataInBit, FINAL_BIT } from './pdu.js';
 
 /**
  * Header of one target PDU, decoded into a reusable object: every 32-bit word by the name it has
@@ -50,6 +50,10 @@ export class ResponseHeader {
 
   get final(): boolean {
     return (this.flags & FINAL_BIT) !== 0;
+  }
+  /** A Data-In that carries the status of its command. */
+  get hasStatus(): boolean {
+    return (this.flags & DataInBit.status) !== 0;
   }
   /** DataSN of Data-In, R2TSN of R2T, ExpDataSN of SCSI Response. */
   get dataSN(): number {

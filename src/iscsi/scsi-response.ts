@@ -1,5 +1,6 @@
 import { ProtocolError } from '../base/errors.js';
 import type { ScsiCommand, ScsiOutcome } from '../scsi/command.js';
+import { parseSense, SenseKey } from '../scsi/sense.js';
 import { ScsiResponseBit } from './pdu.js';
 import type { ResponseHeader } from './pdu-response.js';
 import type { Task } from './task-table.js';
@@ -30,6 +31,19 @@ export function takeScsiResponse(
     throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
   }
   return 'answered';
+}
+
+/** POWER ON, RESET, OR BUS DEVICE RESET OCCURRED; COMMANDS CLEARED BY ANOTHER INITIATOR (SPC-4). */
+const ASCS_OF_CLEARED_TASKS: ReadonlySet<number> = new Set([0x29, 0x2f]);
+
+/**
+ * Does the reply say that tasks of this LUN have been cleared? With TAS=0 they are never answered
+ * (SAM-5 §5.3.1), so that somebody has to ask about them.
+ */
+export function saysTasksCleared({ status, sense, senseLength }: ScsiCommand): boolean {
+  if (status !== CHECK_CONDITION || senseLength === 0) return false;
+  const { senseKey, deferred, asc } = parseSense(sense.subarray(0, senseLength));
+  return senseKey === SenseKey.unitAttention && !deferred && ASCS_OF_CLEARED_TASKS.has(asc);
 }
 
 /**

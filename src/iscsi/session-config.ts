@@ -41,7 +41,12 @@ export type SessionConfig = {
     'isid' | 'tsih' | 'cid' | 'initiatorTaskTag' | 'cmdSN' | 'sessionType'
   >;
   readonly timers: SessionTimers;
-  /** Commands in flight at most; the rest waits in order. */
+  /**
+   * Block I/O in flight at most, over all LUNs; the rest waits, in order for each LUN. The shares
+   * of LUNs that come while another one has all of it may exceed it by half, because progress
+   * matters more: each LUN may have one command in flight whatever the depth. Control commands do
+   * not count.
+   */
   readonly queueDepthMax: number;
   /**
    * The first login: one round over the portals and then closed, attempts for ever, or `resume`:

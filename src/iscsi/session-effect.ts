@@ -5,12 +5,18 @@ import type { PortalAddress } from './portal.js';
 import type { SessionState } from './session-state.js';
 import type { EscalationStep } from './task-escalation.js';
 
+/**
+ * How a transport ends: `orderly`, or `abrupt`, so that nothing of what it still has to send leaves
+ * this host: a write of a connection that was given up must not arrive after the next one's.
+ */
+export type LinkEnd = 'orderly' | 'abrupt';
+
 /** Orders and news from a session to its driver, in order. */
 export type SessionEffect =
   /** Open a transport to this portal, then call `linkOpened` or `linkFailed`. */
   | { readonly type: 'openLink'; readonly portal: PortalAddress }
-  /** Close the transport; nothing is called back. */
-  | { readonly type: 'closeLink' }
+  /** Close the transport; nothing is called back. Only after a logout is the end orderly. */
+  | { readonly type: 'closeLink'; readonly end: LinkEnd }
   | {
       readonly type: 'stateChanged';
       readonly from: SessionState;

@@ -8,7 +8,7 @@ import {
   UsageError,
 } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
-import type { ScsiCommand } from '../scsi/command.js';
+import type { LunField, ScsiCommand } from '../scsi/command.js';
 import { CommandFlow } from './command-flow.js';
 import { Connection } from './connection.js';
 import type { AsyncMessage, ConnectionNotice } from './connection-notice.js';
@@ -16,6 +16,7 @@ import { Keepalive } from './keepalive.js';
 import type { TextRequest } from './login-pdu.js';
 import { FIRST_CMD_SN, LEADING_CID } from './login-plan.js';
 import { LoginRounds } from './login-rounds.js';
+import { logoutOutcome } from './logout-answer.js';
 import type { NegotiatedKey } from './negotiation.js';
 import { LogoutReason, RequestOpcode } from './pdu.js';
 import { formatPortal, type PortalAddress } from './portal.js';
@@ -24,7 +25,6 @@ import type { SessionConfig, SessionIdentity, SessionTimers } from './session-co
 import type { SessionEffect } from './session-effect.js';
 import { type SessionState, type SessionStateEvent, sessionMove } from './session-state.js';
 import { FUNCTION_REJECTED } from './task-escalation.js';
-import { TASKS_MAX } from './task-table.js';
 import { asyncOrderOf } from './unsolicited.js';
 
 /**
@@ -105,7 +105,12 @@ export class Session {
 
   /** Commands in flight at most from now on; those above it still end. */
   limitDepth(depth: number): void {
-    this.#flow.depthMax = Math.min(depth, TASKS_MAX);
+    this.#flow.limitDepth(depth);
+  }
+
+  /** The same of one LUN, control commands included and over reconnects; Infinity lifts it. */
+  limitLun(lun: LunField, depthMax: number): void {
+    this.#flow.limitLun(lun, depthMax);
   }
 
   /** Takes a command. Without a login it comes back at once as `lost`. */
@@ -250,8 +255,9 @@ export class Session {
     this.#logoutDeadlineAtMs = NEVER_MS;
     this.#flow.close();
     if (connection !== null) {
+      const end = connection.isLoggedOut ? 'orderly' : 'abrupt';
       connection.linkLost();
-      this.effects.push({ type: 'closeLink' });
+      this.effects.push({ type: 'closeLink', end });
     }
     if (this.state === 'loggingOut') {
       this.#enter('logoutFinished', 'logged out', error ?? undefined);
@@ -293,9 +299,11 @@ export class Session {
       case 'redirect':
         this.#redirected(notice, nowMs);
         return;
-      case 'logoutAnswered':
-        this.#logoutAnswered(notice, nowMs);
+      case 'logoutAnswered': {
+        const { error, time2WaitMs } = logoutOutcome(notice);
+        this.#connectionEnded(error, nowMs, time2WaitMs);
         return;
+      }
       case 'asyncReceived':
         this.#asyncReceived(notice.message, nowMs);
         return;
@@ -309,6 +317,9 @@ export class Session {
         return;
       case 'taskManagementAnswered':
         this.#flow.taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
+        return;
+      case 'tasksCleared':
+        this.#flow.tasksCleared(notice.lun, notice.cmdSN, nowMs);
         return;
     }
   }
@@ -334,28 +345,13 @@ export class Session {
   #redirected(redirect: Extract<ConnectionNotice, { type: 'redirect' }>, nowMs: number): void {
     this.connection?.linkLost();
     this.connection = null;
-    this.effects.push({ type: 'closeLink' });
+    this.effects.push({ type: 'closeLink', end: 'abrupt' });
     if (this.#rounds.redirected(redirect)) {
       this.#attempt(nowMs);
     } else {
       const error = new ProtocolError('11.13.5', 'the target redirects without end');
       this.#connectionEnded(error, nowMs);
     }
-  }
-
-  /** RFC 7143 §11.15 (Logout Response): its Time2Wait counts when the logout did not succeed. */
-  #logoutAnswered(
-    answer: Extract<ConnectionNotice, { type: 'logoutAnswered' }>,
-    nowMs: number,
-  ): void {
-    const { response, time2WaitSeconds } = answer;
-    if (response === 0) {
-      this.#connectionEnded(null, nowMs, 0);
-      return;
-    }
-    const error = new ProtocolError('11.15.1', `the target answered the logout with ${response}`);
-    // RFC 7143 §11.15.3 (Time2Wait): invalid with response 1.
-    this.#connectionEnded(error, nowMs, response === 1 ? undefined : time2WaitSeconds * 1000);
   }
 
   /** A rejected request has no other answer (RFC 7143 §7.3 (Usage of Reject PDU in Recovery)). */

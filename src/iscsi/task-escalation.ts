@@ -34,6 +34,7 @@ export class TaskEscalation {
   #task: Task | null = null;
   #taskTag = 0;
   #lun: LunField = { upper: 0, lower: 0 };
+  #cmdSN = 0;
   deadlineAtMs = NEVER_MS;
 
   constructor(timers: EscalationTimers) {
@@ -56,9 +57,10 @@ export class TaskEscalation {
     return this.#enter('abortTask', nowMs);
   }
 
-  /** The order has been sent with this tag. */
-  sent(initiatorTaskTag: number): void {
-    this.#tag = initiatorTaskTag;
+  /** The order has been sent, with this tag and CmdSN. */
+  sent(request: { readonly initiatorTaskTag: number; readonly cmdSN: number }): void {
+    this.#tag = request.initiatorTaskTag;
+    this.#cmdSN = request.cmdSN;
   }
 
   /**
@@ -97,6 +99,14 @@ export class TaskEscalation {
 
   get lun(): LunField {
     return this.#lun;
+  }
+
+  /**
+   * The CmdSN of the request. A reset acts on the tasks with a lower one and on no other
+   * (RFC 7143 §11.5.1 (Function)).
+   */
+  get cmdSN(): number {
+    return this.#cmdSN;
   }
 
   stop(): void {

@@ -1,5 +1,6 @@
 import { invariant } from '../base/errors.js';
 import type { ScsiCommand } from '../scsi/command.js';
+import type { LunQueue } from './lun-queues.js';
 
 /** Slots of the table; the tag's low bits name one. */
 const SLOT_BITS = 12;
@@ -13,6 +14,8 @@ const GENERATION_MASK = 0x7ffff;
 export class Task {
   initiatorTaskTag = 0;
   command: ScsiCommand | null = null;
+  /** Where the commands of its LUN are counted. */
+  queue: LunQueue | null = null;
   cmdSN = 0;
   /** Bytes of a read received, or of a write handed to the socket; both are in order. */
   bytesDone = 0;

@@ -82,6 +82,11 @@ function filled(pool: SlabPool): number[] {
   });
 }
 
+/** Slabs that the entries of a payload name. */
+function slabsOf({ table, count }: Fragments): number[] {
+  return Array.from({ length: count }, (_, entry) => table[entry * 3]!);
+}
+
 describe('Fragments', () => {
   const pieces = fc.array(
     fc.record({ slab: fc.nat(2), offset: fc.nat(2000), length: fc.nat(2000) }),
@@ -91,7 +96,7 @@ describe('Fragments', () => {
   it('read as the pieces in their order, in any slice, and hold each slab until cleared', () => {
     fc.assert(
       fc.property(pieces, fc.nat(100), (rows, percent) => {
-        const pool = new SlabPool({ slabsMax: 4 });
+        const pool = new SlabPool({ slabsMax: 5 });
         const slabs = filled(pool);
         const whole = new Fragments(pool);
         const expected: Buffer[] = [];
@@ -109,8 +114,8 @@ describe('Fragments', () => {
           whole.toBuffer().equals(bytes) &&
           slice.toBuffer().equals(bytes.subarray(start, start + length));
         for (const slab of slabs) pool.release(slab);
-        const held = new Set(rows.filter((row) => row.length > 0).map((row) => row.slab)).size;
-        const holds = pool.inUse === held;
+        const held = new Set([...slabsOf(whole), ...slabsOf(slice)]);
+        const holds = pool.inUse === held.size;
         whole.clear();
         slice.clear();
         return isSame && holds && pool.inUse === 0 && whole.byteLength === 0;
@@ -126,6 +131,71 @@ describe('Fragments', () => {
     fragments.append(slab, 10, 5);
     fragments.append(slab, 16, 1);
     expect([fragments.count, fragments.byteLength, pool.references(slab)]).toEqual([2, 16, 3]);
+  });
+
+  it('short pieces of payloads that arrive by turns are joined, each with its own', () => {
+    const pool = new SlabPool({ slabsMax: 8 });
+    const [slab] = filled(pool);
+    const payloads = [new Fragments(pool), new Fragments(pool)];
+    const expected: Buffer[] = [];
+    for (let at = 0; at < 20_000; at += 1) {
+      const offset = (at * 32) % 4096;
+      for (const [index, payload] of payloads.entries()) payload.append(slab!, offset + index, 16);
+      expected.push(Buffer.from(pool.buffer(slab!).subarray(offset, offset + 16)));
+    }
+    const [first, second] = payloads;
+    expect(first!.toBuffer().equals(Buffer.concat(expected))).toBe(true);
+    expect(second!.byteLength).toBe(320_000);
+    for (const { count } of payloads) expect(count).toBeLessThan(4 + 320_000 / 4096);
+    // What two payloads of 320 KB take is less than two slabs.
+    expect(pool.inUse).toBeLessThanOrEqual(3 + 2);
+    for (const payload of payloads) payload.clear();
+    for (let at = 0; at < 3; at += 1) pool.release(at);
+    expect(pool.inUse).toBe(0);
+  });
+
+  it('short and long pieces by turns make two entries for each long one at most', () => {
+    const pool = new SlabPool({ slabsMax: 8 });
+    const [slab] = filled(pool);
+    const payload = new Fragments(pool);
+    const expected: Buffer[] = [];
+    for (let at = 0; at < 2000; at += 1) {
+      const length = at % 2 === 0 ? 1 : 2048;
+      payload.append(slab!, at, length);
+      expected.push(Buffer.from(pool.buffer(slab!).subarray(at, at + length)));
+    }
+    expect(payload.toBuffer().equals(Buffer.concat(expected))).toBe(true);
+    expect(payload.count).toBeLessThan(4 + 2000 + 200);
+    payload.clear();
+    expect(pool.inUse).toBe(3);
+  });
+
+  it('a small payload in a few pieces is not copied, nor are bytes that follow each other', () => {
+    const pool = new SlabPool({ slabsMax: 4 });
+    const [slab] = filled(pool);
+    const payload = new Fragments(pool);
+    for (const offset of [0, 100, 200, 300]) payload.append(slab!, offset, 16);
+    for (let at = 0; at < 100; at += 1) payload.append(slab!, 316 + at, 1);
+    expect(slabsOf(payload)).toEqual([slab, slab, slab, slab]);
+    expect(payload.byteLength).toBe(164);
+  });
+
+  it('a payload that is emptied and used again does not touch what it held before', () => {
+    const pool = new SlabPool({ slabsMax: 8 });
+    const [slab] = filled(pool);
+    const [payload, copy] = [new Fragments(pool), new Fragments(pool)];
+    const fill = () => {
+      for (let at = 0; at < 100; at += 1) payload.append(slab!, at * 2, 1);
+    };
+    fill();
+    copy.appendSlice(payload, 0, payload.byteLength);
+    // The first entries are no copies, and change with the slab.
+    const before = copy.toBuffer().subarray(4);
+    payload.clear();
+    pool.buffer(slab!).fill(0xee, 0, 4096);
+    fill();
+    expect(copy.toBuffer().subarray(4).equals(before)).toBe(true);
+    expect(payload.toBuffer().equals(Buffer.alloc(100, 0xee))).toBe(true);
   });
 
   it('a slice outside is a bug that is noticed', () => {

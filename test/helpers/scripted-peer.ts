@@ -256,6 +256,8 @@ export class ScriptedPeer {
     command.cdb[0] = options.operation ?? 0x28;
     const [upper, lower] = options.lun ?? [0x00010000, 0];
     command.lun = { upper, lower };
+    command.isControl = options.isControl ?? false;
+    command.onSent = options.onSent ?? null;
     if (direction === 'write') command.dataOut = this.payload(patternOf(length, options.seed));
     this.session.submit(command, this.nowMs);
     this.settle();
@@ -316,6 +318,8 @@ export type CommandOptions = {
   readonly operation?: number;
   readonly lun?: Lun;
   readonly seed?: number;
+  readonly isControl?: boolean;
+  readonly onSent?: () => void;
 };
 
 export function patternOf(length: number, seed = 0): Buffer {

@@ -56,7 +56,7 @@ test('a link is opened, brings bytes, and tells of its end with the portal and a
   const witness = new Witness();
   const link = open({ host: '127.0.0.1', port }, new SendQueue(pool), witness);
   await witness.hears('failed');
-  link.close();
+  link.close('abrupt');
   expect(witness.told).toEqual(['opened', 'hello', 'failed']);
   expect(witness.error).toMatchObject({ code: 'ERR_LINK', errno: 'ECONNRESET' });
   expect(witness.error?.message).toContain(`127.0.0.1:${port}`);
@@ -69,7 +69,7 @@ test('a name whose first address refuses is reached at the next one', async () =
   const witness = new Witness();
   const link = open({ host: 'localhost', port }, new SendQueue(pool), witness);
   await witness.hears('hello');
-  link.close();
+  link.close('abrupt');
   expect(witness.told[0]).toBe('opened');
 });
 
@@ -93,10 +93,10 @@ test('a link closed while it is being opened tells nobody anything, whenever tha
     const link = open({ host: '127.0.0.1', port }, new SendQueue(pool), witness);
     for (let tick = 0; tick < ticks >> 2; tick += 1) await new Promise(setImmediate);
     const heard = witness.told.length;
-    link.close();
+    link.close('abrupt');
     await sleep(1);
     expect(witness.told.length).toBe(heard);
-    link.close();
+    link.close('abrupt');
   }
   expect(pool.inUse).toBe(0);
 });
@@ -106,6 +106,7 @@ test.each(['127.0.0.1', '::1'])(
   async (host) => {
     let seen: unknown;
     const server = createServer((socket) => {
+      socket.on('error', () => socket.destroy());
       seen = { host: socket.remoteAddress, port: socket.remotePort };
       socket.write('hello');
     });
@@ -117,7 +118,7 @@ test.each(['127.0.0.1', '::1'])(
     expect(link.addresses?.()).toBe(null);
     await witness.hears('hello');
     expect(link.addresses?.()).toEqual({ local: seen, remote: { host, port } });
-    link.close();
+    link.close('abrupt');
     expect(link.addresses?.()).toBe(null);
   },
 );

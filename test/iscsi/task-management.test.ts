@@ -159,6 +159,8 @@ describe('RFC 7143 §7.11 (SCSI Timeouts)', () => {
     const { peer, command, request } = late();
     peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 0));
     expect(command.outcome).toBe('aborted');
+    // The abort of the other late task.
+    peer.sentOne(FROM.taskManagement);
     const next = peer.submit('read', 512);
     peer.sentOne(FROM.scsiCommand);
     peer.respond(request, { byte3: 2, data: Buffer.from('00027006', 'hex') });
@@ -181,13 +183,143 @@ describe('RFC 7143 §7.11 (SCSI Timeouts)', () => {
     expect([next.dataIn.byteLength, peer.session.state]).toEqual([0, 'loggedIn']);
   });
 
-  it('one task after the other: the next late one is aborted after the first', () => {
+  it('one task after the other: the next late one is aborted as soon as the first is', () => {
     const { peer, other, otherRequest } = late();
     peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 0));
-    peer.at(12_000);
     const abort = peer.sentOne(FROM.taskManagement);
     expect([abort.flags, abort.word20]).toEqual([F | ABORT_TASK, otherRequest.itt]);
     peer.send(answer(abort.itt, 0));
-    expect(other.outcome).toBe('aborted');
+    expect([other.outcome, peer.sent()]).toEqual(['aborted', []]);
+  });
+});
+
+describe('while a reset is pending', () => {
+  const LUN_1 = [0x00010000, 0] as const;
+  const LUN_2 = [0x00020000, 0] as const;
+
+  /** The abort of LUN 1's late task was refused, so the LUN is being reset. */
+  function resetting() {
+    const state = late({ timers: { ...TIMERS, taskTimeoutMs: 9000 } });
+    state.peer.send(answer(state.peer.sentOne(FROM.taskManagement).itt, 5));
+    const reset = state.peer.sentOne(FROM.taskManagement);
+    expect(reset.flags).toBe(F | LU_RESET);
+    return { ...state, reset };
+  }
+
+  it('no new command is sent to its LUN, while another LUN gets them', () => {
+    const { peer, reset } = resetting();
+    const held = peer.submit('read', 512, { lun: LUN_1 });
+    const question = peer.submit('read', 96, { lun: LUN_1, isControl: true });
+    expect(peer.sent()).toEqual([]);
+    peer.submit('read', 512, { lun: LUN_2 });
+    expect(peer.sentOne(FROM.scsiCommand).lun).toEqual(LUN_2);
+    peer.send(answer(reset.itt, 0));
+    expect([held.outcome, question.outcome]).toEqual(['pending', 'pending']);
+    const requests = peer.sent().filter(({ opcode }) => opcode === FROM.scsiCommand);
+    expect(requests.map(({ lun }) => lun)).toEqual([LUN_1, LUN_1]);
+    for (const { cmdSN } of requests) expect(cmdSN).toBeGreaterThanOrEqual(reset.cmdSN);
+  });
+
+  it('no LUN gets a new command when the whole target is being reset', () => {
+    const { peer, reset, command, other } = resetting();
+    peer.submit('read', 512, { lun: LUN_2 });
+    const asked = peer.sentOne(FROM.scsiCommand);
+    peer.send(answer(reset.itt, 5));
+    const warm = peer.sentOne(FROM.taskManagement);
+    expect(warm.flags).toBe(F | WARM_RESET);
+    const held = [LUN_1, LUN_2].map((lun) => peer.submit('read', 512, { lun }));
+    peer.submit('read', 96, { lun: LUN_2, isControl: true });
+    peer.respond(asked);
+    expect(peer.sent()).toEqual([]);
+    peer.send(answer(warm.itt, 0));
+    expect([command.outcome, other.outcome]).toEqual(['aborted', 'aborted']);
+    expect(held.map(({ outcome }) => outcome)).toEqual(['pending', 'pending']);
+    expect(peer.sent().map(({ opcode }) => opcode)).toEqual(Array(3).fill(FROM.scsiCommand));
+  });
+
+  it('a write of its LUN that runs still sends the data that is asked for', () => {
+    const peer = ScriptedPeer.loggedIn({ timers: TIMERS }, { keys: { ImmediateData: 'No' } });
+    peer.submit('none', 0, { lun: LUN_1 });
+    peer.nowMs = 5000;
+    const write = peer.submit('write', 512, { lun: LUN_1, operation: 0x2a });
+    const request = peer.sent()[1]!;
+    peer.at(11_000);
+    peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 5));
+    peer.sentOne(FROM.taskManagement);
+    peer.send({ opcode: OP.r2t, lun: LUN_1, itt: request.itt, ttt: 7, word44: 512 });
+    expect(peer.sentOne(FROM.dataOut).data).toHaveLength(512);
+    expect(write.outcome).toBe('pending');
+  });
+
+  it('commands that wait for the reset alone are no sign of a closed window', () => {
+    const { peer, reset, request, otherRequest } = resetting();
+    const held = peer.submit('read', 512, { lun: LUN_1 });
+    peer.respond(request);
+    peer.respond(otherRequest);
+    for (const nowMs of [12_000, 13_000, 17_500]) peer.at(nowMs);
+    expect([peer.session.state, held.outcome]).toEqual(['loggedIn', 'pending']);
+    peer.send(answer(reset.itt, 0));
+    expect(peer.sentOne(FROM.scsiCommand).lun).toEqual(LUN_1);
+  });
+
+  it('held commands are lost with the link, in their order', () => {
+    const { peer } = resetting();
+    const held = [1, 2, 3].map(() => peer.submit('read', 512, { lun: LUN_1 }));
+    peer.done.length = 0;
+    peer.loseLink();
+    expect(peer.done.slice(0, 3)).toEqual(held);
+    for (const command of held) expect(command.outcome).toBe('lost');
+  });
+});
+
+describe('a unit attention that says that tasks were cleared', () => {
+  const senseOf = (asc: number, ascq: number) =>
+    Buffer.from([0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0]);
+
+  /** Four commands, of which the third is told; the fourth is of another LUN. */
+  function told(asc: number, ascq = 0) {
+    const peer = ScriptedPeer.loggedIn({ timers: TIMERS });
+    const commands = [1, 1, 1, 2, 1].map((lun) => peer.submit('none', 0, { lun: [lun << 16, 0] }));
+    const requests = peer.sent();
+    peer.nowMs = 1500;
+    peer.send({
+      opcode: OP.scsiResponse,
+      itt: requests[2]!.itt,
+      ttt: 0,
+      byte3: 2,
+      data: senseOf(asc, ascq),
+    });
+    return { peer, commands, requests };
+  }
+
+  it.each([
+    [0x29, 'power on or reset'],
+    [0x2f, 'commands cleared by another initiator'],
+  ])('%i (%s): the commands before it are asked about at once, one by one', (asc) => {
+    const { peer, commands, requests } = told(asc);
+    for (const at of [0, 1]) {
+      const abort = peer.sentOne(FROM.taskManagement);
+      expect([abort.flags, abort.word20]).toEqual([F | ABORT_TASK, requests[at]!.itt]);
+      peer.send(answer(abort.itt, 1));
+    }
+    expect(peer.sent()).toEqual([]);
+    const outcomes = commands.map(({ outcome }) => outcome);
+    expect(outcomes).toEqual(['aborted', 'aborted', 'answered', 'pending', 'pending']);
+  });
+
+  it.each([0x28, 0x2a, 0x3f])('%i clears nothing, so nothing is asked', (asc) => {
+    const { peer, commands } = told(asc);
+    expect([peer.sent(), commands[0]?.outcome]).toEqual([[], 'pending']);
+  });
+
+  it('a command that is answered all the same needs no question', () => {
+    const { peer, commands, requests } = told(0x29);
+    const abort = peer.sentOne(FROM.taskManagement);
+    peer.respond(requests[0]!);
+    peer.respond(requests[1]!);
+    peer.send(answer(abort.itt, 1));
+    expect(peer.sent()).toEqual([]);
+    expect(commands[0]?.outcome).toBe('answered');
+    expect(peer.session.state).toBe('loggedIn');
   });
 });

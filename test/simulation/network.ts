@@ -32,7 +32,7 @@ export class Network {
   latencyMs = 1;
   jitterMs = 0;
   opened = 0;
-  closing: Closing = 'sends';
+  closing: Closing = 'resets';
 
   constructor(options: {
     readonly clock: Clock;
