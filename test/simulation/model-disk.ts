@@ -6,16 +6,30 @@ type Version = {
   readonly ackedAt: number | null;
   /** A write that somebody was told is there: trims may come undone, and what was merely read. */
   readonly isWrite?: true;
+  /** The client that was told. */
+  readonly by?: ClientId;
 };
+
+/** Whoever is told of writes and flushes; the model only asks whether two are the same. */
+export type ClientId = object;
 
 /**
  * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
  * number that its bytes spell. Where the truth is not known (an error, a power loss) a set of
  * values is possible; reading one of them settles it.
+ *
+ * A client that goes leaves ghosts: writes nobody was told about, which may land at any time until a
+ * later write to the cell has been acknowledged. From then on they must never be seen again.
  */
 export class ModelDisk {
   readonly hasVolatileCache: boolean;
   readonly #cells: Version[][];
+  /** By cell: values that writes of clients that have gone may still bring. */
+  readonly #ghosts = new Map<number, Set<number>>();
+  /** Clients whose own acknowledged writes are gone: the next flush of each has to fail. */
+  readonly #mustTell = new Set<ClientId>();
+  /** Clients there were when acknowledged writes may have been lost: each may be told once. */
+  readonly #mayTell = new Set<ClientId>();
   #sequence = 1;
   /** Acknowledgement number of the last write into the cache, and what flushes have covered. */
   #cachedUpTo = 0;
@@ -40,12 +54,19 @@ export class ModelDisk {
     return this.#sequence;
   }
 
-  written(cell: number, value: number, options: { readonly stable: boolean }): void {
+  written(
+    cell: number,
+    value: number,
+    how: { readonly stable: boolean; readonly by: ClientId },
+  ): void {
     const versions = this.#of(cell);
+    // A ghost may be what the cache gives back when it loses this one.
+    const ghosts = this.#takeGhosts(cell);
+    if (ghosts.size > 0) versions.push({ values: ghosts, ackedAt: null });
     const ackedAt = this.#next();
-    if (options.stable || !this.hasVolatileCache) versions.length = 0;
+    if (how.stable || !this.hasVolatileCache) versions.length = 0;
     else this.#cachedUpTo = ackedAt;
-    versions.push({ values: new Set([value]), ackedAt, isWrite: true });
+    versions.push({ values: new Set([value]), ackedAt, isWrite: true, by: how.by });
   }
 
   /** The write failed, or nobody knows how it ended. */
@@ -54,9 +75,30 @@ export class ModelDisk {
     this.#cachedUpTo = this.#next();
   }
 
+  /** The client is gone, and its write may land or not, now or later. */
+  leftBehind(cell: number, value: number): void {
+    const ghosts = this.#ghosts.get(cell) ?? new Set();
+    this.#ghosts.set(cell, ghosts.add(value));
+    this.#cachedUpTo = this.#next();
+  }
+
+  /** The client is gone: nobody is there to be told what it lost. */
+  clientGone(by: ClientId): void {
+    this.#mustTell.delete(by);
+    this.#mayTell.delete(by);
+  }
+
+  /** The client went with a flush under way, which may have been told of a loss. */
+  flushLeftBehind(): void {
+    if (!this.flushMustFail) return;
+    this.flushMustFail = false;
+    this.flushMayFail = true;
+  }
+
   /** Trimmed blocks read as before or as zeros. */
   trimmed(cell: number): void {
     const values = new Set(this.readable(cell)).add(ZERO);
+    this.#takeGhosts(cell);
     const versions = this.#of(cell);
     const ackedAt = this.#next();
     if (!this.hasVolatileCache) versions.length = 0;
@@ -70,6 +112,13 @@ export class ModelDisk {
 
   /** Every value a read may return. */
   readable(cell: number): Set<number> {
+    const values = this.#known(cell);
+    for (const value of this.#ghosts.get(cell) ?? []) values.add(value);
+    return values;
+  }
+
+  /** The same without ghosts. */
+  #known(cell: number): Set<number> {
     const versions = this.#of(cell);
     const values = new Set<number>();
     for (const version of versions.slice(this.#lastAcked(versions))) {
@@ -84,7 +133,10 @@ export class ModelDisk {
     if (!possible.has(value)) {
       return `cell ${cell} reads ${value}, not ${[...possible].join(' or ')}`;
     }
-    if (possible.size === 1) return null;
+    const known = this.#known(cell);
+    if (known.size === 1 && known.has(value)) return null;
+    // What has landed is no ghost any more.
+    if (!known.has(value)) this.#ghosts.get(cell)?.delete(value);
     const versions = this.#of(cell);
     const at = this.#lastAcked(versions);
     // Seen is not flushed: an older stable value may still come back after a power loss.
@@ -98,8 +150,12 @@ export class ModelDisk {
    * A flush that was sent at `mark`, after `losses` losses, was acknowledged. Returns why that is
    * wrong, or null.
    */
-  flushed(mark: number, losses: number): string | null {
+  flushed(mark: number, losses: number, by: ClientId): string | null {
     if (this.flushMustFail) return 'a flush succeeded although acknowledged writes were lost';
+    if (this.#mustTell.has(by)) {
+      return 'a flush succeeded although acknowledged writes of the same client were lost';
+    }
+    if (losses === this.losses) this.#mayTell.delete(by);
     if (losses === this.losses) this.flushMayFail = false;
     this.#flushedUpTo = Math.max(this.#flushedUpTo, mark);
     for (const versions of this.#cells) {
@@ -116,11 +172,12 @@ export class ModelDisk {
    * A flush failed with EIO: what was lost has been told. `losses` is their number when it was
    * sent. Returns why that is wrong, or null.
    */
-  flushFailed(losses: number): string | null {
-    if (!this.flushMayFail && !this.flushMayAlwaysFail && losses === this.losses) {
+  flushFailed(losses: number, by: ClientId): string | null {
+    const mayFail = this.flushMayFail || this.flushMayAlwaysFail || this.#mayTell.has(by);
+    if (!mayFail && losses === this.losses) {
       return 'a flush failed although nothing can have been lost';
     }
-    this.#lossTold();
+    this.#lossTold(by);
     return null;
   }
 
@@ -131,16 +188,25 @@ export class ModelDisk {
     readonly isBusy: boolean;
     /** What a cell holds now; null where a request is under way. */
     readonly valueOf: (cell: number) => number | null;
+    /** Clients that are there. */
+    readonly clients: Iterable<ClientId>;
   }): void {
     if (!this.hasVolatileCache) return;
-    if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy) {
+    const clients = new Set(facts.clients);
+    const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
+    if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
       this.flushMayFail = true;
       this.losses += 1;
+      for (const client of clients) this.#mayTell.add(client);
     }
     if (!facts.powerLoss) return;
     for (const [cell, versions] of this.#cells.entries()) {
       const value = facts.valueOf(cell);
-      if (value !== null && !this.#sinceLastWrite(versions).has(value)) this.flushMustFail = true;
+      if (value !== null && !this.#mayBeThere(cell, value)) {
+        this.flushMustFail = true;
+        const by = versions.findLast((version) => version.isWrite)?.by;
+        if (by !== undefined && clients.has(by)) this.#mustTell.add(by);
+      }
       const values = new Set<number>();
       for (const version of versions) for (const each of version.values) values.add(each);
       versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
@@ -148,24 +214,42 @@ export class ModelDisk {
   }
 
   /** Nobody knows whether the target went down: an answer that may have told it was lost. */
-  perhapsRestarted(): void {
-    this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
+  perhapsRestarted(clients: Iterable<ClientId>): void {
+    this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null, clients });
   }
 
-  #lossTold(): void {
+  /** Another process serves the disk now and does not know what the one before it has flushed. */
+  takenOver(): void {
+    this.#cachedUpTo = this.#next();
+  }
+
+  /** Another process serves the disk to clients that have never seen it: none was promised more. */
+  startedAnew(): void {
+    this.flushMustFail = false;
+    this.flushMayFail = true;
+    this.#cachedUpTo = this.#next();
+  }
+
+  #lossTold(by: ClientId): void {
+    this.#mustTell.delete(by);
+    this.#mayTell.delete(by);
     this.flushMayFail = false;
     this.flushMustFail = false;
     this.#flushedUpTo = this.#next();
   }
 
-  /** What a cell may hold without a write that was acknowledged being lost. */
-  #sinceLastWrite(versions: readonly Version[]): Set<number> {
+  /** The cell may hold this without a write that was acknowledged being lost. */
+  #mayBeThere(cell: number, value: number): boolean {
+    if (this.#ghosts.get(cell)?.has(value)) return true;
+    const versions = this.#of(cell);
     const from = versions.findLastIndex((version) => version.isWrite);
-    const values = new Set<number>();
-    for (const version of versions.slice(Math.max(0, from))) {
-      for (const value of version.values) values.add(value);
-    }
-    return values;
+    return versions.slice(Math.max(0, from)).some((version) => version.values.has(value));
+  }
+
+  #takeGhosts(cell: number): Set<number> {
+    const ghosts = this.#ghosts.get(cell) ?? new Set();
+    this.#ghosts.delete(cell);
+    return ghosts;
   }
 
   #lastAcked(versions: readonly Version[]): number {
