@@ -29,6 +29,8 @@ export class StormUnit {
   readonly isSpared: boolean;
   /** The LUN was away or another disk, or may have been: errors and a removal are right then. */
   mayFail = false;
+  /** It has been busy for long; twice would be longer than anybody has patience for. */
+  wasBusy = false;
   errors = 0;
   /** Instant since which the unit has not served, or null. */
   #awaySinceMs: number | null = null;
@@ -145,7 +147,8 @@ export class StormUnit {
 
   /** Nothing was written to the other disk that was behind the LUN for a time. */
   checkDecoy(): void {
-    if (this.decoy.extent(0, this.decoy.sizeBytes).mapped || this.decoy.unflushedBytes > 0) {
+    const { mapped, length } = this.decoy.extent(0, this.decoy.sizeBytes);
+    if (mapped || length < this.decoy.sizeBytes) {
       this.#rules.world.fault(`a write to LUN ${this.lun} landed on another disk`);
     }
   }

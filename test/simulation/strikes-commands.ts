@@ -53,6 +53,8 @@ function ghosts(scene: StormScene): void {
 function becomingReady(scene: StormScene): void {
   const { random, world } = scene;
   const unit = scene.victim();
+  if (unit.wasBusy) return;
+  unit.wasBusy = true;
   const what = random.pick([
     { status: 0x08 },
     { status: 0x28 },
