@@ -21,8 +21,8 @@ export function conditionsOf(
     abortTimeoutSeconds: random.pick([1, 5, 15]),
     logicalUnitResetTimeoutSeconds: random.pick([1, 5]),
     // One or two commands cannot be shared out.
-    queueDepthMax: random.pick(areNeighbours ? [8, 16, 32] : [1, 2, 8, 32]),
-    heldBytesMax: random.pick(areNeighbours ? [1 << 18, 4 << 20] : [1 << 16, 1 << 18, 4 << 20]),
+    queueDepthMax: random.pick(areNeighbours ? [4, 8, 32] : [1, 2, 8, 32]),
+    heldBytesMax: random.pick(areNeighbours ? [1 << 16, 4 << 20] : [1 << 16, 1 << 18, 4 << 20]),
     initialR2T: random.chance(0.5),
     immediateData: random.chance(0.7),
     headerDigest: digest,

@@ -68,11 +68,12 @@ export function exchangeInLook(scene: StormScene): void {
   const { random, world } = scene;
   if (scene.isStarting) return;
   const unit = scene.victim();
-  unit.decoy.announcesChanges = true;
-  let before = random.whole(1, 14);
+  unit.decoy.announcesChanges = false;
+  let before = random.whole(1, 10);
   let isLate = false;
   const roundTripMs = 2 * world.network.latencyMs + world.network.jitterMs;
-  const lateMs = roundTripMs * random.between(1, 16);
+  // The look begins a round trip after the write, and asks once in each.
+  const lateMs = roundTripMs * (1 + before + random.between(0, 3));
   scene.tell(`LUN ${unit.lun} wants a look; at its question ${before} it is exchanged`);
   const remove = world.commands.add(({ lun, opcode, lba }) => {
     if (lun !== unit.lun) return undefined;
@@ -88,7 +89,9 @@ export function exchangeInLook(scene: StormScene): void {
     if (before === 0) {
       remove();
       world.clock.at(world.nowMs, () => {
-        if (!scene.isCalm && !scene.isStarting) exchangeFor(scene, unit);
+        if (scene.isCalm || scene.isStarting) return;
+        tellUntilKnown(world, unit.lun);
+        exchangeFor(scene, unit);
       });
     }
     return undefined;

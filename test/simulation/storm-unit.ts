@@ -31,6 +31,8 @@ export class StormUnit {
   mayFail = false;
   /** It has been busy for long; twice would be longer than anybody has patience for. */
   wasBusy = false;
+  /** It answers nothing. */
+  isHanging = false;
   errors = 0;
   /** Instant since which the unit has not served, or null. */
   #awaySinceMs: number | null = null;

@@ -13,7 +13,7 @@ const CELLS = 48;
 const DISK_BYTES = CELLS * CELL_BYTES;
 /** Requests that the clients have under way together: of all units, and of a harmed neighbour. */
 const SLOTS = 6;
-const NEIGHBOUR_SLOTS = 5;
+const NEIGHBOUR_SLOTS = 8;
 /** A unit that is spared answers within this, whatever its neighbours do. */
 const ANSWER_MS_MAX = 8000;
 /** Commands that reach the target in a second of virtual time; more is a loop without a pause. */

@@ -77,6 +77,8 @@ function vanish(scene: StormScene): void {
   const { random, world } = scene;
   if (scene.isStarting) return;
   const unit = scene.victim();
+  // The reset of a LUN that is not there is refused, and the one of the target harms them all.
+  if (unit.isHanging) return;
   const forMs = random.spread(500, 40_000);
   scene.tell(`LUN ${unit.lun} is gone for ${forMs.toFixed(0)} ms`);
   unit.mayFail = true;
@@ -89,6 +91,9 @@ function hang(scene: StormScene): void {
   const { random, world } = scene;
   const unit = scene.victim();
   const forMs = random.spread(1000, scene.theme === 'neighbours' ? 60_000 : 20_000);
+  const target = world.node.targets.get(TARGET_NAME);
+  if (unit.isHanging || target?.luns.get(unit.lun) === undefined) return;
+  unit.isHanging = true;
   const refusesAbort = random.chance(0.3);
   const alarms = random.chance(0.5);
   scene.tell(
@@ -108,6 +113,7 @@ function hang(scene: StormScene): void {
   scene.lastUntil(world.nowMs + Math.min(forMs, 20_000));
   scene.undo(forMs, () => {
     remove();
+    unit.isHanging = false;
     if (refusesAbort) world.node.faults.onTaskManagement = undefined;
   });
 }

@@ -14,16 +14,16 @@ function lateReset(scene: StormScene): void {
   const { random, world } = scene;
   const { faults } = world.node;
   const unit = scene.victim();
-  const answer = random.pick(['refused', 'late', 'neither'] as const);
+  const answer = random.pick(['refused', 'refused', 'late', 'taken'] as const);
   const resetMs = random.spread(50, 4000);
-  const slowMs = random.spread(50, 8000);
+  const slowMs = resetMs + random.spread(50, 8000);
   const isWarm = random.chance(0.3);
   scene.tell(
     `a command to LUN ${unit.lun} is stuck, its abort is ${answer}, a ${isWarm ? 'warm' : 'LUN'} ` +
       `reset takes ${resetMs.toFixed(0)} ms, commands meanwhile ${slowMs.toFixed(0)} ms`,
   );
   for (const each of scene.units) each.model.flushMayAlwaysFail = true;
-  let stuck = random.whole(1, 3);
+  let stuck = 1;
   let isResetting = false;
   let slow = 20;
   const remove = world.commands.add(({ lun }) => {
@@ -39,11 +39,14 @@ function lateReset(scene: StormScene): void {
   faults.onTaskManagement = (code) => {
     if (code === ABORT_TASK && answer === 'refused') return NOT_SUPPORTED;
     if (code === LOGICAL_UNIT_RESET && isWarm) return NOT_SUPPORTED;
-    if (code !== ABORT_TASK) isResetting = true;
     return undefined;
   };
   faults.taskManagementDelayMs = (code) => {
     if (code === ABORT_TASK) return answer === 'late' ? resetMs : 0;
+    isResetting = true;
+    world.clock.at(world.nowMs + resetMs, () => {
+      isResetting = false;
+    });
     return resetMs;
   };
   const { taskTimeoutSeconds } = world.options;

@@ -124,8 +124,19 @@ export class Workload {
       again();
       return;
     }
-    this.send(unit, job, again);
+    this.send(unit, job, (reply) => {
+      if (reply.error === 0) this.#writeOnceMore(unit, job);
+      again();
+    });
     this.#whenClientGone(job, again);
+  }
+
+  /** What was just written is written again at once, as a file system does with its journal. */
+  #writeOnceMore(unit: StormUnit, { command, cells, client }: Job): void {
+    const [cell = 0] = cells;
+    if (command !== COMMAND.write || this.isOver || !client.isOpen) return;
+    if (!this.#options.random.chance(0.25) || unit.busy.has(cell)) return;
+    this.send(unit, this.job(unit, client, COMMAND.write, [cell]));
   }
 
   /** A client that goes gets no reply, and its slot goes on with another. */
