@@ -2,12 +2,14 @@ import { ScsiError } from '../base/errors.js';
 import { completeTask, type TaskPlace } from './answer.js';
 import { cmdSNOf, flagsOf, lunField, type Pdu, taskTag, word20 } from './codec.js';
 import { beginDataOut } from './data-out.js';
+import type { TargetDisk } from './disk.js';
 import { rangeOf } from './scsi-block.js';
 import { lunNumber, passesAttention, planCommand, type ScsiScene } from './scsi-unit.js';
 import type { ConnectionPort, Task } from './session.js';
 
 const READ_FLAG = 0x40;
 const WRITE_FLAG = 0x20;
+const INQUIRY_DATA_CHANGED = { key: 0x06, asc: 0x3f, ascq: 0x03 };
 
 type Place = TaskPlace & { readonly connection: ConnectionPort };
 
@@ -30,7 +32,12 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   if (startsLate(task)) {
     // Its data is taken for what the disk is now; what it meets is asked for when it starts.
     plan(task, place, 'withoutAttention');
-    task.planLate = () => plan(task, place, 'keepingData');
+    const before = diskOf(task, place);
+    task.planLate = () => {
+      plan(task, place, 'keepingData');
+      // A command of the old disk's is not the new one's, whoever was told of the change first.
+      if (diskOf(task, place) !== before) task.failure ??= INQUIRY_DATA_CHANGED;
+    };
   } else {
     plan(task, place);
   }
@@ -89,6 +96,10 @@ function askFault(task: Task, place: Place): Task['fault'] {
   });
 }
 
+function diskOf(task: Task, place: Place): TargetDisk | null {
+  return place.session.target?.luns.get(task.lun) ?? null;
+}
+
 function startsLate(task: Task): boolean {
   const { fault } = task;
   return typeof fault === 'object' && 'delayMs' in fault && fault.startsLate === true;
@@ -98,7 +109,7 @@ function startsLate(task: Task): boolean {
 function plan(task: Task, place: Place, how?: 'withoutAttention' | 'keepingData'): void {
   const { node, session } = place;
   const target = session.target;
-  const disk = target?.luns.get(task.lun) ?? null;
+  const disk = diskOf(task, place);
   const scene: ScsiScene = {
     disk,
     luns: target === null ? [] : [...target.luns.keys()].sort((a, b) => a - b),

@@ -69,7 +69,7 @@ export function exchangeInLook(scene: StormScene): void {
   if (scene.isStarting) return;
   const unit = scene.victim();
   unit.decoy.announcesChanges = false;
-  let before = random.whole(1, 10);
+  let before = random.whole(3, 10);
   let isLate = false;
   const roundTripMs = 2 * world.network.latencyMs + world.network.jitterMs;
   // The look begins a round trip after the write, and asks once in each.

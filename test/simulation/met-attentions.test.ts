@@ -91,7 +91,7 @@ test('a write that is told of another disk during a look is not sent to that dis
     await world.start();
     const other = TargetDisk.ram({ sizeBytes: 1 << 20, serial: 'OTHER' });
     other.announcesChanges = false;
-    const exchangeAt = random.whole(1, 10);
+    const exchangeAt = random.whole(4, 10);
     const lateMs = 2 * latencyMs * (1 + exchangeAt + random.between(0, 3));
     let questions = 0;
     let isLate = false;
