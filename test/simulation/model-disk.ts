@@ -1,4 +1,5 @@
 import { ZERO } from './cell-content.js';
+import { type ClientId, LossListeners } from './loss-listeners.js';
 
 /** One value a cell has had, oldest first. `ackedAt` null: nobody was told that it is there. */
 type Version = {
@@ -6,12 +7,7 @@ type Version = {
   readonly ackedAt: number | null;
   /** A write that somebody was told is there: trims may come undone, and what was merely read. */
   readonly isWrite?: true;
-  /** The client that was told. */
-  readonly by?: ClientId;
 };
-
-/** Whoever is told of writes and flushes; the model only asks whether two are the same. */
-export type ClientId = object;
 
 /**
  * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
@@ -26,17 +22,13 @@ export class ModelDisk {
   readonly #cells: Version[][];
   /** By cell: values that writes of clients that have gone may still bring. */
   readonly #ghosts = new Map<number, Set<number>>();
-  /** Clients whose own acknowledged writes are gone: the next flush of each has to fail. */
-  readonly #mustTell = new Set<ClientId>();
-  /** Clients there were when acknowledged writes may have been lost: each may be told once. */
-  readonly #mayTell = new Set<ClientId>();
+  /** Clients whose next flush has to fail, as acknowledged writes were lost; or may fail. */
+  readonly #mustHear = new LossListeners();
+  readonly #mayHear = new LossListeners();
   #sequence = 1;
   /** Acknowledgement number of the last write into the cache, and what flushes have covered. */
   #cachedUpTo = 0;
   #flushedUpTo = 0;
-  /** A flush has to fail / may fail: acknowledged writes were lost, or may have been. */
-  flushMustFail = false;
-  flushMayFail = false;
   /** Answers get lost with the link up: any of them may have told of a power loss. */
   flushMayAlwaysFail = false;
   /** Times that acknowledged writes may have been lost. */
@@ -54,11 +46,7 @@ export class ModelDisk {
     return this.#sequence;
   }
 
-  written(
-    cell: number,
-    value: number,
-    how: { readonly stable: boolean; readonly by: ClientId },
-  ): void {
+  written(cell: number, value: number, how: { readonly stable: boolean }): void {
     const versions = this.#of(cell);
     // A ghost may be what the cache gives back when it loses this one.
     const ghosts = this.#takeGhosts(cell);
@@ -66,7 +54,7 @@ export class ModelDisk {
     const ackedAt = this.#next();
     if (how.stable || !this.hasVolatileCache) versions.length = 0;
     else this.#cachedUpTo = ackedAt;
-    versions.push({ values: new Set([value]), ackedAt, isWrite: true, by: how.by });
+    versions.push({ values: new Set([value]), ackedAt, isWrite: true });
   }
 
   /** The write failed, or nobody knows how it ended. */
@@ -82,17 +70,20 @@ export class ModelDisk {
     this.#cachedUpTo = this.#next();
   }
 
-  /** The client is gone: nobody is there to be told what it lost. */
-  clientGone(by: ClientId): void {
-    this.#mustTell.delete(by);
-    this.#mayTell.delete(by);
+  clientCame(client: ClientId): void {
+    this.#mustHear.came(client);
+    this.#mayHear.came(client);
   }
 
-  /** The client went with a flush under way, which may have been told of a loss. */
+  /** The client is gone: nobody is there to be told what was lost. */
+  clientGone(client: ClientId): void {
+    this.#mustHear.gone(client);
+    this.#mayHear.gone(client);
+  }
+
+  /** A client went with a flush under way, which may have been told of a loss. */
   flushLeftBehind(): void {
-    if (!this.flushMustFail) return;
-    this.flushMustFail = false;
-    this.flushMayFail = true;
+    this.#mustHear.perhapsTold();
   }
 
   /** Trimmed blocks read as before or as zeros. */
@@ -151,12 +142,10 @@ export class ModelDisk {
    * wrong, or null.
    */
   flushed(mark: number, losses: number, by: ClientId): string | null {
-    if (this.flushMustFail) return 'a flush succeeded although acknowledged writes were lost';
-    if (this.#mustTell.has(by)) {
-      return 'a flush succeeded although acknowledged writes of the same client were lost';
+    if (this.#mustHear.isWaiting(by)) {
+      return 'a flush succeeded although acknowledged writes were lost';
     }
-    if (losses === this.losses) this.#mayTell.delete(by);
-    if (losses === this.losses) this.flushMayFail = false;
+    if (losses === this.losses) this.#mayHear.told(by);
     this.#flushedUpTo = Math.max(this.#flushedUpTo, mark);
     for (const versions of this.#cells) {
       let covered = 0;
@@ -173,11 +162,13 @@ export class ModelDisk {
    * sent. Returns why that is wrong, or null.
    */
   flushFailed(losses: number, by: ClientId): string | null {
-    const mayFail = this.flushMayFail || this.flushMayAlwaysFail || this.#mayTell.has(by);
+    const mayFail = this.#mayHear.isWaiting(by) || this.flushMayAlwaysFail;
     if (!mayFail && losses === this.losses) {
       return 'a flush failed although nothing can have been lost';
     }
-    this.#lossTold(by);
+    this.#mustHear.told(by);
+    this.#mayHear.told(by);
+    this.#flushedUpTo = this.#next();
     return null;
   }
 
@@ -188,25 +179,17 @@ export class ModelDisk {
     readonly isBusy: boolean;
     /** What a cell holds now; null where a request is under way. */
     readonly valueOf: (cell: number) => number | null;
-    /** Clients that are there. */
-    readonly clients: Iterable<ClientId>;
   }): void {
     if (!this.hasVolatileCache) return;
-    const clients = new Set(facts.clients);
     const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
     if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
-      this.flushMayFail = true;
+      this.#mayHear.all();
       this.losses += 1;
-      for (const client of clients) this.#mayTell.add(client);
     }
     if (!facts.powerLoss) return;
     for (const [cell, versions] of this.#cells.entries()) {
       const value = facts.valueOf(cell);
-      if (value !== null && !this.#mayBeThere(cell, value)) {
-        this.flushMustFail = true;
-        const by = versions.findLast((version) => version.isWrite)?.by;
-        if (by !== undefined && clients.has(by)) this.#mustTell.add(by);
-      }
+      if (value !== null && !this.#mayBeThere(cell, value)) this.#mustHear.all();
       const values = new Set<number>();
       for (const version of versions) for (const each of version.values) values.add(each);
       versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
@@ -214,8 +197,8 @@ export class ModelDisk {
   }
 
   /** Nobody knows whether the target went down: an answer that may have told it was lost. */
-  perhapsRestarted(clients: Iterable<ClientId>): void {
-    this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null, clients });
+  perhapsRestarted(): void {
+    this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
   }
 
   /** Another process serves the disk now and does not know what the one before it has flushed. */
@@ -225,17 +208,9 @@ export class ModelDisk {
 
   /** Another process serves the disk to clients that have never seen it: none was promised more. */
   startedAnew(): void {
-    this.flushMustFail = false;
-    this.flushMayFail = true;
+    this.#mustHear.forget();
+    this.#mayHear.all();
     this.#cachedUpTo = this.#next();
-  }
-
-  #lossTold(by: ClientId): void {
-    this.#mustTell.delete(by);
-    this.#mayTell.delete(by);
-    this.flushMayFail = false;
-    this.flushMustFail = false;
-    this.#flushedUpTo = this.#next();
   }
 
   /** The cell may hold this without a write that was acknowledged being lost. */

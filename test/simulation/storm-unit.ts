@@ -82,7 +82,7 @@ export class StormUnit {
   sessionLost(): void {
     this.wentAway();
     // The answer that tells of a power loss may have been on its way.
-    if (this.#isLooking) this.model.perhapsRestarted(this.clients);
+    if (this.#isLooking) this.model.perhapsRestarted();
     this.#isLooking = false;
   }
 
@@ -106,12 +106,11 @@ export class StormUnit {
       powerLoss,
       isBusy: this.jobs.size > 0,
       valueOf: (cell) => this.#valueAtTarget(cell),
-      clients: this.openClients(),
     });
   }
 
   perhapsRestarted(): void {
-    this.model.perhapsRestarted(this.openClients());
+    this.model.perhapsRestarted();
   }
 
   begin(job: Job): void {
@@ -172,7 +171,7 @@ export class StormUnit {
       } else if (job.command === COMMAND.trim) {
         model.trimmed(cell);
       } else if (job.command !== COMMAND.flush) {
-        model.written(cell, job.value, { stable: job.fua, by: job.client });
+        model.written(cell, job.value, { stable: job.fua });
       }
       if (wrong !== null) break;
     }

@@ -60,6 +60,7 @@ export class Workload {
     const client = this.#options.world.newClient(unit.lun);
     client.onClosed = () => unit.clientGone(client);
     unit.clients.push(client);
+    unit.model.clientCame(client);
     return client;
   }
 
