@@ -13,6 +13,8 @@ export interface StormRules {
   /** The shortest removal latency that was in force. */
   readonly latencyMs: number;
   readonly isClosing: boolean;
+  /** What is under way ends now, whoever waits for it. */
+  readonly isForced: boolean;
 }
 
 /** One LUN in a storm: its disk, what it may hold, its clients and how their requests end. */
@@ -179,13 +181,13 @@ export class StormUnit {
   }
 
   #judgeError(job: Job, error: number): void {
-    const { world, latencyMs, isClosing } = this.#rules;
+    const { world, latencyMs, isClosing, isForced } = this.#rules;
     const what = `LUN ${this.lun}: command ${job.command}`;
     if (error !== EIO) {
       world.fault(`${what} failed with errno ${error}`);
       return;
     }
-    if (!this.isSpared && (isClosing || this.mayFail)) {
+    if (isForced || (!this.isSpared && (isClosing || this.mayFail))) {
       if (job.command === COMMAND.flush) this.model.flushFailed(job.losses, job.client);
       return;
     }

@@ -37,6 +37,7 @@ export class Storm implements StormScene, StormRules {
   latencyMs: number;
   isCalm = false;
   isClosing = false;
+  isForced = false;
   isStarting = false;
   #endsAtMs = 0;
   #outages = 0;
@@ -243,6 +244,7 @@ export class Storm implements StormScene, StormRules {
     const written = force ? [] : this.units.filter((unit) => unit.isSpared);
     const values = new Map(written.map((unit) => [unit, this.#writeBackLater(unit)]));
     this.isClosing = true;
+    this.isForced = force;
     // A target that answers no logout is given three seconds, disks that are written a minute.
     const beganAtMs = world.nowMs;
     await world.until(world.stack.close({ force }), 120_000);
