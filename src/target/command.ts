@@ -2,6 +2,7 @@ import { ScsiError } from '../base/errors.js';
 import { completeTask, type TaskPlace } from './answer.js';
 import { cmdSNOf, flagsOf, lunField, type Pdu, taskTag, word20 } from './codec.js';
 import { beginDataOut } from './data-out.js';
+import type { TargetDisk } from './disk.js';
 import { rangeOf } from './scsi-block.js';
 import { lunKey, passesAttention, planCommand, reportedLuns, type ScsiScene } from './scsi-unit.js';
 import type { ConnectionPort, Task } from './session.js';
@@ -9,6 +10,7 @@ import type { TargetOptions } from './settings.js';
 
 const READ_FLAG = 0x40;
 const WRITE_FLAG = 0x20;
+const INQUIRY_DATA_CHANGED = { key: 0x06, asc: 0x3f, ascq: 0x03 };
 
 type Place = TaskPlace & { readonly connection: ConnectionPort };
 
@@ -31,7 +33,12 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   if (startsLate(task)) {
     // Its data is taken for what the disk is now; what it meets is asked for when it starts.
     plan(task, place, 'withoutAttention');
-    task.planLate = () => plan(task, place, 'keepingData');
+    const before = diskOf(task, place);
+    task.planLate = () => {
+      plan(task, place, 'keepingData');
+      // A command of the old disk's is not the new one's, whoever was told of the change first.
+      if (diskOf(task, place) !== before) task.failure ??= INQUIRY_DATA_CHANGED;
+    };
   } else {
     plan(task, place);
   }
@@ -91,6 +98,10 @@ function askFault(task: Task, place: Place): Task['fault'] {
   });
 }
 
+function diskOf(task: Task, place: Place): TargetDisk | null {
+  return place.session.target?.luns.get(task.lun) ?? null;
+}
+
 function startsLate(task: Task): boolean {
   const { fault } = task;
   return typeof fault === 'object' && 'delayMs' in fault && fault.startsLate === true;
@@ -100,7 +111,7 @@ function startsLate(task: Task): boolean {
 function plan(task: Task, place: Place, how?: 'withoutAttention' | 'keepingData'): void {
   const { node, session } = place;
   const target = session.target;
-  const disk = target?.luns.get(task.lun) ?? null;
+  const disk = diskOf(task, place);
   const scene: ScsiScene = {
     disk,
     luns: target === null ? [] : reportedLuns(target),

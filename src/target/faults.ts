@@ -87,7 +87,7 @@ export type Faults = {
   /** Answer to task management instead of doing it. */
   onTaskManagement?: ((functionCode: number) => number | 'ignore' | undefined) | undefined;
   /** Task management is done, and answered, so much later; tasks sent after the request go on. */
-  taskManagementDelayMs?: ((functionCode: number) => number) | undefined;
+  taskManagementDelayMs?: number | ((functionCode: number) => number) | undefined;
   /** Answer to a logout instead of doing it. */
   logoutResponse?: number | 'ignore' | undefined;
   /**

@@ -47,7 +47,9 @@ export function taskManagementArrived(pdu: Pdu, place: Place): void {
   node.stats.taskManagement.push(code);
   const forced = node.faults.onTaskManagement?.(code);
   if (forced === 'ignore') return;
-  const delayMs = node.faults.taskManagementDelayMs?.(code) ?? 0;
+  const { taskManagementDelayMs = 0 } = node.faults;
+  const delayMs =
+    typeof taskManagementDelayMs === 'number' ? taskManagementDelayMs : taskManagementDelayMs(code);
   if (delayMs === 0) finish(code, pdu, { ...place, forced });
   else node.later(delayMs, () => finish(code, pdu, { ...place, forced }));
 }

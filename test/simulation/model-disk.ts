@@ -1,4 +1,5 @@
 import { ZERO } from './cell-content.js';
+import { type ClientId, LossListeners } from './loss-listeners.js';
 
 /** One value a cell has had, oldest first. `ackedAt` null: nobody was told that it is there. */
 type Version = {
@@ -9,55 +10,25 @@ type Version = {
 };
 
 /**
- * Clients with a flush to fail: all that are connected when there is something to tell, and those
- * that come while nobody has been told.
- */
-class Listeners {
-  readonly #connected = new Set<object>();
-  readonly #waiting = new Set<object>();
-  #isUnheard = false;
-
-  has(client: object): boolean {
-    return this.#waiting.has(client);
-  }
-
-  came(client: object): void {
-    this.#connected.add(client);
-    if (this.#isUnheard) this.#waiting.add(client);
-  }
-
-  gone(client: object): void {
-    this.#connected.delete(client);
-    this.#waiting.delete(client);
-  }
-
-  all(): void {
-    this.#isUnheard = true;
-    for (const client of this.#connected) this.#waiting.add(client);
-  }
-
-  told(client: object): void {
-    this.#isUnheard = false;
-    this.#waiting.delete(client);
-  }
-}
-
-/**
  * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
  * number that its bytes spell. Where the truth is not known (an error, a power loss) a set of
  * values is possible; reading one of them settles it.
+ *
+ * A client that goes leaves ghosts: writes nobody was told about, which may land at any time until a
+ * later write to the cell has been acknowledged. From then on they must never be seen again.
  */
 export class ModelDisk {
   readonly hasVolatileCache: boolean;
   readonly #cells: Version[][];
+  /** By cell: values that writes of clients that have gone may still bring. */
+  readonly #ghosts = new Map<number, Set<number>>();
+  /** Clients whose next flush has to fail, as acknowledged writes were lost; or may fail. */
+  readonly #mustHear = new LossListeners();
+  readonly #mayHear = new LossListeners();
   #sequence = 1;
   /** Acknowledgement number of the last write into the cache, and what flushes have covered. */
   #cachedUpTo = 0;
   #flushedUpTo = 0;
-  /** Who has to be told that acknowledged writes were lost. */
-  readonly #mustHear = new Listeners();
-  /** Who may be told, because they may have been lost. */
-  readonly #mayHear = new Listeners();
   /** Answers get lost with the link up: any of them may have told of a power loss. */
   flushMayAlwaysFail = false;
   /** Times that acknowledged writes may have been lost. */
@@ -75,20 +46,13 @@ export class ModelDisk {
     return this.#sequence;
   }
 
-  clientCame(client: object): void {
-    this.#mustHear.came(client);
-    this.#mayHear.came(client);
-  }
-
-  clientGone(client: object): void {
-    this.#mustHear.gone(client);
-    this.#mayHear.gone(client);
-  }
-
-  written(cell: number, value: number, options: { readonly stable: boolean }): void {
+  written(cell: number, value: number, how: { readonly stable: boolean }): void {
     const versions = this.#of(cell);
+    // A ghost may be what the cache gives back when it loses this one.
+    const ghosts = this.#takeGhosts(cell);
+    if (ghosts.size > 0) versions.push({ values: ghosts, ackedAt: null });
     const ackedAt = this.#next();
-    if (options.stable || !this.hasVolatileCache) versions.length = 0;
+    if (how.stable || !this.hasVolatileCache) versions.length = 0;
     else this.#cachedUpTo = ackedAt;
     versions.push({ values: new Set([value]), ackedAt, isWrite: true });
   }
@@ -99,9 +63,33 @@ export class ModelDisk {
     this.#cachedUpTo = this.#next();
   }
 
+  /** The client is gone, and its write may land or not, now or later. */
+  leftBehind(cell: number, value: number): void {
+    const ghosts = this.#ghosts.get(cell) ?? new Set();
+    this.#ghosts.set(cell, ghosts.add(value));
+    this.#cachedUpTo = this.#next();
+  }
+
+  clientCame(client: ClientId): void {
+    this.#mustHear.came(client);
+    this.#mayHear.came(client);
+  }
+
+  /** The client is gone: nobody is there to be told what was lost. */
+  clientGone(client: ClientId): void {
+    this.#mustHear.gone(client);
+    this.#mayHear.gone(client);
+  }
+
+  /** A client went with a flush under way, which may have been told of a loss. */
+  flushLeftBehind(): void {
+    this.#mustHear.perhapsTold();
+  }
+
   /** Trimmed blocks read as before or as zeros. */
   trimmed(cell: number): void {
     const values = new Set(this.readable(cell)).add(ZERO);
+    this.#takeGhosts(cell);
     const versions = this.#of(cell);
     const ackedAt = this.#next();
     if (!this.hasVolatileCache) versions.length = 0;
@@ -115,6 +103,13 @@ export class ModelDisk {
 
   /** Every value a read may return. */
   readable(cell: number): Set<number> {
+    const values = this.#known(cell);
+    for (const value of this.#ghosts.get(cell) ?? []) values.add(value);
+    return values;
+  }
+
+  /** The same without ghosts. */
+  #known(cell: number): Set<number> {
     const versions = this.#of(cell);
     const values = new Set<number>();
     for (const version of versions.slice(this.#lastAcked(versions))) {
@@ -129,7 +124,10 @@ export class ModelDisk {
     if (!possible.has(value)) {
       return `cell ${cell} reads ${value}, not ${[...possible].join(' or ')}`;
     }
-    if (possible.size === 1) return null;
+    const known = this.#known(cell);
+    if (known.size === 1 && known.has(value)) return null;
+    // What has landed is no ghost any more.
+    if (!known.has(value)) this.#ghosts.get(cell)?.delete(value);
     const versions = this.#of(cell);
     const at = this.#lastAcked(versions);
     // Seen is not flushed: an older stable value may still come back after a power loss.
@@ -140,14 +138,14 @@ export class ModelDisk {
   }
 
   /**
-   * A flush of `client` that was sent at `mark`, after `losses` losses, was acknowledged. Returns why that is
+   * A flush that was sent at `mark`, after `losses` losses, was acknowledged. Returns why that is
    * wrong, or null.
    */
-  flushed(client: object, mark: number, losses: number): string | null {
-    if (this.#mustHear.has(client)) {
+  flushed(mark: number, losses: number, by: ClientId): string | null {
+    if (this.#mustHear.isWaiting(by)) {
       return 'a flush succeeded although acknowledged writes were lost';
     }
-    if (losses === this.losses) this.#mayHear.told(client);
+    if (losses === this.losses) this.#mayHear.told(by);
     this.#flushedUpTo = Math.max(this.#flushedUpTo, mark);
     for (const versions of this.#cells) {
       let covered = 0;
@@ -160,15 +158,16 @@ export class ModelDisk {
   }
 
   /**
-   * A flush failed with EIO: its client has been told of what was lost. `losses` is their number when it was
+   * A flush failed with EIO: what was lost has been told. `losses` is their number when it was
    * sent. Returns why that is wrong, or null.
    */
-  flushFailed(client: object, losses: number): string | null {
-    if (!this.#mayHear.has(client) && !this.flushMayAlwaysFail && losses === this.losses) {
+  flushFailed(losses: number, by: ClientId): string | null {
+    const mayFail = this.#mayHear.isWaiting(by) || this.flushMayAlwaysFail;
+    if (!mayFail && losses === this.losses) {
       return 'a flush failed although nothing can have been lost';
     }
-    this.#mustHear.told(client);
-    this.#mayHear.told(client);
+    this.#mustHear.told(by);
+    this.#mayHear.told(by);
     this.#flushedUpTo = this.#next();
     return null;
   }
@@ -182,14 +181,15 @@ export class ModelDisk {
     readonly valueOf: (cell: number) => number | null;
   }): void {
     if (!this.hasVolatileCache) return;
-    if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy) {
+    const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
+    if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
       this.#mayHear.all();
       this.losses += 1;
     }
     if (!facts.powerLoss) return;
     for (const [cell, versions] of this.#cells.entries()) {
       const value = facts.valueOf(cell);
-      if (value !== null && !this.#sinceLastWrite(versions).has(value)) this.#mustHear.all();
+      if (value !== null && !this.#mayBeThere(cell, value)) this.#mustHear.all();
       const values = new Set<number>();
       for (const version of versions) for (const each of version.values) values.add(each);
       versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
@@ -201,14 +201,30 @@ export class ModelDisk {
     this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
   }
 
-  /** What a cell may hold without a write that was acknowledged being lost. */
-  #sinceLastWrite(versions: readonly Version[]): Set<number> {
+  /** Another process serves the disk now and does not know what the one before it has flushed. */
+  takenOver(): void {
+    this.#cachedUpTo = this.#next();
+  }
+
+  /** Another process serves the disk to clients that have never seen it: none was promised more. */
+  startedAnew(): void {
+    this.#mustHear.forget();
+    this.#mayHear.all();
+    this.#cachedUpTo = this.#next();
+  }
+
+  /** The cell may hold this without a write that was acknowledged being lost. */
+  #mayBeThere(cell: number, value: number): boolean {
+    if (this.#ghosts.get(cell)?.has(value)) return true;
+    const versions = this.#of(cell);
     const from = versions.findLastIndex((version) => version.isWrite);
-    const values = new Set<number>();
-    for (const version of versions.slice(Math.max(0, from))) {
-      for (const value of version.values) values.add(value);
-    }
-    return values;
+    return versions.slice(Math.max(0, from)).some((version) => version.values.has(value));
+  }
+
+  #takeGhosts(cell: number): Set<number> {
+    const ghosts = this.#ghosts.get(cell) ?? new Set();
+    this.#ghosts.delete(cell);
+    return ghosts;
   }
 
   #lastAcked(versions: readonly Version[]): number {

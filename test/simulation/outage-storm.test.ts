@@ -9,10 +9,12 @@ const SECONDS = Number(process.env['STORM_SECONDS'] ?? 20);
 const FIRST_SEED = Number(process.env['STORM_SEED'] ?? 1);
 const SEEDS_MAX = Number(process.env['STORM_SEEDS_MAX'] ?? Number.POSITIVE_INFINITY);
 /** Failing seeds that are looked for before the run ends. */
-const FAILURES_MAX = 10;
+const FAILURES_MAX = Number(process.env['STORM_FAILURES_MAX'] ?? 10);
+/** These strikes alone, by name, with commas; all of them when it is not set. */
+const ONLY = process.env['STORM_ONLY']?.split(',') ?? null;
 
 async function storm(seed: number) {
-  const report = await new Storm(seed).run().catch((error: unknown) => {
+  const report = await new Storm(seed, ONLY).run().catch((error: unknown) => {
     throw new Error(`seed ${seed}: ${error instanceof Error ? error.stack : error}`);
   });
   if (report.faults.length > 0) {

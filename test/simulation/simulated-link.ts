@@ -41,7 +41,8 @@ export class SimulatedLink implements Link, Flushable {
   #toUsBusy = false;
   /** The target has ended the link; after the last byte we hear of it. */
   #targetEnded = false;
-  #bytesArrivedTotal = 0;
+  /** Bytes the target has received. */
+  #arrived = 0;
   #marks: Mark[] = [];
 
   constructor(network: Network, host: LinkHost, queue: SendQueue, user: LinkUser) {
@@ -64,6 +65,11 @@ export class SimulatedLink implements Link, Flushable {
     return this.#toTarget.reduce((sum, bytes) => sum + bytes.length, 0);
   }
 
+  /** Nothing is on its way to us. */
+  get isQuiet(): boolean {
+    return this.#toUs.length === 0;
+  }
+
   /** It is one of this process. */
   isOf(host: LinkHost): boolean {
     return this.#host === host;
@@ -80,6 +86,7 @@ export class SimulatedLink implements Link, Flushable {
     this.#queue.onFirst = null;
     this.#window.close();
     this.#toUs = [];
+    this.#endMarks(() => true);
     const { closing, weather } = this.#network;
     if (end === 'abrupt' || (end === undefined && closing === 'resets')) {
       // What is on its way arrives, and then the reset, which a silent network loses as well.
@@ -96,23 +103,27 @@ export class SimulatedLink implements Link, Flushable {
 
   /**
    * Calls `action` once everything that is now on its way to us has arrived, and then everything
-   * that was on its way to the target by then: whoever was told something has had time to act on it.
+   * that was on its way to the target by then: what arrives later was sent by one who knew. The end
+   * of the link ends the wait.
    */
   afterRoundTrip(action: () => void): void {
     const toUs = this.#toUs.reduce((sum, bytes) => sum + bytes.length, 0);
     this.#marks.push({ receivedBytes: this.bytesReceivedTotal + toUs, arrivedBytes: null, action });
   }
 
-  #checkMarks(): void {
+  /** `arriving` bytes are about to be received: whoever waits for them has not acted on them yet. */
+  #markReceived(arriving: number): void {
     for (const mark of this.#marks) {
-      if (mark.arrivedBytes === null && this.bytesReceivedTotal >= mark.receivedBytes) {
-        mark.arrivedBytes = this.bytesSentTotal + this.#queue.byteLength;
-      }
+      if (mark.arrivedBytes !== null) continue;
+      if (this.bytesReceivedTotal + arriving < mark.receivedBytes) continue;
+      mark.arrivedBytes = this.bytesSentTotal + this.#queue.byteLength;
     }
-    const isOver = (mark: Mark) =>
-      mark.arrivedBytes !== null && this.#bytesArrivedTotal >= mark.arrivedBytes;
+    this.#endMarks((mark) => (mark.arrivedBytes ?? Number.POSITIVE_INFINITY) <= this.#arrived);
+  }
+
+  #endMarks(isOver: (mark: Mark) => boolean): void {
+    if (this.#marks.length === 0) return;
     const over = this.#marks.filter(isOver);
-    if (over.length === 0) return;
     this.#marks = this.#marks.filter((mark) => !isOver(mark));
     for (const mark of over) mark.action();
   }
@@ -215,10 +226,10 @@ export class SimulatedLink implements Link, Flushable {
   #arriveAtTarget(): void {
     const bytes = this.#piece(this.#toTarget, this.cutAfterSent);
     this.#wireBytes -= bytes.length;
-    this.#bytesArrivedTotal += bytes.length;
+    this.#arrived += bytes.length;
     this.cutAfterSent -= bytes.length;
     this.#target?.receive(bytes);
-    this.#checkMarks();
+    this.#markReceived(0);
     if (this.cutAfterSent <= 0) {
       this.cut();
       return;
@@ -245,6 +256,7 @@ export class SimulatedLink implements Link, Flushable {
     }
     const { flushes } = this.#host;
     const bytes = this.#piece(this.#toUs, Math.min(this.cutAfterReceived, this.#window.room));
+    this.#markReceived(bytes.length);
     this.cutAfterReceived -= bytes.length;
     this.bytesReceivedTotal += bytes.length;
     flushes.begin();
@@ -253,7 +265,6 @@ export class SimulatedLink implements Link, Flushable {
     );
     if (this.isOpen) this.#window.used();
     flushes.end();
-    this.#checkMarks();
     if (this.cutAfterReceived <= 0) this.cut();
     else this.#deliverToUs();
   }
@@ -271,6 +282,7 @@ export class SimulatedLink implements Link, Flushable {
 
   #fail(errno: string): void {
     this.#state = 'closed';
+    this.#endMarks(() => true);
     this.#queue.onFirst = null;
     this.#window.close();
     this.#network.links.delete(this);

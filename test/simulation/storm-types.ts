@@ -1,4 +1,7 @@
 import type { ModelClient } from './model-client.js';
+import type { Seeded } from './seeded.js';
+import type { StormUnit } from './storm-unit.js';
+import type { World } from './world.js';
 
 export type StormReport = {
   readonly seed: number;
@@ -19,5 +22,49 @@ export type Job = {
   readonly mark: number;
   readonly losses: number;
   readonly client: ModelClient;
-  answered: boolean;
+  /** It has been answered, or its client is gone. */
+  isOver: boolean;
 };
+
+/**
+ * What a storm is about: `weather` harms everything there is; `neighbours` harms every LUN but the
+ * first, which must not notice.
+ */
+export type Theme = 'weather' | 'neighbours';
+
+/** What a fault needs of the storm it happens in. */
+export interface StormScene {
+  readonly world: World;
+  readonly random: Seeded;
+  readonly theme: Theme;
+  readonly units: readonly StormUnit[];
+  /** Good weather has come: no fault any more. */
+  readonly isCalm: boolean;
+  /** A process that knows nothing is being started: what it finds is what it serves. */
+  readonly isStarting: boolean;
+  tell(words: string): void;
+  /** A unit that may be harmed. */
+  victim(): StormUnit;
+  /** Ends a fault after a while, unless good weather has ended it already. */
+  undo(afterMs: number, action: () => void): void;
+  /** The storm does not end before a fault that takes longer. */
+  lastUntil(atMs: number): void;
+  latencyChanged(latencyMs: number): void;
+  /** The client goes now; another one comes and uses the cells of what it left unanswered. */
+  replace(unit: StormUnit, client: ModelClient): void;
+  /** The process is killed and another one takes its place. */
+  replaceProcess(how: 'takesOver' | 'startsAnew'): void;
+}
+
+/** One thing that can go wrong. */
+export type Strike = {
+  readonly name: string;
+  /** How often, compared to the others. */
+  readonly weight: number;
+  /** Themes in which it may happen. */
+  readonly themes: readonly Theme[];
+  readonly strike: (scene: StormScene) => void;
+};
+
+export const WEATHER: readonly Theme[] = ['weather'];
+export const ALL_THEMES: readonly Theme[] = ['weather', 'neighbours'];

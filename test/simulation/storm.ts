@@ -1,212 +1,313 @@
 import type { StackEvent } from '../../src/daemon/contract.js';
-import { TargetDisk } from '../../src/target/disk.js';
-import { CELL_BYTES, contentOf, valueIn, ZERO } from './cell-content.js';
+import { CELL_BYTES, contentOf } from './cell-content.js';
 import { conditionsOf } from './conditions.js';
-import { COMMAND, FLAG, type ModelClient, type ModelReply } from './model-client.js';
-import { ModelDisk } from './model-disk.js';
+import { COMMAND, type ModelClient } from './model-client.js';
 import { Seeded } from './seeded.js';
-import type { Job, StormReport } from './storm-types.js';
-import { type StormScene, Strikes } from './strikes.js';
+import type { StormReport, StormScene, Theme } from './storm-types.js';
+import { type StormRules, StormUnit } from './storm-unit.js';
+import { strikesOf } from './strikes.js';
+import { Workload } from './workload.js';
 import { World } from './world.js';
 
 const CELLS = 48;
-const CELLS_OF_REQUEST_MAX = 40;
 const DISK_BYTES = CELLS * CELL_BYTES;
-const EIO = 5;
-/** Requests the clients have under way together. */
+/** Requests that the clients have under way together: of all units, and of a harmed neighbour. */
 const SLOTS = 6;
+const NEIGHBOUR_SLOTS = 8;
+/** A unit that is spared answers within this, whatever its neighbours do. */
+const ANSWER_MS_MAX = 8000;
+/** Commands that reach the target in a second of virtual time; more is a loop without a pause. */
+const COMMANDS_OF_SECOND_MAX = 20_000;
+/** Cells that the users of a spared disk write when it is taken away in order. */
+const WRITTEN_BACK_CELLS = [1, 5, 9] as const;
 
 /**
- * Clients at work in bad weather: requests of every kind against a model disk while the seed's
- * faults happen, then good weather, in which everything has to be answered and right.
+ * Clients at work in bad weather: requests of every kind against model disks while the seed's faults
+ * happen, then good weather, in which everything has to be answered and right.
  */
-export class Storm implements StormScene {
+export class Storm implements StormScene, StormRules {
   readonly world: World;
   readonly random: Seeded;
+  readonly theme: Theme;
+  readonly units: readonly StormUnit[];
   readonly #seed: number;
-  readonly #strikes = new Strikes(this);
-  readonly model: ModelDisk;
-  readonly decoy: TargetDisk;
-  readonly #busy = new Set<number>();
-  readonly #jobs = new Set<Job>();
-  readonly #clients: ModelClient[] = [];
+  readonly #only: readonly string[] | null;
+  readonly #workload: Workload;
   readonly #story: string[] = [];
-  /** The shortest removal latency that was in force. */
-  #latencyMs: number;
-  #value = 0;
-  #stormEndsAtMs = 0;
+  latencyMs: number;
   isCalm = false;
-  #isClosing = false;
-  /** Another disk was, or may have been, behind the LUN: errors and a removal are right then. */
-  #hadOtherDisk = false;
-  /** Instant since which the unit has been away, or null. */
-  #awaySinceMs: number | null = null;
-  /** Instant since which requests are held for whatever reason, a look among them, or null. */
-  #heldSinceMs: number | null = null;
-  /** A login has not yet led to the release of the unit. */
-  #isLooking = false;
-  #requests = 0;
-  #errors = 0;
+  isClosing = false;
+  isForced = false;
+  isStarting = false;
+  #endsAtMs = 0;
+  #outages = 0;
 
-  constructor(seed: number) {
+  /** `only` these strikes, for trials. */
+  constructor(seed: number, only: readonly string[] | null = null) {
     this.#seed = seed;
+    this.#only = only;
     const random = new Seeded(seed);
     this.random = random;
-    const conditions = conditionsOf(random, DISK_BYTES);
+    this.theme = random.chance(0.2) ? 'neighbours' : 'weather';
+    const conditions = conditionsOf(random, { sizeBytes: DISK_BYTES, theme: this.theme });
     this.world = new World({ random, ...conditions });
     const { network, options } = this.world;
     network.latencyMs = random.spread(0.05, 20);
     network.jitterMs = random.chance(0.5) ? 0 : random.spread(0.1, 50);
-    this.#latencyMs = options.removalLatencySeconds * 1000;
+    this.latencyMs = options.removalLatencySeconds * 1000;
     const hasVolatileCache = conditions.disk?.writeCache === 'volatile';
-    this.decoy = TargetDisk.ram({ sizeBytes: DISK_BYTES, serial: 'OTHER' });
-    this.model = new ModelDisk({ cells: CELLS, hasVolatileCache });
+    this.units = this.world.disks.map((disk, lun) => {
+      const isSpared = this.theme === 'neighbours' && lun === 0;
+      return new StormUnit({ lun, disk, cells: CELLS, hasVolatileCache, isSpared, rules: this });
+    });
+    this.#workload = new Workload({
+      world: this.world,
+      random,
+      cells: CELLS,
+      hotCells: random.pick([CELLS, CELLS, 12, 4]),
+      clientsMax: random.whole(1, 3),
+      answerMsMax: ANSWER_MS_MAX,
+    });
     this.world.onEvent = (event) => this.#heard(event);
   }
 
   async run(): Promise<StormReport> {
-    const { world } = this;
+    const { world, random } = this;
     await world.start();
-    this.#watchHolds();
-    this.#stormEndsAtMs = world.nowMs + this.random.between(5000, 40_000);
-    for (let slot = 0; slot < SLOTS; slot += 1) this.#later(() => this.#work());
-    const faults = this.random.whole(1, 5);
-    for (let index = 0; index < faults; index += 1) {
-      const atMs = this.random.between(world.nowMs, this.#stormEndsAtMs);
-      world.clock.at(atMs, () => this.#strikes.strike());
+    this.#watchCommands();
+    for (const unit of this.units) unit.watch();
+    this.#endsAtMs = world.nowMs + random.between(4000, 25_000);
+    for (const unit of this.units) {
+      if (this.theme === 'neighbours' && !unit.isSpared) unit.mayFail = true;
+      const isHarmed = this.theme === 'neighbours' && !unit.isSpared;
+      const slots = isHarmed ? NEIGHBOUR_SLOTS : Math.ceil(SLOTS / this.units.length);
+      for (let slot = 0; slot < slots; slot += 1) this.#workload.addSlot(unit);
     }
-    await world.pass(this.#stormEndsAtMs - world.nowMs);
-    if (this.random.chance(0.15)) await this.#logoutInTheMiddle();
+    this.#planStrikes();
+    while (world.nowMs < this.#endsAtMs) await world.pass(this.#endsAtMs - world.nowMs);
+    await world.when(() => !this.isStarting, 60_000);
+    if (random.chance(0.2) && !this.isStarting) await this.#logoutInTheMiddle();
     else await this.#calm();
-    const { outages } = world.stack.counters;
     return {
       seed: this.#seed,
       faults: world.faults,
-      requests: this.#requests,
-      errors: this.#errors,
-      outages,
+      requests: this.#workload.requests,
+      errors: this.units.reduce((sum, unit) => sum + unit.errors, 0),
+      outages: this.#outages,
       virtualSeconds: world.nowMs / 1000,
       story: this.#story,
     };
   }
 
-  clients(): readonly ModelClient[] {
-    return this.#clients;
+  victim(): StormUnit {
+    return this.random.pick(this.units.filter((unit) => !unit.isSpared));
   }
 
-  isBusy(): boolean {
-    return this.#jobs.size > 0;
+  undo(afterMs: number, action: () => void): void {
+    const { clock, nowMs } = this.world;
+    clock.at(nowMs + afterMs, () => {
+      if (!this.isCalm) action();
+    });
   }
 
-  valueAtTarget(cell: number): number | null {
-    if (this.#busy.has(cell)) return null;
-    const value = valueIn(this.world.disk.read(cell * CELL_BYTES, CELL_BYTES), 0, cell);
-    return typeof value === 'string' ? null : value;
-  }
-
-  otherDiskCame(): void {
-    this.#hadOtherDisk = true;
+  lastUntil(atMs: number): void {
+    this.#endsAtMs = Math.max(this.#endsAtMs, atMs);
   }
 
   latencyChanged(latencyMs: number): void {
-    this.#latencyMs = Math.min(this.#latencyMs, latencyMs);
+    this.latencyMs = Math.min(this.latencyMs, latencyMs);
+  }
+
+  replace(unit: StormUnit, client: ModelClient): void {
+    const left = [...unit.jobs].filter((job) => job.client === client);
+    const cells = new Set(left.flatMap((job) => job.cells));
+    this.tell(`a client of LUN ${unit.lun} leaves ${left.length} requests`);
+    client.close();
+    this.world.exporter.clients.delete(client);
+    if (!this.#workload.isOver) this.#workload.useAgain(unit, [...cells].slice(0, 4));
+  }
+
+  replaceProcess(how: 'takesOver' | 'startsAnew'): void {
+    const { world } = this;
+    if (this.isStarting || this.isClosing) return;
+    // What is found by one that knows nothing has to be the right disk.
+    if (how === 'startsAnew' && this.units.some((unit) => unit.mayFail)) return;
+    const unsentBytes = world.network.current?.unsentBytes ?? 0;
+    this.tell(`the process is killed with ${unsentBytes} bytes in its socket, another ${how}`);
+    this.#outages += world.stack.counters.outages;
+    world.kill();
+    this.isStarting = true;
+    const start = how === 'takesOver' ? world.takeOver() : world.startAnew(() => this.isClosing);
+    for (const unit of this.units) {
+      unit.wentAway();
+      if (how === 'takesOver') unit.model.takenOver();
+      else unit.model.startedAnew();
+    }
+    start.then(
+      () => {
+        this.isStarting = false;
+        for (const unit of this.units) unit.watch();
+        this.tell('the next process is there');
+      },
+      (error: unknown) => world.fault(`the next process does not start: ${error}`),
+    );
   }
 
   tell(words: string): void {
     this.#story.push(`${(this.world.nowMs / 1000).toFixed(3)} s: ${words}`);
   }
 
-  #watchHolds(): void {
-    const { queue } = this.world.unit;
-    const [hold, release] = [queue.hold.bind(queue), queue.release.bind(queue)];
-    queue.hold = () => {
-      this.#heldSinceMs ??= this.world.nowMs;
-      hold();
-    };
-    queue.release = () => {
-      this.#heldSinceMs = null;
-      release();
-    };
+  #planStrikes(): void {
+    const { random, world } = this;
+    const strikes = strikesOf(this.theme, this.#only);
+    if (strikes.length === 0) return;
+    const weights = strikes.reduce((sum, { weight }) => sum + weight, 0);
+    for (let left = random.whole(1, 6); left > 0; left -= 1) {
+      let at = random.between(0, weights);
+      const chosen = strikes.find(({ weight }) => {
+        at -= weight;
+        return at <= 0;
+      });
+      world.clock.at(random.between(world.nowMs, this.#endsAtMs), () => {
+        if (!this.isCalm && !this.isClosing) chosen?.strike(this);
+      });
+    }
+  }
+
+  /** A command that is repeated without end and without a pause is seen by its number. */
+  #watchCommands(): void {
+    const { world } = this;
+    let second = 0;
+    let commands = 0;
+    world.commands.add(() => {
+      const now = Math.floor(world.nowMs / 1000);
+      if (now !== second) commands = 0;
+      second = now;
+      commands += 1;
+      if (commands === COMMANDS_OF_SECOND_MAX) world.fault(`${commands} commands in one second`);
+      return undefined;
+    });
   }
 
   #heard(event: StackEvent): void {
     if (event.event !== 'sessionState') {
-      this.tell(`${event.event} ${'reason' in event ? event.reason : ''}`);
-      if (event.event === 'deviceReleased' || event.event === 'deviceAttached') {
-        this.#awaySinceMs = null;
-        this.#isLooking = false;
+      const lun = 'lun' in event ? ` LUN ${event.lun}` : '';
+      const why = 'reason' in event ? event.reason : 'message' in event ? event.message : '';
+      this.tell(`${event.event}${lun} ${why}`);
+      const isSpared = 'lun' in event && this.units[event.lun]?.isSpared === true;
+      if (event.event === 'deviceRemoved' && isSpared) {
+        this.world.fault(`LUN ${event.lun}, which is well, was removed: ${event.reason}`);
       }
       return;
     }
     const { from, to, reason } = event;
     this.tell(`${from} → ${to}: ${reason}`);
-    if (to === 'reconnecting') {
-      this.#awaySinceMs ??= this.world.nowMs;
-      // The answer that tells of a power loss may have been on its way.
-      if (this.#isLooking) this.model.perhapsRestarted();
+    for (const unit of this.units) {
+      if (to === 'reconnecting') unit.sessionLost();
+      if (to === 'loggedIn' && from !== 'loggingIn') unit.loggedInAgain();
     }
-    this.#isLooking = to === 'loggedIn' && from !== 'loggingIn';
   }
 
-  #later(action: () => void): void {
-    const { clock } = this.world;
-    clock.at(clock.nowMs() + this.random.spread(1, 2000), action);
-  }
-
-  /** Good weather: everything is answered, the unit is there, and what it holds is right. */
+  /** Good weather: everything is answered, the units are there, and what they hold is right. */
   async #calm(): Promise<void> {
     const { world } = this;
+    this.tell('good weather');
+    this.#workload.isOver = true;
     this.isCalm = true;
     this.#heal();
-    const isQuiet = () => this.#jobs.size === 0 && this.#isServing();
+    const isQuiet = () => this.units.every((unit) => unit.jobs.size === 0 && unit.isServing);
     if (!(await world.when(isQuiet, 400_000))) {
-      const left = [...this.#jobs].map((job) => `${job.command} on ${job.cells.join(',')}`);
-      world.fault(`never answered: ${left.join('; ')}; serving: ${this.#isServing()}`);
+      for (const unit of this.units) {
+        const left = [...unit.jobs].map((job) => `${job.command} on ${job.cells.join(',')}`);
+        const { lun, isServing } = unit;
+        if (left.length === 0 && isServing) continue;
+        world.fault(`LUN ${lun}: never answered: ${left.join('; ')}; serving: ${isServing}`);
+      }
       this.#abandon();
       await world.end({ force: true });
       return;
     }
     await this.#readEverything();
-    await this.#flushTwice();
-    this.#checkDecoy();
-    this.#isClosing = true;
+    for (let round = 0; round < 2; round += 1) {
+      await this.#all((unit, client) => [this.#workload.job(unit, client, COMMAND.flush, [])]);
+    }
+    for (const unit of this.units) unit.checkDecoy();
+    this.isClosing = true;
     await world.end();
   }
 
   async #logoutInTheMiddle(): Promise<void> {
-    const { world } = this;
-    this.#isClosing = true;
-    this.tell('logout in the middle');
-    // A target that answers no logout is given three seconds.
+    const { world, random } = this;
+    this.#workload.isOver = true;
+    const force = random.chance(0.5);
+    this.tell(`logout in the middle, by force: ${force}`);
+    const written = force ? [] : this.units.filter((unit) => unit.isSpared);
+    const values = new Map(written.map((unit) => [unit, this.#writeBackLater(unit)]));
+    this.isClosing = true;
+    this.isForced = force;
+    // A target that answers no logout is given three seconds, disks that are written a minute.
     const beganAtMs = world.nowMs;
-    await world.until(world.stack.close({ force: this.random.chance(0.5) }), 30_000);
-    if (world.nowMs - beganAtMs > 3100) world.fault('the logout took more than its time');
+    await world.until(world.stack.close({ force }), 120_000);
+    const mostMs = written.length > 0 ? 60_000 : 3100;
+    if (world.nowMs - beganAtMs > mostMs) world.fault('the logout took more than its time');
+    for (const [unit, value] of values) this.#checkWrittenBack(unit, value());
     this.isCalm = true;
     this.#heal();
     this.#abandon();
     await world.end();
-    this.#checkDecoy();
+    for (const unit of this.units) unit.checkDecoy();
   }
 
-  #isServing(): boolean {
-    return this.world.exporter.isExported && this.world.unit.queue.mode === 'open';
+  /**
+   * What the users of the disk have not written yet they write when it is taken away in order. The
+   * returned function says what that was.
+   */
+  #writeBackLater(unit: StormUnit): () => number | null {
+    const { world } = this;
+    let value: number | null = null;
+    world.exporter.writeBack.set(unit.lun, async () => {
+      const isDone = (): boolean => unit.jobs.size === 0;
+      const wait = (resolve: () => void): void => {
+        if (isDone()) resolve();
+        else world.clock.at(world.nowMs + 10, () => wait(resolve));
+      };
+      await new Promise<void>(wait);
+      const client = unit.openClients()[0] ?? this.#workload.newClient(unit);
+      const jobs = WRITTEN_BACK_CELLS.map((cell) =>
+        this.#workload.job(unit, client, COMMAND.write, [cell]),
+      );
+      for (const job of jobs) this.#workload.send(unit, job);
+      await new Promise<void>(wait);
+      this.#workload.send(unit, this.#workload.job(unit, client, COMMAND.flush, []));
+      await new Promise<void>(wait);
+      value = jobs[0]?.value ?? null;
+    });
+    return () => value;
+  }
+
+  #checkWrittenBack(unit: StormUnit, value: number | null): void {
+    const [cell] = WRITTEN_BACK_CELLS;
+    const bytes = unit.disk.read(cell * CELL_BYTES, CELL_BYTES);
+    if (value !== null && bytes.equals(contentOf(cell, value))) return;
+    this.world.fault(`LUN ${unit.lun}, which is well, was taken away before it was written back`);
   }
 
   #abandon(): void {
-    for (const client of this.#clients) client.close();
-    this.#jobs.clear();
+    for (const unit of this.units) for (const client of [...unit.clients]) client.close();
   }
 
   #heal(): void {
     const { world } = this;
     const target = [...world.node.targets.values()][0]!;
-    target.luns.set(0, world.disk);
+    for (const { lun, disk } of this.units) target.luns.set(lun, disk);
     const { faults } = world.node;
+    world.commands.clear();
+    this.#watchCommands();
     faults.loginStatus = undefined;
-    this.world.commands.clear();
-    faults.onCommand = this.world.commands.ask;
     faults.ignoreNops = false;
     faults.onTaskManagement = undefined;
+    faults.taskManagementDelayMs = undefined;
+    faults.onSend = undefined;
     faults.logoutResponse = undefined;
     for (const link of world.network.links) {
       link.cutAfterSent = Number.POSITIVE_INFINITY;
@@ -215,182 +316,25 @@ export class Storm implements StormScene {
     world.network.become('up');
   }
 
-  #client(): ModelClient | null {
-    const open = this.#clients.filter((client) => client.isOpen);
-    for (const client of this.#clients) if (!client.isOpen) this.model.clientGone(client);
-    this.#clients.length = 0;
-    this.#clients.push(...open);
-    if (open.length < 2 && this.world.exporter.isExported && !this.#isClosing) {
-      const client = this.world.newClient();
-      this.#clients.push(client);
-      this.model.clientCame(client);
-    }
-    return this.#clients.length === 0 ? null : this.random.pick(this.#clients);
-  }
-
-  /** One slot's next request, and after its reply the one after it. */
-  #work(): void {
-    if (this.isCalm || this.#isClosing) return;
-    const client = this.#client();
-    const job = client === null ? null : this.#newJob(client);
-    if (client === null || job === null) {
-      this.#later(() => this.#work());
-      return;
-    }
-    this.#send(job, () => this.#later(() => this.#work()));
-  }
-
-  #newJob(client: ModelClient): Job | null {
-    const random = this.random;
-    const command = random.pick([
-      COMMAND.read,
-      COMMAND.read,
-      COMMAND.write,
-      COMMAND.write,
-      COMMAND.write,
-      COMMAND.flush,
-      COMMAND.trim,
-      COMMAND.writeZeroes,
-    ]);
-    const most = random.chance(0.2) ? CELLS_OF_REQUEST_MAX : 4;
-    const count = command === COMMAND.flush ? 0 : random.whole(1, most);
-    const first = random.whole(0, CELLS - Math.max(1, count));
-    const cells = Array.from({ length: count }, (_, index) => first + index);
-    if (cells.some((cell) => this.#busy.has(cell))) return null;
-    const fua = command !== COMMAND.read && command !== COMMAND.flush && random.chance(0.2);
-    return this.#job(client, command, cells, fua);
-  }
-
-  #job(client: ModelClient, command: number, cells: readonly number[], fua: boolean): Job {
-    this.#value += 1;
-    const value = command === COMMAND.write ? this.#value : ZERO;
-    const { mark, losses } = this.model;
-    return { command, cells, value, fua, mark, losses, client, answered: false };
-  }
-
-  #send(job: Job, then: () => void): void {
-    this.#requests += 1;
-    this.#jobs.add(job);
-    for (const cell of job.cells) this.#busy.add(cell);
-    const bytes = Buffer.concat(job.cells.map((cell) => contentOf(cell, job.value)));
-    const noHole = job.command === COMMAND.writeZeroes && this.random.chance(0.5);
-    job.client.send(
-      {
-        command: job.command,
-        flags: (job.fua ? FLAG.fua : 0) | (noHole ? FLAG.noHole : 0),
-        offset: (job.cells[0] ?? 0) * CELL_BYTES,
-        length: job.cells.length * CELL_BYTES,
-        ...(job.command === COMMAND.write ? { data: bytes } : {}),
-      },
-      (reply) => {
-        job.answered = true;
-        this.#finish(job);
-        this.#judge(job, reply);
-        then();
-      },
-    );
-    this.#watchEnd(job, then);
-  }
-
-  /**
-   * A client that is closed gets no reply. What it asked for may be done or not, and others use the
-   * cells again: nothing of it may come after what they are told.
-   */
-  #watchEnd(job: Job, then: () => void): void {
-    const { clock } = this.world;
-    clock.at(clock.nowMs() + 50, () => {
-      if (job.answered || !this.#jobs.has(job)) return;
-      if (!job.client.isOpen) {
-        this.#finish(job);
-        this.#endedUnknown(job);
-        then();
-        return;
-      }
-      this.#watchEnd(job, then);
-    });
-  }
-
-  #finish(job: Job): void {
-    this.#jobs.delete(job);
-    for (const cell of job.cells) this.#busy.delete(cell);
-  }
-
-  #endedUnknown(job: Job): void {
-    for (const cell of job.cells) {
-      if (job.command === COMMAND.trim) this.model.perhapsTrimmed(cell);
-      else if (job.command !== COMMAND.read) this.model.perhapsWritten(cell, job.value);
-    }
-  }
-
-  #judge(job: Job, reply: ModelReply): void {
-    if (reply.error !== 0) {
-      this.#errors += 1;
-      this.#endedUnknown(job);
-      this.#judgeError(job, reply.error);
-      return;
-    }
-    const model = this.model;
-    let wrong: string | null = null;
-    if (job.command === COMMAND.flush) wrong = model.flushed(job.client, job.mark, job.losses);
-    for (const [index, cell] of job.cells.entries()) {
-      if (job.command === COMMAND.read) {
-        const value = valueIn(reply.data, index * CELL_BYTES, cell);
-        wrong = typeof value === 'string' ? value : model.read(cell, value);
-      } else if (job.command === COMMAND.trim) {
-        model.trimmed(cell);
-      } else if (job.command !== COMMAND.flush) {
-        model.written(cell, job.value, { stable: job.fua });
-      }
-      if (wrong !== null) break;
-    }
-    if (wrong !== null) this.world.fault(wrong);
-  }
-
-  #judgeError(job: Job, error: number): void {
-    if (error !== EIO) {
-      this.world.fault(`command ${job.command} failed with errno ${error}`);
-      return;
-    }
-    if (this.#isClosing || this.#hadOtherDisk) {
-      if (job.command === COMMAND.flush) this.model.flushFailed(job.client, job.losses);
-      return;
-    }
-    const { nowMs } = this.world;
-    const sinceMs = this.#awaySinceMs ?? this.#heldSinceMs;
-    const awayMs = sinceMs === null ? -1 : nowMs - sinceMs;
-    if (awayMs >= this.#latencyMs - 0.001) return;
-    const { client, losses } = job;
-    const isFlush = job.command === COMMAND.flush;
-    const why = isFlush ? this.model.flushFailed(client, losses) : 'not a flush';
-    if (why !== null) {
-      this.world.fault(`EIO for command ${job.command} after ${awayMs} ms away (${why})`);
-    }
-  }
-
   async #readEverything(): Promise<void> {
-    for (let cell = 0; cell < CELLS; cell += 1) {
-      const client = this.#client();
-      if (client === null) break;
-      this.#send(this.#job(client, COMMAND.read, [cell], false), () => undefined);
-    }
+    await this.#all((unit, client) =>
+      Array.from({ length: CELLS }, (_, cell) =>
+        this.#workload.job(unit, client, COMMAND.read, [cell]),
+      ),
+    );
+  }
+
+  async #all(
+    jobsOf: (unit: StormUnit, client: ModelClient) => ReturnType<Workload['job']>[],
+  ): Promise<void> {
     const { world } = this;
-    if (!(await world.when(() => this.#jobs.size === 0, 120_000))) {
-      world.fault('reads in good weather are not answered');
+    for (const unit of this.units) {
+      const client = unit.openClients()[0] ?? this.#workload.newClient(unit);
+      for (const job of jobsOf(unit, client)) this.#workload.send(unit, job);
     }
-  }
-
-  async #flushTwice(): Promise<void> {
-    for (let round = 0; round < 2; round += 1) {
-      const client = this.#client();
-      if (client === null) return;
-      this.#send(this.#job(client, COMMAND.flush, [], false), () => undefined);
-      await this.world.when(() => this.#jobs.size === 0, 120_000);
-    }
-  }
-
-  #checkDecoy(): void {
-    if (this.decoy.extent(0, DISK_BYTES).mapped || this.decoy.unflushedBytes > 0) {
-      this.world.fault('a write landed on another disk');
+    const isQuiet = () => this.units.every((unit) => unit.jobs.size === 0);
+    if (!(await world.when(isQuiet, 120_000))) {
+      world.fault('requests in good weather are not answered');
     }
   }
 }

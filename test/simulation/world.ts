@@ -74,6 +74,7 @@ export class World {
   readonly options: SessionOptions;
   onEvent: (event: StackEvent) => void = () => undefined;
   #process: SimulatedProcess;
+  #isid = ISID;
   #isidsMax = 1;
 
   constructor(options: WorldOptions) {
@@ -98,7 +99,7 @@ export class World {
     });
     const { clock, random, node } = this;
     this.network = new Network({ clock, random, node });
-    this.#process = this.#newProcess({ firstLogin: 'once', isid: ISID });
+    this.#process = this.#newProcess('once');
   }
 
   get nowMs(): number {
@@ -156,7 +157,7 @@ export class World {
   /** After a kill: the next process takes over the same session and its disks, as `attach` does. */
   async takeOver(): Promise<void> {
     const disks = this.stack.units.map(({ lun, facts }) => ({ lun, facts }));
-    this.#process = this.#newProcess({ firstLogin: 'resume', isid: ISID });
+    this.#process = this.#newProcess('resume');
     await this.#process.resume(disks);
   }
 
@@ -166,10 +167,10 @@ export class World {
    */
   async startAnew(isOver: () => boolean = () => false): Promise<void> {
     this.#isidsMax += 1;
-    const isid = Buffer.from(ISID);
-    isid.writeUInt16BE(this.#isidsMax, 4);
+    this.#isid = Buffer.from(ISID);
+    this.#isid.writeUInt16BE(this.#isidsMax, 4);
     for (;;) {
-      this.#process = this.#newProcess({ firstLogin: 'once', isid });
+      this.#process = this.#newProcess('once');
       const mine = this.#process;
       try {
         await mine.start(this.luns);
@@ -185,12 +186,10 @@ export class World {
     }
   }
 
-  #newProcess(how: {
-    readonly firstLogin: 'once' | 'resume';
-    readonly isid: Buffer;
-  }): SimulatedProcess {
+  #newProcess(firstLogin: 'once' | 'resume'): SimulatedProcess {
     return new SimulatedProcess({
-      ...how,
+      firstLogin,
+      isid: this.#isid,
       network: this.network,
       clock: this.clock,
       targetName: TARGET_NAME,

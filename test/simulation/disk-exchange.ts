@@ -1,0 +1,100 @@
+import { passesAttention } from '../../src/target/scsi-unit.js';
+import type { StormScene } from './storm-types.js';
+import type { StormUnit } from './storm-unit.js';
+import { TARGET_NAME, type World } from './world.js';
+
+const SCSI_RESPONSE = 0x21;
+const WRITE_OPCODES: readonly number[] = [0x2a, 0x8a];
+const INQUIRY_DATA_CHANGED = { key: 0x06, asc: 0x3f, ascq: 0x03 } as const;
+
+/** The other disk comes, and goes after a while. */
+function exchangeFor(scene: StormScene, unit: StormUnit): void {
+  const { random, world } = scene;
+  const target = world.node.targets.get(TARGET_NAME)!;
+  const forMs = random.spread(200, 20_000);
+  scene.tell(`LUN ${unit.lun} is another disk for ${forMs.toFixed(0)} ms, and says so`);
+  unit.mayFail = true;
+  unit.perhapsRestarted();
+  target.luns.set(unit.lun, unit.decoy);
+  scene.undo(forMs, () => {
+    scene.tell(`LUN ${unit.lun} is itself again`);
+    target.luns.set(unit.lun, unit.disk);
+  });
+}
+
+/** The disk is exchanged while the session goes on; one command is told, whichever it is. */
+export function exchange(scene: StormScene): void {
+  if (scene.isStarting) return;
+  const unit = scene.victim();
+  unit.decoy.announcesChanges = false;
+  tellUntilKnown(scene.world, unit.lun);
+  exchangeFor(scene, unit);
+}
+
+/**
+ * Unit attention 3Fh/03h for the first command that asks for it, and, as nobody can take back what is
+ * on the wire, for those that were sent before the answer had arrived.
+ */
+export function tellUntilKnown(world: World, lun: number): void {
+  const { faults } = world.node;
+  const tsih = world.node.sessions[0]?.tsih;
+  let isTold = false;
+  const remove = world.commands.add((context) => {
+    if (context.lun !== lun || context.tsih !== tsih) return undefined;
+    if (passesAttention(context.opcode)) return undefined;
+    return { sense: INQUIRY_DATA_CHANGED };
+  });
+  const before = faults.onSend;
+  faults.onSend = (header, data) => {
+    const isChange = data[4] === 0x06 && data[14] === 0x3f && data[15] === 0x03;
+    if (!isTold && (header[0] ?? 0) === SCSI_RESPONSE && isChange) {
+      isTold = true;
+      faults.onSend = before;
+      world.clock.at(world.nowMs, () => {
+        const link = world.network.current;
+        if (link === null) remove();
+        else link.afterRoundTrip(remove);
+      });
+    }
+    return before?.(header, data);
+  };
+}
+
+/**
+ * The disk asks for attention, and while it is looked at it is exchanged: the one command that is
+ * told is a write that was under way all the time.
+ */
+export function exchangeInLook(scene: StormScene): void {
+  const { random, world } = scene;
+  if (scene.isStarting) return;
+  const unit = scene.victim();
+  unit.decoy.announcesChanges = false;
+  let before = random.whole(3, 10);
+  let isLate = false;
+  const roundTripMs = 2 * world.network.latencyMs + world.network.jitterMs;
+  // The look begins a round trip after the write, and asks once in each.
+  const lateMs = roundTripMs * (1 + before + random.between(0, 3));
+  scene.tell(`LUN ${unit.lun} wants a look; at its question ${before} it is exchanged`);
+  const remove = world.commands.add(({ lun, opcode, lba }) => {
+    if (lun !== unit.lun) return undefined;
+    if (!isLate && WRITE_OPCODES.includes(opcode)) {
+      isLate = true;
+      world.clock.at(world.nowMs + roundTripMs / 2, () => {
+        world.node.raiseAttention(TARGET_NAME, unit.lun, { asc: 0x2a, ascq: 0x01 });
+      });
+      return { delayMs: lateMs, startsLate: true };
+    }
+    if (!isLate || lba !== null) return undefined;
+    before -= 1;
+    if (before === 0) {
+      remove();
+      world.clock.at(world.nowMs, () => {
+        if (scene.isCalm || scene.isStarting) return;
+        tellUntilKnown(world, unit.lun);
+        exchangeFor(scene, unit);
+      });
+    }
+    return undefined;
+  });
+  scene.undo(20_000, remove);
+}

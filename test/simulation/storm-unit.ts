@@ -1,0 +1,207 @@
+import { TargetDisk } from '../../src/target/disk.js';
+import { CELL_BYTES, valueIn } from './cell-content.js';
+import { COMMAND, type ModelClient, type ModelReply } from './model-client.js';
+import { ModelDisk } from './model-disk.js';
+import type { Job } from './storm-types.js';
+import type { World } from './world.js';
+
+const EIO = 5;
+
+/** What a unit has to know of the storm to judge its replies. */
+export interface StormRules {
+  readonly world: World;
+  /** The shortest removal latency that was in force. */
+  readonly latencyMs: number;
+  readonly isClosing: boolean;
+  /** What is under way ends now, whoever waits for it. */
+  readonly isForced: boolean;
+}
+
+/** One LUN in a storm: its disk, what it may hold, its clients and how their requests end. */
+export class StormUnit {
+  readonly lun: number;
+  readonly disk: TargetDisk;
+  readonly decoy: TargetDisk;
+  readonly model: ModelDisk;
+  /** Cells of requests that have not ended. */
+  readonly busy = new Set<number>();
+  readonly jobs = new Set<Job>();
+  clients: ModelClient[] = [];
+  /** Nothing is done to it: whatever happens to its neighbours, it has to work. */
+  readonly isSpared: boolean;
+  /** The LUN was away or another disk, or may have been: errors and a removal are right then. */
+  mayFail = false;
+  /** It has been busy for long; twice would be longer than anybody has patience for. */
+  wasBusy = false;
+  /** It answers nothing. */
+  isHanging = false;
+  errors = 0;
+  /** Instant since which the unit has not served, or null. */
+  #awaySinceMs: number | null = null;
+  /** A login has not yet led to the release of the unit. */
+  #isLooking = false;
+  readonly #rules: StormRules;
+
+  constructor(options: {
+    readonly lun: number;
+    readonly disk: TargetDisk;
+    readonly cells: number;
+    readonly hasVolatileCache: boolean;
+    readonly isSpared: boolean;
+    readonly rules: StormRules;
+  }) {
+    this.lun = options.lun;
+    this.disk = options.disk;
+    this.isSpared = options.isSpared;
+    this.#rules = options.rules;
+    const { cells, hasVolatileCache, lun } = options;
+    this.decoy = TargetDisk.ram({ sizeBytes: cells * CELL_BYTES, serial: `OTHER${lun}` });
+    this.model = new ModelDisk({ cells, hasVolatileCache });
+  }
+
+  /** Watches the unit of the process that serves it from now on. */
+  watch(): void {
+    const queue = this.#rules.world.unitOf(this.lun)?.queue;
+    if (queue === undefined) return;
+    const [hold, release] = [queue.hold.bind(queue), queue.release.bind(queue)];
+    if (queue.mode !== 'open') this.wentAway();
+    queue.hold = () => {
+      this.wentAway();
+      hold();
+    };
+    queue.release = () => {
+      this.#awaySinceMs = null;
+      this.#isLooking = false;
+      release();
+    };
+  }
+
+  /** Nothing is sent to it from now on, for whatever reason. */
+  wentAway(): void {
+    this.#awaySinceMs ??= this.#rules.world.nowMs;
+  }
+
+  sessionLost(): void {
+    this.wentAway();
+    // The answer that tells of a power loss may have been on its way.
+    if (this.#isLooking) this.model.perhapsRestarted();
+    this.#isLooking = false;
+  }
+
+  loggedInAgain(): void {
+    this.#isLooking = true;
+  }
+
+  get isServing(): boolean {
+    const { world } = this.#rules;
+    return world.exporter.has(this.lun) && world.unitOf(this.lun)?.queue.mode === 'open';
+  }
+
+  openClients(): ModelClient[] {
+    this.clients = this.clients.filter((client) => client.isOpen);
+    return this.clients;
+  }
+
+  /** The target went down, with the power or without. */
+  restarted(powerLoss: boolean): void {
+    this.model.restarted({
+      powerLoss,
+      isBusy: this.jobs.size > 0,
+      valueOf: (cell) => this.#valueAtTarget(cell),
+    });
+  }
+
+  perhapsRestarted(): void {
+    this.model.perhapsRestarted();
+  }
+
+  begin(job: Job): void {
+    this.jobs.add(job);
+    for (const cell of job.cells) this.busy.add(cell);
+  }
+
+  /** The client is gone: what it left unanswered may have been done, or be done yet. */
+  clientGone(client: ModelClient): void {
+    for (const job of [...this.jobs]) {
+      if (job.client !== client) continue;
+      this.#end(job);
+      if (job.command === COMMAND.flush) this.model.flushLeftBehind();
+      else if (job.command !== COMMAND.read) {
+        for (const cell of job.cells) this.model.leftBehind(cell, job.value);
+      }
+    }
+    this.model.clientGone(client);
+    this.openClients();
+  }
+
+  answered(job: Job, reply: ModelReply): void {
+    this.#end(job);
+    if (reply.error === 0) {
+      this.#judgeSuccess(job, reply);
+      return;
+    }
+    this.errors += 1;
+    for (const cell of job.cells) {
+      if (job.command === COMMAND.trim) this.model.perhapsTrimmed(cell);
+      else if (job.command !== COMMAND.read) this.model.perhapsWritten(cell, job.value);
+    }
+    this.#judgeError(job, reply.error);
+  }
+
+  /** Nothing was written to the other disk that was behind the LUN for a time. */
+  checkDecoy(): void {
+    const { mapped, length } = this.decoy.extent(0, this.decoy.sizeBytes);
+    if (mapped || length < this.decoy.sizeBytes) {
+      this.#rules.world.fault(`a write to LUN ${this.lun} landed on another disk`);
+    }
+  }
+
+  #end(job: Job): void {
+    job.isOver = true;
+    this.jobs.delete(job);
+    for (const cell of job.cells) this.busy.delete(cell);
+  }
+
+  #judgeSuccess(job: Job, reply: ModelReply): void {
+    const { model } = this;
+    let wrong: string | null = null;
+    if (job.command === COMMAND.flush) wrong = model.flushed(job.mark, job.losses, job.client);
+    for (const [index, cell] of job.cells.entries()) {
+      if (job.command === COMMAND.read) {
+        const value = valueIn(reply.data, index * CELL_BYTES, cell);
+        wrong = typeof value === 'string' ? value : model.read(cell, value);
+      } else if (job.command === COMMAND.trim) {
+        model.trimmed(cell);
+      } else if (job.command !== COMMAND.flush) {
+        model.written(cell, job.value, { stable: job.fua });
+      }
+      if (wrong !== null) break;
+    }
+    if (wrong !== null) this.#rules.world.fault(`LUN ${this.lun}: ${wrong}`);
+  }
+
+  #judgeError(job: Job, error: number): void {
+    const { world, latencyMs, isClosing, isForced } = this.#rules;
+    const what = `LUN ${this.lun}: command ${job.command}`;
+    if (error !== EIO) {
+      world.fault(`${what} failed with errno ${error}`);
+      return;
+    }
+    if (isForced || (!this.isSpared && (isClosing || this.mayFail))) {
+      if (job.command === COMMAND.flush) this.model.flushFailed(job.losses, job.client);
+      return;
+    }
+    const awayMs = this.#awaySinceMs === null ? -1 : world.nowMs - this.#awaySinceMs;
+    if (!this.isSpared && awayMs >= latencyMs - 0.001) return;
+    const isFlush = job.command === COMMAND.flush;
+    const why = isFlush ? this.model.flushFailed(job.losses, job.client) : 'not a flush';
+    if (why !== null) world.fault(`${what} failed with EIO after ${awayMs} ms away (${why})`);
+  }
+
+  /** What a cell holds at the target; null where a request is under way. */
+  #valueAtTarget(cell: number): number | null {
+    if (this.busy.has(cell)) return null;
+    const value = valueIn(this.disk.read(cell * CELL_BYTES, CELL_BYTES), 0, cell);
+    return typeof value === 'string' ? null : value;
+  }
+}
