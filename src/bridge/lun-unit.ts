@@ -63,6 +63,12 @@ export class LunUnit {
     this.budget = new UnitBudget(options.budget);
   }
 
+  /** Nothing goes to the disk from now on, not even what has been given to the session. */
+  hold(): void {
+    this.queue.hold();
+    this.disk.recall();
+  }
+
   /** The unit is not used any more; requests under way still end. */
   close(): void {
     this.disk.close();

@@ -117,6 +117,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.#cache.debts.clientGone(owner);
   }
 
+  /** Nothing may be sent for now: what has not been sent yet comes back, and is held. */
+  recall(): void {
+    this.#port.recall(this.lun);
+  }
+
   /** The disk says that it was powered on or reset: cached writes not flushed are gone. */
   cacheMayBeLost(): void {
     this.#cache.mayBeLost();

@@ -27,8 +27,8 @@ export type ManagedSessionOptions = {
   readonly waiting: readonly FoundDisk[];
   /** A daemon before this one had the session until it ended, in this boot of the machine. */
   readonly isLeft: boolean;
-  /** It left nothing acknowledged that is not on the disks. */
-  readonly isClean: boolean;
+  /** It left nothing acknowledged that is not on the disk of the LUN. */
+  readonly isClean: (lun: number) => boolean;
   readonly onEvent: (event: StackEvent) => void;
   /** What the disks of the session have lost, known before their users are told. */
   readonly losses: LossRecord;
@@ -194,11 +194,12 @@ export class ManagedSession {
   async leave(): Promise<void> {
     this.#leaveDevices();
     if (this.isEnding || this.state !== 'loggedIn') return;
-    for (const unit of this.stack.units) {
-      // A disk without a cache has nothing to flush, and may not know the command.
-      if (unit.facts.writeCacheEnabled && !(await flushed(this.stack, unit.lun))) return;
-    }
-    this.record = { ...this.record, handedOver: true };
+    // A disk without a cache has nothing to flush, and may not know the command.
+    const cached = this.stack.units.filter(({ facts }) => facts.writeCacheEnabled);
+    const areFlushed = await Promise.all(cached.map(({ lun }) => flushed(this.stack, lun)));
+    const unflushedLuns = cached.map(({ lun }) => lun).filter((_lun, at) => !areFlushed[at]);
+    const unflushed = unflushedLuns.length === 0 ? {} : { unflushedLuns };
+    this.record = { ...this.record, handedOver: true, ...unflushed };
     await this.#wishes.saveRecord(this.record);
   }
 
@@ -275,7 +276,9 @@ export class ManagedSession {
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
     // Clients of a daemon before this one come back to their socket.
     const { isLeft, isClean } = this.#wishes;
-    if (isLeft) for (const unit of stack.units) stack.takenOver(unit, { isClean });
+    for (const unit of isLeft ? stack.units : []) {
+      stack.takenOver(unit, { isClean: isClean(unit.lun) });
+    }
     await stack.openExports();
   }
 
@@ -293,7 +296,7 @@ export class ManagedSession {
       throw error;
     }
     const { isClean } = this.#wishes;
-    for (const unit of stack.units) stack.takenOver(unit, { isClean });
+    for (const unit of stack.units) stack.takenOver(unit, { isClean: isClean(unit.lun) });
     const unlisten = stack.handle.listen((effect) => {
       if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
       unlisten();

@@ -40,3 +40,8 @@ export function loggedOut(
   const { sessionId, isid } = identityText(newIdentity());
   return withoutDisks({ ...record, sessionId, isid: how.hasGhosts ? record.isid : isid });
 }
+
+/** The process before has left nothing acknowledged that is not on the disk of the LUN. */
+export function isHandedOver(record: SessionRecord, lun: number): boolean {
+  return record.handedOver === true && record.unflushedLuns?.includes(lun) !== true;
+}

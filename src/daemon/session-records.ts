@@ -23,6 +23,8 @@ const recordSchema = z.strictObject({
   active: z.boolean(),
   /** The process before left its devices with all that it had acknowledged on the disks. */
   handedOver: z.boolean().optional(),
+  /** But for these: their disks were away, so that nobody knows. */
+  unflushedLuns: z.array(z.number().int()).optional(),
   /** /proc/sys/kernel/random/boot_id of the boot the record was written in. */
   bootId: z.string(),
   initiatorName: z.string(),

@@ -19,7 +19,6 @@ import type {
 import type { Asker } from './disk-probe.js';
 import { diskWarnings } from './disk-warnings.js';
 import { EXIT_CODES } from './exit-codes.js';
-import type { LossRecord } from './loss-record.js';
 import type { LunClaims } from './lun-claims.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { LunFields } from './lun-fields.js';
@@ -56,7 +55,7 @@ export class SessionStack implements Stack, Asker {
   readonly #depth: CommandDepth;
   readonly #attempts: AttemptReporter;
   readonly #claims: LunClaims | undefined;
-  readonly #losses: LossRecord | undefined;
+  readonly #losses: SessionStackOptions['losses'];
   readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};

@@ -7,7 +7,7 @@ export type SessionStackOptions = {
   readonly options: SessionOptions;
   readonly onClosed?: (how: SessionStackEnd) => void | Promise<void>;
   /** Where lost writes are written down for a process that comes after this one. */
-  readonly losses?: LossRecord | undefined;
+  readonly losses?: Pick<LossRecord, 'lunsBefore' | 'changed'> | undefined;
   /** The right to write to the LUNs; without it nobody is asked. */
   readonly claims?: LunClaims;
   /** The target says that it has other LUNs now; new ones are the caller's to add. */

@@ -18,6 +18,7 @@ import {
   firstIdentity,
   identityOf,
   identityText,
+  isHandedOver,
   keyOf,
   loggedOut,
   withoutDisks,
@@ -55,7 +56,7 @@ type Beginning = {
   readonly firstLogin: 'once' | 'forever';
   /** A daemon before this one had the session until it ended, and left all of it on the disks. */
   readonly isLeft?: boolean;
-  readonly isClean?: boolean;
+  readonly isClean?: (lun: number) => boolean;
 };
 
 /** All sessions of a daemon: at most one for each initiator, target and type. */
@@ -222,6 +223,7 @@ export class Supervisor {
       const failure = productError(error);
       const facts = { sessionId: entry.session?.sessionId, reason: failure.message };
       this.#options.log.warn(facts, 'its devices are left to the next daemon');
+      await entry.session?.leave();
     }
   }
 
@@ -263,7 +265,7 @@ export class Supervisor {
         disks: wasCrash ? record.disks : [],
         firstLogin: 'forever',
         isLeft: wasCrash,
-        isClean: record.handedOver === true,
+        isClean: (lun) => isHandedOver(record, lun),
       });
       const session = await entry.ready;
       const error = await this.#slots.use((release) => {
@@ -337,7 +339,7 @@ export class Supervisor {
       firstLogin: how.firstLogin,
       waiting: await waitingDisks(exportPlan, record.sessionId, record.disks),
       isLeft: how.isLeft === true,
-      isClean: how.isClean === true,
+      isClean: how.isClean ?? (() => false),
       losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
       onEvent: (event) => this.#publish(event),
       saveRecord: (changed) => this.#records.save(changed),

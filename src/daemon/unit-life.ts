@@ -214,7 +214,7 @@ export class UnitLife {
     this.#awaySinceMs = this.#options.clock.nowMs();
     if (this.state === 'returning') return;
     this.state = 'held';
-    this.unit.queue.hold();
+    this.unit.hold();
     this.#startRemoval();
   }
 
@@ -281,7 +281,7 @@ export class UnitLife {
     this.state = 'returning';
     this.#isOutage = false;
     this.#awaySinceMs = clock.nowMs();
-    unit.queue.hold();
+    unit.hold();
     try {
       await turns.run(async () => {
         if (this.#isOver || this.state !== 'returning') return;

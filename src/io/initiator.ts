@@ -3,7 +3,7 @@ import { invariant, type ProductError } from '../base/errors.js';
 import type { PortalAddress } from '../iscsi/portal.js';
 import type { Session } from '../iscsi/session.js';
 import type { LinkEnd, SessionEffect } from '../iscsi/session-effect.js';
-import type { ScsiCommand, ScsiPort } from '../scsi/command.js';
+import type { LunField, ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
 import { LatencyHistogram } from './latency-histogram.js';
 import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
@@ -77,6 +77,11 @@ export class Initiator implements ScsiPort {
     else this.#schedule();
   }
 
+  recall(lun: LunField): void {
+    this.session.flow.recall(lun);
+    if (!this.#draining) this.#drain();
+  }
+
   /** Bytes that wait for the link. */
   get backlogBytes(): number {
     return this.session.connection?.queue.byteLength ?? 0;
@@ -117,7 +122,7 @@ export class Initiator implements ScsiPort {
         done += 1;
         if (command === undefined) continue;
         if (command.outcome === 'answered') this.latency.add(nowMs - command.submittedAtMs);
-        command.owner.scsiCommandDone(command);
+        this.session.flow.tell(command, nowMs);
       }
       if (done < completed.length) completed.splice(0, done);
       else while (completed.length > 0) completed.pop();

@@ -101,6 +101,28 @@ export class CommandFlow {
   }
 
   /**
+   * Tells the owner of a command that has an outcome. Until the owner of one that ended in CHECK
+   * CONDITION has been told nothing more is sent to the LUN: it may be another disk by now, and the
+   * owner may want to recall what waits.
+   */
+  tell(command: ScsiCommand, nowMs: number): void {
+    // The owner may send the command again at once, and then it has no status.
+    const { lun, isCheckCondition } = command;
+    command.owner.scsiCommandDone(command);
+    if (!isCheckCondition) return;
+    this.#queues.of(lun).told();
+    this.send(nowMs);
+  }
+
+  /** Commands that wait to be sent to this LUN come back as lost, control commands excepted. */
+  recall(lun: LunField): void {
+    const queues = this.#queues;
+    for (let command = queues.recall(lun); command !== null; command = queues.recall(lun)) {
+      this.#lose(command);
+    }
+  }
+
+  /**
    * Sends a text request as soon as the window is open, one at a time
    * (RFC 7143 §11.10 (Text Request)).
    */

@@ -172,10 +172,8 @@ export class Connection {
         throw new ProtocolError('6.3', `opcode 0x${header.opcode.toString(16)} during login`);
       }
       const at = this.#reader.headerAt;
-      this.#control.begin(
-        header.dataSegmentLength,
-        this.#reader.header.subarray(at, at + BHS_BYTES),
-      );
+      const bytes = this.#reader.header.subarray(at, at + BHS_BYTES);
+      this.#control.begin(header.dataSegmentLength, bytes);
       return;
     }
     if (header.opcode === ResponseOpcode.dataIn) {
@@ -257,10 +255,10 @@ export class Connection {
     const task = this.tasks.find(header.initiatorTaskTag);
     if (task === null || task.command === null) return;
     const { command, cmdSN } = task;
-    if (command.direction === 'read') checkExpDataSN(task, header);
+    const { direction, lun } = command;
+    if (direction === 'read') checkExpDataSN(task, header);
     this.#finish(task, takeScsiResponse(header, this.#control.bytes, command));
-    if (!saysTasksCleared(command)) return;
-    this.notices.push({ type: 'tasksCleared', lun: command.lun, cmdSN });
+    if (saysTasksCleared(command)) this.notices.push({ type: 'tasksCleared', lun, cmdSN });
   }
 
   #r2tReceived(): void {
@@ -373,6 +371,7 @@ export class Connection {
     task.queue?.ended(command);
     command.sentBytes = bytesDone;
     command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
+    if (command.isCheckCondition) task.queue?.untoldOf();
     this.#options.completed.push(command);
   }
 

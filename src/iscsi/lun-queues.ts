@@ -24,6 +24,8 @@ export class LunQueue {
   isUsed = false;
   /** Scans since the LUN had a command. */
   idleScans = 0;
+  /** Commands that ended in CHECK CONDITION, and whose owners do not know it yet. */
+  #untold = 0;
 
   constructor(lun: LunField) {
     this.lun = lun;
@@ -35,8 +37,24 @@ export class LunQueue {
     else this.inFlight -= 1;
   }
 
+  /** A command has ended in CHECK CONDITION. */
+  untoldOf(): void {
+    this.#untold += 1;
+  }
+
+  /** Its owner has been told. */
+  told(): void {
+    this.#untold = Math.max(0, this.#untold - 1);
+  }
+
+  /** Block I/O has to wait: what its users are about to hear may mean that it must not be sent. */
+  get hasUntold(): boolean {
+    return this.#untold > 0;
+  }
+
   get isEmpty(): boolean {
-    return this.inFlight + this.controlInFlight + this.waiting.length + this.control.length === 0;
+    const inFlight = this.inFlight + this.controlInFlight + this.#untold;
+    return inFlight + this.waiting.length + this.control.length === 0;
   }
 
   get isFull(): boolean {
@@ -161,6 +179,18 @@ export class LunQueues {
     return null;
   }
 
+  /** The oldest command that waits for a LUN, which will not be sent; no control command. */
+  recall(lun: LunField): ScsiCommand | null {
+    const queue = this.of(lun);
+    const command = queue.waiting.shift();
+    if (command !== null) this.waitingCount -= 1;
+    if (queue.waiting.length === 0) {
+      const at = this.#ready.indexOf(queue);
+      if (at >= 0) this.#ready.splice(at, 1);
+    }
+    return command;
+  }
+
   /** To be called once a second. */
   scanned(): void {
     for (const queue of this.#all) if (queue.isEmpty) queue.idleScans += 1;
@@ -173,7 +203,7 @@ export class LunQueues {
   }
 
   #mayGo(queue: LunQueue): boolean {
-    if (queue.isFull || queue === this.#held) return false;
+    if (queue.isFull || queue.hasUntold || queue === this.#held) return false;
     return queue.inFlight < this.#share || this.#places > 0;
   }
 

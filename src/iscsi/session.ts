@@ -48,8 +48,9 @@ export class Session {
   tsih = 0;
   logins = 0;
 
+  /** Commands that wait or are in flight; for what concerns them and not the session. */
+  readonly flow: CommandFlow;
   readonly #pool: SlabPool;
-  readonly #flow: CommandFlow;
   readonly #rounds: LoginRounds;
   #keepalive: Keepalive | null = null;
   #loginDeadlineAtMs = NEVER_MS;
@@ -62,7 +63,7 @@ export class Session {
     this.#pool = options.pool;
     const { config, timers, effects, completed } = this;
     this.#rounds = new LoginRounds({ ...options, timers, effects });
-    this.#flow = new CommandFlow({ depthMax: config.queueDepthMax, timers, completed, effects });
+    this.flow = new CommandFlow({ depthMax: config.queueDepthMax, timers, completed, effects });
   }
 
   get portals(): PortalList {
@@ -84,7 +85,7 @@ export class Session {
       this.#keepalive?.deadlineAtMs ?? NEVER_MS,
       this.#rounds.schedule.attemptAtMs,
       this.#rounds.schedule.removalAtMs,
-      this.#flow.deadlineAtMs,
+      this.flow.deadlineAtMs,
       this.#loginDeadlineAtMs,
       this.#logoutDeadlineAtMs,
     );
@@ -96,7 +97,7 @@ export class Session {
   }
 
   get commandsWaiting(): number {
-    return this.#flow.waitingCount;
+    return this.flow.waitingCount;
   }
 
   get commandsInFlight(): number {
@@ -105,17 +106,17 @@ export class Session {
 
   /** Commands in flight at most from now on; those above it still end. */
   limitDepth(depth: number): void {
-    this.#flow.limitDepth(depth);
+    this.flow.limitDepth(depth);
   }
 
   /** The same of one LUN, control commands included and over reconnects; Infinity lifts it. */
   limitLun(lun: LunField, depthMax: number): void {
-    this.#flow.limitLun(lun, depthMax);
+    this.flow.limitLun(lun, depthMax);
   }
 
   /** Takes a command. Without a login it comes back at once as `lost`. */
   submit(command: ScsiCommand, nowMs: number): void {
-    this.#flow.submit(command, nowMs);
+    this.flow.submit(command, nowMs);
   }
 
   /**
@@ -137,7 +138,7 @@ export class Session {
     if (this.connection?.isLoggedIn !== true) {
       throw new LinkError('ENOTCONN', 'the session is not logged in');
     }
-    this.#flow.sendText(request);
+    this.flow.sendText(request);
   }
 
   nextControlTag(): number {
@@ -167,7 +168,7 @@ export class Session {
     }
     // What was received before the failure counts: it may have been the end of the login.
     if (connection.notices.length > 0) this.#takeNotices(connection, nowMs);
-    if (failure === null) this.#flow.send(nowMs);
+    if (failure === null) this.flow.send(nowMs);
     else if (this.connection === connection) this.#connectionEnded(failure, nowMs);
   }
 
@@ -183,7 +184,7 @@ export class Session {
     if (nowMs >= this.#rounds.schedule.attemptAtMs) this.#attempt(nowMs);
     try {
       this.#keepalive?.timeReached(nowMs);
-      this.#flow.timeReached(nowMs);
+      this.flow.timeReached(nowMs);
     } catch (error) {
       this.#connectionEnded(productError(error), nowMs);
     }
@@ -199,7 +200,7 @@ export class Session {
     const connection = this.connection;
     this.#rounds.schedule.stop();
     this.#enter('logoutRequested', 'logout requested');
-    this.#flow.close();
+    this.flow.close();
     if (connection?.canLogOut) {
       connection.logout(LogoutReason.closeSession);
       this.#logoutDeadlineAtMs = nowMs + this.timers.logoutTimeoutMs;
@@ -253,7 +254,7 @@ export class Session {
     this.#keepalive = null;
     this.#loginDeadlineAtMs = NEVER_MS;
     this.#logoutDeadlineAtMs = NEVER_MS;
-    this.#flow.close();
+    this.flow.close();
     if (connection !== null) {
       const end = connection.isLoggedOut ? 'orderly' : 'abrupt';
       connection.linkLost();
@@ -316,10 +317,10 @@ export class Session {
         this.#rejected(notice, nowMs);
         return;
       case 'taskManagementAnswered':
-        this.#flow.taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
+        this.flow.taskManagementAnswered(notice.initiatorTaskTag, notice.response, nowMs);
         return;
       case 'tasksCleared':
-        this.#flow.tasksCleared(notice.lun, notice.cmdSN, nowMs);
+        this.flow.tasksCleared(notice.lun, notice.cmdSN, nowMs);
         return;
     }
   }
@@ -337,7 +338,7 @@ export class Session {
         intervalMs: this.timers.noopIntervalMs,
         timeoutMs: this.timers.noopTimeoutMs,
       });
-      this.#flow.open(connection, nowMs);
+      this.flow.open(connection, nowMs);
     }
     this.#enter('loginSucceeded', `logged in to ${formatPortal(portal)}`);
   }
@@ -358,7 +359,7 @@ export class Session {
   #rejected(rejected: Extract<ConnectionNotice, { type: 'rejected' }>, nowMs: number): void {
     const { opcode, reason, initiatorTaskTag } = rejected;
     if (opcode === RequestOpcode.taskManagement) {
-      this.#flow.taskManagementAnswered(initiatorTaskTag, FUNCTION_REJECTED, nowMs);
+      this.flow.taskManagementAnswered(initiatorTaskTag, FUNCTION_REJECTED, nowMs);
     }
     if (opcode === RequestOpcode.logout) {
       const why = `the target rejected the logout with reason ${reason}`;
@@ -389,7 +390,7 @@ export class Session {
   #logOutToReturn(nowMs: number, withinMs: number): void {
     const connection = this.connection;
     if (connection === null || this.state !== 'loggedIn' || !connection.canLogOut) return;
-    this.#flow.pause();
+    this.flow.pause();
     connection.logout(LogoutReason.closeSession);
     this.#logoutDeadlineAtMs = nowMs + Math.min(this.timers.logoutTimeoutMs, withinMs);
   }

@@ -21,6 +21,8 @@ export type EscalationTimers = {
 /** Response codes of RFC 7143 §11.6.1 (Response). */
 const FUNCTION_COMPLETE = 0;
 const TASK_DOES_NOT_EXIST = 1;
+/** Its tasks do not, either; a reset of the whole target would only harm other LUNs. */
+const LUN_DOES_NOT_EXIST = 2;
 export const FUNCTION_REJECTED = 255;
 
 /**
@@ -78,7 +80,9 @@ export class TaskEscalation {
     if (this.#step === null || initiatorTaskTag !== this.#tag) return { ended: 'none', next: null };
     const step = this.#step;
     const isDone =
-      response === FUNCTION_COMPLETE || (step === 'abortTask' && response === TASK_DOES_NOT_EXIST);
+      response === FUNCTION_COMPLETE ||
+      (step === 'abortTask' && response === TASK_DOES_NOT_EXIST) ||
+      (step === 'logicalUnitReset' && response === LUN_DOES_NOT_EXIST);
     if (!isDone) return { ended: 'none', next: this.#next(step, nowMs) };
     this.stop();
     if (step === 'abortTask') return { ended: 'task', next: null };

@@ -1,4 +1,5 @@
 import type { Fragments } from '../base/fragments.js';
+import { ScsiStatus } from './status.js';
 
 /** Eight-byte LUN field (SAM-5 §4.7, RFC 7143 §11.2.1.7 (LUN)) as its two 32-bit halves. */
 export type LunField = { readonly upper: number; readonly lower: number };
@@ -61,6 +62,11 @@ export class ScsiCommand {
   /** Monotonic instant of the submission; for timeouts and latency. */
   submittedAtMs = 0;
 
+  /** The target has answered with sense data, which may say that something has changed. */
+  get isCheckCondition(): boolean {
+    return this.status === ScsiStatus.checkCondition && this.outcome === 'answered';
+  }
+
   constructor(owner: ScsiCommandOwner, dataIn: Fragments) {
     this.owner = owner;
     this.dataIn = dataIn;
@@ -88,4 +94,9 @@ export class ScsiCommand {
 export interface ScsiPort {
   /** Takes a prepared command; its owner is told when it has an outcome. Never throws for I/O. */
   submit(command: ScsiCommand): void;
+  /**
+   * Gives back, as `lost`, what waits to be sent to the unit: it must not go to whatever is there
+   * by now. Control commands stay: they are what finds that out.
+   */
+  recall(lun: LunField): void;
 }

@@ -1,6 +1,6 @@
 import type { SlabPool } from '../../src/base/slab.js';
 import { Session } from '../../src/iscsi/session.js';
-import type { ScsiCommand, ScsiPort } from '../../src/scsi/command.js';
+import type { LunField, ScsiCommand, ScsiPort } from '../../src/scsi/command.js';
 import type { TargetNode } from '../../src/target/target.js';
 import type { TargetConnection } from '../../src/target/target-connection.js';
 import type { VirtualClock } from './virtual-clock.js';
@@ -65,6 +65,10 @@ export class PureLink implements ScsiPort {
     });
   }
 
+  recall(lun: LunField): void {
+    this.session.flow.recall(lun);
+  }
+
   /** Logs in. */
   open(): void {
     this.session.start(this.#clock.nowMs());
@@ -93,7 +97,7 @@ export class PureLink implements ScsiPort {
     if (effect !== undefined) return true;
     const done = completed.shift();
     if (done !== undefined) {
-      done.owner.scsiCommandDone(done);
+      this.session.flow.tell(done, this.#clock.nowMs());
       return true;
     }
     return this.#deliverToTarget() || this.#deliverToSession();

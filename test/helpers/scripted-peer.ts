@@ -147,7 +147,7 @@ export class ScriptedPeer {
           this.session.linkOpened(this.nowMs);
         }
       }
-      for (const command of completed.splice(0)) command.owner.scsiCommandDone(command);
+      for (const command of completed.splice(0)) this.session.flow.tell(command, this.nowMs);
     }
   }
 

@@ -46,6 +46,9 @@ export class ScriptedPort implements ScsiPort {
     this.onSubmit?.(sent);
   }
 
+  /** Everything has been sent: there is nothing to recall. */
+  recall(): void {}
+
   /** The oldest command that has no answer yet. */
   take(): Sent {
     const sent = this.sent.shift();

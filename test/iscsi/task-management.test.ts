@@ -122,6 +122,17 @@ describe('RFC 7143 §11.6.1 (Response)', () => {
     expect([command.outcome, other.outcome]).toEqual(['aborted', 'pending']);
   });
 
+  it('2 (LUN does not exist) to a reset ends the tasks of that LUN, and resets no other', () => {
+    const { peer, command, other } = late();
+    for (const response of [2, 2]) {
+      peer.send(answer(peer.sentOne(FROM.taskManagement).itt, response));
+    }
+    expect([command.outcome, other.outcome]).toEqual(['aborted', 'pending']);
+    // The command of the other LUN is late too, and asked about in its turn.
+    expect(peer.sentOne(FROM.taskManagement).flags).toBe(F | ABORT_TASK);
+    expect(peer.session.state).toBe('loggedIn');
+  });
+
   it('0 to a target reset ends all tasks', () => {
     const { peer, command, other } = late();
     for (const response of [255, 255, 0]) {

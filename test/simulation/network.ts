@@ -32,6 +32,7 @@ export class Network {
   latencyMs = 1;
   jitterMs = 0;
   opened = 0;
+  /** As the product asks the kernel for it when it opens a socket. */
   closing: Closing = 'resets';
 
   constructor(options: {

@@ -24,6 +24,8 @@ export type ProcessOptions = {
   /** `resume`: it takes over from one before it, whose session may still be there. */
   readonly firstLogin: 'once' | 'resume';
   readonly session: SessionOptions;
+  /** LUNs with a loss that is written down; it outlives the process. */
+  readonly lossRecord: Set<number>;
   readonly onEvent: (event: StackEvent) => void;
 };
 
@@ -59,6 +61,14 @@ export class SimulatedProcess {
         identity: { sessionId: SESSION_ID, isid: options.isid },
         firstLogin: options.firstLogin,
         options: options.session,
+        losses: {
+          lunsBefore: [...options.lossRecord],
+          changed: (lun, isUntold) => {
+            if (this.isDead) return;
+            if (isUntold) options.lossRecord.add(lun);
+            else options.lossRecord.delete(lun);
+          },
+        },
       },
     );
   }
@@ -77,7 +87,7 @@ export class SimulatedProcess {
     const { stack } = this;
     stack.useExporter(this.exporter, async () => undefined);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
-    for (const unit of stack.units) unit.disk.takenOver();
+    for (const unit of stack.units) stack.takenOver(unit);
     stack.handle.initiator.start();
   }
 

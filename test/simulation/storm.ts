@@ -93,7 +93,7 @@ export class Storm implements StormScene, StormRules {
       faults: world.faults,
       requests: this.#workload.requests,
       errors: this.units.reduce((sum, unit) => sum + unit.errors, 0),
-      outages: this.#outages,
+      outages: this.#outages + world.stack.counters.outages,
       virtualSeconds: world.nowMs / 1000,
       story: this.#story,
     };

@@ -73,6 +73,8 @@ export class World {
   readonly isids = new Set<string>();
   readonly options: SessionOptions;
   onEvent: (event: StackEvent) => void = () => undefined;
+  /** What the processes write down of losses nobody was told of. */
+  readonly #lossRecord = new Set<number>();
   #process: SimulatedProcess;
   #isid = ISID;
   #isidsMax = 1;
@@ -167,6 +169,7 @@ export class World {
    */
   async startAnew(isOver: () => boolean = () => false): Promise<void> {
     this.#isidsMax += 1;
+    this.#lossRecord.clear();
     this.#isid = Buffer.from(ISID);
     this.#isid.writeUInt16BE(this.#isidsMax, 4);
     for (;;) {
@@ -194,6 +197,7 @@ export class World {
       clock: this.clock,
       targetName: TARGET_NAME,
       session: this.options,
+      lossRecord: this.#lossRecord,
       onEvent: (event) => this.#event(event),
     });
   }
