@@ -19,8 +19,8 @@ import {
 import type { PortalAddress } from '../iscsi/portal.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { StackExport } from './contract.js';
+import { deviceIdentifier } from './device-identifier.js';
 import { EXIT_CODES } from './exit-codes.js';
-import { deviceIdentifier } from './identity-store.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';
 import type { StackResources } from './runtime.js';
 

@@ -4,10 +4,10 @@ import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
-import { listConfigured } from '../io/nbd-sysfs.js';
 import type { SessionIdentity } from '../iscsi/session-config.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { writeFileAtomically } from './atomic-file.js';
+import { devicesOf } from './device-identifier.js';
 import type { FoundDisk } from './disk-probe.js';
 import { IdentityLock } from './identity-lock.js';
 import { stateDirectoryOf } from './initiator-name.js';
@@ -182,23 +182,6 @@ export class IdentityStore {
     const { portalGroupTag: _group, ...record } = this.#record;
     await writeRecord(this.#path, { ...record, sessionId, disks: [], ended: true });
   }
-}
-
-const IDENTIFIER = /^iscsi-nbd:([0-9a-f]{16}):(\d{1,8})$/;
-
-/** Backend identifier of a device: what the kernel knows it by over the death of our process. */
-export function deviceIdentifier(sessionId: string, lun: number): string {
-  return `iscsi-nbd:${sessionId}:${lun}`;
-}
-
-/** LUNs of the session whose devices the kernel has. */
-async function devicesOf(sessionId: string): Promise<readonly number[]> {
-  const luns: number[] = [];
-  for (const { identifier } of await listConfigured()) {
-    const found = IDENTIFIER.exec(identifier);
-    if (found?.[1] === sessionId) luns.push(Number(found[2]));
-  }
-  return luns;
 }
 
 function lossesPathOf(path: string): string {

@@ -1,6 +1,5 @@
 import { ProtocolError } from '../base/errors.js';
 import type { LunField } from '../scsi/command.js';
-import type { SessionParameters } from './negotiation.js';
 import { DataInBit, RESERVED_TAG } from './pdu.js';
 import {
   type DataOutFields,
@@ -11,6 +10,7 @@ import {
 } from './pdu-request.js';
 import type { ResponseHeader } from './pdu-response.js';
 import type { PduWriter } from './pdu-writer.js';
+import type { SessionParameters } from './session-parameters.js';
 import type { Task } from './task-table.js';
 
 // Argument objects that every command uses again: the data path makes none.

@@ -1,6 +1,7 @@
 import { UsageError } from '../base/errors.js';
-import type { DigestName, SessionType, TaskReporting } from './negotiation.js';
+import type { SessionType } from './negotiation.js';
 import { KEY_ROWS } from './negotiation-keys.js';
+import type { DigestName, TaskReporting } from './session-parameters.js';
 import type { TextPair } from './text.js';
 
 /**

@@ -1,9 +1,9 @@
 import { LoginRefusedError } from '../base/errors.js';
 import type { ChapAlgorithm } from './chap.js';
 import { LoginMachine } from './login.js';
-import type { SessionParameters } from './negotiation.js';
 import { formatPortal, type PortalAddress } from './portal.js';
 import type { SessionConfig, SessionIdentity } from './session-config.js';
+import type { SessionParameters } from './session-parameters.js';
 
 /** CmdSN of every first login request; any value would do. */
 export const FIRST_CMD_SN = 1;

@@ -12,14 +12,10 @@ import {
 import { checkLoginResponse } from './login-response-rules.js';
 import { type AuthMethod, SecurityNegotiation } from './login-security.js';
 import { describeLoginStatus, formatLoginStatus } from './login-status.js';
-import {
-  type NegotiatedKey,
-  Negotiation,
-  type SessionParameters,
-  type SessionType,
-} from './negotiation.js';
+import { type NegotiatedKey, Negotiation, type SessionType } from './negotiation.js';
 import { isSecurityKey } from './negotiation-keys.js';
 import { type PortalAddress, readPortal } from './portal.js';
+import type { SessionParameters } from './session-parameters.js';
 import {
   decodeText,
   encodeText,

@@ -2,8 +2,8 @@ import { ProtocolError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
 import { viewOf } from '../base/view.js';
 import { crc32cOf } from './digest.js';
-import type { SessionParameters } from './negotiation.js';
 import { AHS_BYTES_MAX, BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
+import type { SessionParameters } from './session-parameters.js';
 
 /** What `PduReader.next` found. */
 export const PduEvent = {

@@ -1,8 +1,8 @@
 import type { Fragments } from '../base/fragments.js';
 import type { SendQueue } from '../base/send-queue.js';
 import { crc32cOf, crc32cOfSlice } from './digest.js';
-import type { SessionParameters } from './negotiation.js';
 import { BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
+import type { SessionParameters } from './session-parameters.js';
 
 /**
  * Puts initiator PDUs on a send queue: the header goes into the queue's own memory, payload is

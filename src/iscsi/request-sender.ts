@@ -5,10 +5,10 @@ import type { LunField } from '../scsi/command.js';
 import type { CommandWindow } from './command-window.js';
 import { sendCommand } from './data-transfer.js';
 import type { LoginRequest, TextRequest } from './login-pdu.js';
-import type { SessionParameters } from './negotiation.js';
 import { RESERVED_TAG } from './pdu.js';
 import * as request from './pdu-request.js';
 import { PduWriter } from './pdu-writer.js';
+import type { SessionParameters } from './session-parameters.js';
 import type { Task, TaskTable } from './task-table.js';
 
 const NO_DATA = Buffer.alloc(0);

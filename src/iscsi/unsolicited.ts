@@ -1,8 +1,8 @@
 import { ProtocolError } from '../base/errors.js';
 import type { AsyncMessage } from './connection-notice.js';
-import type { TaskReporting } from './negotiation.js';
 import { BHS_BYTES } from './pdu.js';
 import type { ResponseHeader } from './pdu-response.js';
+import type { TaskReporting } from './session-parameters.js';
 
 /** PDUs that a target sends unasked, decoded, and what they ask of us. */
 

@@ -2,7 +2,8 @@ import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { deviceIdentifier, IdentityStore } from '../../src/daemon/identity-store.js';
+import { deviceIdentifier } from '../../src/daemon/device-identifier.js';
+import { IdentityStore } from '../../src/daemon/identity-store.js';
 import type { DiskFacts } from '../../src/scsi/disk-facts.js';
 
 let stateDirectory = '';
