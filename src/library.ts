@@ -20,18 +20,18 @@
  * how).
  */
 import { LinkError, UsageError } from './base/errors.js';
-import { ClientSession } from './daemon/client-session.js';
-import { configOf } from './daemon/config.js';
-import { isProcessOption, OPTION_NAMES, type OptionName } from './daemon/config-options.js';
+import { configOf } from './config/config.js';
+import { isProcessOption, OPTION_NAMES, type OptionName } from './config/config-options.js';
 import type {
   ChapCredentials,
   DiscoveredTarget,
   SessionOptions,
   StackEvent,
-} from './daemon/contract.js';
-import { discover as discoverTargets } from './daemon/direct.js';
-import { resolveInitiatorName, stateDirectoryOf } from './daemon/initiator-name.js';
-import { type Authority, parsePortalArgument, parseTargetUrl } from './daemon/target-url.js';
+} from './config/contract.js';
+import { resolveInitiatorName, stateDirectoryOf } from './config/initiator-name.js';
+import { type Authority, parsePortalArgument, parseTargetUrl } from './config/target-url.js';
+import { ClientSession } from './session/client-session.js';
+import { discover as discoverTargets } from './session/direct.js';
 
 export {
   BlockError,
@@ -43,7 +43,6 @@ export {
   UsageError,
 } from './base/errors.js';
 export type { BlockOptions, WriteOptions } from './bridge/block-client.js';
-export type { ClientSession, DiskCapacity } from './daemon/client-session.js';
 export type {
   ChapCredentials,
   DiscoveredTarget,
@@ -51,7 +50,8 @@ export type {
   ScsiRequest,
   SessionState,
   StackEvent,
-} from './daemon/contract.js';
+} from './config/contract.js';
+export type { ClientSession, DiskCapacity } from './session/client-session.js';
 
 type Settings = Omit<SessionOptions, 'initiatorName' | 'chap' | 'portals' | 'luns'>;
 

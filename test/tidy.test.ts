@@ -4,11 +4,13 @@ import {
   addonLoader,
   citations,
   citedSections,
+  crowdedFolders,
   errorSections,
   fileLength,
   fileName,
   functionLength,
   importCycles,
+  LAYER_IMPORTS,
   layers,
   lineWidth,
   operatingSystem,
@@ -41,15 +43,17 @@ const RULES: readonly {
   readonly broken: readonly SourceFile[];
 }[] = [
   {
-    title: 'imports go down only (the table in DESIGN.md)',
+    title: 'imports go down only',
     rule: layers,
     files: SOURCES,
     broken: [
       source('src/base/a.ts', "import { b } from '../scsi/b.js';"),
-      source('src/scsi/a.ts', "import type { B } from '../iscsi/b.js';"),
+      source('src/scsi/a.ts', "import type { B } from '../iscsi/pdu/b.js';"),
+      source('src/iscsi/pdu/a.ts', "import { b } from '../session/b.js';"),
+      source('src/iscsi/a.ts', ''),
       source('src/nbd/a.ts', "export { b } from '../scsi/b.js';"),
       source('src/bridge/a.ts', "const b = await import('../io/b.js');"),
-      source('src/target/a.ts', "let b: import('../iscsi/b.js').B;"),
+      source('src/target/a.ts', "let b: import('../iscsi/pdu/b.js').B;"),
       source('src/cli/a.ts', "import '../io/b.js';"),
       source('src/daemon/a.ts', "import '../cli/b.js';"),
       source('src/library.ts', "import './cli/b.js';"),
@@ -58,11 +62,11 @@ const RULES: readonly {
     ],
   },
   {
-    title: 'only io, daemon, cli and two files of the target use the operating system',
+    title: 'only io, what stands on it and two files of the target use the operating system',
     rule: operatingSystem,
     files: SOURCES,
     broken: [
-      source('src/iscsi/a.ts', "import net from 'node:net';"),
+      source('src/iscsi/pdu/a.ts', "import net from 'node:net';"),
       source('src/bridge/a.ts', "import { setTimeout } from 'node:timers/promises';"),
       source('src/target/a.ts', "import { openSync } from 'node:fs';"),
       source('src/nbd/a.ts', "import pino from 'pino';"),
@@ -73,8 +77,8 @@ const RULES: readonly {
     rule: purity,
     files: SOURCES,
     broken: [
-      source('src/iscsi/a.ts', 'const a = Date.now();'),
-      source('src/iscsi/b.ts', 'const a = new Date();'),
+      source('src/iscsi/pdu/a.ts', 'const a = Date.now();'),
+      source('src/iscsi/pdu/b.ts', 'const a = new Date();'),
       source('src/bridge/a.ts', 'setTimeout(() => {}, 1);'),
       source('src/bridge/b.ts', 'globalThis.setTimeout(() => {}, 1);'),
       source('src/scsi/a.ts', 'const a = performance.now();'),
@@ -143,9 +147,9 @@ const RULES: readonly {
     rule: citations,
     files: [...SOURCES, ...NATIVE],
     broken: [
-      source('src/iscsi/a.ts', '// RFC 7143 §11.8 says so'),
-      source('src/iscsi/b.ts', '// RFC 7143 §11.8 (Reject)'),
-      source('src/iscsi/c.ts', '// RFC 7143 §19.1 (Nothing)'),
+      source('src/iscsi/pdu/a.ts', '// RFC 7143 §11.8 says so'),
+      source('src/iscsi/pdu/b.ts', '// RFC 7143 §11.8 (Reject)'),
+      source('src/iscsi/pdu/c.ts', '// RFC 7143 §19.1 (Nothing)'),
     ],
   },
   {
@@ -158,7 +162,7 @@ const RULES: readonly {
     title: 'a ProtocolError names a section that RFC 7143 has',
     rule: errorSections,
     files: SOURCES,
-    broken: [source('src/iscsi/a.ts', "throw new ProtocolError('19.1', 'no');")],
+    broken: [source('src/iscsi/pdu/a.ts', "throw new ProtocolError('19.1', 'no');")],
   },
 ];
 
@@ -193,22 +197,60 @@ describe('no import goes in a circle', () => {
   });
 });
 
+describe('the rooms', () => {
+  const rooms = Object.keys(LAYER_IMPORTS);
+
+  it('have an order: of any two at most one may import the other', () => {
+    const both = rooms.filter((one) =>
+      LAYER_IMPORTS[one]?.some((other) => LAYER_IMPORTS[other]?.includes(one)),
+    );
+    expect(both).toEqual([]);
+  });
+
+  it('refuse an import from any room that is not below them', () => {
+    const missed: string[] = [];
+    for (const room of rooms) {
+      for (const other of rooms) {
+        if (other === room || LAYER_IMPORTS[room]?.includes(other)) continue;
+        const up = '../'.repeat(room.split('/').length);
+        const planted = source(`src/${room}/a.ts`, `import { b } from '${up}${other}/b.js';`);
+        if (layers(planted).length === 0) missed.push(`${room} imports ${other}`);
+      }
+    }
+    expect(missed).toEqual([]);
+  });
+
+  it('have no more files than one can take in at a glance', () => {
+    expect(crowdedFolders(SOURCES.map(({ path }) => path))).toEqual([]);
+  });
+
+  it('are told from crowded ones', () => {
+    const many = Array.from({ length: 31 }, (_, index) => `src/lun/${index}.ts`);
+    const some = Array.from({ length: 15 }, (_, index) => `src/daemon/${index}.ts`);
+    const found = ['src/lun: 31 files', 'src/daemon: 15 files'];
+    expect(crowdedFolders([...many, ...some])).toEqual(found);
+  });
+});
+
 describe('the rules allow', () => {
   it('a citation that runs over the end of a line', () => {
     const file = source(
-      'src/iscsi/a.ts',
+      'src/iscsi/pdu/a.ts',
       '/**\n * As RFC 7143 §11.8 (Ready To\n * Transfer (R2T)).\n */',
     );
     expect(citations(file)).toEqual([]);
   });
 
   it('members of ours with the name of a global', () => {
-    const file = source('src/iscsi/a.ts', 'this.#port.process(1); const a = { fetch: 1 };');
+    const file = source('src/iscsi/pdu/a.ts', 'this.#port.process(1); const a = { fetch: 1 };');
     expect(purity(file)).toEqual([]);
   });
 
   it('a source of randomness that is passed in', () => {
-    const file = source('src/iscsi/a.ts', 'function a(randomBytes: Random) { randomBytes(16); }');
+    const file = source(
+      'src/iscsi/pdu/a.ts',
+      'function a(randomBytes: Random) { randomBytes(16); }',
+    );
     expect(purity(file)).toEqual([]);
   });
 

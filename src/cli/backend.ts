@@ -1,4 +1,4 @@
-import type { Backend } from '../daemon/contract.js';
+import type { Backend } from '../config/contract.js';
 
 /**
  * The real data path. Each part is loaded when it is used, so that `--help` and a wrong command
@@ -6,27 +6,27 @@ import type { Backend } from '../daemon/contract.js';
  */
 export const lazyBackend: Backend = {
   async discover(portal, options, signal) {
-    const { discover } = await import('../daemon/direct.js');
+    const { discover } = await import('../session/direct.js');
     return discover(portal, options, signal);
   },
   async openInformational(url, options, signal) {
-    const { openInformational } = await import('../daemon/direct.js');
+    const { openInformational } = await import('../session/direct.js');
     return openInformational(url, options, signal);
   },
   async serve(url, options, hooks) {
-    const { serve } = await import('../daemon/stack.js');
+    const { serve } = await import('../session/stack.js');
     return serve(url, options, hooks);
   },
   async attach(url, options, hooks) {
-    const { attach } = await import('../daemon/stack.js');
+    const { attach } = await import('../session/stack.js');
     return attach(url, options, hooks);
   },
   async bootTest(url, options, hooks) {
-    const { runBootTest } = await import('../daemon/boot-test.js');
+    const { runBootTest } = await import('../boot-test/boot-test.js');
     return runBootTest(url, options, hooks);
   },
   async runDemo(hooks) {
-    const { runDemo } = await import('../daemon/demo.js');
+    const { runDemo } = await import('../demo/demo.js');
     return runDemo(hooks);
   },
 };

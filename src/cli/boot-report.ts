@@ -7,9 +7,9 @@ import type {
   StackEvent,
   StackExport,
   TargetUrl,
-} from '../daemon/contract.js';
+} from '../config/contract.js';
+import { formatTargetUrl } from '../config/target-url.js';
 import { eventLevel } from '../daemon/event-log.js';
-import { formatTargetUrl } from '../daemon/target-url.js';
 import type { CliIo } from './context.js';
 import { eventText, readyEvent } from './event-text.js';
 import { humanBytes, printable, printLine, warn } from './print.js';

@@ -1,5 +1,5 @@
-import type { Backend } from '../daemon/contract.js';
-import type { ErrorPlace } from '../daemon/error-report.js';
+import type { Backend } from '../config/contract.js';
+import type { ErrorPlace } from '../errors/error-report.js';
 
 export type SignalName = 'SIGINT' | 'SIGTERM' | 'SIGHUP';
 

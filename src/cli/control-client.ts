@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { UsageError } from '../base/errors.js';
-import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
 
 type Pending = {
   readonly resolve: (result: unknown) => void;

@@ -1,10 +1,10 @@
 import type { Argv } from 'yargs';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
-import { CONTROL_PATH } from '../daemon/control-protocol.js';
-import { sessionsSchema } from '../daemon/control-results.js';
-import { EXIT_CODES } from '../daemon/exit-codes.js';
-import type { SessionView } from '../daemon/session-info.js';
+import { CONTROL_PATH } from '../control/control-protocol.js';
+import { sessionsSchema } from '../control/control-results.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import type { SessionView } from '../supervisor/session-info.js';
 import { type Arguments, type CommandContext, textArgument } from './context.js';
 import { ControlClient } from './control-client.js';
 import { Interrupts } from './interrupts.js';

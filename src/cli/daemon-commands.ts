@@ -1,7 +1,7 @@
 import type { Argv } from 'yargs';
-import { runDaemonCommand, withDaemonFlags } from './commands-daemon.js';
-import { runImport, withImport } from './commands-import.js';
-import { runPersistent, withPersistent } from './commands-persistent.js';
+import { runDaemonCommand, withDaemonFlags } from './commands/commands-daemon.js';
+import { runImport, withImport } from './commands/commands-import.js';
+import { runPersistent, withPersistent } from './commands/commands-persistent.js';
 import {
   runDevices,
   runLogin,
@@ -13,8 +13,8 @@ import {
   withLogin,
   withLogout,
   withSet,
-} from './commands-session.js';
-import { runEvents, runTop, withTop } from './commands-watch.js';
+} from './commands/commands-session.js';
+import { runEvents, runTop, withTop } from './commands/commands-watch.js';
 import type { Arguments, CommandContext } from './context.js';
 import { withControl, withSession } from './daemon-call.js';
 

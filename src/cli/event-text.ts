@@ -1,5 +1,5 @@
-import type { Stack, StackEvent, StackExport, TargetUrl } from '../daemon/contract.js';
-import { formatTargetUrl } from '../daemon/target-url.js';
+import type { Stack, StackEvent, StackExport, TargetUrl } from '../config/contract.js';
+import { formatTargetUrl } from '../config/target-url.js';
 import { humanBytes, printable } from './print.js';
 
 /** The line that says an export is ready. */

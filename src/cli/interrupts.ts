@@ -1,5 +1,5 @@
 import { UsageError } from '../base/errors.js';
-import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SignalName, SignalSource } from './context.js';
 
 const NAMES: readonly SignalName[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];

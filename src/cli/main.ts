@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
 import { lazyBackend } from './backend.js';
 import { runCli } from './program.js';
 

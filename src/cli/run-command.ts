@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { UsageError } from '../base/errors.js';
-import { EXIT_CODES } from '../daemon/exit-codes.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SignalName } from './context.js';
 
 /** A signal's number on top of this is the exit status shells give for it. */

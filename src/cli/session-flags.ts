@@ -1,18 +1,18 @@
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
-import { withBootChap } from '../daemon/boot-login.js';
-import { type BootFrom, readBootSource } from '../daemon/boot-places.js';
-import { type Config, loadConfig } from '../daemon/config.js';
-import { flagOf, OPTION_NAMES, OPTION_ROWS, type OptionName } from '../daemon/config-options.js';
-import type { SessionOptions, SessionType, TargetUrl } from '../daemon/contract.js';
-import { resolveInitiatorName, stateDirectoryOf } from '../daemon/initiator-name.js';
-import { promptForSecret, resolveChap } from '../daemon/secrets.js';
+import { type BootFrom, readBootSource } from '../boot/boot-places.js';
+import { type Config, loadConfig } from '../config/config.js';
+import { flagOf, OPTION_NAMES, OPTION_ROWS, type OptionName } from '../config/config-options.js';
+import type { SessionOptions, SessionType, TargetUrl } from '../config/contract.js';
+import { resolveInitiatorName, stateDirectoryOf } from '../config/initiator-name.js';
+import { promptForSecret, resolveChap } from '../config/secrets.js';
 import {
   type Authority,
   formatHostPort,
   parsePortalArgument,
   parseTargetUrl,
-} from '../daemon/target-url.js';
+} from '../config/target-url.js';
+import { withBootChap } from '../daemon/boot-login.js';
 import { type Arguments, type CommandContext, requiredArgument, textArgument } from './context.js';
 import { warn } from './print.js';
 

@@ -1,5 +1,5 @@
-import type { SessionView } from '../daemon/session-info.js';
-import { formatHostPort } from '../daemon/target-url.js';
+import { formatHostPort } from '../config/target-url.js';
+import type { SessionView } from '../supervisor/session-info.js';
 import type { CliIo } from './context.js';
 import { columnsOf, fitted } from './fit.js';
 import { printable, printLine, printTable } from './print.js';

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invariant } from '../base/errors.js';
-import type { Stack, StackEvent, StackHooks, TargetUrl } from '../daemon/contract.js';
+import type { Stack, StackEvent, StackHooks, TargetUrl } from '../config/contract.js';
+import { createLog, LOG_LEVELS, type Logger } from '../config/log.js';
 import { eventLevel } from '../daemon/event-log.js';
-import { EXIT_CODES } from '../daemon/exit-codes.js';
-import { createLog, LOG_LEVELS, type Logger } from '../daemon/log.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
 import { eventText, readyEvent, readyText, uriOf } from './event-text.js';
 import { Interrupts, whenAborted } from './interrupts.js';

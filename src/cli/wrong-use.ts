@@ -1,5 +1,5 @@
 import { UsageError } from '../base/errors.js';
-import { nearest } from '../daemon/nearest.js';
+import { nearest } from '../base/nearest.js';
 
 /** Flags people try; a secret must not get into the list of processes. */
 const SECRET_FLAGS = /^(?:target-)?(?:chap-)?(?:password|passwd|pass|secret)$/;

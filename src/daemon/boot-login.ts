@@ -1,6 +1,6 @@
-import type { BootSource } from './boot-source.js';
-import type { Logger } from './log.js';
-import type { Supervisor } from './supervisor.js';
+import type { BootSource } from '../boot/boot-source.js';
+import type { Logger } from '../config/log.js';
+import type { Supervisor } from '../supervisor/supervisor.js';
 import type { WantedLun } from './wanted-luns.js';
 
 /**

@@ -1,5 +1,5 @@
-import type { StackEvent } from './contract.js';
-import type { Logger } from './log.js';
+import type { StackEvent } from '../config/contract.js';
+import type { Logger } from '../config/log.js';
 
 export type EventLevel = 'info' | 'warn' | 'error';
 

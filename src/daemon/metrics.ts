@@ -2,10 +2,10 @@ import { unlink } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { UsageError } from '../base/errors.js';
-import { readPortal } from '../iscsi/portal.js';
-import { EXIT_CODES } from './exit-codes.js';
-import { type StatisticsView, viewStatistics } from './session-info.js';
-import type { Supervisor } from './supervisor.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { readPortal } from '../iscsi/login/portal.js';
+import { type StatisticsView, viewStatistics } from '../supervisor/session-info.js';
+import type { Supervisor } from '../supervisor/supervisor.js';
 
 type Row = {
   readonly name: string;

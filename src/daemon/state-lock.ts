@@ -3,7 +3,7 @@ import { link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UsageError } from '../base/errors.js';
-import { EXIT_CODES } from './exit-codes.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
 
 const TRIES_MAX = 100;
 /** A daemon that is asked to leave flushes its disks' caches first. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getSystemErrorName } from 'node:util';
+import type { Logger } from '../config/log.js';
 import { native } from '../io/native.js';
-import type { Logger } from './log.js';
 
 /** A message that is not taken in this time is given up; the next one may get through. */
 const NOTIFY_MS_MAX = 5000;

@@ -1,7 +1,7 @@
 import { UsageError } from '../base/errors.js';
-import { iscsiNameFault } from '../iscsi/target-name.js';
-import { EXIT_CODES } from './exit-codes.js';
-import type { Supervisor } from './supervisor.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { iscsiNameFault } from '../iscsi/login/target-name.js';
+import type { Supervisor } from '../supervisor/supervisor.js';
 
 /** How often it is looked whether the LUNs are there; events hasten it. */
 const LOOK_MS = 1000;

@@ -1,8 +1,8 @@
 import { type Clock, NEVER_MS } from '../base/clock.js';
 import { invariant, type ProductError } from '../base/errors.js';
-import type { PortalAddress } from '../iscsi/portal.js';
-import type { Session } from '../iscsi/session.js';
-import type { LinkEnd, SessionEffect } from '../iscsi/session-effect.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
+import type { Session } from '../iscsi/session/session.js';
+import type { LinkEnd, SessionEffect } from '../iscsi/session/session-effect.js';
 import type { LunField, ScsiCommand, ScsiPort } from '../scsi/command.js';
 import type { FlushList } from './flush-list.js';
 import { LatencyHistogram } from './latency-histogram.js';

@@ -1,7 +1,7 @@
 import type { ProductError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
-import type { PortalAddress } from '../iscsi/portal.js';
-import type { LinkEnd } from '../iscsi/session-effect.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
+import type { LinkEnd } from '../iscsi/session/session-effect.js';
 
 /** Who uses a link to a target. After `Link.close` nothing is called any more. */
 export interface LinkUser {

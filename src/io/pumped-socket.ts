@@ -1,7 +1,7 @@
 import { getSystemErrorName } from 'node:util';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
-import type { LinkEnd } from '../iscsi/session-effect.js';
+import type { LinkEnd } from '../iscsi/session/session-effect.js';
 import type { Flushable, FlushList } from './flush-list.js';
 import type { LinkAddresses } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';

@@ -1,7 +1,7 @@
 import { ScsiError } from '../base/errors.js';
 import { dataIn, scsiResponse } from './codec.js';
 import type { NodeState } from './node-state.js';
-import { encodeSense, type SenseFacts, STATUS } from './sense.js';
+import { encodeSense, type SenseFacts, STATUS } from './scsi/sense.js';
 import type { TargetSession, Task } from './session.js';
 
 type Reply = {

@@ -3,8 +3,14 @@ import { completeTask, type TaskPlace } from './answer.js';
 import { cmdSNOf, flagsOf, lunField, type Pdu, taskTag, word20 } from './codec.js';
 import { beginDataOut } from './data-out.js';
 import type { TargetDisk } from './disk.js';
-import { rangeOf } from './scsi-block.js';
-import { lunKey, passesAttention, planCommand, reportedLuns, type ScsiScene } from './scsi-unit.js';
+import { rangeOf } from './scsi/scsi-block.js';
+import {
+  lunKey,
+  passesAttention,
+  planCommand,
+  reportedLuns,
+  type ScsiScene,
+} from './scsi/scsi-unit.js';
 import type { ConnectionPort, Task } from './session.js';
 import type { TargetOptions } from './settings.js';
 

@@ -1,4 +1,4 @@
-import type { SenseFacts } from './sense.js';
+import type { SenseFacts } from './scsi/sense.js';
 import type { KeyPair } from './text-keys.js';
 
 /** What a fault hook is told about a command before it runs. */

@@ -3,7 +3,7 @@ import type { Pdu } from './codec.js';
 import type { TargetDisk } from './disk.js';
 import type { CommandFault } from './faults.js';
 import type { Parameters } from './negotiation.js';
-import type { ScsiPlan } from './scsi-block.js';
+import type { ScsiPlan } from './scsi/scsi-block.js';
 import type { TargetOptions } from './settings.js';
 
 /** What the rest of the target needs of a connection. */

@@ -21,7 +21,7 @@ import { type LoginIdentity, LoginPhase } from './login.js';
 import { LOGIN_STATUS, LoginEnd } from './login-status.js';
 import { Parameters } from './negotiation.js';
 import type { NodeState } from './node-state.js';
-import { encodeSense, type SenseFacts } from './sense.js';
+import { encodeSense, type SenseFacts } from './scsi/sense.js';
 import { type ConnectionPort, TargetSession } from './session.js';
 import type { Peer } from './settings.js';
 import { TextExchange } from './text.js';

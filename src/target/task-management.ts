@@ -10,7 +10,7 @@ import {
   word20,
 } from './codec.js';
 import type { NodeState } from './node-state.js';
-import { lunKey } from './scsi-unit.js';
+import { lunKey } from './scsi/scsi-unit.js';
 import type { ConnectionPort, TargetSession, UnitAttention } from './session.js';
 
 /** Function codes of RFC 7143 §11.5.1 (Function). */

@@ -12,7 +12,7 @@ import type {
   ScsiRequest,
   Stack,
   StackHooks,
-} from '../../src/daemon/contract.js';
+} from '../../src/config/contract.js';
 
 export const NAME = 'iqn.2001-04.com.example:disk1';
 export const URL_LUN0 = `iscsi://192.0.2.1/${NAME}/0`;

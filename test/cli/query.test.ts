@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { LinkError, LoginRefusedError, ProductError } from '../../src/base/errors.js';
-import type { SessionOptions } from '../../src/daemon/contract.js';
+import type { SessionOptions } from '../../src/config/contract.js';
 import { check, fakeSession, good, NAME, run, URL_LUN0 } from './fake-io.js';
 
 // A standard INQUIRY answer laid out by hand after SPC-4: disk, SPC-3, 36 bytes.

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { LinkError } from '../../src/base/errors.js';
-import type { StackEvent, StackHooks } from '../../src/daemon/contract.js';
+import type { StackEvent, StackHooks } from '../../src/config/contract.js';
 import { CliRun, FakeStack, fakeBackend, NAME, temporaryDirectory, URL_LUN0 } from './fake-io.js';
 
 const FACTS = { lun: 0, sizeBytes: 1_073_741_824, blockSizeBytes: 512, readOnly: false };

@@ -4,8 +4,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SessionOptions, Stack, StackEvent } from '../../src/daemon/contract.js';
-import { serve } from '../../src/daemon/stack.js';
+import type { SessionOptions, Stack, StackEvent } from '../../src/config/contract.js';
+import { serve } from '../../src/session/stack.js';
 import { run } from './served-disk.js';
 
 export const SESSION_OPTIONS: SessionOptions = {

@@ -1,5 +1,5 @@
 import type { SlabPool } from '../../src/base/slab.js';
-import { Session } from '../../src/iscsi/session.js';
+import { Session } from '../../src/iscsi/session/session.js';
 import type { LunField, ScsiCommand, ScsiPort } from '../../src/scsi/command.js';
 import type { TargetNode } from '../../src/target/target.js';
 import type { TargetConnection } from '../../src/target/target-connection.js';

@@ -2,9 +2,9 @@
 import { LinkError } from '../../src/base/errors.js';
 import { Fragments } from '../../src/base/fragments.js';
 import { SLAB_BYTES, SlabPool } from '../../src/base/slab.js';
-import { Session } from '../../src/iscsi/session.js';
-import type { SessionConfig } from '../../src/iscsi/session-config.js';
-import type { SessionEffect } from '../../src/iscsi/session-effect.js';
+import { Session } from '../../src/iscsi/session/session.js';
+import type { SessionConfig } from '../../src/iscsi/session/session-config.js';
+import type { SessionEffect } from '../../src/iscsi/session/session-effect.js';
 import { ScsiCommand } from '../../src/scsi/command.js';
 import {
   type Digests,

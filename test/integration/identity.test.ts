@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ServeOptions } from '../../src/daemon/contract.js';
+import type { ServeOptions } from '../../src/config/contract.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
 import { serveEmbedded } from '../helpers/served.js';

@@ -1,17 +1,17 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { BlockClient } from '../../src/bridge/block-client.js';
-import { openInformational } from '../../src/daemon/direct.js';
-import { findDisks } from '../../src/daemon/disk-probe.js';
-import { threadRuntime } from '../../src/daemon/runtime.js';
+import { parseTargetUrl } from '../../src/config/target-url.js';
+import { findDisks } from '../../src/lun/disk-probe.js';
+import { threadRuntime } from '../../src/lun/runtime.js';
+import { openInformational } from '../../src/session/direct.js';
 import {
   describeLun,
   queryCapacity,
   queryInquiry,
   queryReportLuns,
-} from '../../src/daemon/scsi-queries.js';
-import { newIdentity } from '../../src/daemon/session-identity.js';
-import { SessionStack } from '../../src/daemon/session-stack.js';
-import { parseTargetUrl } from '../../src/daemon/target-url.js';
+} from '../../src/session/scsi-queries.js';
+import { newIdentity } from '../../src/session/session-identity.js';
+import { SessionStack } from '../../src/session/session-stack.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
 import { TargetNode } from '../../src/target/target.js';

@@ -7,7 +7,7 @@ import {
   ChapExchange,
   type ChapOptions,
   chapResponse,
-} from '../../src/iscsi/chap.js';
+} from '../../src/iscsi/login/chap.js';
 
 const ALL: ChapAlgorithm[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
 const secret = Buffer.from('alicesecret12345');

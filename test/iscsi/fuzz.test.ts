@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ProtocolError } from '../../src/base/errors.js';
 import { SlabPool } from '../../src/base/slab.js';
-import { PduEvent, PduReader } from '../../src/iscsi/pdu-reader.js';
+import { PduEvent, PduReader } from '../../src/iscsi/pdu/pdu-reader.js';
 import { BusySession, damaged, damages } from '../helpers/hostile-stream.js';
 import { encodePdu, OP, type TargetPdu } from '../helpers/peer-pdu.js';
 import { ScriptedPeer } from '../helpers/scripted-peer.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { chapResponse } from '../../src/iscsi/chap.js';
+import { chapResponse } from '../../src/iscsi/login/chap.js';
 import { FROM, linesOf, OP, textOf } from '../helpers/peer-pdu.js';
 import { type Config, ISID, PORTALS, ScriptedPeer } from '../helpers/scripted-peer.js';
 

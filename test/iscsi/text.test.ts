@@ -12,7 +12,7 @@ import {
   quoted,
   splitText,
   TextCollector,
-} from '../../src/iscsi/text.js';
+} from '../../src/iscsi/pdu/text.js';
 
 const bytes = (text: string) => Buffer.from(text, 'utf8');
 

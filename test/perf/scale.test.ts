@@ -10,11 +10,11 @@ import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { configOf } from '../../src/daemon/config.js';
-import type { SessionOptions, Stack } from '../../src/daemon/contract.js';
-import { threadRuntime } from '../../src/daemon/runtime.js';
-import { serve } from '../../src/daemon/stack.js';
-import { parseTargetUrl } from '../../src/daemon/target-url.js';
+import { configOf } from '../../src/config/config.js';
+import type { SessionOptions, Stack } from '../../src/config/contract.js';
+import { parseTargetUrl } from '../../src/config/target-url.js';
+import { threadRuntime } from '../../src/lun/runtime.js';
+import { serve } from '../../src/session/stack.js';
 import { FastTarget } from './fast-target.js';
 
 const run = promisify(execFile);

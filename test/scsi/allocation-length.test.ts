@@ -3,10 +3,10 @@ import { SlabPool } from '../../src/base/slab.js';
 import { BlockRequest } from '../../src/bridge/block-device.js';
 import { CommandBuilder } from '../../src/bridge/command-builder.js';
 import { DiskCommand } from '../../src/bridge/disk-command.js';
-import type { ScsiAnswer, ScsiRequest } from '../../src/daemon/contract.js';
-import { probeDisk, readBlockCount, reportLuns } from '../../src/daemon/disk-probe.js';
-import { queryCapacity, queryInquiry, queryReportLuns } from '../../src/daemon/scsi-queries.js';
+import type { ScsiAnswer, ScsiRequest } from '../../src/config/contract.js';
+import { probeDisk, readBlockCount, reportLuns } from '../../src/lun/disk-probe.js';
 import { FACT_QUERIES } from '../../src/scsi/fact-queries.js';
+import { queryCapacity, queryInquiry, queryReportLuns } from '../../src/session/scsi-queries.js';
 import { diskFacts } from '../helpers/block-client.js';
 import { TGT } from './captured.js';
 

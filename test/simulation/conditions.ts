@@ -1,4 +1,4 @@
-import type { SessionOptions } from '../../src/daemon/contract.js';
+import type { SessionOptions } from '../../src/config/contract.js';
 import type { Seeded } from './seeded.js';
 import type { Theme } from './storm-types.js';
 import type { WorldOptions } from './world.js';

@@ -1,7 +1,7 @@
 /** A unit attention is reported once: whoever meets it, the disk's requests have to know. */
 import { expect, test } from 'vitest';
-import { findDisks } from '../../src/daemon/disk-probe.js';
-import { queryCapacity } from '../../src/daemon/scsi-queries.js';
+import { findDisks } from '../../src/lun/disk-probe.js';
+import { queryCapacity } from '../../src/session/scsi-queries.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { COMMAND, type ModelReply, type ModelRequest } from './model-client.js';
 import { Seeded } from './seeded.js';

@@ -1,4 +1,4 @@
-import { passesAttention } from '../../src/target/scsi-unit.js';
+import { passesAttention } from '../../src/target/scsi/scsi-unit.js';
 import type { StormScene } from './storm-types.js';
 import type { StormUnit } from './storm-unit.js';
 import { TARGET_NAME, type World } from './world.js';

@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/base/clock.js';
 import { NbdConnection, type ServedDisk } from '../../src/bridge/nbd-connection.js';
-import type { StackResources } from '../../src/daemon/runtime.js';
 import type { Flushable } from '../../src/io/flush-list.js';
+import type { StackResources } from '../../src/lun/runtime.js';
 import type { Seeded } from './seeded.js';
 import { SlabWindow } from './slab-window.js';
 import { takeFrom } from './take-from.js';

@@ -1,8 +1,8 @@
 import { SlabPool } from '../../src/base/slab.js';
-import type { SessionOptions, StackEvent } from '../../src/daemon/contract.js';
-import { type FoundDisk, findDisks } from '../../src/daemon/disk-probe.js';
-import { SessionStack } from '../../src/daemon/session-stack.js';
+import type { SessionOptions, StackEvent } from '../../src/config/contract.js';
 import { FlushList } from '../../src/io/flush-list.js';
+import { type FoundDisk, findDisks } from '../../src/lun/disk-probe.js';
+import { SessionStack } from '../../src/session/session-stack.js';
 import type { Network } from './network.js';
 import { ProcessClock } from './process-clock.js';
 import type { VirtualClock } from './virtual-clock.js';

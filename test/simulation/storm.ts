@@ -1,4 +1,4 @@
-import type { StackEvent } from '../../src/daemon/contract.js';
+import type { StackEvent } from '../../src/config/contract.js';
 import { CELL_BYTES, contentOf } from './cell-content.js';
 import { conditionsOf } from './conditions.js';
 import { COMMAND, type ModelClient } from './model-client.js';

@@ -1,7 +1,7 @@
 import { UsageError } from '../../src/base/errors.js';
 import type { LunUnit } from '../../src/bridge/lun-unit.js';
-import type { StackExport } from '../../src/daemon/contract.js';
-import type { LunExporter, LunExporterClose } from '../../src/daemon/lun-exporter.js';
+import type { StackExport } from '../../src/config/contract.js';
+import type { LunExporter, LunExporterClose } from '../../src/lun/lun-exporter.js';
 import type { ModelClient } from './model-client.js';
 
 /**

@@ -1,8 +1,8 @@
 import { ProductError } from '../../src/base/errors.js';
 import type { LunUnit } from '../../src/bridge/lun-unit.js';
-import type { SessionOptions, StackEvent } from '../../src/daemon/contract.js';
-import type { SessionStack } from '../../src/daemon/session-stack.js';
+import type { SessionOptions, StackEvent } from '../../src/config/contract.js';
 import type { FlushList } from '../../src/io/flush-list.js';
+import type { SessionStack } from '../../src/session/session-stack.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
 import { TargetNode } from '../../src/target/target.js';

@@ -2,9 +2,9 @@
 // left of it as JSON:  node cycles.program.mjs CYCLES SEED URL...
 import { open, readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { configOf } from '../../dist/daemon/config.js';
-import { attach } from '../../dist/daemon/stack.js';
-import { parseTargetUrl } from '../../dist/daemon/target-url.js';
+import { configOf } from '../../dist/config/config.js';
+import { parseTargetUrl } from '../../dist/config/target-url.js';
+import { attach } from '../../dist/session/stack.js';
 
 const DELAY_MS_MAX = 40;
 const [cycles, seed, ...urls] = process.argv.slice(2);

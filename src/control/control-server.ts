@@ -1,0 +1,130 @@
+import { lstat, mkdir, unlink } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { UsageError } from '../base/errors.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { type CallMethod, ControlConnection } from './control-connection.js';
+import { RpcCode } from './control-protocol.js';
+
+/** Clients at a time; others are told so and sent away. */
+const CLIENTS_MAX = 128;
+/** Clients that are being told to go; beyond that they are cut off without a word. */
+const LEAVING_MAX = 128;
+/** The socket is for its owner: who may use it may use the disks. */
+const SOCKET_UMASK = 0o177;
+
+/** The control socket: who can open the path may give every order. */
+export class ControlServer {
+  readonly path: string;
+  readonly #call: CallMethod;
+  readonly #onFailure: (error: unknown) => void;
+  readonly #clients = new Set<ControlConnection>();
+  #leaving = 0;
+  #server: Server | null = null;
+
+  constructor(options: {
+    readonly path: string;
+    readonly call: CallMethod;
+    readonly onFailure: (error: unknown) => void;
+  }) {
+    this.path = options.path;
+    this.#call = options.call;
+    this.#onFailure = options.onFailure;
+  }
+
+  get clientCount(): number {
+    return this.#clients.size;
+  }
+
+  /** Makes the path's directory. Throws UsageError: 28 when another daemon listens there. */
+  async listen(): Promise<void> {
+    await mkdir(dirname(this.path), { recursive: true, mode: 0o755 }).catch((error: unknown) => {
+      throw unusable(this.path, error);
+    });
+    await requireFreePath(this.path);
+    const server = createServer({ pauseOnConnect: false }, (socket) => this.#accepted(socket));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error) => reject(unusable(this.path, error)));
+      // The path is bound inside `listen`, so nobody else ever sees another mode.
+      const before = process.umask(SOCKET_UMASK);
+      try {
+        server.listen(this.path, () => resolve());
+      } finally {
+        process.umask(before);
+      }
+    });
+    server.on('error', this.#onFailure);
+    this.#server = server;
+  }
+
+  /** Takes the path away and ends every client. */
+  async close(): Promise<void> {
+    const server = this.#server;
+    this.#server = null;
+    for (const client of this.#clients) client.close();
+    if (server !== null) await new Promise<void>((resolve) => server.close(() => resolve()));
+  }
+
+  #accepted(socket: Socket): void {
+    const isFull = this.#clients.size >= CLIENTS_MAX;
+    if (isFull && this.#leaving >= LEAVING_MAX) {
+      socket.destroy();
+      return;
+    }
+    const client = new ControlConnection({
+      socket,
+      call: this.#call,
+      onFailure: this.#onFailure,
+      onGone: () => {
+        if (isFull) this.#leaving -= 1;
+        else this.#clients.delete(client);
+      },
+    });
+    if (!isFull) {
+      this.#clients.add(client);
+      return;
+    }
+    this.#leaving += 1;
+    const message = `the daemon has ${CLIENTS_MAX} clients already`;
+    client.sendAway(null, { code: RpcCode.tooManyClients, message });
+  }
+}
+
+/** A path is free when nothing is there, or the socket of a daemon that has died. */
+async function requireFreePath(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null) return;
+  if (!found.isSocket()) {
+    throw new UsageError(`--control ${path}: there is a file of that name; choose another path.`);
+  }
+  if (await isAlive(path)) {
+    throw new UsageError(`--control ${path}: another daemon listens there; stop it first.`, {
+      exitCode: EXIT_CODES.busy.code,
+      code: 'ERR_CONTROL_BUSY',
+    });
+  }
+  await unlink(path).catch(() => undefined);
+}
+
+function isAlive(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT');
+    });
+  });
+}
+
+function unusable(path: string, cause: unknown): UsageError {
+  const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+  const isDenied = errno === 'EACCES' || errno === 'EPERM';
+  const exitCode = (isDenied ? EXIT_CODES.notPermitted : EXIT_CODES.invalidUse).code;
+  return new UsageError(`--control ${path} cannot be used (${errno}); choose another path.`, {
+    cause,
+    exitCode,
+  });
+}

@@ -1,0 +1,137 @@
+import {
+  LinkError,
+  LoginRefusedError,
+  ProductError,
+  ProtocolError,
+  ScsiError,
+  UsageError,
+} from '../base/errors.js';
+import { describeLoginStatus, formatLoginStatus } from '../iscsi/login/login-status.js';
+import { EXIT_CODES, type ExitName, exitCodeOf, exitNameOfCode } from './exit-codes.js';
+
+/** Where something failed, as far as it is known. */
+export type ErrorPlace = {
+  readonly portal?: string;
+  readonly target?: string;
+  readonly lun?: number;
+};
+
+/** An error as `--json` prints it; `nextStep` is empty where the message says it already. */
+export type ErrorReport = ErrorPlace & {
+  readonly event: 'error';
+  readonly code: string;
+  readonly exitCode: number;
+  readonly message: string;
+  readonly nextStep: string;
+};
+
+const NEXT_STEPS: Partial<Record<ExitName, string>> = {
+  transport: 'Check the address and port, the firewall, and that the target is running.',
+  connectTimeout: 'Check the address, routes and firewall; --login-timeout sets how long to wait.',
+  pduTimeout: 'Check the load of the target and of the network; then try again.',
+  authenticationFailed: 'Check the CHAP user and secret of each direction, here and at the target.',
+  notPermitted: 'Run it as root, or choose a path you may use.',
+  busy: 'Find out who uses it, or choose another.',
+};
+
+/** What happened, in a form for people and programs. No secret is in an error's message. */
+export function reportError(error: unknown, place: ErrorPlace): ErrorReport {
+  const exitCode = exitCodeOf(error);
+  return {
+    event: 'error',
+    code: codeOf(error),
+    exitCode,
+    message: messageOf(error, exitCode),
+    nextStep: nextStepOf(error, exitCode),
+    ...place,
+  };
+}
+
+/** Why a connection fails, in words; an errno alone says little to most people. */
+const NETWORK_WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'the host is there and nothing listens on this port',
+  ECONNRESET: 'the other side ended the connection',
+  ECONNABORTED: 'the connection was ended before it was ready',
+  EHOSTUNREACH: 'no way leads to this host, or it is switched off',
+  ENETUNREACH: 'no route leads to this network',
+  ENOTFOUND: 'there is no such name',
+  EAI_AGAIN: 'no name server answers',
+  ETIMEDOUT: 'no answer came in time',
+};
+
+/** What an errno of the network means; `undefined` for another. */
+export function networkWords(errno: string): string | undefined {
+  return NETWORK_WORDS[errno];
+}
+
+/** Where a wrong command line or a missing driver has nothing to do with the place. */
+const PLACELESS: ReadonlySet<number> = new Set([
+  EXIT_CODES.invalidUse.code,
+  EXIT_CODES.notPermitted.code,
+  EXIT_CODES.notSupported.code,
+  EXIT_CODES.interrupted.code,
+  EXIT_CODES.terminated.code,
+]);
+
+/** One paragraph: what failed, where, why, what to do next. */
+export function errorToText(report: ErrorReport): string {
+  const what = report.message.replace(/\.$/, '');
+  const place = PLACELESS.has(report.exitCode) ? '' : placeOf(report);
+  return sentence([`${what}${place}.`, report.nextStep].filter((part) => part !== '').join(' '));
+}
+
+/** What the message does not name itself. */
+function placeOf(report: ErrorReport): string {
+  const { lun, target, portal, message } = report;
+  const where = [
+    lun === undefined || message.includes(`LUN ${lun}`) ? '' : `LUN ${lun}`,
+    target === undefined || message.includes(target) ? '' : `target ${target}`,
+    portal === undefined || message.includes(portal) ? '' : `portal ${portal}`,
+  ].filter((part) => part !== '');
+  return where.length === 0 ? '' : ` (${where.join(', ')})`;
+}
+
+/** Words begin with a capital letter; a command, a flag or a name is left as it is. */
+function sentence(text: string): string {
+  return /^(?:the|this|no|an?) /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof ProductError) return error.code;
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : 'ERR_UNKNOWN';
+}
+
+function messageOf(error: unknown, exitCode: number): string {
+  if (exitCode === EXIT_CODES.interrupted.code || exitCode === EXIT_CODES.terminated.code) {
+    return 'Interrupted before it was done';
+  }
+  if (error instanceof LoginRefusedError) {
+    const { statusClass, statusDetail } = error;
+    const { name, explanation } = describeLoginStatus(statusClass, statusDetail);
+    const status = `${formatLoginStatus(statusClass, statusDetail)} ${name}`;
+    return `The target refused the login with status ${status}: ${explanation}`;
+  }
+  if (error instanceof LinkError && error.message.includes(error.errno)) {
+    const words = networkWords(error.errno);
+    return words === undefined ? error.message : `${error.message}: ${words}`;
+  }
+  if (error instanceof Error) return error.message === '' ? error.name : error.message;
+  return String(error);
+}
+
+function nextStepOf(error: unknown, exitCode: number): string {
+  if (error instanceof UsageError) return '';
+  // LOGICAL UNIT NOT SUPPORTED (SPC-4, additional sense code 25h).
+  if (error instanceof ScsiError && error.asc === 0x25)
+    return 'The command `iscsi-nbd luns` lists those there are.';
+  if (error instanceof LoginRefusedError) {
+    const { nextStep } = describeLoginStatus(error.statusClass, error.statusDetail);
+    return `${nextStep.charAt(0).toUpperCase()}${nextStep.slice(1)}.`;
+  }
+  if (error instanceof ProtocolError) {
+    return 'Check that an iSCSI target listens at this address, and look for its updates.';
+  }
+  const name = exitNameOfCode(exitCode);
+  return name === undefined ? '' : (NEXT_STEPS[name] ?? '');
+}

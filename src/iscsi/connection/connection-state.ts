@@ -1,0 +1,78 @@
+import { invariant } from '../../base/errors.js';
+
+/**
+ * States of an initiator connection with the RFC's own numbers
+ * (RFC 7143 §8.1.1 (State Descriptions for Initiators and Targets)); S3 is the target's alone.
+ */
+export type ConnectionState =
+  | 'S1-free'
+  | 'S2-xptWait'
+  | 'S4-inLogin'
+  | 'S5-loggedIn'
+  | 'S6-inLogout'
+  | 'S7-logoutRequested'
+  | 'S8-cleanupWait';
+
+export type ConnectionStateEvent =
+  | 'connectRequested'
+  | 'connectFailed'
+  | 'linkOpened'
+  | 'loginAccepted'
+  | 'loginFailed'
+  | 'logoutSent'
+  | 'logoutAskedFor'
+  | 'logoutAccepted'
+  | 'logoutFailed'
+  | 'linkLost'
+  | 'cleanedUp';
+
+/** One move a line; the comment names the transition of §8.1.2. */
+export const CONNECTION_MOVES = {
+  'S1-free': {
+    connectRequested: 'S2-xptWait', // T1
+  },
+  'S2-xptWait': {
+    connectFailed: 'S1-free', // T2
+    linkLost: 'S1-free', // T2
+    linkOpened: 'S4-inLogin', // T4
+  },
+  'S4-inLogin': {
+    loginAccepted: 'S5-loggedIn', // T5
+    loginFailed: 'S1-free', // T7
+    linkLost: 'S1-free', // T7
+  },
+  'S5-loggedIn': {
+    logoutSent: 'S6-inLogout', // T9
+    logoutAskedFor: 'S7-logoutRequested', // T11
+    linkLost: 'S8-cleanupWait', // T15
+  },
+  'S6-inLogout': {
+    logoutAccepted: 'S1-free', // T13
+    logoutAskedFor: 'S6-inLogout', // T14
+    logoutFailed: 'S8-cleanupWait', // T17
+    linkLost: 'S8-cleanupWait', // T17
+  },
+  'S7-logoutRequested': {
+    logoutSent: 'S6-inLogout', // T10
+    logoutAskedFor: 'S7-logoutRequested', // T12
+    linkLost: 'S8-cleanupWait', // T16
+  },
+  'S8-cleanupWait': {
+    linkLost: 'S8-cleanupWait', // already cleaning up
+    cleanedUp: 'S1-free', // M1 of §8.1.4
+  },
+} as const satisfies Record<
+  ConnectionState,
+  Partial<Record<ConnectionStateEvent, ConnectionState>>
+>;
+
+/** The state after `event`; InvariantError when the table has no such move. */
+export function connectionMove(
+  state: ConnectionState,
+  event: ConnectionStateEvent,
+): ConnectionState {
+  const moves: Partial<Record<ConnectionStateEvent, ConnectionState>> = CONNECTION_MOVES[state];
+  const next = moves[event];
+  invariant(next, `connection: no move from ${state} on ${event}`);
+  return next;
+}

@@ -1,0 +1,71 @@
+import { ProtocolError } from '../../base/errors.js';
+import type { ScsiCommand, ScsiOutcome } from '../../scsi/command.js';
+import { parseSense, SenseKey } from '../../scsi/sense.js';
+import { ScsiResponseBit } from '../pdu/pdu.js';
+import type { ResponseHeader } from '../pdu/pdu-response.js';
+import type { Task } from './task-table.js';
+
+const CHECK_CONDITION = 0x02;
+
+/**
+ * Puts a SCSI Response PDU into its command (RFC 7143 §11.4 (SCSI Response)): status and residual,
+ * and the sense data from the data segment (§11.4.7.2 (Sense Data)). With a response code other
+ * than 0 the status means nothing.
+ */
+export function takeScsiResponse(
+  header: ResponseHeader,
+  data: Buffer,
+  command: ScsiCommand,
+): ScsiOutcome {
+  if (header.response !== 0) {
+    command.response = header.response;
+    return 'failed';
+  }
+  command.status = header.status;
+  command.residual = residualOf(header);
+  if (data.length >= 2) {
+    const length = Math.min(data.readUInt16BE(0), data.length - 2, command.sense.length);
+    data.copy(command.sense, 0, 2, 2 + length);
+    command.senseLength = length;
+  } else if (header.status === CHECK_CONDITION) {
+    throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
+  }
+  return 'answered';
+}
+
+/** POWER ON, RESET, OR BUS DEVICE RESET OCCURRED; COMMANDS CLEARED BY ANOTHER INITIATOR (SPC-4). */
+const ASCS_OF_CLEARED_TASKS: ReadonlySet<number> = new Set([0x29, 0x2f]);
+
+/**
+ * Does the reply say that tasks of this LUN have been cleared? With TAS=0 they are never answered
+ * (SAM-5 §5.3.1), so that somebody has to ask about them.
+ */
+export function saysTasksCleared({ status, sense, senseLength }: ScsiCommand): boolean {
+  if (status !== CHECK_CONDITION || senseLength === 0) return false;
+  const { senseKey, deferred, asc } = parseSense(sense.subarray(0, senseLength));
+  return senseKey === SenseKey.unitAttention && !deferred && ASCS_OF_CLEARED_TASKS.has(asc);
+}
+
+/**
+ * RFC 7143 §11.4.8 (ExpDataSN): more Data-In PDUs than have come means that some are missing, which
+ * at ErrorRecoveryLevel 0 ends the connection (RFC 7143 §7.9 (Sequence Errors)). Fewer are no news:
+ * many targets leave the field 0. Read commands only.
+ */
+export function checkExpDataSN(task: Task, header: ResponseHeader): void {
+  if (header.response !== 0 || header.dataSN <= task.expectedDataSN) return;
+  throw new ProtocolError(
+    '7.9',
+    `a SCSI Response after ${header.dataSN} Data-In PDUs, of which ${task.expectedDataSN} came`,
+  );
+}
+
+/** Bytes not transferred (underflow) as positive, bytes that did not fit (overflow) as negative. */
+export function residualOf(header: ResponseHeader): number {
+  const underflow = (header.flags & ScsiResponseBit.underflow) !== 0;
+  const overflow = (header.flags & ScsiResponseBit.overflow) !== 0;
+  if (underflow && overflow) {
+    throw new ProtocolError('11.4.1', 'residual overflow and underflow at once');
+  }
+  if (underflow) return header.residualCount;
+  return overflow ? -header.residualCount : 0;
+}

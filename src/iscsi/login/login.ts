@@ -1,0 +1,335 @@
+import { invariant, LoginRefusedError, ProtocolError, UsageError } from '../../base/errors.js';
+import { serialAdd } from '../../base/serial32.js';
+import {
+  FULL_FEATURE_PHASE,
+  type LoginRequest,
+  type LoginResponse,
+  OPERATIONAL_STAGE,
+  SECURITY_STAGE,
+} from '../pdu/login-pdu.js';
+import type { SessionParameters } from '../pdu/session-parameters.js';
+import {
+  decodeText,
+  encodeText,
+  LOGIN_SEGMENT_BYTES_MAX,
+  LOGIN_TEXT_BYTES_MAX,
+  quoted,
+  splitText,
+  TextCollector,
+  type TextPair,
+} from '../pdu/text.js';
+import type { ChapAlgorithm, ChapOptions } from './chap.js';
+import { type LoginOffer, offeredPairs } from './login-offer.js';
+import { checkLoginResponse } from './login-response-rules.js';
+import { type AuthMethod, SecurityNegotiation } from './login-security.js';
+import { describeLoginStatus, formatLoginStatus } from './login-status.js';
+import { type NegotiatedKey, Negotiation, type SessionType } from './negotiation.js';
+import { isSecurityKey } from './negotiation-keys.js';
+import { type PortalAddress, readPortal } from './portal.js';
+
+export type LoginOptions = {
+  readonly initiatorName: string;
+  readonly initiatorAlias?: string;
+  /** Required for a normal session. */
+  readonly targetName?: string;
+  readonly sessionType: SessionType;
+  /** 6 bytes. */
+  readonly isid: Uint8Array;
+  /** 0 for a new or reinstated session, else the session the connection is added to. */
+  readonly tsih: number;
+  /** The session's parameters, when `tsih` is not 0: its session-wide keys are not sent again. */
+  readonly sessionParameters?: SessionParameters;
+  readonly cid: number;
+  readonly initiatorTaskTag: number;
+  readonly cmdSN: number;
+  readonly chap?: ChapOptions;
+  readonly offer: LoginOffer;
+  /** The login ends unless the portal belongs to this group. */
+  readonly expectedPortalGroupTag?: number;
+  /** Unpredictable bytes, for challenges. */
+  readonly randomBytes: (count: number) => Buffer;
+};
+
+export type LoginStep =
+  | { readonly type: 'send'; readonly request: LoginRequest }
+  | {
+      readonly type: 'done';
+      readonly parameters: SessionParameters;
+      readonly keys: NegotiatedKey[];
+      readonly tsih: number;
+      readonly authMethod: AuthMethod;
+      /** True when the target has authenticated itself too. */
+      readonly isMutual: boolean;
+      readonly warnings: string[];
+    }
+  | {
+      readonly type: 'redirect';
+      readonly permanent: boolean;
+      /** At least one. */
+      readonly addresses: PortalAddress[];
+      /** False when the target redirected before the authentication that is configured. */
+      readonly authenticated: boolean;
+    };
+
+/**
+ * Login requests of one login at most. RFC 7143 §6.2 (Text Mode Negotiation) asks for six
+ * exchanges; a text of 64 KiB takes eight PDUs, and a proposal or a challenge a few more.
+ */
+const REQUESTS_MAX = 64;
+
+type LoginState = 'fresh' | 'sendingText' | 'awaitingAnswer' | 'ended';
+type LoginEvent = 'partSent' | 'textSent' | 'ended';
+
+const LOGIN_MOVES = {
+  fresh: { partSent: 'sendingText', textSent: 'awaitingAnswer' },
+  sendingText: { partSent: 'sendingText', textSent: 'awaitingAnswer', ended: 'ended' },
+  awaitingAnswer: { partSent: 'sendingText', textSent: 'awaitingAnswer', ended: 'ended' },
+  ended: {},
+} as const satisfies Record<LoginState, Partial<Record<LoginEvent, LoginState>>>;
+
+/**
+ * The Login Phase of one connection: RFC 7143 §6.3 (Login Phase). `start` once, then
+ * `responseReceived` for each response until it is done, redirects, or throws: LoginRefusedError
+ * for the target's refusal, ProtocolError when it breaks a rule, AuthenticationError when it does
+ * not prove itself, UsageError when it cannot give what is required. Then the link is to be closed.
+ */
+export class LoginMachine {
+  readonly #options: LoginOptions;
+  readonly #security: SecurityNegotiation;
+  readonly #negotiation: Negotiation;
+  readonly #operationalPairs: TextPair[];
+  readonly #collector = new TextCollector(LOGIN_TEXT_BYTES_MAX);
+  #state: LoginState = 'fresh';
+  #stage: typeof SECURITY_STAGE | typeof OPERATIONAL_STAGE = SECURITY_STAGE;
+  #requestCount = 0;
+  #lastRequest: LoginRequest | null = null;
+  #lastResponse: LoginResponse | null = null;
+  #partsLeft: Buffer[] = [];
+  /** T bit that the last part of the text is to carry. */
+  #transitAfterText = false;
+  #answered = false;
+
+  /** Throws UsageError for options that no login can have. */
+  constructor(options: LoginOptions) {
+    invariant(options.isid.length === 6, 'an ISID has 6 bytes');
+    if (options.sessionType === 'Normal' && options.targetName === undefined) {
+      throw new UsageError('a normal session needs a target name');
+    }
+    this.#options = options;
+    const { sessionType } = options;
+    this.#operationalPairs = offeredPairs(options.offer, { sessionType, leading: this.#isLeading });
+    this.#security = new SecurityNegotiation(options.chap, options.randomBytes);
+    this.#negotiation = new Negotiation({ sessionType, wanted: this.#operationalPairs });
+  }
+
+  /** The CHAP algorithm the target chose, null before that and without CHAP. */
+  get chapAlgorithm(): ChapAlgorithm | null {
+    return this.#security.chapAlgorithm;
+  }
+
+  get #isLeading(): boolean {
+    return this.#options.tsih === 0;
+  }
+
+  /** The first request: who we are, whom we want, and how we can authenticate. */
+  start(): LoginRequest {
+    invariant(this.#state === 'fresh', 'a login is started once');
+    const { initiatorName, initiatorAlias, targetName, sessionType } = this.#options;
+    const names: TextPair[] = [['InitiatorName', initiatorName]];
+    if (initiatorAlias !== undefined) names.push(['InitiatorAlias', initiatorAlias]);
+    if (targetName !== undefined) names.push(['TargetName', targetName]);
+    if (this.#isLeading) names.push(['SessionType', sessionType]);
+    this.#negotiation.offer(names);
+    const { pairs, transit } = this.#security.start();
+    return this.#sendText([...names, ...pairs], transit);
+  }
+
+  responseReceived(response: LoginResponse): LoginStep {
+    const request = this.#lastRequest;
+    invariant(request !== null && this.#state !== 'ended', 'a response to no login request');
+    if (response.initiatorTaskTag !== request.initiatorTaskTag) {
+      throw new ProtocolError('6.3', 'a login response with another Initiator Task Tag');
+    }
+    if (response.statusClass !== 0) return this.#refused(response);
+    checkLoginResponse(response, { request, previous: this.#lastResponse });
+    this.#lastResponse = response;
+    if (this.#state === 'sendingText') {
+      // RFC 7143 §6.2 (Text Mode Negotiation): a request with the C bit gets an empty answer.
+      if (response.data.length > 0 || response.continued) {
+        throw new ProtocolError('6.2', 'a login request with the C bit got an answer with data');
+      }
+      return { type: 'send', request: this.#sendNextPart() };
+    }
+    this.#collector.add(response.data);
+    if (response.continued) return { type: 'send', request: this.#sendText([], false) };
+    const pairs = decodeText(this.#collector.take());
+    return this.#stage === SECURITY_STAGE
+      ? this.#securityAnswered(pairs, response)
+      : this.#operationalAnswered(pairs, response);
+  }
+
+  #securityAnswered(pairs: readonly TextPair[], response: LoginResponse): LoginStep {
+    const keys = new Map<string, string>();
+    for (const pair of pairs) {
+      const [key, value] = pair;
+      if (!isSecurityKey(key)) {
+        this.#negotiation.targetSent(pair, { stage: 'security', transit: response.transit });
+      } else if (keys.has(key)) {
+        throw new ProtocolError('6.3', `the target sent ${key} more than once`);
+      } else {
+        keys.set(key, value);
+      }
+    }
+    this.#checkPortalGroup();
+    const move = this.#security.answered(keys);
+    if (!response.transit) {
+      return { type: 'send', request: this.#sendText(move.pairs, move.transit) };
+    }
+    this.#stage = OPERATIONAL_STAGE;
+    this.#negotiation.offer(this.#operationalPairs);
+    return { type: 'send', request: this.#sendText(this.#operationalPairs, true) };
+  }
+
+  #operationalAnswered(pairs: readonly TextPair[], response: LoginResponse): LoginStep {
+    const answers: TextPair[] = [];
+    for (const pair of pairs) {
+      const { transit } = response;
+      const answer = this.#negotiation.targetSent(pair, { stage: 'operational', transit });
+      if (answer !== null) answers.push([pair[0], answer]);
+    }
+    if (!response.transit) return { type: 'send', request: this.#sendText(answers, true) };
+    return this.#finish(response);
+  }
+
+  #finish(response: LoginResponse): LoginStep {
+    const { parameters, keys, warnings } = this.#negotiation.finish(
+      this.#options.sessionParameters ?? null,
+    );
+    const security = this.#security.outcome;
+    invariant(security, 'the security stage ended without a result');
+    this.#move('ended');
+    const { method, mutual } = security;
+    const { offered } = this.#security;
+    keys.unshift({ key: 'AuthMethod', offered, declaredByTarget: method, inForce: method });
+    return {
+      type: 'done',
+      parameters,
+      keys,
+      tsih: response.tsih,
+      authMethod: method,
+      isMutual: mutual,
+      warnings: [...this.#security.warnings, ...warnings],
+    };
+  }
+
+  /** RFC 7143 §6.3.1 (Login Phase Start): the tag comes with the first complete response. */
+  #checkPortalGroup(): void {
+    if (this.#answered) return;
+    this.#answered = true;
+    const tag = this.#negotiation.inForceOrNull('TargetPortalGroupTag');
+    const expected = this.#options.expectedPortalGroupTag;
+    if (tag === null) {
+      // Discovery logins name no target, and targets in use then leave the tag out.
+      if (this.#options.targetName === undefined) return;
+      throw new ProtocolError('13.9', 'the first login response has no TargetPortalGroupTag');
+    }
+    if (expected !== undefined && Number(tag) !== expected) {
+      throw new ProtocolError(
+        '6.3.1',
+        `the portal belongs to portal group ${tag}, but group ${expected} is expected; ` +
+          'a session has the portals of one group: name only those',
+        { code: 'ERR_PORTAL_GROUP' },
+      );
+    }
+  }
+
+  /**
+   * A status that is not success ends the login: RFC 7143 §11.13.5 (Status-Class and
+   * Status-Detail).
+   */
+  #refused(response: LoginResponse): LoginStep {
+    this.#move('ended');
+    const { statusClass, statusDetail } = response;
+    const { name, explanation, nextStep, policy } = describeLoginStatus(statusClass, statusDetail);
+    if (policy === 'redirect-permanent' || policy === 'redirect-temporary') {
+      const outcome = this.#security.outcome;
+      return {
+        type: 'redirect',
+        permanent: policy === 'redirect-permanent',
+        addresses: redirectAddresses(response.data),
+        authenticated: this.#options.chap === undefined || outcome?.method === 'CHAP',
+      };
+    }
+    const status = formatLoginStatus(statusClass, statusDetail);
+    const hint = statusClass === 2 ? this.#security.refusalHint(statusDetail) : null;
+    throw new LoginRefusedError(
+      `the target refused the login: ${name} (status ${status}): ${explanation}; ` +
+        (hint ?? nextStep),
+      { statusClass, statusDetail, ...(hint === null ? {} : { code: 'ERR_CHAP_ALGORITHM' }) },
+    );
+  }
+
+  #sendText(pairs: readonly TextPair[], transit: boolean): LoginRequest {
+    this.#partsLeft = splitText(encodeText(pairs), LOGIN_SEGMENT_BYTES_MAX);
+    this.#transitAfterText = transit;
+    return this.#sendNextPart();
+  }
+
+  #sendNextPart(): LoginRequest {
+    const data = this.#partsLeft.shift();
+    invariant(data, 'no text is left to send');
+    const continued = this.#partsLeft.length > 0;
+    this.#move(continued ? 'partSent' : 'textSent');
+    this.#requestCount += 1;
+    if (this.#requestCount > REQUESTS_MAX) {
+      throw new ProtocolError('6.2', `the login does not end after ${REQUESTS_MAX} requests`);
+    }
+    const transit = !continued && this.#transitAfterText;
+    const nextStage = this.#stage === SECURITY_STAGE ? OPERATIONAL_STAGE : FULL_FEATURE_PHASE;
+    const previous = this.#lastResponse;
+    const { isid, tsih, initiatorTaskTag, cid, cmdSN } = this.#options;
+    const request: LoginRequest = {
+      transit,
+      continued,
+      currentStage: this.#stage,
+      // RFC 7143 §11.12.3 (CSG and NSG): reserved, so 0, without the T bit.
+      nextStage: transit ? nextStage : SECURITY_STAGE,
+      versionMax: 0,
+      versionMin: 0,
+      isid,
+      tsih,
+      initiatorTaskTag,
+      cid,
+      cmdSN,
+      expStatSN: previous === null ? 0 : serialAdd(previous.statSN, 1),
+      data,
+    };
+    this.#lastRequest = request;
+    return request;
+  }
+
+  #move(event: LoginEvent): void {
+    const moves: Partial<Record<LoginEvent, LoginState>> = LOGIN_MOVES[this.#state];
+    const next = moves[event];
+    invariant(next !== undefined, `login: ${event} while ${this.#state}`);
+    this.#state = next;
+  }
+}
+
+/**
+ * TargetAddress of a redirection, as RFC 7143 §11.13.5 (Status-Class and Status-Detail) requires
+ * at least one.
+ */
+function redirectAddresses(data: Buffer): PortalAddress[] {
+  const addresses: PortalAddress[] = [];
+  for (const [key, value] of decodeText(data)) {
+    if (key !== 'TargetAddress') continue;
+    const portal = readPortal(value);
+    if ('fault' in portal) {
+      throw new ProtocolError('13.8', `TargetAddress=${quoted(value)}: ${portal.fault}`);
+    }
+    addresses.push(portal);
+  }
+  if (addresses.length > 0) return addresses;
+  throw new ProtocolError('11.13.5', 'the target redirects the login without a TargetAddress');
+}

@@ -1,0 +1,50 @@
+import type { ProductError } from '../../base/errors.js';
+import type { AsyncMessage } from '../connection/connection-notice.js';
+import type { PortalAddress } from '../login/portal.js';
+import type { TextResponse } from '../pdu/login-pdu.js';
+import type { SessionState } from './session-state.js';
+import type { EscalationStep } from './task-escalation.js';
+
+/**
+ * How a transport ends: `orderly`, or `abrupt`, so that nothing of what it still has to send leaves
+ * this host: a write of a connection that was given up must not arrive after the next one's.
+ */
+export type LinkEnd = 'orderly' | 'abrupt';
+
+/** Orders and news from a session to its driver, in order. */
+export type SessionEffect =
+  /** Open a transport to this portal, then call `linkOpened` or `linkFailed`. */
+  | { readonly type: 'openLink'; readonly portal: PortalAddress }
+  /** Close the transport; nothing is called back. Only after a logout is the end orderly. */
+  | { readonly type: 'closeLink'; readonly end: LinkEnd }
+  | {
+      readonly type: 'stateChanged';
+      readonly from: SessionState;
+      readonly to: SessionState;
+      readonly reason: string;
+      /** What caused it, where that was an error. */
+      readonly error?: ProductError;
+    }
+  /** An attempt failed; `error` says why. */
+  | { readonly type: 'attemptFailed'; readonly portal: PortalAddress; readonly error: ProductError }
+  /** The target sent this login elsewhere; one for each step of the way. */
+  | {
+      readonly type: 'redirected';
+      readonly from: PortalAddress;
+      readonly to: PortalAddress;
+      readonly permanent: boolean;
+    }
+  | { readonly type: 'portalChanged'; readonly from: PortalAddress; readonly to: PortalAddress }
+  | { readonly type: 'warned'; readonly message: string }
+  | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
+  | { readonly type: 'textReceived'; readonly response: TextResponse }
+  | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
+  /** A task took too long: this is done about it. */
+  | { readonly type: 'escalated'; readonly step: EscalationStep }
+  /** The target rejected a PDU of ours; `opcode` and tag are those of the rejected one. */
+  | {
+      readonly type: 'rejected';
+      readonly reason: number;
+      readonly opcode: number;
+      readonly initiatorTaskTag: number;
+    };

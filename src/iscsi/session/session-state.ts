@@ -1,0 +1,58 @@
+import { invariant } from '../../base/errors.js';
+
+/**
+ * Life of a session as its user sees it. `reconnecting` and `removed` differ only in the devices:
+ * after the removal latency they are taken away, attempts go on
+ * (Microsoft's LoginToTarget, "Device removal latency").
+ */
+export type SessionState =
+  | 'loggingIn'
+  | 'loggedIn'
+  | 'reconnecting'
+  | 'removed'
+  | 'loggingOut'
+  | 'closed';
+
+export type SessionStateEvent =
+  | 'resumed'
+  | 'loginSucceeded'
+  | 'loginGivenUp'
+  | 'linkLost'
+  | 'removalLatencyPassed'
+  | 'logoutRequested'
+  | 'logoutFinished';
+
+export const SESSION_MOVES = {
+  loggingIn: {
+    resumed: 'reconnecting',
+    loginSucceeded: 'loggedIn',
+    loginGivenUp: 'closed',
+    logoutRequested: 'loggingOut',
+  },
+  loggedIn: {
+    linkLost: 'reconnecting',
+    logoutRequested: 'loggingOut',
+  },
+  reconnecting: {
+    loginSucceeded: 'loggedIn',
+    removalLatencyPassed: 'removed',
+    logoutRequested: 'loggingOut',
+  },
+  removed: {
+    loginSucceeded: 'loggedIn',
+    logoutRequested: 'loggingOut',
+  },
+  loggingOut: {
+    logoutRequested: 'loggingOut',
+    logoutFinished: 'closed',
+  },
+  closed: {},
+} as const satisfies Record<SessionState, Partial<Record<SessionStateEvent, SessionState>>>;
+
+/** The state after `event`; InvariantError when the table has no such move. */
+export function sessionMove(state: SessionState, event: SessionStateEvent): SessionState {
+  const moves: Partial<Record<SessionStateEvent, SessionState>> = SESSION_MOVES[state];
+  const next = moves[event];
+  invariant(next, `session: no move from ${state} on ${event}`);
+  return next;
+}

@@ -1,0 +1,290 @@
+import { InvariantError, UsageError } from '../base/errors.js';
+import type { LunUnit } from '../bridge/lun-unit.js';
+import { NbdConnection } from '../bridge/nbd-connection.js';
+import { transmissionFlags } from '../bridge/nbd-export.js';
+import type { StackExport } from '../config/contract.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { loadedAddon } from '../io/native.js';
+import { NbdClient } from '../io/nbd-client.js';
+import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
+import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
+import { errnoOf, type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
+import { requireKernelNbd } from '../io/nbd-support.js';
+import {
+  describeHolders,
+  findByIdentifier,
+  findHolders,
+  isConfigured,
+  partitionsOf,
+  sizeOf,
+} from '../io/nbd-sysfs.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import { deviceIdentifier } from './device-identifier.js';
+import type { LunExporter, LunExporterClose } from './lun-exporter.js';
+import type { StackResources } from './runtime.js';
+
+export const nbdAddon = loadedAddon as NbdAddon;
+
+/**
+ * How long the kernel lets requests wait for a process that has died. Long, so that a restart, even
+ * a slow one, is a pause; finite, so that nothing waits for ever if nobody comes back.
+ */
+const DEAD_CONN_TIMEOUT_SECONDS = 600;
+
+/** Flags the driver knows: HAS_FLAGS … WRITE_ZEROES; with one connection no CAN_MULTI_CONN. */
+const KERNEL_FLAGS = 0x7f;
+
+export type DeviceExporterOptions = {
+  readonly resources: StackResources;
+  readonly sessionId: string;
+  /** The kernel let go of a device that we did not take away. */
+  readonly onLinkLost: (unit: LunUnit, reason: string) => void;
+  /** A device cannot be taken away, or come back, while `holders` use it; told when they change. */
+  readonly onInUse?: (place: { lun: number; device: string }, holders: string) => void;
+  readonly onWarning?: (message: string) => void;
+  /** Writes down what a device is made of; awaited before the kernel is told. */
+  readonly keep?: (lun: number, facts: DiskFacts) => Promise<void>;
+  /** Stable names are made of these; without it there are none. */
+  readonly names?: { readonly portal: PortalAddress; readonly targetName: string };
+};
+
+/** Kernel devices, one for each unit, that keep their index while the session lives. */
+export class DeviceExporter implements LunExporter {
+  readonly #options: DeviceExporterOptions;
+  readonly #devices = new Map<LunUnit, NbdKernelDevice>();
+  /** Index each LUN had first, so that it comes back under the same name. */
+  readonly #indexes = new Map<number, number>();
+  readonly #named = new Map<number, DeviceName>();
+  /** Who keeps a device from going or coming back, as last told. */
+  readonly #inUse = new Map<number, string>();
+
+  constructor(options: DeviceExporterOptions) {
+    this.#options = options;
+  }
+
+  /** Throws UsageError 27 or 13 where the kernel has no nbd, or this process no right to it. */
+  static async requireSupport(): Promise<void> {
+    await requireKernelNbd(nbdAddon);
+  }
+
+  /**
+   * Makes the unit's device, under the index it had before; or takes back the one that a process
+   * before this one left. Throws UsageError 28 while the removed device is held open.
+   */
+  async add(unit: LunUnit): Promise<void> {
+    const { blockSizeBytes } = unit.queue;
+    if (blockSizeBytes > 4096) {
+      throw new UsageError(
+        `LUN ${unit.lun} has blocks of ${blockSizeBytes} bytes; the kernel's nbd driver takes ` +
+          '512 to 4096. `iscsi-nbd serve` exports it on a socket.',
+        { exitCode: 27 },
+      );
+    }
+    await this.#options.keep?.(unit.lun, unit.facts);
+    const identifier = deviceIdentifier(this.#options.sessionId, unit.lun);
+    const options = {
+      sizeBytes: unit.queue.sizeBytes,
+      blockSizeBytes,
+      serverFlags: transmissionFlags(unit.queue, unit.abilities) & KERNEL_FLAGS,
+      identifier,
+      deadConnTimeoutSeconds: DEAD_CONN_TIMEOUT_SECONDS,
+      serve: (fd: number) => this.#serve(fd, unit),
+    };
+    const index = this.#indexes.get(unit.lun);
+    const left = index === undefined ? await findByIdentifier(identifier) : null;
+    if (index !== undefined) await this.#refuseHeldOpen(unit.lun, index);
+    if (left !== null) await refuseShrunk(left.index, unit);
+    const device =
+      left !== null
+        ? await NbdKernelDevice.takeOver(nbdAddon, { ...options, index: left.index })
+        : await NbdKernelDevice.connect(nbdAddon, {
+            ...options,
+            ...(index === undefined ? {} : { index }),
+          });
+    this.#devices.set(unit, device);
+    this.#indexes.set(unit.lun, device.index);
+    await this.#publish(unit, device.index);
+  }
+
+  async remove(unit: LunUnit): Promise<void> {
+    const device = this.#devices.get(unit);
+    if (device === undefined) return;
+    this.#devices.delete(unit);
+    await device.disconnect({ force: true });
+    await this.#withdraw(unit.lun);
+  }
+
+  /** A record that cannot be written is told of; the disk goes on. */
+  async keepFacts(unit: LunUnit): Promise<void> {
+    try {
+      await this.#options.keep?.(unit.lun, unit.facts);
+    } catch (error) {
+      if (!(error instanceof Error) || error instanceof InvariantError) throw error;
+      this.#options.onWarning?.(
+        `what LUN ${unit.lun} is now is not written down: ${error.message}`,
+      );
+    }
+  }
+
+  async resized(unit: LunUnit): Promise<void> {
+    const device = this.#devices.get(unit);
+    if (device === undefined) return;
+    const { sizeBytes, readOnly } = unit.queue;
+    if (device.sizeBytes !== sizeBytes) await device.resize(sizeBytes);
+    if (device.readOnly !== readOnly) await device.setReadOnly(readOnly);
+  }
+
+  describe(unit: LunUnit): StackExport {
+    const device = this.deviceOf(unit);
+    if (device === undefined) throw new InvariantError(`LUN ${unit.lun} has no device`);
+    return {
+      lun: unit.lun,
+      device,
+      sizeBytes: unit.queue.sizeBytes,
+      blockSizeBytes: unit.queue.blockSizeBytes,
+      readOnly: unit.queue.readOnly,
+    };
+  }
+
+  deviceOf(unit: LunUnit): string | undefined {
+    const index = this.#indexes.get(unit.lun);
+    return index === undefined ? undefined : `/dev/nbd${index}`;
+  }
+
+  /**
+   * Takes every device away. Without `force` all are asked first: one in use refuses the whole
+   * (UsageError 28), so that nothing is half gone.
+   */
+  async close(how: LunExporterClose): Promise<void> {
+    const devices = [...this.#devices];
+    const claims: NbdClaim[] = [];
+    try {
+      if (!how.force) {
+        for (const [unit, device] of devices) claims.push(await this.#claim(unit.lun, device));
+        for (const [at, [unit, device]] of devices.entries()) {
+          if (how.isServing(unit)) await this.#write(claims[at], device);
+        }
+        how.unused();
+      }
+      for (const [unit, device] of devices) {
+        await device.disconnect({ force: true });
+        this.#devices.delete(unit);
+        await this.#withdraw(unit.lun);
+      }
+    } finally {
+      // The kernel frees a device with its last close.
+      for (const claim of claims) await claim.release();
+    }
+  }
+
+  /** Leaves every device, with its waiting requests, to a process that comes after this one. */
+  leave(): void {
+    const devices = [...this.#devices.values()];
+    this.#devices.clear();
+    for (const device of devices) device.leave();
+  }
+
+  /** After its removal a device that is held open cannot be made again. */
+  async #refuseHeldOpen(lun: number, index: number): Promise<void> {
+    if (!(await isConfigured(index))) {
+      this.#inUse.delete(lun);
+      return;
+    }
+    const holders = await this.#tellInUse(lun, index);
+    throw new UsageError(
+      `/dev/nbd${index} cannot come back while its removed predecessor is held open: ${holders}. ` +
+        'Unmount or release it.',
+      { exitCode: 28, code: 'ERR_DEVICE_IN_USE' },
+    );
+  }
+
+  async #claim(lun: number, device: NbdKernelDevice): Promise<NbdClaim> {
+    try {
+      return await device.claim();
+    } catch (error) {
+      const isInUse = error instanceof UsageError && error.code === 'ERR_DEVICE_IN_USE';
+      if (isInUse) await this.#tellInUse(lun, device.index);
+      throw error;
+    }
+  }
+
+  /** Throws UsageError 10 when the disk says that writes are lost: once, as to any other flush. */
+  async #write(claim: NbdClaim | undefined, device: NbdKernelDevice): Promise<void> {
+    try {
+      await claim?.write();
+    } catch (cause) {
+      if (!(cause instanceof NbdKernelError)) throw cause;
+      throw new UsageError(
+        `${device.path} could not flush what was written (${cause.errno}): the ` +
+          'ioError event has the words of the disk. Check what is on it.',
+        { exitCode: EXIT_CODES.logoutFailed.code, code: 'ERR_FLUSH_FAILED', cause },
+      );
+    }
+  }
+
+  async #tellInUse(lun: number, index: number): Promise<string> {
+    const holders = describeHolders(await findHolders(index));
+    if (this.#inUse.get(lun) !== holders) {
+      this.#inUse.set(lun, holders);
+      this.#options.onInUse?.({ lun, device: `/dev/nbd${index}` }, holders);
+    }
+    return holders;
+  }
+
+  async #publish(unit: LunUnit, index: number): Promise<void> {
+    const { names } = this.#options;
+    if (names === undefined) return;
+    const { identifiers, vendor, product, serial } = unit.facts;
+    const disk = { index, lun: unit.lun, identifiers, vendor, product, serial };
+    const name = { ...names, ...disk };
+    this.#named.set(unit.lun, name);
+    try {
+      await publishNames(nbdAddon, name);
+    } catch (error) {
+      // A read-only /run or /dev, as in some containers: the device itself is there.
+      if (errnoOf(error) === '' || !(error instanceof Error)) throw error;
+      this.#options.onWarning?.(`/dev/nbd${index} has no stable names: ${error.message}`);
+    }
+  }
+
+  async #withdraw(lun: number): Promise<void> {
+    const name = this.#named.get(lun);
+    this.#named.delete(lun);
+    if (name !== undefined) await withdrawNames(nbdAddon, name);
+  }
+
+  #serve(fd: number, unit: LunUnit): NbdLink {
+    const { resources } = this.#options;
+    return new NbdClient({
+      fd,
+      resources,
+      makeServer: (driver) => {
+        const partitions = () => {
+          const index = this.#indexes.get(unit.lun);
+          return index === undefined ? [] : partitionsOf(index);
+        };
+        const disk = { device: unit.queue, budget: unit.budget, partitions };
+        return new NbdConnection({ pool: resources.pool, driver, disk });
+      },
+      onClosed: (_client, reason) => {
+        if (this.#devices.has(unit)) this.#options.onLinkLost(unit, reason);
+      },
+    });
+  }
+}
+
+/**
+ * A device that was left is taken back by what is written down of its disk. Without that, as when
+ * the record of a boot session is lost, its size at least has to fit. Throws UsageError 1.
+ */
+async function refuseShrunk(index: number, unit: LunUnit): Promise<void> {
+  const sizeBytes = await sizeOf(index);
+  if (sizeBytes <= unit.queue.sizeBytes) return;
+  throw new UsageError(
+    `/dev/nbd${index} was made of a disk of ${sizeBytes} bytes, and LUN ${unit.lun} has only ` +
+      `${unit.queue.sizeBytes} now: it is another disk. Nothing was written. Unmount ` +
+      `/dev/nbd${index} and disconnect it (\`nbd-client -d\`) to begin anew.`,
+    { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+  );
+}

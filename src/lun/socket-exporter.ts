@@ -1,0 +1,114 @@
+import { resolve } from 'node:path';
+import type { LunUnit } from '../bridge/lun-unit.js';
+import { NbdConnection, type NbdExport, type NbdExportCatalog } from '../bridge/nbd-connection.js';
+import { exportInfo } from '../bridge/nbd-export.js';
+import type { StackExport } from '../config/contract.js';
+import { NbdSocketServer } from '../io/nbd-socket.js';
+import type { LunExporter } from './lun-exporter.js';
+import type { StackResources } from './runtime.js';
+
+/**
+ * Exports on one unix socket, each named by its LUN number; when there is only one it is the
+ * default export too. The path is there exactly while there is something to serve.
+ */
+export class SocketExporter implements LunExporter, NbdExportCatalog {
+  readonly #path: string;
+  readonly #resources: StackResources;
+  readonly #units = new Map<number, LunUnit>();
+  /** LUNs that were ever exported: the default export must not become another disk's. */
+  readonly #known = new Set<number>();
+  readonly #isSingle: boolean;
+  readonly #description: string;
+  #server: NbdSocketServer | null = null;
+
+  constructor(options: {
+    readonly path: string;
+    readonly resources: StackResources;
+    readonly isSingle: boolean;
+    readonly description: string;
+  }) {
+    this.#path = resolve(options.path);
+    this.#resources = options.resources;
+    this.#isSingle = options.isSingle;
+    this.#description = options.description;
+  }
+
+  list(): readonly NbdExport[] {
+    return [...this.#units.values()].map((unit) => this.#exportOf(unit));
+  }
+
+  find(name: string): NbdExport | null {
+    const only = this.#known.size === 1 ? [...this.#units.values()][0] : undefined;
+    const unit = name === '' ? only : this.#units.get(exportNumber(name));
+    return unit === undefined ? null : this.#exportOf(unit);
+  }
+
+  async add(unit: LunUnit): Promise<void> {
+    this.#units.set(unit.lun, unit);
+    this.#known.add(unit.lun);
+  }
+
+  /** Opens the socket; called when every unit has been added. */
+  async listen(): Promise<void> {
+    if (this.#server !== null) return;
+    const server = new NbdSocketServer({
+      path: this.#path,
+      resources: this.#resources,
+      makeServer: (driver) => {
+        return new NbdConnection({ pool: this.#resources.pool, driver, catalog: this });
+      },
+    });
+    await server.listen();
+    this.#server = server;
+  }
+
+  async remove(unit: LunUnit, reason: string): Promise<void> {
+    this.#units.delete(unit.lun);
+    if (this.#units.size === 0) await this.#closeServer(reason);
+  }
+
+  /** NBD has no way to tell a client of the socket; the next client sees it. */
+  async resized(): Promise<void> {}
+
+  describe(unit: LunUnit): StackExport {
+    const name = this.#isSingle ? '' : String(unit.lun);
+    return {
+      lun: unit.lun,
+      socket: this.#path,
+      uri: `nbd+unix:///${name}?socket=${encodeURI(this.#path)}`,
+      sizeBytes: unit.queue.sizeBytes,
+      blockSizeBytes: unit.queue.blockSizeBytes,
+      readOnly: unit.queue.readOnly,
+    };
+  }
+
+  deviceOf(): undefined {
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    this.#units.clear();
+    await this.#closeServer('the export is being taken away');
+  }
+
+  async #closeServer(reason: string): Promise<void> {
+    const server = this.#server;
+    this.#server = null;
+    await server?.close(reason);
+  }
+
+  #exportOf(unit: LunUnit): NbdExport {
+    const name = this.#isSingle ? '' : String(unit.lun);
+    const { vendor, product } = unit.facts;
+    const description = `${this.#description} LUN ${unit.lun} (${vendor} ${product})`;
+    return {
+      info: exportInfo(name, description, unit.queue, unit.abilities),
+      device: unit.queue,
+      budget: unit.budget,
+    };
+  }
+}
+
+function exportNumber(name: string): number {
+  return /^\d{1,8}$/.test(name) ? Number(name) : -1;
+}

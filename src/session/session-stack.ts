@@ -1,0 +1,395 @@
+import { type ProductError, UsageError } from '../base/errors.js';
+import { Turns } from '../base/turns.js';
+import { Budget } from '../bridge/budget.js';
+import type { LunFields } from '../bridge/lun-fields.js';
+import { LunUnit } from '../bridge/lun-unit.js';
+import type {
+  EventBody,
+  ScsiAnswer,
+  ScsiRequest,
+  SessionOptions,
+  Stack,
+  StackEvent,
+  StackExport,
+  StackHooks,
+} from '../config/contract.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { formatPortal } from '../iscsi/login/portal.js';
+import type { SessionEffect } from '../iscsi/session/session-effect.js';
+import type { Asker } from '../lun/disk-probe.js';
+import { diskWarnings } from '../lun/disk-warnings.js';
+import type { LunClaims } from '../lun/lun-claims.js';
+import type { LunExporter } from '../lun/lun-exporter.js';
+import { NoExporter } from '../lun/no-exporter.js';
+import type { Runtime, StackResources } from '../lun/runtime.js';
+import { UnitLife } from '../lun/unit-life.js';
+import { UnitLives } from '../lun/unit-lives.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import { AttemptReporter } from './attempt-reporter.js';
+import { CommandDepth } from './command-depth.js';
+import { SessionHandle, type SessionTarget } from './session-handle.js';
+import { newsOf } from './session-news.js';
+import type { OutageCounters, SessionStackEnd, SessionStackOptions } from './stack-options.js';
+
+/** Requests all clients of a session may have under way or held. */
+const REQUESTS_MAX = 8192;
+
+/**
+ * One session with its disks and what makes them usable, built up and torn down in order. It joins
+ * the session's states to the lives of the units (`UnitLife`): held while away, gone after the
+ * removal latency, back after the identity gate.
+ */
+export class SessionStack implements Stack, Asker {
+  readonly resources: StackResources;
+  readonly closed: Promise<void>;
+  readonly lunFields: LunFields;
+  readonly #runtime: Runtime;
+  readonly #hooks: StackHooks;
+  readonly #options: SessionOptions;
+  readonly #handle: SessionHandle;
+  readonly #lives: UnitLives;
+  /** Lives whose unit has been given to the exporter. */
+  readonly #exported = new WeakSet<UnitLife>();
+  readonly #onLunsChanged: () => void;
+  readonly #turns = new Turns();
+  readonly #depth: CommandDepth;
+  readonly #attempts: AttemptReporter;
+  readonly #claims: LunClaims | undefined;
+  readonly #losses: SessionStackOptions['losses'];
+  readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
+  #exporter: LunExporter | null = null;
+  #openExporter: () => Promise<void> = async () => {};
+  #outages = 0;
+  /** The connection that was there last has ended with a logout that the target has answered. */
+  #isLoggedOut = false;
+  #closing: Promise<void> | null = null;
+  /** The close under way has been told not to wait for anything. */
+  readonly #forcing = new AbortController();
+  #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
+
+  constructor(runtime: Runtime, hooks: StackHooks, target: SessionTarget & SessionStackOptions) {
+    this.#runtime = runtime;
+    this.#lives = new UnitLives(runtime.clock);
+    this.#hooks = hooks;
+    this.#options = target.options;
+    this.#claims = target.claims;
+    this.#losses = target.losses;
+    this.#onClosed = target.onClosed ?? (() => undefined);
+    this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
+    this.resources = {
+      ...runtime,
+      budget: new Budget({
+        requestsMax: REQUESTS_MAX,
+        bytesMax: target.options.heldBytesMax,
+        memory: runtime.pool,
+      }),
+    };
+    const { budget } = this.resources;
+    this.#handle = new SessionHandle(runtime, target, target.options, () => {
+      budget.backlogChanged();
+    });
+    this.lunFields = this.#handle.lunFields;
+    this.lunFields.onLeftOut = (message) => this.#emit({ event: 'warning', message });
+    budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
+    this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
+    let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
+    this.closed = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.closed.catch(() => undefined);
+    this.#settleClosed = settle;
+    this.#attempts = new AttemptReporter({
+      refused: (refusal) => this.#emit({ event: 'loginRefused', ...refusal }),
+      failed: (message) => this.#emit({ event: 'warning', message }),
+    });
+    this.#handle.listen((effect) => this.#effect(effect));
+    this.#handle.onAttention = (...met) => this.#lives.questionMet(...met);
+  }
+
+  get sessionId(): string {
+    return this.#handle.sessionId;
+  }
+
+  /** The session itself, for what shows it and sets its timers. */
+  get handle(): SessionHandle {
+    return this.#handle;
+  }
+
+  /** Group of the portal it is logged in to; undefined while it is not. */
+  get portalGroupTag(): number | undefined {
+    return this.#handle.session.connection?.parameters?.targetPortalGroupTag ?? undefined;
+  }
+
+  get units(): readonly LunUnit[] {
+    return this.#lives.all.map((life) => life.unit);
+  }
+
+  get exports(): readonly StackExport[] {
+    const exporter = this.#exporter;
+    if (exporter === null) return [];
+    const there = this.#lives.all.filter((life) => this.#exported.has(life) && life.isExported);
+    return there.map((life) => exporter.describe(life.unit));
+  }
+
+  get counters(): OutageCounters {
+    const { heldRequestsTotal, longestHoldMs } = this.#lives;
+    return { outages: this.#outages, heldRequests: heldRequestsTotal, longestHoldMs };
+  }
+
+  /** One command over the session as it is now; rejects with LinkError when it is away. */
+  execute(request: ScsiRequest, onSent?: () => void): Promise<ScsiAnswer> {
+    return this.#handle.send(request, onSent);
+  }
+
+  pause(ms: number): Promise<void> {
+    const { clock } = this.#runtime;
+    return new Promise((resolve) => {
+      clock.at(clock.nowMs() + ms, resolve);
+    });
+  }
+
+  /** Throws UsageError 15 when another process has this identity. */
+  async login(signal: AbortSignal): Promise<void> {
+    await this.#claims?.takeIdentity();
+    return this.#handle.login(signal);
+  }
+
+  useExporter(exporter: LunExporter, opened: () => Promise<void>): void {
+    this.#exporter = exporter;
+    this.#openExporter = opened;
+  }
+
+  /**
+   * Makes a disk that was found usable. Throws UsageError 15 when another session has it, and 2
+   * when the session is being closed: what is made then, nobody would take away. `field` is that
+   * of a record, where it has one.
+   */
+  async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
+    this.lunFields.fix(lun, field);
+    await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
+    this.#refuseIfClosing();
+    const exporter = this.#exporter ?? new NoExporter();
+    const life = this.#newLife(lun, facts, exporter);
+    this.#lives.add(life);
+    // A new login since the facts were read: they have to be compared first, as in any outage.
+    const isFirst = this.#handle.session.logins <= 1;
+    if (!this.#isLoggedIn || !isFirst) life.hold();
+    if (this.#isLoggedIn && !isFirst) life.look();
+    await this.#turns.run(() => {
+      this.#refuseIfClosing();
+      return exporter.add(life.unit);
+    });
+    this.#exported.add(life);
+    const device = exporter.deviceOf(life.unit);
+    if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
+    for (const warning of diskWarnings(lun, facts, this.#options)) this.#emit(warning);
+  }
+
+  /** A process before this one had the disk and may have left acknowledged writes in its cache. */
+  takenOver(unit: LunUnit, how: { readonly isClean: boolean } = { isClean: false }): void {
+    if (this.#losses?.lunsBefore.includes(unit.lun)) unit.disk.lossKnownBefore();
+    if (!how.isClean) this.#lives.takenOver(unit);
+  }
+
+  /** Tells something that works less well than it could. */
+  warn(message: string): void {
+    this.#emit({ event: 'warning', message });
+  }
+
+  /** Opens what the disks are served on, after the first of them. Throws as `addDisk`. */
+  openExports(): Promise<void> {
+    return this.#turns.run(() => {
+      this.#refuseIfClosing();
+      return this.#openExporter();
+    });
+  }
+
+  /** Looks at every disk again, as after an attention; new ones are the caller's to add. */
+  lookAgain(): void {
+    this.#lives.lookAgain();
+  }
+
+  /** True when a disk is away though the session is there; looks under way are waited for. */
+  async isSomeAway(): Promise<boolean> {
+    await this.#lives.looksEnded();
+    return this.#lives.all.some(({ state }) => state === 'held' || state === 'returning');
+  }
+
+  /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
+  setRemovalLatency(seconds: number): void {
+    this.#handle.initiator.with((session) => session.removalLatencyChanged(seconds * 1000));
+    for (const life of this.#lives.all) life.removalLatencyChanged();
+  }
+
+  /** Commands in flight at most, while the target takes that many. */
+  get queueDepthMax(): number {
+    return this.#depth.depthMax;
+  }
+
+  setQueueDepthMax(depthMax: number): void {
+    this.#depth.limit(depthMax);
+  }
+
+  /** The kernel let go of a device without being asked: somebody else disconnected it. */
+  deviceLinkLost(unit: LunUnit, reason: string): void {
+    if (this.#closing !== null) return;
+    this.#lives.of(unit)?.end(reason);
+    this.#emit({ event: 'deviceRemoved', ...this.#place(unit), reason });
+    const device = this.#exporter?.deviceOf(unit) ?? 'the device';
+    this.#fail(
+      new UsageError(`${device} was disconnected: ${reason}`, {
+        exitCode: 1,
+        code: 'ERR_DEVICE_TAKEN',
+      }),
+    );
+  }
+
+  close(options: { readonly force?: boolean } = {}): Promise<void> {
+    const force = options.force === true;
+    if (this.#closing === null) {
+      this.#closing = this.#close(force).catch((error: unknown) => {
+        this.#closing = null;
+        throw error;
+      });
+    } else if (force) {
+      // The close that is under way may be waiting for requests or looks: they end now.
+      this.#forcing.abort();
+      this.#lives.fail();
+    }
+    return this.#closing;
+  }
+
+  async #close(force: boolean): Promise<void> {
+    if (!force && this.#isLoggedIn) await this.#lives.looksEnded(this.#forcing.signal);
+    // While the session is away nothing can be written: what is held has to fail.
+    const isForced = force || this.#forcing.signal.aborted || !this.#isLoggedIn;
+    // One disk that is away is no reason to take the others from their users.
+    const away = this.#lives.all.filter(({ state }) => isForced || state !== 'serving');
+    if (isForced) this.#lives.fail();
+    await this.#turns.run(async () => {
+      await this.#exporter?.close({
+        force: isForced,
+        isServing: (unit) => !away.some((life) => life.unit === unit),
+        unused: () => this.#lives.fail(away),
+      });
+      for (const life of this.#lives.all) life.end('logged out');
+    });
+    await this.#handle.logout();
+    this.#depth.close();
+    await this.#claims?.release();
+    await this.#onClosed({ isLoggedOut: this.#isLoggedOut });
+    this.#emit({ event: 'closed', reason: 'logged out' });
+    this.#settleClosed.resolve();
+  }
+
+  get #isLoggedIn(): boolean {
+    return this.#handle.session.state === 'loggedIn';
+  }
+
+  #refuseIfClosing(): void {
+    if (this.#closing === null) return;
+    throw new UsageError(`Session ${this.sessionId} is being logged out.`, {
+      exitCode: EXIT_CODES.sessionNotFound.code,
+      code: 'ERR_LOGGED_OUT',
+    });
+  }
+
+  #newLife(lun: number, facts: DiskFacts, exporter: LunExporter): UnitLife {
+    const { pool, clock } = this.#runtime;
+    const unit = new LunUnit({
+      lun,
+      field: this.lunFields.fieldOf(lun),
+      facts,
+      forcedReadOnly: this.#options.readOnly,
+      port: this.#handle.initiator,
+      pool,
+      clock,
+      budget: this.resources.budget,
+      onAttention: (_unit, attention) => {
+        this.#lives.attended(life, attention);
+        if (attention === 'lunsChanged') this.#onLunsChanged();
+      },
+      onCongested: () => this.#depth.congested(),
+      onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),
+      onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
+    });
+    const life: UnitLife = new UnitLife({
+      unit,
+      execute: (request, onSent) => this.execute(request, onSent),
+      clock,
+      turns: this.#turns,
+      allowUnidentified: this.#options.allowUnidentified === true,
+      timers: this.#handle.session.timers,
+      exporter: () => exporter,
+      factsRead: () => this.#depth.limitDisk(unit.disk),
+      openExporter: () => this.#openExporter(),
+      tell: (told, news) => this.#emit({ ...news, ...this.#place(told.unit) }),
+    });
+    this.#depth.limitDisk(unit.disk);
+    return life;
+  }
+
+  #fail(error: ProductError): void {
+    this.#settleClosed.reject(error);
+  }
+
+  #effect(effect: SessionEffect): void {
+    switch (effect.type) {
+      case 'stateChanged':
+        this.#stateChanged(effect);
+        return;
+      case 'closeLink':
+        this.#isLoggedOut = effect.end === 'orderly';
+        return;
+      case 'attemptFailed':
+        this.#attempts.failed(effect.error);
+        return;
+      case 'portalChanged':
+        this.#emit({
+          event: 'portalChanged',
+          from: formatPortal(effect.from),
+          to: formatPortal(effect.to),
+        });
+        return;
+      default: {
+        const message = newsOf(effect);
+        if (message !== null) this.#emit({ event: 'warning', message });
+      }
+    }
+  }
+
+  /** Told before the commands that were in flight come back, so that they are held. */
+  #stateChanged(change: Extract<SessionEffect, { type: 'stateChanged' }>): void {
+    const { from, to, reason } = change;
+    if (to === 'reconnecting' || to === 'loggingOut' || to === 'closed') {
+      for (const life of this.#lives.all) life.hold();
+    }
+    this.#emit({ event: 'sessionState', from, to, reason });
+    switch (to) {
+      case 'loggedIn':
+        this.#attempts.succeeded();
+        for (const life of this.#lives.all) life.look();
+        return;
+      case 'reconnecting':
+        this.#outages += 1;
+        this.#handle.whenSettled(() => {
+          for (const life of this.#lives.all) life.tellHeld();
+        });
+        return;
+      case 'removed':
+        for (const life of this.#lives.all) life.remove(reason);
+        return;
+      default:
+    }
+  }
+
+  #place(unit: LunUnit): { lun: number; device?: string } {
+    const device = this.#exporter?.deviceOf(unit);
+    return device === undefined ? { lun: unit.lun } : { lun: unit.lun, device };
+  }
+
+  #emit(body: EventBody): void {
+    const time = new Date().toISOString();
+    this.#hooks.onEvent({ ...body, time, sessionId: this.sessionId } as StackEvent);
+  }
+}

@@ -1,0 +1,30 @@
+import { LinkError } from '../base/errors.js';
+import type { Asker } from '../lun/disk-probe.js';
+import { parseSense } from '../scsi/sense.js';
+import { verdictOf } from '../scsi/verdict.js';
+
+/** SYNCHRONIZE CACHE (10) of SBC, of the whole disk. */
+const SYNCHRONIZE_CACHE = Buffer.from([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+/** A unit attention each for power on, mode parameters and the like, before it is done. */
+const TRIES_MAX = 4;
+
+/**
+ * True once all that a disk has acknowledged is on it, or known to be lost: a unit attention that
+ * says so is the unit's before the next try is sent.
+ */
+export async function flushed(asker: Pick<Asker, 'execute'>, lun: number): Promise<boolean> {
+  const cdb = SYNCHRONIZE_CACHE;
+  for (let tries = 0; tries < TRIES_MAX; tries += 1) {
+    try {
+      const answer = await asker.execute({ lun, cdb, direction: 'none', length: 0 });
+      const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
+      const { action } = verdictOf(answer.status, sense);
+      if (action === 'success') return true;
+      if (action === 'fail' || action === 'retryAfterDelay') return false;
+    } catch (error) {
+      if (error instanceof LinkError) return false;
+      throw error;
+    }
+  }
+  return false;
+}

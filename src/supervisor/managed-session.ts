@@ -1,0 +1,357 @@
+import { ProductError, UsageError } from '../base/errors.js';
+import { whyAnotherDisk } from '../bridge/identity-gate.js';
+import type { SessionOptions, SessionState, StackEvent, StackExport } from '../config/contract.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
+import { type FoundDisk, findAmong, findDisks, reportLuns } from '../lun/disk-probe.js';
+import type { LossRecord } from '../lun/loss-record.js';
+import { LunClaims } from '../lun/lun-claims.js';
+import { threadRuntime } from '../lun/runtime.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import { SessionStack } from '../session/session-stack.js';
+import { flushed } from './hand-over.js';
+import type { LoginPlan } from './login-plan.js';
+import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
+import type { SessionRecord } from './session-records.js';
+import { SessionStatistics } from './session-statistics.js';
+
+export type ManagedSessionOptions = {
+  readonly plan: LoginPlan;
+  readonly options: SessionOptions;
+  readonly identity: SessionIdentity;
+  readonly record: SessionRecord;
+  readonly exportPlan: ExportPlan;
+  /** `once`: a login that fails ends the session; `forever`: it is tried until logout. */
+  readonly firstLogin: 'once' | 'forever';
+  /** Disks whose devices wait since a crash: they are taken back before the target is there. */
+  readonly waiting: readonly FoundDisk[];
+  /** A daemon before this one had the session until it ended, in this boot of the machine. */
+  readonly isLeft: boolean;
+  /** It left nothing acknowledged that is not on the disk of the LUN. */
+  readonly isClean: (lun: number) => boolean;
+  readonly onEvent: (event: StackEvent) => void;
+  /** What the disks of the session have lost, known before their users are told. */
+  readonly losses: LossRecord;
+  /** Writes the record down before what it says is relied on. */
+  readonly saveRecord: (record: SessionRecord) => Promise<void>;
+};
+
+export type SessionEnd = 'loggedOut' | 'failed';
+
+/** One session of the daemon: its identity and record, and the stack that does the work. */
+export class ManagedSession {
+  readonly plan: LoginPlan;
+  readonly options: SessionOptions;
+  readonly statistics: SessionStatistics;
+  readonly stack: SessionStack;
+  record: SessionRecord;
+  /** Exports are there (or it is an informational session). */
+  isOpen = false;
+  /** It has ended without the target having heard of it: commands may still be at work there. */
+  hasGhosts = false;
+  /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
+  readonly ended: Promise<SessionEnd>;
+  readonly #wishes: ManagedSessionOptions;
+  #end: (how: SessionEnd) => void = () => {};
+  readonly #abort = new AbortController();
+  #opening: Promise<void> | null = null;
+  #rescanning: Promise<readonly number[]> | null = null;
+  #isClosed = false;
+  #leaveDevices: () => void = () => {};
+
+  constructor(wishes: ManagedSessionOptions) {
+    this.#wishes = wishes;
+    this.plan = wishes.plan;
+    this.options = wishes.options;
+    this.record = wishes.record;
+    const { host, port } = wishes.plan.request.portal;
+    const { targetName, sessionType } = wishes.plan.request;
+    const { portalGroupTag } = wishes.record;
+    const isTakenOver = wishes.waiting.length > 0;
+    const group = isTakenOver && portalGroupTag !== undefined ? { portalGroupTag } : {};
+    const identity = { ...wishes.identity, ...group };
+    const portals = [{ host, port }, ...wishes.options.portals];
+    this.stack = new SessionStack(
+      threadRuntime(),
+      { onEvent: wishes.onEvent, signal: this.#abort.signal },
+      {
+        type: sessionType,
+        targetName,
+        portals,
+        identity,
+        claims: new LunClaims({ targetName, portals, identity }, wishes.options),
+        losses: wishes.losses,
+        onClosed: ({ isLoggedOut }) => {
+          this.hasGhosts = !isLoggedOut && this.stack.handle.session.logins > 0;
+        },
+        firstLogin: isTakenOver ? 'resume' : wishes.firstLogin,
+        options: wishes.options,
+        onLunsChanged: () => this.#lunsChanged(),
+      },
+    );
+    this.statistics = new SessionStatistics(this.stack.handle, threadRuntime().clock.nowMs());
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    // Work of the stack that nobody waits for has failed: the rest of it is of no use.
+    this.stack.closed.catch(() => this.#failed());
+  }
+
+  get losses(): LossRecord {
+    return this.#wishes.losses;
+  }
+
+  get sessionId(): string {
+    return this.stack.sessionId;
+  }
+
+  get state(): SessionState {
+    return this.#isClosed ? 'closed' : this.stack.handle.session.state;
+  }
+
+  /** Its target is away, or a disk of it that is not removed; a look under way is waited for. */
+  async isAway(): Promise<boolean> {
+    return this.state !== 'loggedIn' || (await this.stack.isSomeAway());
+  }
+
+  /** It has ended or is about to. */
+  get isEnding(): boolean {
+    return this.#isClosed || this.#abort.signal.aborted;
+  }
+
+  get timers(): SessionTimers {
+    return this.stack.handle.session.timers;
+  }
+
+  /** The system was started from it. */
+  get isBoot(): boolean {
+    return this.plan.request.sessionType === 'boot';
+  }
+
+  /** Throws UsageError 28 for the boot session, which nobody ends by accident. */
+  refuseEndOfBoot(): void {
+    if (!this.isBoot) return;
+    throw new UsageError(
+      `Session ${this.sessionId} has the disk this system was started from; without it nothing ` +
+        'here goes on. --force logs it out all the same.',
+      { exitCode: EXIT_CODES.busy.code, code: 'ERR_BOOT_SESSION' },
+    );
+  }
+
+  /** What can be used of it now. */
+  get exports(): readonly StackExport[] {
+    return this.isOpen ? this.stack.exports : [];
+  }
+
+  /** Logs in and makes the exports; called again it is the same attempt. */
+  open(): Promise<void> {
+    this.#opening ??= this.#open();
+    return this.#opening;
+  }
+
+  /**
+   * Resolves when the session is open; rejects when it will not be, or, for one that is tried for
+   * ever, with the reason of the next attempt that fails.
+   */
+  async opened(): Promise<void> {
+    let unlisten = () => {};
+    const refused = new Promise<never>((_resolve, reject) => {
+      unlisten = this.stack.handle.listen((effect) => {
+        if (effect.type === 'attemptFailed') reject(effect.error);
+      });
+    });
+    refused.catch(() => undefined);
+    try {
+      const attempts = this.#wishes.firstLogin === 'forever' ? [refused] : [];
+      await Promise.race([this.open(), ...attempts]);
+    } finally {
+      unlisten();
+    }
+  }
+
+  /**
+   * Logs out. Without `force` a device in use refuses (UsageError 28) and the session goes on,
+   * unless its target is away: then it ends at once.
+   */
+  async close(options: { readonly force: boolean }): Promise<void> {
+    if (this.isOpen) {
+      await this.stack.close({ force: options.force || this.state !== 'loggedIn' });
+    } else {
+      this.#abort.abort(loggedOut(this.sessionId));
+      // Whatever the opening waits for comes back as lost.
+      await this.stack.close({ force: true });
+      await this.#opening?.catch(() => undefined);
+    }
+    this.#isClosed = true;
+    this.#abort.abort(loggedOut(this.sessionId));
+    this.#end('loggedOut');
+  }
+
+  /**
+   * Ends this process's part in the session: devices and identity wait for the next process. What
+   * was acknowledged is on the disks by then, unless the target is away.
+   */
+  async leave(): Promise<void> {
+    this.#leaveDevices();
+    if (this.isEnding || this.state !== 'loggedIn') return;
+    // A disk without a cache has nothing to flush, and may not know the command.
+    const cached = this.stack.units.filter(({ facts }) => facts.writeCacheEnabled);
+    const areFlushed = await Promise.all(cached.map(({ lun }) => flushed(this.stack, lun)));
+    const unflushedLuns = cached.map(({ lun }) => lun).filter((_lun, at) => !areFlushed[at]);
+    const unflushed = unflushedLuns.length === 0 ? {} : { unflushedLuns };
+    this.record = { ...this.record, handedOver: true, ...unflushed };
+    await this.#wishes.saveRecord(this.record);
+  }
+
+  /**
+   * Asks the target for its LUNs: new disks are added, known ones looked at again; one that is
+   * gone is away as in an outage. Resolves to the LUNs that were added. Rejects with LinkError
+   * while the session is away.
+   */
+  rescan(): Promise<readonly number[]> {
+    this.#rescanning ??= this.#rescan().finally(() => {
+      this.#rescanning = null;
+    });
+    return this.#rescanning;
+  }
+
+  async #rescan(): Promise<readonly number[]> {
+    const { stack } = this;
+    if (!this.isOpen || this.plan.request.sessionType === 'informational') return [];
+    const known = () => new Set(stack.units.map((unit) => unit.lun));
+    const before = known();
+    const reported = await reportLuns(stack);
+    const isWanted = (lun: number) => this.options.luns?.includes(lun) ?? true;
+    const fresh = reported.filter((lun) => isWanted(lun) && !before.has(lun));
+    for (const { lun, facts } of await findAmong(stack, fresh)) {
+      if (known().has(lun)) continue;
+      await this.#keep(lun, facts);
+      await stack.addDisk(lun, facts);
+    }
+    stack.lookAgain();
+    return [...known()].filter((lun) => !before.has(lun));
+  }
+
+  /** Nobody waits for this one; what it cannot do now, the next rescan may. */
+  #lunsChanged(): void {
+    this.rescan().catch((error: unknown) => {
+      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
+    });
+  }
+
+  async #open(): Promise<void> {
+    const { signal } = this.#abort;
+    const { stack } = this;
+    try {
+      if (this.#wishes.waiting.length > 0) {
+        await this.#resume(this.#wishes.waiting);
+      } else {
+        await stack.login(signal);
+        if (this.plan.request.sessionType !== 'informational') await this.#openExports();
+        signal.throwIfAborted();
+      }
+      this.isOpen = true;
+    } catch (error) {
+      await this.#failed();
+      throw signal.aborted ? signal.reason : error;
+    }
+  }
+
+  async #failed(): Promise<void> {
+    // After an abort it is `close` that does this.
+    if (this.isEnding) return;
+    this.#isClosed = true;
+    await this.stack.close({ force: true }).catch(() => undefined);
+    this.#end('failed');
+  }
+
+  async #openExports(): Promise<void> {
+    const { stack } = this;
+    const disks = await findDisks(stack, this.options.luns ?? null);
+    this.#requireKnownDisks(disks);
+    this.record = { ...this.record, disks };
+    await this.#wishes.saveRecord(this.record);
+    const { exporter, opened } = this.#exports();
+    stack.useExporter(exporter, opened);
+    for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
+    // Clients of a daemon before this one come back to their socket.
+    const { isLeft, isClean } = this.#wishes;
+    for (const unit of isLeft ? stack.units : []) {
+      stack.takenOver(unit, { isClean: isClean(unit.lun) });
+    }
+    await stack.openExports();
+  }
+
+  /** Takes devices back, which hold their requests until the session is there again. */
+  async #resume(waiting: readonly FoundDisk[]): Promise<void> {
+    const { stack } = this;
+    const { exporter, opened, leave } = this.#exports();
+    stack.useExporter(exporter, opened);
+    try {
+      for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
+      this.#abort.signal.throwIfAborted();
+    } catch (error) {
+      // They are not ours to take away: somebody's data wait in them.
+      leave();
+      throw error;
+    }
+    const { isClean } = this.#wishes;
+    for (const unit of stack.units) stack.takenOver(unit, { isClean: isClean(unit.lun) });
+    const unlisten = stack.handle.listen((effect) => {
+      if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
+      unlisten();
+      // Disks that had no device yet, or are new at the target.
+      stack.handle.whenSettled(() => this.#lunsChanged());
+    });
+    stack.handle.initiator.start();
+  }
+
+  /** Devices that wait for us since a crash take no other disk than the one they were made of. */
+  #requireKnownDisks(disks: readonly FoundDisk[]): void {
+    for (const { lun, facts } of disks) {
+      const known = this.record.disks.find((disk) => disk.lun === lun);
+      const { allowUnidentified = false } = this.options;
+      const occasion = { mayBeExchanged: true, allowUnidentified };
+      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
+      if (why === null) continue;
+      throw new UsageError(
+        `LUN ${lun} of ${this.plan.request.targetName}: ${why}. ` +
+          'Nothing was written. If that is meant to be, log out and in again.',
+        { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+      );
+    }
+  }
+
+  #exports(): SessionExports {
+    const { exportPlan, onEvent } = this.#wishes;
+    const { request } = this.plan;
+    const exports = exportsOf(exportPlan, this.stack, {
+      targetName: request.targetName,
+      portal: request.portal,
+      onInUse: (place, holders) => {
+        const time = new Date().toISOString();
+        const { sessionId } = this;
+        onEvent({ event: 'deviceInUse', ...place, holders, time, sessionId });
+      },
+      keep: (lun, facts) => this.#keep(lun, facts),
+    });
+    this.#leaveDevices = exports.leave;
+    return exports;
+  }
+
+  /** Writes down what the disk of a LUN is. */
+  async #keep(lun: number, facts: DiskFacts): Promise<void> {
+    const others = this.record.disks.filter((disk) => disk.lun !== lun);
+    const { portalGroupTag = this.record.portalGroupTag } = this.stack;
+    const disk = { lun, facts, field: this.stack.lunFields.hexOf(lun) };
+    this.record = { ...this.record, disks: [...others, disk], portalGroupTag };
+    await this.#wishes.saveRecord(this.record);
+  }
+}
+
+function loggedOut(sessionId: string): ProductError {
+  return new UsageError(`Session ${sessionId} was logged out before it was ready.`, {
+    exitCode: EXIT_CODES.sessionNotFound.code,
+    code: 'ERR_LOGGED_OUT',
+  });
+}

@@ -1,0 +1,389 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { productError, UsageError } from '../base/errors.js';
+import { Slots } from '../base/slots.js';
+import type { StackEvent } from '../config/contract.js';
+import type { Logger } from '../config/log.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import type { SessionIdentity } from '../iscsi/session/session-config.js';
+import { DeviceExporter } from '../lun/device-exporter.js';
+import { threadRuntime } from '../lun/runtime.js';
+import {
+  type DaemonSurroundings,
+  type LoginPlan,
+  type LoginRequest,
+  planLogin,
+  requireSameWishes,
+  sessionOptionsOf,
+} from './login-plan.js';
+import { ManagedSession, type SessionEnd } from './managed-session.js';
+import {
+  firstIdentity,
+  identityOf,
+  identityText,
+  isHandedOver,
+  keyOf,
+  loggedOut,
+  withoutDisks,
+} from './record-identity.js';
+import { type ExportPlan, waitingDisks } from './session-exports.js';
+import { currentBootId, keyText, type SessionRecord, SessionRecords } from './session-records.js';
+import { WINDOW_MS } from './session-statistics.js';
+
+/** Sessions of one daemon; each may hold memory for an outage. */
+const SESSIONS_MAX = 1024;
+
+export type SupervisorOptions = {
+  readonly surroundings: DaemonSurroundings;
+  readonly exportPlan: ExportPlan;
+  /** First logins under way at a time when the daemon starts. */
+  readonly loginsMax: number;
+  readonly bootId: string;
+  readonly log: Logger;
+};
+
+/** A session and its place in the table, from the wish to the last trace. */
+type Entry = {
+  /** Null until its secrets are read and its record is written. */
+  session: ManagedSession | null;
+  readonly ready: Promise<ManagedSession>;
+  readonly done: Promise<void>;
+};
+
+type Beginning = {
+  readonly identity: SessionIdentity;
+  readonly persistent: boolean;
+  readonly disks: SessionRecord['disks'];
+  readonly firstLogin: 'once' | 'forever';
+  /** A daemon before this one had the session until it ended, and left all of it on the disks. */
+  readonly isLeft?: boolean;
+  readonly isClean?: (lun: number) => boolean;
+};
+
+/** All sessions of a daemon: at most one for each initiator, target and type. */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #records: SessionRecords;
+  readonly #entries = new Map<string, Entry>();
+  readonly #slots: Slots;
+  readonly #listeners = new Set<(event: StackEvent) => void>();
+  readonly #ending = new AbortController();
+  readonly #windows: NodeJS.Timeout;
+
+  private constructor(options: SupervisorOptions) {
+    this.#windows = setInterval(() => this.#windowPassed(), WINDOW_MS).unref();
+    this.#options = options;
+    this.#records = new SessionRecords(options.surroundings.stateDirectory);
+    this.#slots = new Slots(options.loginsMax);
+  }
+
+  /** The caller owns the state directory. */
+  static async make(options: Omit<SupervisorOptions, 'bootId'>): Promise<Supervisor> {
+    return new Supervisor({ ...options, bootId: await currentBootId() });
+  }
+
+  get surroundings(): DaemonSurroundings {
+    return this.#options.surroundings;
+  }
+
+  get sessions(): readonly ManagedSession[] {
+    const sessions = [...this.#entries.values()].map((entry) => entry.session);
+    return sessions.filter((session) => session !== null);
+  }
+
+  /** Throws UsageError 2. */
+  session(sessionId: string): ManagedSession {
+    const found = this.sessions.find((session) => session.sessionId === sessionId);
+    if (found !== undefined) return found;
+    throw new UsageError(`There is no session ${sessionId}.`, {
+      exitCode: EXIT_CODES.sessionNotFound.code,
+      code: 'ERR_NO_SESSION',
+    });
+  }
+
+  /** Hears every event from now on; the returned function ends that. */
+  listen(listener: (event: StackEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Logs in, or finds the session that is as it is wished; logins of one session that come together
+   * are one. Rejects with the login's errors, or UsageError 15, 27 and so on.
+   */
+  async login(
+    request: LoginRequest,
+  ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
+    const plan = planLogin(request, this.surroundings);
+    const key = keyText(keyOf(plan));
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) return this.#join(entry, plan);
+    const known = await this.#records.find(keyOf(plan));
+    // Between the question and here another login of the same may have come.
+    if (this.#entries.has(key)) return this.login(request);
+    const begun = this.#begin(plan, {
+      identity: known === null ? firstIdentity(plan) : identityOf(known),
+      persistent: request.persistent || known?.persistent === true,
+      // A session that is not restored yet, or could not be, may have devices that wait.
+      disks: known?.active === true ? known.disks : [],
+      firstLogin: 'once',
+    });
+    const session = await begun.ready;
+    await session.open();
+    return { session, existed: false };
+  }
+
+  /**
+   * Logs a session out. Throws UsageError 2 without it; without `force` 28 while a device of it is
+   * in use, and for the boot session.
+   */
+  async logout(sessionId: string, options: { readonly force: boolean }): Promise<void> {
+    const session = this.session(sessionId);
+    if (!options.force) session.refuseEndOfBoot();
+    const entry = [...this.#entries.values()].find((other) => other.session === session);
+    await session.close(options);
+    await entry?.done;
+  }
+
+  /** Logs in again what is to be there: persistent logins, and all that a crash interrupted. */
+  async restore(): Promise<void> {
+    const { log, bootId } = this.#options;
+    const { records, broken } = await this.#records.load();
+    for (const record of broken) log.error(record, 'a login record is broken and was set aside');
+    for (const record of records) {
+      // Somebody was quicker, and logged it in by this record.
+      if (this.#entries.has(keyText(record))) continue;
+      const wasCrash = record.active && record.bootId === bootId;
+      if (record.persistent || wasCrash) this.#restoreOne(record, wasCrash);
+      // What a logout has left at its target may still be at work there.
+      else if (record.bootId !== bootId) await this.#records.remove(record);
+    }
+  }
+
+  /** Records that outlive the daemon, logged in or not. */
+  async persistentLogins(): Promise<readonly SessionRecord[]> {
+    const { records } = await this.#records.load();
+    return records.filter((record) => record.persistent);
+  }
+
+  /** Keeps a login for the next starts without logging in now. Throws UsageError. */
+  async addPersistentLogin(request: LoginRequest): Promise<SessionRecord> {
+    const plan = planLogin(request, this.surroundings);
+    const session = await this.#entries.get(keyText(keyOf(plan)))?.ready;
+    if (session !== undefined) {
+      requireSameWishes(session.plan, plan, session.sessionId);
+      await this.#save(session, { persistent: true });
+      return session.record;
+    }
+    const begun = { identity: firstIdentity(plan), persistent: true, disks: [] };
+    const record = { ...this.#recordOf(plan, begun), active: false };
+    await this.#records.save(record);
+    return record;
+  }
+
+  /** Forgets persistent logins; sessions go on until logout. Resolves to how many there were. */
+  async removePersistentLogin(is: (record: SessionRecord) => boolean): Promise<number> {
+    const found = (await this.persistentLogins()).filter(is);
+    for (const record of found) {
+      const session = this.#entries.get(keyText(record))?.session;
+      if (session) await this.#save(session, { persistent: false });
+      else await this.#records.remove(record);
+    }
+    return found.length;
+  }
+
+  /**
+   * Logs everything out, to end the process. A device in use, one whose target is away, and that of
+   * a boot session are left as they are to the daemon that comes next: their requests wait
+   * meanwhile.
+   */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    clearInterval(this.#windows);
+    await Promise.all([...this.#entries.values()].map((entry) => this.#closeOne(entry)));
+  }
+
+  #windowPassed(): void {
+    const nowMs = threadRuntime().clock.nowMs();
+    for (const session of this.sessions) session.statistics.windowPassed(nowMs);
+  }
+
+  async #closeOne(entry: Entry): Promise<void> {
+    try {
+      const session = await entry.ready;
+      if (session.isBoot) {
+        await session.leave();
+        return;
+      }
+      const hasDevices = session.exports.some(({ device }) => device !== undefined);
+      const isAway = session.isOpen && hasDevices && (await session.isAway());
+      if (isAway) throw new UsageError('its target, or a disk of it, is away');
+      await session.close({ force: false });
+      await entry.done;
+    } catch (error) {
+      const failure = productError(error);
+      const facts = { sessionId: entry.session?.sessionId, reason: failure.message };
+      this.#options.log.warn(facts, 'its devices are left to the next daemon');
+      await entry.session?.leave();
+    }
+  }
+
+  /** A login of a session that is there or on its way. */
+  async #join(
+    entry: Entry,
+    plan: LoginPlan,
+  ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
+    const session = await entry.ready;
+    if (session.isEnding) {
+      await entry.done;
+      return this.login(plan.request);
+    }
+    requireSameWishes(session.plan, plan, session.sessionId);
+    if (plan.request.persistent) await this.#save(session, { persistent: true });
+    await session.opened();
+    return { session, existed: true };
+  }
+
+  #restoreOne(record: SessionRecord, wasCrash: boolean): void {
+    const { log } = this.#options;
+    this.#keepTrying(record, wasCrash).catch((error: unknown) => {
+      const { message } = productError(error);
+      log.error({ target: record.targetName, reason: message }, 'a login is not restored');
+    });
+  }
+
+  /** Logs in until it works, the record is gone, or somebody logs out. */
+  async #keepTrying(record: SessionRecord, wasCrash: boolean): Promise<void> {
+    const { initiatorName } = record;
+    // The name may come from elsewhere by now; the session is that of the old one.
+    const request = { ...record, options: { ...record.options, initiatorName } };
+    for (;;) {
+      const plan = planLogin(request, this.surroundings);
+      const { reconnectIntervalSeconds } = plan.config.values;
+      const entry = this.#begin(plan, {
+        identity: identityOf(record),
+        persistent: record.persistent,
+        disks: wasCrash ? record.disks : [],
+        firstLogin: 'forever',
+        isLeft: wasCrash,
+        isClean: (lun) => isHandedOver(record, lun),
+      });
+      const session = await entry.ready;
+      const error = await this.#slots.use((release) => {
+        // One that waits for its target must not keep the others from theirs.
+        const unlisten = session.stack.handle.listen((effect) => {
+          if (effect.type === 'attemptFailed') release();
+        });
+        return session
+          .open()
+          .then(() => null, productError)
+          .finally(unlisten);
+      });
+      if (error === null || error.code === 'ERR_LOGGED_OUT') return;
+      const facts = { target: record.targetName, reason: error.message };
+      this.#options.log.warn(facts, 'logged in, but not usable; it is tried again');
+      const { signal } = this.#ending;
+      await sleep(reconnectIntervalSeconds * 1000, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      await entry.done;
+      const isWanted = (await this.#records.find(record)) !== null;
+      if (!isWanted || this.#entries.has(keyText(record))) return;
+    }
+  }
+
+  /** A session that was there broke off, for example because its device was disconnected. */
+  #openFailed(session: ManagedSession): void {
+    const { record, sessionId } = session;
+    this.#options.log.error({ sessionId, target: record.targetName }, 'the session broke off');
+    if (record.persistent && !this.#ending.signal.aborted) this.#restoreOne(record, false);
+  }
+
+  #begin(plan: LoginPlan, how: Beginning): Entry {
+    if (this.#ending.signal.aborted) throw new UsageError('The daemon is ending.', { exitCode: 1 });
+    if (this.#entries.size >= SESSIONS_MAX) {
+      throw new UsageError(`There are ${SESSIONS_MAX} sessions, as many as there may be.`);
+    }
+    const key = keyText(keyOf(plan));
+    const ready = this.#prepare(plan, how);
+    const done = ready.then(
+      async (session) => {
+        entry.session = session;
+        const end = await session.ended;
+        await this.#ended(session, end, how.firstLogin).finally(() => this.#entries.delete(key));
+        if (end === 'failed' && session.isOpen) this.#openFailed(session);
+      },
+      () => {
+        this.#entries.delete(key);
+      },
+    );
+    done.catch((error: unknown) => {
+      this.#options.log.error({ reason: productError(error).message }, 'a record is out of date');
+    });
+    const entry: Entry = { session: null, ready, done };
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
+  async #prepare(plan: LoginPlan, how: Beginning): Promise<ManagedSession> {
+    const { surroundings, exportPlan } = this.#options;
+    const options = await sessionOptionsOf(plan, surroundings.environment);
+    const isInformational = plan.request.sessionType === 'informational';
+    if (exportPlan.kind === 'devices' && !isInformational) await DeviceExporter.requireSupport();
+    const record = this.#recordOf(plan, how);
+    await this.#records.save(record);
+    return new ManagedSession({
+      plan,
+      options,
+      identity: how.identity,
+      record,
+      exportPlan,
+      firstLogin: how.firstLogin,
+      waiting: await waitingDisks(exportPlan, record.sessionId, record.disks),
+      isLeft: how.isLeft === true,
+      isClean: how.isClean ?? (() => false),
+      losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
+      onEvent: (event) => this.#publish(event),
+      saveRecord: (changed) => this.#records.save(changed),
+    });
+  }
+
+  /** What stays of a session on disk. After a logout the next one has another identity. */
+  async #ended(
+    session: ManagedSession,
+    end: SessionEnd,
+    firstLogin: Beginning['firstLogin'],
+  ): Promise<void> {
+    const { record } = session;
+    if (end === 'failed' && firstLogin === 'forever') return;
+    if (end === 'loggedOut') session.losses.remove();
+    const keepsIdentity = this.#ending.signal.aborted || end === 'failed';
+    const { hasGhosts } = session;
+    if (record.persistent && keepsIdentity) await this.#records.save(withoutDisks(record));
+    else if (record.persistent || hasGhosts) {
+      await this.#records.save(loggedOut(record, { hasGhosts }));
+    } else await this.#records.remove(record);
+  }
+
+  async #save(session: ManagedSession, change: { readonly persistent: boolean }): Promise<void> {
+    session.record = { ...session.record, ...change };
+    await this.#records.save(session.record);
+  }
+
+  #recordOf(plan: LoginPlan, how: Omit<Beginning, 'firstLogin'>): SessionRecord {
+    const { host, port } = plan.request.portal;
+    return {
+      version: 1,
+      ...identityText(how.identity),
+      persistent: how.persistent,
+      active: true,
+      bootId: this.#options.bootId,
+      ...keyOf(plan),
+      portal: { host, port },
+      options: plan.request.options,
+      disks: how.disks,
+    };
+  }
+
+  #publish(event: StackEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}

@@ -1,0 +1,78 @@
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import type { EventBody, StackEvent } from '../../src/config/contract.js';
+import { createLog, isJournal, journalStream, type LogLevel } from '../../src/config/log.js';
+import { SessionLogs } from '../../src/daemon/event-log.js';
+
+function logTo(level: LogLevel, wrap: typeof journalStream = (stream) => stream) {
+  const stream = new PassThrough();
+  const log = createLog({ level, pretty: false, stream: wrap(stream) });
+  const lines = () =>
+    String(stream.read() ?? '')
+      .trimEnd()
+      .split('\n');
+  return { log, lines };
+}
+
+describe("the daemon's log", () => {
+  const sessionId = '0123456789abcdef';
+  const event = (body: EventBody): StackEvent => ({
+    ...body,
+    time: '2025-01-01T00:00:00Z',
+    sessionId,
+  });
+
+  it('says of each event the session, its target and the LUN, once each', () => {
+    const { log, lines } = logTo('info');
+    const logs = new SessionLogs(log, (id) =>
+      id === sessionId ? 'iqn.2001-04.com.example:a' : '',
+    );
+    logs.write(event({ event: 'sessionState', from: 'loggingIn', to: 'loggedIn', reason: 'x' }));
+    logs.write(event({ event: 'deviceRemoved', lun: 7, device: '/dev/nbd3', reason: 'away' }));
+    const [state = '', removed = ''] = lines();
+    const target = 'iqn.2001-04.com.example:a';
+    expect(JSON.parse(state)).toMatchObject({ level: 30, sessionId, target, to: 'loggedIn' });
+    expect(JSON.parse(state)).not.toHaveProperty('lun');
+    expect(JSON.parse(removed)).toMatchObject({
+      level: 50,
+      sessionId,
+      target,
+      lun: 7,
+      device: '/dev/nbd3',
+    });
+    for (const key of ['sessionId', 'target', 'lun', 'time']) {
+      expect(removed.split(`"${key}":`), key).toHaveLength(2);
+    }
+  });
+
+  it('keeps no secret that gets into its fields', () => {
+    const { log, lines } = logTo('trace');
+    const hidden = { secret: 'hunter2', password: 'hunter2', response: 'hunter2' };
+    log.trace({ ...hidden, chap: { secret: 'hunter2' }, a: { b: hidden } }, 'x');
+    log.child({ options: { chap: hidden } }).error({ err: new Error('x') }, 'y');
+    const text = lines().join();
+    expect(text).toContain('[secret]');
+    expect(text).not.toContain('hunter2');
+  });
+});
+
+describe('for the journal', () => {
+  it("a line begins with the priority of syslog (sd-daemon(3)) that pino's level is", () => {
+    const { log, lines } = logTo('trace', journalStream);
+    log.error('e');
+    log.warn('w');
+    log.info('i');
+    log.debug('d');
+    // LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG of syslog(3).
+    expect(lines().map((line) => line.slice(0, 4))).toEqual(['<3>{', '<4>{', '<6>{', '<7>{']);
+  });
+
+  it('JOURNAL_STREAM counts only where it names the stream that is written (systemd.exec(5))', () => {
+    const file = openSync('/dev/null', 'r');
+    const { dev, ino } = fstatSync(file);
+    const names = [`${dev}:${ino}`, `${dev}:${ino + 1}`, '', undefined];
+    expect(names.map((name) => isJournal(name, file))).toEqual([true, false, false, false]);
+    closeSync(file);
+  });
+});

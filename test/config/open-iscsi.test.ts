@@ -1,0 +1,176 @@
+import { EventEmitter } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runCli } from '../../src/cli/program.js';
+import { OPTION_ROWS, type OptionName } from '../../src/config/config-options.js';
+import { parseNodeRecord, readNodes } from '../../src/config/open-iscsi.js';
+import { fakeBackend } from '../cli/fake-io.js';
+
+/** As `iscsiadm --mode node --op show` of open-iscsi 2.1 prints it, shortened. */
+const RECORD = `# BEGIN RECORD 2.1.8
+node.name = iqn.2001-04.com.example:disk1
+node.tpgt = 1
+node.startup = automatic
+node.leading_login = No
+iface.iscsi_ifacename = default
+iface.transport_name = tcp
+node.discovery_address = 192.0.2.1
+node.discovery_port = 3260
+node.session.initial_cmdsn = 0
+node.session.cmds_max = 128
+node.session.queue_depth = 32
+node.session.auth.authmethod = CHAP
+node.session.auth.username = me
+node.session.auth.password = correct horse
+node.session.auth.username_in = target
+node.session.auth.password_in = battery staple
+node.session.timeo.replacement_timeout = 120
+node.session.err_timeo.abort_timeout = 15
+node.session.err_timeo.lu_reset_timeout = 30
+node.session.iscsi.FastAbort = Yes
+node.session.iscsi.InitialR2T = No
+node.session.iscsi.ImmediateData = Yes
+node.session.iscsi.FirstBurstLength = 262144
+node.session.iscsi.MaxBurstLength = 16776192
+node.session.iscsi.ERL = 0
+node.conn[0].address = 192.0.2.1
+node.conn[0].port = 3260
+node.conn[0].startup = manual
+node.conn[0].timeo.logout_timeout = 15
+node.conn[0].timeo.login_timeout = 15
+node.conn[0].timeo.noop_out_interval = 5
+node.conn[0].timeo.noop_out_timeout = 5
+node.conn[0].iscsi.MaxXmitDataSegmentLength = 0
+node.conn[0].iscsi.MaxRecvDataSegmentLength = 262144
+node.conn[0].iscsi.HeaderDigest = None
+# END RECORD
+`;
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'open-iscsi-'));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+function put(place: string, text: string): void {
+  const path = join(directory, place);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
+
+describe('a node record of open-iscsi', () => {
+  it('is a login with the same portal, timers and offers', () => {
+    expect(parseNodeRecord(RECORD)).toEqual({
+      targetName: 'iqn.2001-04.com.example:disk1',
+      portals: [{ host: '192.0.2.1', port: 3260 }],
+      isAutomatic: true,
+      options: {
+        removalLatencySeconds: '120',
+        loginTimeoutSeconds: '15',
+        noopIntervalSeconds: '5',
+        noopTimeoutSeconds: '5',
+        abortTimeoutSeconds: '15',
+        logicalUnitResetTimeoutSeconds: '30',
+        queueDepthMax: '128',
+        initialR2T: 'No',
+        immediateData: 'Yes',
+        firstBurstLength: '262144',
+        maxBurstLength: '16776192',
+        maxRecvDataSegmentLength: '262144',
+        headerDigest: 'None',
+      },
+      chap: { user: 'me', secret: 'correct horse' },
+      targetChap: { user: 'target', secret: 'battery staple' },
+    });
+  });
+
+  it('has values that our options take', () => {
+    for (const [name, value] of Object.entries(parseNodeRecord(RECORD).options)) {
+      const { schema } = OPTION_ROWS[name as OptionName];
+      expect(schema.safeParse(value).success, name).toBe(true);
+    }
+  });
+
+  it('that never gives up (-1) is one that never removes', () => {
+    const text = RECORD.replace('replacement_timeout = 120', 'replacement_timeout = -1');
+    expect(parseNodeRecord(text).options.removalLatencySeconds).toBe('never');
+  });
+
+  it('without CHAP has no secrets, whatever else stands there', () => {
+    const login = parseNodeRecord(RECORD.replace('authmethod = CHAP', 'authmethod = None'));
+    expect(login.chap).toBeUndefined();
+    expect(login.targetChap).toBeUndefined();
+  });
+
+  it.each(['', 'node.name = x', 'node.name = iqn.2001-04.com.example:a\n'])(
+    'that is none is refused: %j',
+    (text) => {
+      expect(() => parseNodeRecord(text)).toThrow();
+    },
+  );
+});
+
+describe('a directory of node records', () => {
+  it('has one login a target, with all its portals, in both layouts', () => {
+    const other = RECORD.replaceAll('192.0.2.1', '192.0.2.2');
+    put('iqn.2001-04.com.example:disk1/192.0.2.1,3260,1/default', RECORD);
+    put('iqn.2001-04.com.example:disk1/192.0.2.2,3260,1', other);
+    put('iqn.2001-04.com.example:disk2/192.0.2.1,3260,1', RECORD.replace('disk1', 'disk2'));
+    put('iqn.2001-04.com.example:disk3/broken', 'garbage');
+    const { logins, skipped } = readNodes(directory);
+    expect(logins.map((login) => [login.targetName, login.portals.length])).toEqual([
+      ['iqn.2001-04.com.example:disk1', 2],
+      ['iqn.2001-04.com.example:disk2', 1],
+    ]);
+    expect(skipped).toHaveLength(1);
+  });
+
+  async function importNodes(...flags: string[]) {
+    const stdout = new PassThrough();
+    const stderr = new PassThrough();
+    const io = {
+      ...{ stdin: new PassThrough(), stdout, stderr },
+      ...{ environment: {}, signals: new EventEmitter() },
+    };
+    const nodes = join(directory, 'nodes');
+    const code = await runCli(
+      ['import-open-iscsi', nodes, '--json', '--control', join(directory, 'none'), ...flags],
+      io,
+      fakeBackend({}),
+    );
+    return { code, out: String(stdout.read() ?? ''), err: String(stderr.read() ?? '') };
+  }
+
+  it('is shown without a daemon and without writing a secret (--dry-run)', async () => {
+    put('nodes/disk1/portal', RECORD);
+    put('nodes/disk2/portal', RECORD.replace('disk1', 'disk2').replace('automatic', 'manual'));
+    const secrets = join(directory, 'secrets');
+    const { code, out } = await importNodes('--dry-run', '--secrets-directory', secrets);
+    expect(code).toBe(0);
+    const { imported } = JSON.parse(out);
+    expect(imported.map((login: { TargetName: string }) => login.TargetName)).toEqual([
+      'iqn.2001-04.com.example:disk1',
+    ]);
+    expect(out).not.toContain('correct horse');
+    expect(statSync(secrets, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  it('puts each secret into a file for its owner only, and needs a daemon (status 20)', async () => {
+    put('nodes/disk1/portal', RECORD);
+    const secrets = join(directory, 'secrets');
+    const shown = await importNodes('--dry-run', '--secrets-directory', secrets);
+    const { chapSecretFile } = JSON.parse(shown.out).imported[0].LoginOptions;
+    const { code } = await importNodes('--secrets-directory', secrets);
+    expect(code).toBe(20);
+    expect(readFileSync(chapSecretFile, 'utf8')).toBe('correct horse\n');
+    expect(statSync(chapSecretFile).mode & 0o777).toBe(0o600);
+  });
+
+  it('that has none for the boot is status 21', async () => {
+    put('nodes/disk1/portal', RECORD.replace('automatic', 'manual'));
+    expect((await importNodes()).code).toBe(21);
+  });
+});

@@ -1,0 +1,80 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { DAEMON_COMMANDS } from '../../src/cli/daemon-commands.js';
+import { parseConfigText } from '../../src/config/config.js';
+import { OPTION_NAMES, OPTION_ROWS, type OptionName } from '../../src/config/config-options.js';
+import { METHOD_NAMES } from '../../src/control/control-methods.js';
+import { EXIT_CODES } from '../../src/errors/exit-codes.js';
+
+const text = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+const plain = (page: string) => page.replaceAll('\\-', '-');
+
+describe('the commented example of the configuration', () => {
+  const example = text('packaging/config.yaml');
+  const lines = example.split('\n').filter((line) => /^# [a-z][a-zA-Z0-9]*: /.test(line));
+  const options = lines.map((line) => line.slice(2));
+
+  it('is valid as it is', () => {
+    expect(parseConfigText({ path: 'config.yaml', text: example }).size).toBe(0);
+  });
+
+  it('names every option a file can have, each as it can be written', () => {
+    const given = parseConfigText({ path: 'config.yaml', text: options.join('\n') });
+    const wanted = OPTION_NAMES.filter((name) => name !== 'sessionType');
+    expect([...given.keys()].sort()).toEqual([...wanted].sort());
+    for (const [name, { value }] of given) {
+      expect(OPTION_ROWS[name].schema.safeParse(value).success, name).toBe(true);
+    }
+  });
+
+  it('shows the defaults that hold', () => {
+    const given = parseConfigText({ path: 'config.yaml', text: options.join('\n') });
+    const examples: readonly OptionName[] = ['portals', 'luns'];
+    for (const [name, { value }] of given) {
+      const row = OPTION_ROWS[name];
+      if (!('defaultValue' in row) || examples.includes(name)) continue;
+      expect(row.schema.parse(value), name).toEqual(row.defaultValue);
+    }
+  });
+});
+
+describe('the manual pages', () => {
+  it('tell of every option', () => {
+    const page = plain(text('man/iscsi-nbd.yaml.5'));
+    const told = OPTION_NAMES.filter((name) => page.includes(`.B ${name}\n`));
+    expect(told).toEqual([...OPTION_NAMES]);
+  });
+
+  it('tell of every command of the daemon, every method and every exit status', () => {
+    const page = plain(text('man/iscsi-nbd.8'));
+    for (const { usage } of DAEMON_COMMANDS) {
+      expect(page).toMatch(new RegExp(`^\\.B .*\\b${usage.split(' ')[0]}\\b`, 'm'));
+    }
+    const missing = METHOD_NAMES.filter((name) => !page.includes(name));
+    expect(missing.filter((name) => !/Connection|AddPersistent/.test(name))).toEqual([]);
+    const statuses = Object.values(EXIT_CODES).map(({ code }) => code);
+    for (const code of statuses.filter((one) => one < 128)) {
+      expect(page).toMatch(new RegExp(`\\b${code} `));
+    }
+  });
+});
+
+describe('the service of systemd', () => {
+  const unit = text('packaging/systemd/iscsi-nbd.service');
+
+  it('waits for readiness, is watched, and lets no other process speak for it', () => {
+    expect(unit).toMatch(/^Type=notify$/m);
+    expect(unit).toMatch(/^NotifyAccess=main$/m);
+    expect(unit).toMatch(/^WatchdogSec=\d+$/m);
+  });
+
+  it('gives the daemon more time than it waits for its LUNs', () => {
+    const seconds = Number(/^TimeoutStartSec=(\d+)$/m.exec(unit)?.[1]);
+    expect(seconds).toBeGreaterThan(180);
+  });
+
+  it('keeps what outlives the daemon', () => {
+    expect(unit).toMatch(/^RuntimeDirectoryPreserve=yes$/m);
+    expect(unit).toMatch(/^KillMode=mixed$/m);
+  });
+});

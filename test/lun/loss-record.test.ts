@@ -1,0 +1,65 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LossRecord } from '../../src/lun/loss-record.js';
+
+const SESSION = '0011223344556677';
+let folder = '';
+let path = '';
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'losses-'));
+  path = join(folder, 'logins', 'session.lost');
+});
+
+afterEach(() => rm(folder, { recursive: true }));
+
+function open(sessionId = SESSION, failures: string[] = []): LossRecord {
+  return new LossRecord({ path, sessionId, onFailure: (message) => failures.push(message) });
+}
+
+describe('a loss that nobody was told of', () => {
+  it('is on disk when `changed` returns, for its owner alone, and for the next process', async () => {
+    open().changed(3, true);
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    expect(open().lunsBefore).toEqual([3]);
+  });
+
+  it('is gone when it was told, and one of another LUN stays', async () => {
+    const record = open();
+    record.changed(3, true);
+    record.changed(5, true);
+    record.changed(3, false);
+    expect(open().lunsBefore).toEqual([5]);
+    record.changed(5, false);
+    await expect(readFile(path)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('is not that of the next session in the same place', () => {
+    open().changed(3, true);
+    expect(open('8899aabbccddeeff').lunsBefore).toEqual([]);
+  });
+
+  it('is forgotten with its session', () => {
+    const record = open();
+    record.changed(3, true);
+    record.remove();
+    expect(open().lunsBefore).toEqual([]);
+  });
+
+  it('is nothing that a broken file can tell', async () => {
+    open().changed(3, true);
+    await writeFile(path, '{"luns": 3');
+    expect(open().lunsBefore).toEqual([]);
+  });
+
+  it('is told of when it cannot be written down', async () => {
+    await writeFile(join(folder, 'logins'), 'a file where a folder has to be');
+    const failures: string[] = [];
+    open(SESSION, failures).changed(3, true);
+    expect(failures).toEqual([
+      expect.stringMatching(/^lost writes of LUN 3 cannot be written down/),
+    ]);
+  });
+});

@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest';
+import type { LunUnit } from '../../src/bridge/lun-unit.js';
+import type { StackResources } from '../../src/lun/runtime.js';
+import { SocketExporter } from '../../src/lun/socket-exporter.js';
+
+/** As much of a unit as a name needs. */
+function unit(lun: number): LunUnit {
+  const queue = { sizeBytes: 512, blockSizeBytes: 512, readOnly: false };
+  const abilities = { blockStatus: false, trim: false, writeZeroes: false, rotational: false };
+  const facts = { vendor: 'V', product: 'P' };
+  return { lun, queue, facts, abilities } as unknown as LunUnit;
+}
+
+function newExporter(isSingle: boolean): SocketExporter {
+  const resources = {} as StackResources;
+  return new SocketExporter({ path: '/nowhere/s', resources, isSingle, description: 'it' });
+}
+
+test('the only disk is the default export', async () => {
+  const exporter = newExporter(true);
+  await exporter.add(unit(3));
+  expect(exporter.find('')?.device.sizeBytes).toBe(512);
+});
+
+test('a disk is never found under the default name in place of one that was taken away', async () => {
+  const exporter = newExporter(false);
+  const [first, second] = [unit(0), unit(1)];
+  await exporter.add(first);
+  await exporter.add(second);
+  expect(exporter.find('')).toBeNull();
+  await exporter.remove(first, 'gone');
+  expect(exporter.find('')).toBeNull();
+  expect(exporter.find('0')).toBeNull();
+  expect(exporter.find('1')?.device).toBe(second.queue);
+});

@@ -1,0 +1,168 @@
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { deviceIdentifier } from '../../src/lun/device-identifier.js';
+import type { DiskFacts } from '../../src/scsi/disk-facts.js';
+import { IdentityStore } from '../../src/session/identity-store.js';
+
+let stateDirectory = '';
+const FACTS = {
+  vendor: 'IET',
+  product: 'VIRTUAL-DISK',
+  serial: 'beaf11',
+  identifiers: ['naa.60000000000000000e00000000010001'],
+  deviceType: 0,
+  blockSizeBytes: 512,
+  blockCount: 2048,
+  readOnly: false,
+  writeCacheEnabled: true,
+  thin: { unmap: false },
+  limits: { maxTransferBlocks: 0xffffffff },
+} as unknown as DiskFacts;
+
+beforeEach(async () => {
+  stateDirectory = await mkdtemp(join(tmpdir(), 'identity-'));
+});
+
+afterEach(() => rm(stateDirectory, { recursive: true }));
+
+function open(luns: readonly number[] | null = [1]): Promise<IdentityStore> {
+  const key = { initiatorName: 'iqn.2025-01.local:us', targetName: 'iqn.2025-01.local:it', luns };
+  return IdentityStore.open({ ...key, stateDirectory });
+}
+
+async function records(): Promise<string[]> {
+  return (await readdir(join(stateDirectory, 'sessions'))).sort();
+}
+
+describe('the identity of an attached session', () => {
+  it('is on disk before it is used, for its owner alone', async () => {
+    const store = await open();
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    const isid = Buffer.from(store.identity.isid).toString('hex');
+    expect(JSON.parse(text)).toMatchObject({ sessionId: store.identity.sessionId, isid });
+    expect(store.waiting).toEqual([]);
+    await store.release();
+    expect(await records()).toEqual([]);
+  });
+
+  it('has the portal group of its devices, and keeps it when the next one is not known', async () => {
+    const store = await open();
+    await store.keep(1, FACTS, 3);
+    await store.keep(2, FACTS);
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    expect(JSON.parse(text)).toMatchObject({ portalGroupTag: 3, disks: [{ lun: 1 }, { lun: 2 }] });
+    await store.release();
+  });
+
+  it('has the field of a LUN where that is not the usual one of its number', async () => {
+    const store = await open();
+    await store.keep(5, FACTS, 3, '4005000000000000');
+    await store.keep(6, FACTS, 3);
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    const { disks } = JSON.parse(text) as { disks: { lun: number; field?: string }[] };
+    expect(disks.map(({ lun, field }) => [lun, field])).toEqual([
+      [5, '4005000000000000'],
+      [6, undefined],
+    ]);
+    await store.release();
+  });
+
+  it('is had by one living process at a time (exit code 15), for each choice of LUNs', async () => {
+    const store = await open();
+    await expect(open()).rejects.toMatchObject({ code: 'ERR_SESSION_EXISTS', exitCode: 15 });
+    await expect(open()).rejects.toThrow(`process ${process.pid} is already attached`);
+    const other = await open(null);
+    expect(other.identity.sessionId).not.toBe(store.identity.sessionId);
+    await store.release();
+    await other.release();
+    await (await open()).release();
+  });
+
+  it('has what each device is made of before the kernel is told, the newest facts of a LUN', async () => {
+    const store = await open();
+    await Promise.all([store.keep(1, FACTS), store.keep(2, FACTS)]);
+    await store.keep(1, { ...FACTS, blockCount: 4096 });
+    const [name = ''] = await records();
+    const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
+    const kept = JSON.parse(text) as { disks: { lun: number; facts: DiskFacts }[] };
+    const sizes = kept.disks.map((disk) => [disk.lun, disk.facts.blockCount]).sort();
+    expect(sizes).toEqual([
+      [1, 4096],
+      [2, 2048],
+    ]);
+    await store.release();
+  });
+
+  it('is the same again after a crash; only devices that are there are waited for', async () => {
+    const store = await open();
+    await store.keep(1, FACTS);
+    const [name = ''] = await records();
+    const path = join(stateDirectory, 'sessions', name);
+    const text = await readFile(path, 'utf8');
+    await store.release();
+    await writeFile(path, text);
+    const again = await open();
+    expect(again.identity).toEqual(store.identity);
+    expect(again.waiting).toEqual([]);
+    await again.release();
+  });
+
+  it.each(['', '{', '{"version":2}', '{"version":1,"sessionId":"../x"}'])(
+    'of a record that says %j is set aside, not used and not fatal',
+    async (text) => {
+      const store = await open();
+      const [name = ''] = await records();
+      await store.release();
+      await writeFile(join(stateDirectory, 'sessions', name), text);
+      const again = await open();
+      expect(again.identity.sessionId).not.toBe(store.identity.sessionId);
+      expect(await records()).toEqual([name, `${name}.broken`]);
+      await again.release();
+    },
+  );
+
+  it('is in the name the kernel keeps for each device', () => {
+    expect(deviceIdentifier('0011223344556677', 3)).toBe('iscsi-nbd:0011223344556677:3');
+  });
+});
+
+describe('the identity of a session that is served on a socket', () => {
+  const key = { initiatorName: 'iqn.2025-01.local:us', targetName: 'iqn.2025-01.local:it' };
+  const serve = (socketPath: string) =>
+    IdentityStore.open({ ...key, luns: null, socketPath, stateDirectory });
+  const isidOf = ({ identity }: IdentityStore) => Buffer.from(identity.isid).toString('hex');
+
+  it('is that of the process before on the same socket, while the target has seen no logout', async () => {
+    const first = await serve('/run/one.sock');
+    expect(first.isLeft).toBe(false);
+    await first.release({ isLoggedOut: false });
+    const second = await serve('/run/one.sock');
+    expect([isidOf(second), second.isLeft]).toEqual([isidOf(first), false]);
+    expect(second.identity.sessionId).not.toBe(first.identity.sessionId);
+    await second.release({ isLoggedOut: true });
+    const third = await serve('/run/one.sock');
+    expect(isidOf(third)).not.toBe(isidOf(first));
+    await third.release();
+  });
+
+  it('is another one on another socket, and beside an attached session', async () => {
+    const stores = [await serve('/run/one.sock'), await serve('/run/two.sock'), await open(null)];
+    expect(new Set(stores.map(isidOf)).size).toBe(3);
+    for (const store of stores) await store.release();
+  });
+
+  it('is forgotten when the machine has been started anew', async () => {
+    const first = await serve('/run/one.sock');
+    await first.release({ isLoggedOut: false });
+    const directory = join(stateDirectory, 'served');
+    for (const name of await readdir(directory)) await utimes(join(directory, name), 1, 1);
+    const second = await serve('/run/one.sock');
+    expect(isidOf(second)).not.toBe(isidOf(first));
+    await second.release();
+  });
+});

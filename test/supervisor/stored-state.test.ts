@@ -1,0 +1,287 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LineSplitter } from '../../src/base/line-splitter.js';
+import { Slots } from '../../src/base/slots.js';
+import { StateLock } from '../../src/daemon/state-lock.js';
+import type { DiskFacts } from '../../src/scsi/disk-facts.js';
+import { planLogin, requireSameWishes } from '../../src/supervisor/login-plan.js';
+import { type SessionRecord, SessionRecords } from '../../src/supervisor/session-records.js';
+import { diskFacts } from '../helpers/block-client.js';
+
+const TARGET = 'iqn.2001-04.com.example:disk1';
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'daemon-state-'));
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function record(change: Partial<SessionRecord> = {}): SessionRecord {
+  return {
+    version: 1,
+    sessionId: '0123456789abcdef',
+    isid: '800123456789',
+    persistent: true,
+    active: true,
+    bootId: 'boot',
+    initiatorName: 'iqn.2001-04.com.example:me',
+    targetName: TARGET,
+    sessionType: 'data',
+    portal: { host: '192.0.2.1', port: 3260 },
+    options: { removalLatencySeconds: 'never' },
+    disks: [],
+    ...change,
+  };
+}
+
+describe('lines', () => {
+  const lines = (bytesMax: number, ...chunks: string[]) => {
+    const splitter = new LineSplitter(bytesMax);
+    return chunks.flatMap((chunk) => splitter.push(Buffer.from(chunk)));
+  };
+
+  it('come out whole, however the bytes came in', () => {
+    expect(lines(10, 'a\nbc\n', 'd', 'e', '\n', '\n')).toEqual(['a', 'bc', 'de', '']);
+  });
+
+  it('may be as long as the bound and no longer', () => {
+    expect(lines(4, 'abcd\n')).toEqual(['abcd']);
+    expect(lines(4, 'abcde\n')).toEqual([null]);
+    expect(lines(4, 'abcd', 'e')).toEqual([null]);
+    expect(lines(4, 'a\nabcde')).toEqual(['a', null]);
+  });
+});
+
+describe('a login record', () => {
+  it('comes back as it was kept, and only its owner can read it', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    expect((await records.load()).records).toEqual([record()]);
+    const [name = ''] = readdirSync(join(directory, 'logins'));
+    expect(statSync(join(directory, 'logins', name)).mode & 0o777).toBe(0o600);
+  });
+
+  it('keeps the field of a LUN, and is read where an older version wrote less of its facts', async () => {
+    const records = new SessionRecords(directory);
+    const { commandQueuing: _queuing, notes: _notes, ...older } = diskFacts();
+    const disks = [
+      { lun: 5, facts: diskFacts({ commandQueuing: false }), field: '4005000000000000' },
+      { lun: 6, facts: older as DiskFacts },
+    ];
+    await records.save(record({ disks }));
+    const { records: found, broken } = await records.load();
+    expect(broken).toEqual([]);
+    expect(found[0]?.disks).toMatchObject([
+      { lun: 5, facts: { commandQueuing: false }, field: '4005000000000000' },
+      { lun: 6, facts: { commandQueuing: true, notes: [] } },
+    ]);
+  });
+
+  it('is one for each initiator, target and type: a newer one takes its place', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    await records.save(record({ sessionId: 'fedcba9876543210' }));
+    await records.save(record({ sessionType: 'informational' }));
+    expect((await records.load()).records).toHaveLength(2);
+  });
+
+  it.each([
+    ['half of it', (text: string) => text.slice(0, 60)],
+    ['nothing', () => ''],
+    ['another version', (text: string) => text.replace('"version":1', '"version":9')],
+    [
+      'a session number that is none',
+      (text: string) => text.replace('0123456789abcdef', '../../x'),
+    ],
+    ['an unknown field', (text: string) => text.replace('{', '{"secret":"x",')],
+    ['the record of another session', (text: string) => text.replace('disk1', 'disk2')],
+  ])('with %s is set aside and told of; the others are read', async (_what, spoil) => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    const [name = ''] = readdirSync(join(directory, 'logins'));
+    const path = join(directory, 'logins', name);
+    await records.save(record({ sessionType: 'boot' }));
+    writeFileSync(path, spoil(readFileSync(path, 'utf8')));
+    const { records: found, broken } = await records.load();
+    expect(found).toEqual([record({ sessionType: 'boot' })]);
+    expect(broken).toEqual([{ path: `${path}.broken`, reason: expect.any(String) }]);
+    expect((await records.load()).broken).toEqual([]);
+  });
+
+  it('that a logout removes while the records are read is neither there nor broken', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    // Named by the directory and gone when it is opened, as in that race.
+    symlinkSync('gone', join(directory, 'logins', 'removed.json'));
+    expect(await records.load()).toEqual({ records: [record()], broken: [] });
+  });
+
+  it('that the system does not let us read now is told of and stays as it is', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    const [name = ''] = readdirSync(join(directory, 'logins'));
+    const path = join(directory, 'logins', name);
+    rmSync(path);
+    symlinkSync(name, path);
+    const { records: found, broken } = await records.load();
+    expect(found).toEqual([]);
+    expect(broken).toEqual([{ path, reason: expect.stringContaining('ELOOP') }]);
+    expect(readdirSync(join(directory, 'logins'))).toEqual([name]);
+    await expect(records.find(record())).rejects.toMatchObject({ code: 'ERR_STATE_RECORD' });
+  });
+
+  it('that is a pipe, or that cannot be set aside, keeps nobody from the others', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    const logins = join(directory, 'logins');
+    execFileSync('mkfifo', [join(logins, '0.json')]);
+    writeFileSync(join(logins, '1.json'), 'x');
+    mkdirSync(join(logins, '1.json.broken', 'x'), { recursive: true });
+    const { records: found, broken } = await records.load();
+    expect(found).toEqual([record()]);
+    const paths = ['0.json.broken', '1.json'].map((name) => join(logins, name));
+    expect(broken.map(({ path }) => path)).toEqual(paths);
+  });
+
+  it('that cannot be written is an error of the operator, with the reason', async () => {
+    const records = new SessionRecords(directory);
+    writeFileSync(join(directory, 'logins'), 'a file where the directory is to be');
+    await expect(records.save(record())).rejects.toMatchObject({
+      code: 'ERR_STATE_RECORD',
+      exitCode: 1,
+      message: expect.stringMatching(/EEXIST|ENOTDIR/),
+    });
+  });
+
+  it('that is being written when the power fails is the old one', async () => {
+    const records = new SessionRecords(directory);
+    await records.save(record());
+    const [name = ''] = readdirSync(join(directory, 'logins'));
+    writeFileSync(join(directory, 'logins', `${name}.1.1.tmp`), '{"version":');
+    expect((await records.load()).records).toEqual([record()]);
+  });
+});
+
+describe('a state directory', () => {
+  it('belongs to one living process (exit status 28)', async () => {
+    await StateLock.take(directory);
+    await expect(StateLock.take(directory)).rejects.toMatchObject({ exitCode: 28 });
+  });
+
+  it('is taken over from a process that is dead', async () => {
+    const child = spawn('true');
+    await once(child, 'exit');
+    writeFileSync(join(directory, 'owner.4'), `${child.pid} 12345\n`);
+    await StateLock.take(directory);
+    expect(readdirSync(directory)).toEqual(['owner.5']);
+  });
+
+  it('is taken over when the number of the dead process is used again', async () => {
+    writeFileSync(join(directory, 'owner.1'), `${process.pid} 1\n`);
+    await StateLock.take(directory);
+    expect(readFileSync(join(directory, 'owner.2'), 'utf8')).toContain(`${process.pid} `);
+  });
+
+  it('has one owner when many want it at once', async () => {
+    writeFileSync(join(directory, 'owner.7'), '999999999 1\n');
+    const takes = await Promise.allSettled(
+      Array.from({ length: 20 }, () => StateLock.take(directory)),
+    );
+    expect(takes.filter((take) => take.status === 'fulfilled')).toHaveLength(1);
+    expect(readdirSync(directory)).toEqual(['owner.8']);
+  });
+});
+
+describe('places for work', () => {
+  it('are never more than there are, and go on in order', async () => {
+    const slots = new Slots(2);
+    let running = 0;
+    let most = 0;
+    const order: number[] = [];
+    await Promise.all(
+      [0, 1, 2, 3, 4, 5].map((number) =>
+        slots.use(async () => {
+          order.push(number);
+          running += 1;
+          most = Math.max(most, running);
+          await new Promise(setImmediate);
+          running -= 1;
+        }),
+      ),
+    );
+    expect(most).toBe(2);
+    expect(order).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it('given back early are not given back twice', async () => {
+    const slots = new Slots(1);
+    let running = 0;
+    await slots.use(async (release) => {
+      release();
+      release();
+    });
+    const uses = [1, 2, 3].map(() =>
+      slots.use(async () => {
+        running += 1;
+        expect(running).toBe(1);
+        await new Promise(setImmediate);
+        running -= 1;
+      }),
+    );
+    await Promise.all(uses);
+  });
+});
+
+describe('a login that is wished for again', () => {
+  const plan = (options: Record<string, unknown>, host = '192.0.2.1') =>
+    planLogin(
+      {
+        targetName: TARGET,
+        portal: { host, port: 3260 },
+        sessionType: 'data',
+        persistent: false,
+        options: { initiatorName: 'iqn.2001-04.com.example:me', ...options },
+      },
+      { environment: {}, stateDirectory: directory },
+    );
+
+  it('is the same one when it asks for nothing else', () => {
+    const existing = plan({ headerDigest: 'CRC32C', portals: ['192.0.2.2'] });
+    requireSameWishes(existing, plan({}), '1');
+    requireSameWishes(existing, plan({ headerDigest: ['CRC32C'] }), '1');
+    requireSameWishes(existing, plan({}, '192.0.2.2'), '1');
+  });
+
+  it.each([
+    ['another digest', { headerDigest: 'None' }, '192.0.2.1'],
+    ['another timer', { removalLatencySeconds: 1 }, '192.0.2.1'],
+    ['a portal that is not known', {}, '192.0.2.9'],
+  ])('is refused with exit status 15 when it asks for %s', (_what, options, host) => {
+    const existing = plan({ headerDigest: 'CRC32C' });
+    expect(() => requireSameWishes(existing, plan(options, host), '1')).toThrowError(
+      expect.objectContaining({ exitCode: 15 }),
+    );
+  });
+
+  it.each([
+    ['an option that does not exist', { headerDigests: 'None' }, /Did you mean headerDigest/],
+    ['a wrong value', { queueDepthMax: 0 }, /queue-depth-max must be a whole number/],
+  ])('with %s is refused in words', (_what, options, words) => {
+    expect(() => plan(options)).toThrowError(words);
+  });
+});
