@@ -50,6 +50,17 @@ install_packages() {
     -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
+# module_files ROOT RELEASE MODULE...: the files of modules of the kernel under ROOT, and of those they
+# need, each once, in the order of loading. What this machine's own configuration says of modules
+# (options, aliases, other commands) is about its own kernel and does not count.
+module_files() {
+  local root=$1 release=$2 module
+  shift 2
+  for module in "$@"; do
+    modprobe -C /dev/null -d "$root" -S "$release" --show-depends "$module"
+  done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
+}
+
 # hash_of FILE...: one hash of the names and contents of files and folders.
 hash_of() {
   find "$@" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum |

@@ -180,7 +180,9 @@ async function makeInitramfs(kernel: string, folder: string): Promise<void> {
   await cp(busybox, join(tree, 'bin/busybox'));
   const release = (await readFile(join(kernel, 'release'), 'utf8')).trim();
   const wanted = ['virtio_pci', 'virtio_blk', 'ext4'];
-  const dry = ['-d', join(kernel, 'root'), '-S', release, '--show-depends', '-a', ...wanted];
+  // Not this machine's own configuration: its options would stand behind the paths.
+  const dry = ['-C', '/dev/null', '-d', join(kernel, 'root'), '-S', release];
+  dry.push('--show-depends', '-a', ...wanted);
   const { stdout } = await run('modprobe', ...dry);
   const paths = [...stdout.matchAll(/^insmod (\S+)/gm)].map((match) => match[1] ?? '');
   const modules = [...new Set(paths)];
