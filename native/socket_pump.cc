@@ -80,15 +80,25 @@ void SocketPump::WatchWritable(bool on) {
   Update();
 }
 
+// A peer that is gone is noticed while nobody reads, too: what it has sent and is not read yet must
+// not be taken for requests of a living one later.
 void SocketPump::Update() {
-  if (handle_ == nullptr || wanted_ == watched_) return;
-  watched_ = wanted_;
+  const bool is_read = (wanted_ & UV_READABLE) != 0;
+  const int events = listening_ || ended_ || is_read ? wanted_ : (wanted_ | UV_DISCONNECT);
+  if (handle_ == nullptr || events == watched_) return;
+  watched_ = events;
   thread_->counters.watches += 1;
-  if (wanted_ == 0) {
+  if (events == 0) {
     uv_poll_stop(&handle_->poll);
   } else {
-    uv_poll_start(&handle_->poll, wanted_, &SocketPump::OnPoll);
+    uv_poll_start(&handle_->poll, events, &SocketPump::OnPoll);
   }
+}
+
+void SocketPump::End(PumpEvent event, int32_t value) {
+  ended_ = true;
+  WatchReadable(false);
+  listener_->OnPumpEvent(event, value);
 }
 
 void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
@@ -98,6 +108,7 @@ void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
     // libuv has stopped watching and says EBADF whatever happened: the socket knows better.
     SocketPump* pump = handle->pump;
     pump->watched_ = pump->wanted_ = 0;
+    pump->ended_ = true;
     const int error = SocketError(pump->fd_);
     pump->listener_->OnPumpEvent(PumpEvent::kError, error != 0 ? error : ECONNRESET);
     return;
@@ -115,7 +126,9 @@ void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
       handle->pump->Receive();
     }
     thread->busy_poll.Run(thread->counters.bytes_received + thread->counters.bytes_sent);
+    return;
   }
+  if ((events & UV_DISCONNECT) != 0) handle->pump->End(PumpEvent::kEnd, 0);
 }
 
 bool SocketPump::Receive() {
@@ -134,12 +147,9 @@ bool SocketPump::Receive() {
     thread_->counters.bytes_received += static_cast<uint64_t>(received);
     listener_->OnPumpEvent(PumpEvent::kData, static_cast<int32_t>(received));
   } else if (received == 0) {
-    WatchReadable(false);
-    listener_->OnPumpEvent(PumpEvent::kEnd, 0);
+    End(PumpEvent::kEnd, 0);
   } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
-    const int error = errno;
-    WatchReadable(false);
-    listener_->OnPumpEvent(PumpEvent::kError, error);
+    End(PumpEvent::kError, errno);
   } else {
     return false;
   }

@@ -14,7 +14,7 @@ namespace iscsi_nbd {
 
 enum class PumpEvent : int32_t {
   kData = 1,      // value: bytes received at the receive window
-  kEnd = 2,       // the peer has closed its direction
+  kEnd = 2,       // the peer has closed its direction; told while nobody reads, too
   kError = 3,     // value: errno
   kWritable = 4,  // after a send that would have blocked, or a connect that is decided
   kAccepted = 5,  // value: descriptor of a new connection, owned by the receiver
@@ -78,6 +78,8 @@ class SocketPump {
   bool Receive();
   void AcceptAll();
   void Update();
+  // Nothing more comes: told once.
+  void End(PumpEvent event, int32_t value);
 
   uv_loop_t* loop_;
   int fd_;
@@ -88,6 +90,7 @@ class SocketPump {
   Handle* handle_ = nullptr;
   int wanted_ = 0;
   int watched_ = 0;
+  bool ended_ = false;
 };
 
 // Each returns a descriptor (close-on-exec, non-blocking) or -errno.

@@ -76,7 +76,7 @@ function judgeUndelivered(response: number): Judgement {
 function judgeBytes(command: DiskCommand, request: BlockRequest, done: Judgement): Judgement {
   const wrong = wrongTransferOf(command, request);
   if (wrong === null) return done;
-  return { ...done, next: 'wrongTransfer', why: wrong, attention: 'inquiryChanged' };
+  return { ...done, next: 'wrongTransfer', why: wrong, attention: 'factsStale' };
 }
 
 /** Which bytes were not moved, in words; null when all were. */

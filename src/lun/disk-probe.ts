@@ -73,6 +73,12 @@ export async function readFacts(
   return probe.facts();
 }
 
+export function testUnitReady(lun: number): ScsiRequest {
+  const cdb = Buffer.alloc(CDB_BYTES);
+  writeTestUnitReadyCdb(cdb);
+  return { lun, cdb, direction: 'none', length: 0 };
+}
+
 /** TEST UNIT READY until nothing new is reported; INQUIRY alone would leave attentions pending. */
 export async function clearAttentions(
   asker: Asker,
@@ -80,9 +86,7 @@ export async function clearAttentions(
   onAttention: AttentionHandler,
 ): Promise<void> {
   for (let attempt = 0; attempt < ATTENTIONS_MAX; attempt += 1) {
-    const cdb = Buffer.alloc(CDB_BYTES);
-    writeTestUnitReadyCdb(cdb);
-    const answer = await asker.execute({ lun, cdb, direction: 'none', length: 0 });
+    const answer = await asker.execute(testUnitReady(lun));
     const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
     const verdict = verdictOf(answer.status, sense);
     if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);

@@ -66,6 +66,8 @@ export class UnitLife {
   /** What the exporter, and those who use it, know of the disk. */
   #exported: DiskFacts;
   #isLooking = false;
+  /** Resolves when the export under way is over, however it ends. */
+  #exporting: Promise<void> = Promise.resolve();
   /** Why it could not be exported again, as last told. */
   #whyNotBack = '';
   /** The session was lost since the unit last served; else it is held for a look only. */
@@ -148,12 +150,7 @@ export class UnitLife {
    * been found so far may be about the disk before.
    */
   attended(attention: Attention): void {
-    if (this.#questions.attended(attention)) this.#lookAgain();
-  }
-
-  /** Another unit of the session said that the LUNs have changed: each will say so itself. */
-  neighbourAttended(): void {
-    this.#lookAgain();
+    if (this.#questions.attended(attention)) this.lookAgain();
   }
 
   /**
@@ -165,7 +162,8 @@ export class UnitLife {
     this.unit.disk.attended(attention, 'told to a question of ours');
   }
 
-  #lookAgain(): void {
+  /** Looks at the disk if it serves; else it is being looked at, or will be. */
+  lookAgain(): void {
     if (this.state !== 'serving') return;
     this.#beginHold();
     this.look();
@@ -245,6 +243,12 @@ export class UnitLife {
   async #admit(finding: Extract<Finding, { is: 'same' }>, look: number): Promise<void> {
     const { facts } = finding;
     const { unit } = this;
+    if (this.state === 'returning') {
+      // A look before this one has begun to export it, and waits for its turn: that comes first.
+      await this.#exporting;
+      if (look === this.#look) this.look();
+      return;
+    }
     unit.disk.facts = facts;
     this.#options.factsRead(unit);
     const wasRemoved = this.state === 'removed';
@@ -282,12 +286,14 @@ export class UnitLife {
     this.#isOutage = false;
     this.#awaySinceMs = clock.nowMs();
     unit.hold();
+    const exported = turns.run(async () => {
+      if (this.#isOver || this.state !== 'returning') return;
+      await exporter().add(unit);
+      await openExporter();
+    });
+    this.#exporting = exported.catch(() => undefined);
     try {
-      await turns.run(async () => {
-        if (this.#isOver || this.state !== 'returning') return;
-        await exporter().add(unit);
-        await openExporter();
-      });
+      await exported;
     } catch (error) {
       if (!isOfTarget(error)) throw error;
       if (this.#isOver || this.state !== 'returning') return false;

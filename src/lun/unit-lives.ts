@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
+import { isOfTarget } from './size-poll.js';
 import type { UnitLife } from './unit-life.js';
 
 /** How long looks that are under way are waited for. */
@@ -55,15 +56,31 @@ export class UnitLives {
     this.#cacheEvents.delete(unit.lun);
   }
 
-  /** The unit has met an attention. LUNs that have changed may all be other disks. */
+  /**
+   * The unit has met an attention. LUNs that have changed may all be other disks, and a target may
+   * tell only one of them so.
+   */
   attended(life: UnitLife, attention: Attention): void {
     life.attended(attention);
-    if (attention === 'lunsChanged') this.lookAgain();
+    if (attention === 'lunGone') this.lookAgain();
+    if (attention !== 'lunsChanged') return;
+    for (const other of this.#lives) if (other !== life) other.attended(attention);
   }
 
-  /** Looks at every disk again, as after an attention that another one met. */
+  /** Looks at every disk again that is not being looked at. */
   lookAgain(): void {
-    for (const life of this.#lives) life.neighbourAttended();
+    for (const life of this.#lives) life.lookAgain();
+  }
+
+  /**
+   * REPORT LUNS takes the attention about changed LUNs from all of them (SPC-4 §6.33). So each that
+   * serves is asked something before it, to hear of that itself, and looked at after it.
+   */
+  lunsReported(is: 'sent' | 'answered', ask: (lun: number) => Promise<unknown>): void {
+    for (const life of this.#lives) {
+      if (is === 'answered') life.attended('factsStale');
+      else if (life.state === 'serving') ask(life.unit.lun).catch(ofTarget);
+    }
   }
 
   /** Waits for the looks that are under way, which take some round trips, or as long as allowed. */
@@ -88,4 +105,9 @@ export class UnitLives {
   get longestHoldMs(): number {
     return this.#lives.reduce((most, life) => Math.max(most, life.longestHoldMs), 0);
   }
+}
+
+/** A question that was lost is asked again by the look that follows. */
+function ofTarget(error: unknown): void {
+  if (!isOfTarget(error)) throw error;
 }

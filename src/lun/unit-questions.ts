@@ -18,6 +18,8 @@ const LOOK_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
   'mediumChanged',
   'inquiryChanged',
   'lunsChanged',
+  'lunGone',
+  'factsStale',
   'capacityChanged',
   'modeChanged',
 ]);

@@ -8,6 +8,8 @@ import type { BlockErrno } from '../base/errors.js';
  *   Notification));
  * - `cachedWriteLost`: a deferred error; a write that was acknowledged earlier has failed;
  * - `mediumChanged`, `inquiryChanged`: it may be another disk: the identity has to be read;
+ * - `lunsChanged`: LUNs may have come, gone or changed places, of which each may be told or one;
+ * - `lunGone`: the target has no such LUN; `factsStale`: a transfer does not fit what is known;
  * - `modeChanged`: write protection and cache settings have to be read;
  * - the others name what to read or tell.
  */
@@ -20,6 +22,8 @@ export type Attention =
   | 'modeChanged'
   | 'capacityChanged'
   | 'lunsChanged'
+  | 'lunGone'
+  | 'factsStale'
   | 'inquiryChanged'
   | 'reservationsPreempted'
   | 'accessStateChanged'
@@ -142,7 +146,7 @@ export const SENSE_TABLE: readonly SenseRow[] = [
   [0x5, 0x21, ANY, fail('EINVAL', 'the blocks are outside the disk', 'capacityChanged')],
   [0x5, 0x22, ANY, fail('ENOTSUP', 'the device does not do this')],
   [0x5, 0x24, ANY, fail('EINVAL', 'a field of the command is invalid for the device')],
-  [0x5, 0x25, ANY, fail('EIO', 'the target has no such logical unit', 'lunsChanged')],
+  [0x5, 0x25, ANY, fail('EIO', 'the target has no such logical unit', 'lunGone')],
   [0x5, 0x26, ANY, fail('EINVAL', 'a field of the parameters is invalid for the device')],
   [0x5, 0x27, ANY, fail('EPERM', 'the logical unit is write protected', 'modeChanged')],
   [0x5, 0x2c, ANY, fail('EIO', 'the command is out of sequence for the device')],

@@ -37,6 +37,7 @@ export type SessionTarget = {
 
 /** Longest wait for the answer to our logout; a target that is gone must not hold us up. */
 const LOGOUT_TIMEOUT_MS = 3000;
+const REPORT_LUNS = 0xa0;
 
 /**
  * The CHAP challenges of all sessions of this process: one of ours that comes back on any
@@ -54,6 +55,8 @@ export class SessionHandle {
   readonly #control: ControlPath;
   readonly #afterSettling: (() => void)[] = [];
   readonly #taskTimeoutMs: number;
+  /** Told before REPORT LUNS is sent, and when it has been answered. */
+  onReportLuns: (is: 'sent' | 'answered') => void = () => undefined;
   /**
    * Told of every attention that a command of `send` meets, before its asker is: a unit attention
    * is reported once (SAM-5 §5.14), and whoever meets it, it is the logical unit's.
@@ -144,6 +147,15 @@ export class SessionHandle {
    * ERR_COMMAND when the target could not take it.
    */
   send(request: ScsiRequest, onSent: (() => void) | null = null): Promise<ScsiAnswer> {
+    if (request.cdb[0] !== REPORT_LUNS) return this.#send(request, onSent);
+    this.onReportLuns('sent');
+    return this.#send(request, onSent).then((answer) => {
+      this.onReportLuns('answered');
+      return answer;
+    });
+  }
+
+  #send(request: ScsiRequest, onSent: (() => void) | null): Promise<ScsiAnswer> {
     return new Promise((resolve, reject) => {
       const command = new ScsiCommand(
         { scsiCommandDone: (done) => finish(done) },

@@ -16,7 +16,7 @@ import type {
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { formatPortal } from '../iscsi/login/portal.js';
 import type { SessionEffect } from '../iscsi/session/session-effect.js';
-import type { Asker } from '../lun/disk-probe.js';
+import { type Asker, testUnitReady } from '../lun/disk-probe.js';
 import { diskWarnings } from '../lun/disk-warnings.js';
 import type { LunClaims } from '../lun/lun-claims.js';
 import type { LunExporter } from '../lun/lun-exporter.js';
@@ -104,6 +104,8 @@ export class SessionStack implements Stack, Asker {
     });
     this.#handle.listen((effect) => this.#effect(effect));
     this.#handle.onAttention = (...met) => this.#lives.questionMet(...met);
+    this.#handle.onReportLuns = (is) =>
+      this.#lives.lunsReported(is, (lun) => this.execute(testUnitReady(lun)));
   }
 
   get sessionId(): string {
@@ -307,7 +309,7 @@ export class SessionStack implements Stack, Asker {
       budget: this.resources.budget,
       onAttention: (_unit, attention) => {
         this.#lives.attended(life, attention);
-        if (attention === 'lunsChanged') this.#onLunsChanged();
+        if (attention === 'lunsChanged' || attention === 'lunGone') this.#onLunsChanged();
       },
       onCongested: () => this.#depth.congested(),
       onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),

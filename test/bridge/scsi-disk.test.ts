@@ -255,7 +255,7 @@ describe('bytes that are not what the blocks have', () => {
     hooks.onAttention = () => unit.queue.hold();
     const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(8192) });
     port.good(port.take(), { residual });
-    expect(attentions).toEqual(['inquiryChanged']);
+    expect(attentions).toEqual(['factsStale']);
     expect([answer.answers, port.sent.length, unit.queue.heldRequests]).toEqual([0, 0, 1]);
   });
 
@@ -297,7 +297,7 @@ describe('bytes that are not what the blocks have', () => {
     const sent = port.take();
     dataIn(sent, Buffer.alloc(512));
     port.good(sent, { residual: -3584 });
-    expect(attentions).toEqual(['inquiryChanged']);
+    expect(attentions).toEqual(['factsStale']);
     expect(answer.answers).toBe(0);
   });
 });

@@ -133,7 +133,7 @@ const rows = SENSE_TABLE.flatMap(([key, asc, ascq, verdict]) =>
     sense: { key, asc: concrete(asc), ascq: concrete(ascq), format },
     expected: expectedOf(key, concrete(asc), concrete(ascq)),
     // Success without the data of the read shows that something else is wrong.
-    attention: verdict.action === 'success' ? 'inquiryChanged' : verdict.attention,
+    attention: verdict.action === 'success' ? 'factsStale' : verdict.attention,
   })),
 );
 

@@ -154,7 +154,7 @@ describe('the sense table', () => {
 
   it('makes an error that contradicts the known facts ask for them to be read again', () => {
     expect(judge(0x5, 0x21, 0).attention).toBe('capacityChanged');
-    expect(judge(0x5, 0x25, 0).attention).toBe('lunsChanged');
+    expect(judge(0x5, 0x25, 0).attention).toBe('lunGone');
     expect(judge(0x7, 0x27, 0).attention).toBe('modeChanged');
     expect(judge(0x7, 0x27, 7).attention).toBeNull();
   });
