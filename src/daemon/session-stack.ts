@@ -214,7 +214,7 @@ export class SessionStack implements Stack, Asker {
   /** True when a disk is away though the session is there; looks under way are waited for. */
   async isSomeAway(): Promise<boolean> {
     await this.#lives.looksEnded();
-    return this.#lives.all.some(({ state }) => state === 'held' || state === 'returning');
+    return this.#lives.all.some(({ isHeld }) => isHeld);
   }
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */

@@ -87,7 +87,12 @@ export class UnitLives {
   async looksEnded(signal?: AbortSignal): Promise<void> {
     const untilMs = this.#clock.nowMs() + LOOKS_MS_MAX;
     for (const life of this.#lives) {
-      while (life.isLooking && this.#clock.nowMs() < untilMs && signal?.aborted !== true) {
+      while (
+        life.isHeld &&
+        life.isLooking &&
+        this.#clock.nowMs() < untilMs &&
+        signal?.aborted !== true
+      ) {
         await life.looked(untilMs, signal);
       }
     }
