@@ -29,6 +29,8 @@ export type ManagedSessionOptions = {
   readonly isLeft: boolean;
   /** It left nothing acknowledged that is not on the disk of the LUN. */
   readonly isClean: (lun: number) => boolean;
+  /** A session of this identity that was here in this boot may have commands at the target. */
+  readonly mayHaveGhosts: boolean;
   readonly onEvent: (event: StackEvent) => void;
   /** What the disks of the session have lost, known before their users are told. */
   readonly losses: LossRecord;
@@ -49,6 +51,8 @@ export class ManagedSession {
   isOpen = false;
   /** It has ended without the target having heard of it: commands may still be at work there. */
   hasGhosts = false;
+  /** Another disk is in the place of one that was left, so that what was left is of no use. */
+  hasMetAnotherDisk = false;
   /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
   readonly ended: Promise<SessionEnd>;
   readonly #wishes: ManagedSessionOptions;
@@ -82,7 +86,8 @@ export class ManagedSession {
         claims: new LunClaims({ targetName, portals, identity }, wishes.options),
         losses: wishes.losses,
         onClosed: ({ isLoggedOut }) => {
-          this.hasGhosts = !isLoggedOut && this.stack.handle.session.logins > 0;
+          const hasBeenThere = wishes.mayHaveGhosts || this.stack.handle.session.logins > 0;
+          this.hasGhosts = hasBeenThere && !isLoggedOut;
         },
         firstLogin: isTakenOver ? 'resume' : wishes.firstLogin,
         options: wishes.options,
@@ -314,6 +319,7 @@ export class ManagedSession {
       const occasion = { mayBeExchanged: true, allowUnidentified };
       const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
       if (why === null) continue;
+      this.hasMetAnotherDisk = true;
       throw new UsageError(
         `LUN ${lun} of ${this.plan.request.targetName}: ${why}. ` +
           'Nothing was written. If that is meant to be, log out and in again.',
