@@ -5,7 +5,7 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { SessionOptions, SessionState, StackEvent, StackExport } from './contract.js';
 import { type FoundDisk, findAmong, findDisks, reportLuns } from './disk-probe.js';
 import { EXIT_CODES } from './exit-codes.js';
-import { flushed } from './hand-over.js';
+import { unflushed } from './hand-over.js';
 import type { LoginPlan } from './login-plan.js';
 import type { LossRecord } from './loss-record.js';
 import { LunClaims } from './lun-claims.js';
@@ -194,18 +194,30 @@ export class ManagedSession {
 
   /**
    * Ends this process's part in the session: devices and identity wait for the next process. What
-   * was acknowledged is on the disks by then, unless the target is away.
+   * was acknowledged is on the disks by then, unless the target or a disk of it is away.
    */
   async leave(): Promise<void> {
     this.#leaveDevices();
     if (this.isEnding || this.state !== 'loggedIn') return;
-    // A disk without a cache has nothing to flush, and may not know the command.
-    const cached = this.stack.units.filter(({ facts }) => facts.writeCacheEnabled);
-    const areFlushed = await Promise.all(cached.map(({ lun }) => flushed(this.stack, lun)));
-    const unflushedLuns = cached.map(({ lun }) => lun).filter((_lun, at) => !areFlushed[at]);
-    const unflushed = unflushedLuns.length === 0 ? {} : { unflushedLuns };
-    this.record = { ...this.record, handedOver: true, ...unflushed };
+    const unflushedLuns = await this.flush();
+    const but = unflushedLuns.length === 0 ? {} : { unflushedLuns };
+    this.record = { ...this.record, handedOver: true, ...but };
     await this.#wishes.saveRecord(this.record);
+  }
+
+  /**
+   * Has the disks write down what they have acknowledged. Resolves to the LUNs that did not in the
+   * few seconds there are, to all with a cache while the session is away.
+   */
+  async flush(): Promise<number[]> {
+    const { stack } = this;
+    // A disk that never had a cache has nothing to flush, and may not know the command.
+    const wasCached = new Set<number>();
+    for (const { lun, facts } of this.record.disks) if (facts.writeCacheEnabled) wasCached.add(lun);
+    for (const { lun, facts, firstFacts } of stack.units) {
+      if (facts.writeCacheEnabled || firstFacts.writeCacheEnabled) wasCached.add(lun);
+    }
+    return unflushed(stack, [...wasCached], stack.resources.clock);
   }
 
   /**

@@ -203,12 +203,11 @@ export class Supervisor {
   async #closeOne(entry: Entry): Promise<void> {
     try {
       const session = await entry.ready;
-      if (session.isBoot) {
-        await session.leave();
-        return;
-      }
+      // Most of it is written while the users go on, so that the end takes little time.
+      const unflushed = session.isOpen ? await session.flush() : [];
+      if (session.isBoot) return await session.leave();
       const hasDevices = session.exports.some(({ device }) => device !== undefined);
-      const isAway = session.isOpen && hasDevices && (await session.isAway());
+      const isAway = hasDevices && (unflushed.length > 0 || (await session.isAway()));
       if (isAway) throw new UsageError('its target, or a disk of it, is away');
       await session.close({ force: false });
       await entry.done;

@@ -1,9 +1,10 @@
 /** What a daemon knows of writes that a daemon before it acknowledged and nobody flushed. */
-import { readdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { SessionView } from '../../src/daemon/session-info.js';
+import { SessionRecords } from '../../src/daemon/session-records.js';
 import { Supervisor } from '../../src/daemon/supervisor.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
@@ -16,11 +17,12 @@ const TARGET = 'iqn.2001-04.com.example:cached';
 const INITIATOR = 'iqn.2001-04.com.example:host';
 const FLUSH = ['try:', '  h.flush()', "  print('flushed')", 'except nbd.Error as e:'];
 
+let disk: TargetDisk;
 let node: TargetNode;
 let server: TargetServer;
 
 beforeEach(async () => {
-  const disk = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
+  disk = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
   node = new TargetNode({
     targets: [{ name: TARGET, luns: { 0: disk } }],
     negotiation: { defaultTime2Wait: 0 },
@@ -52,6 +54,27 @@ async function targetGone(): Promise<number> {
 async function targetBackWithoutPower(port: number): Promise<void> {
   node.restart({ powerLoss: true });
   server = await startTargetServer(node, { port });
+}
+
+function supervisorOf(daemon: DaemonProcess): Promise<Supervisor> {
+  const directory = join(daemon.folder, 'nbd');
+  mkdirSync(directory, { recursive: true });
+  return Supervisor.make({
+    surroundings: { environment: {}, stateDirectory: join(daemon.folder, 'state') },
+    exportPlan: { kind: 'sockets', directory },
+    loginsMax: 4,
+    log: pino({ level: 'silent' }),
+  });
+}
+
+function request(port: number, sessionType: 'data' | 'boot' = 'data') {
+  return {
+    targetName: TARGET,
+    portal: { host: '127.0.0.1', port },
+    sessionType,
+    persistent: false,
+    options: { initiatorName: INITIATOR },
+  };
 }
 
 describe('a flush fails once for what a killed daemon has acknowledged and the disk has lost', () => {
@@ -132,23 +155,50 @@ it('a session that was logged out before it reached the target keeps its ISID fo
   expect((await view()).ISID).toBe(before.ISID);
 });
 
-function supervisorOf(daemon: DaemonProcess): Promise<Supervisor> {
-  const directory = join(daemon.folder, 'nbd');
-  expect(readdirSync(join(daemon.folder, 'state', 'logins'))).toHaveLength(1);
-  return Supervisor.make({
-    surroundings: { environment: {}, stateDirectory: join(daemon.folder, 'state') },
-    exportPlan: { kind: 'sockets', directory },
-    loginsMax: 4,
-    log: pino({ level: 'silent' }),
+describe('a daemon that ends', () => {
+  it('has the disks write down first what it has acknowledged to clients of sockets', async () => {
+    await using daemon = new DaemonProcess();
+    await daemon.start();
+    await written(daemon, '--persistent');
+    expect(disk.unflushedBytes).toBe(4096);
+    expect(await daemon.stop()).toBe(0);
+    expect(disk.unflushedBytes).toBe(0);
   });
-}
 
-function request(port: number) {
-  return {
-    targetName: TARGET,
-    portal: { host: '127.0.0.1', port },
-    sessionType: 'data' as const,
-    persistent: false,
-    options: { initiatorName: INITIATOR },
-  };
-}
+  it('leaves a session in seconds though a disk hangs, which counts as not flushed', async () => {
+    await using daemon = new DaemonProcess();
+    const supervisor = await supervisorOf(daemon);
+    node.setLun(TARGET, 1, TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' }));
+    const { session } = await supervisor.login(request(server.port, 'boot'));
+    node.faults.onCommand = ({ lun }) => (lun === 1 ? 'ignore' : undefined);
+    const beganAtMs = Date.now();
+    await supervisor.close();
+    expect(Date.now() - beganAtMs).toBeLessThan(30_000);
+    const records = new SessionRecords(join(daemon.folder, 'state'));
+    expect(await records.find(session.record)).toMatchObject({
+      active: true,
+      handedOver: true,
+      unflushedLuns: [1],
+    });
+    node.faults.onCommand = undefined;
+    // Of a process that goes on after that, the session has to be taken away.
+    await session.close({ force: true });
+  });
+
+  it('flushes a disk too that had a cache when it was written and says now that it has none', async () => {
+    await using daemon = new DaemonProcess();
+    const supervisor = await supervisorOf(daemon);
+    const { session } = await supervisor.login(request(server.port, 'boot'));
+    const uri = uriIn(daemon.folder, session.sessionId);
+    await nbdsh(uri, ["h.pwrite(b'A' * 4096, 0)"]);
+    disk.writeCacheEnabled = false;
+    node.raiseAttention(TARGET, 0, { asc: 0x2a, ascq: 0x01 });
+    await nbdsh(uri, ['h.pread(4096, 0)']);
+    await daemon.until(() => session.stack.units[0]?.facts.writeCacheEnabled === false);
+    const { flushes } = node.stats;
+    await session.leave();
+    expect(node.stats.flushes).toBe(flushes + 1);
+    await supervisor.logout(session.sessionId, { force: true });
+    await supervisor.close();
+  });
+});
