@@ -65,7 +65,7 @@ export class SessionStack implements Stack, Asker {
   #closing: Promise<void> | null = null;
   /** The close under way has been told not to wait for anything. */
   readonly #forcing = new AbortController();
-  #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
+  #settleClosed = { resolve: () => {}, reject: (_error: unknown) => {} };
 
   constructor(runtime: Runtime, hooks: StackHooks, target: SessionTarget & SessionStackOptions) {
     this.#runtime = runtime;
@@ -92,12 +92,10 @@ export class SessionStack implements Stack, Asker {
     this.lunFields.onLeftOut = (message) => this.#emit({ event: 'warning', message });
     budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
     this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
-    let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
     this.closed = new Promise((resolve, reject) => {
-      settle = { resolve, reject };
+      this.#settleClosed = { resolve, reject };
     });
     this.closed.catch(() => undefined);
-    this.#settleClosed = settle;
     this.#attempts = new AttemptReporter({
       refused: (refusal) => this.#emit({ event: 'loginRefused', ...refusal }),
       failed: (message) => this.#emit({ event: 'warning', message }),
@@ -177,10 +175,15 @@ export class SessionStack implements Stack, Asker {
     const isFirst = this.#handle.session.logins <= 1;
     if (!this.#isLoggedIn || !isFirst) life.hold();
     if (this.#isLoggedIn && !isFirst) life.look();
-    await this.#turns.run(() => {
-      this.#refuseIfClosing();
-      return exporter.add(life.unit);
-    });
+    try {
+      await this.#turns.run(() => {
+        this.#refuseIfClosing();
+        return exporter.add(life.unit);
+      });
+    } catch (error) {
+      this.#lives.remove(life);
+      throw error;
+    }
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
@@ -251,6 +254,8 @@ export class SessionStack implements Stack, Asker {
     if (this.#closing === null) {
       this.#closing = this.#close(force).catch((error: unknown) => {
         this.#closing = null;
+        // Whoever forced it meanwhile has had the requests fail: there is no way back.
+        if (!force && this.#forcing.signal.aborted) return this.close({ force: true });
         throw error;
       });
     } else if (force) {
@@ -346,13 +351,11 @@ export class SessionStack implements Stack, Asker {
       case 'attemptFailed':
         this.#attempts.failed(effect.error);
         return;
-      case 'portalChanged':
-        this.#emit({
-          event: 'portalChanged',
-          from: formatPortal(effect.from),
-          to: formatPortal(effect.to),
-        });
+      case 'portalChanged': {
+        const [from, to] = [formatPortal(effect.from), formatPortal(effect.to)];
+        this.#emit({ event: 'portalChanged', from, to });
         return;
+      }
       default: {
         const message = newsOf(effect);
         if (message !== null) this.#emit({ event: 'warning', message });

@@ -28,6 +28,13 @@ export class UnitLives {
     this.#lives.push(life);
   }
 
+  /** The unit could not be made usable: nothing of it stays, and it may be added again. */
+  remove(life: UnitLife): void {
+    life.end('it could not be exported');
+    const at = this.#lives.indexOf(life);
+    if (at >= 0) this.#lives.splice(at, 1);
+  }
+
   of(unit: LunUnit): UnitLife | undefined {
     return this.#lives.find((life) => life.unit === unit);
   }
