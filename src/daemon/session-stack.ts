@@ -56,6 +56,7 @@ export class SessionStack implements Stack, Asker {
   readonly #attempts: AttemptReporter;
   readonly #claims: LunClaims | undefined;
   readonly #losses: SessionStackOptions['losses'];
+  readonly #onFirstWrite: SessionStackOptions['onFirstWrite'];
   readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
@@ -74,6 +75,7 @@ export class SessionStack implements Stack, Asker {
     this.#options = target.options;
     this.#claims = target.claims;
     this.#losses = target.losses;
+    this.#onFirstWrite = target.onFirstWrite;
     this.#onClosed = target.onClosed ?? (() => undefined);
     this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
@@ -186,8 +188,9 @@ export class SessionStack implements Stack, Asker {
   }
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
-  takenOver(unit: LunUnit, how: { readonly isClean: boolean } = { isClean: false }): void {
-    if (this.#losses?.lunsBefore.includes(unit.lun)) unit.disk.lossKnownBefore();
+  takenOver(unit: LunUnit, how: { isClean: boolean; hadCache?: boolean } = { isClean: false }) {
+    if (this.#losses?.wasLostBefore(unit.lun)) unit.disk.lossKnownBefore();
+    if (!how.isClean && how.hadCache === true) unit.disk.takenOver(true);
     if (!how.isClean) this.#lives.takenOver(unit);
   }
 
@@ -311,6 +314,7 @@ export class SessionStack implements Stack, Asker {
       },
       onCongested: () => this.#depth.congested(),
       onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),
+      onFirstWrite: () => this.#onFirstWrite?.(lun),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const life: UnitLife = new UnitLife({
