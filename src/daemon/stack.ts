@@ -85,10 +85,9 @@ function endOf(stack: SessionStack, losses: LossRecord | undefined): SocketExpor
   return {
     begins: () => losses?.ends(),
     clientsGone: async (units) => {
-      const cached = units.filter(
-        ({ lun, facts }) => facts.writeCacheEnabled || losses?.isWritten(lun),
-      );
-      const luns = cached.map(({ lun }) => lun);
+      const isCached = ({ lun, facts }: LunUnit) =>
+        losses?.isWritten(lun) ?? facts.writeCacheEnabled;
+      const luns = units.filter(isCached).map(({ lun }) => lun);
       await flushAll(stack, luns, (lun) => losses?.flushed(lun));
     },
   };
