@@ -56,6 +56,7 @@ export class SessionStack implements Stack, Asker {
   readonly #attempts: AttemptReporter;
   readonly #claims: LunClaims | undefined;
   readonly #losses: SessionStackOptions['losses'];
+  readonly #onFirstWrite: SessionStackOptions['onFirstWrite'];
   readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
@@ -74,6 +75,7 @@ export class SessionStack implements Stack, Asker {
     this.#options = target.options;
     this.#claims = target.claims;
     this.#losses = target.losses;
+    this.#onFirstWrite = target.onFirstWrite;
     this.#onClosed = target.onClosed ?? (() => undefined);
     this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
@@ -175,15 +177,11 @@ export class SessionStack implements Stack, Asker {
     const isFirst = this.#handle.session.logins <= 1;
     if (!this.#isLoggedIn || !isFirst) life.hold();
     if (this.#isLoggedIn && !isFirst) life.look();
-    try {
-      await this.#turns.run(() => {
-        this.#refuseIfClosing();
-        return exporter.add(life.unit);
-      });
-    } catch (error) {
-      this.#lives.remove(life);
-      throw error;
-    }
+    const exported = this.#turns.run(() => {
+      this.#refuseIfClosing();
+      return exporter.add(life.unit);
+    });
+    await exported.catch((error: unknown) => this.#lives.giveUp(life, error));
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
@@ -191,9 +189,9 @@ export class SessionStack implements Stack, Asker {
   }
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
-  takenOver(unit: LunUnit, how: { readonly isClean: boolean } = { isClean: false }): void {
-    if (this.#losses?.lunsBefore.includes(unit.lun)) unit.disk.lossKnownBefore();
-    if (!how.isClean) this.#lives.takenOver(unit);
+  takenOver(unit: LunUnit, how: { isClean: boolean; hadCache?: boolean } = { isClean: false }) {
+    if (this.#losses?.wasLostBefore(unit.lun)) unit.disk.lossKnownBefore();
+    if (!how.isClean) this.#lives.takenOver(unit, how.hadCache === true);
   }
 
   /** Tells something that works less well than it could. */
@@ -215,9 +213,8 @@ export class SessionStack implements Stack, Asker {
   }
 
   /** True when a disk is away though the session is there; looks under way are waited for. */
-  async isSomeAway(): Promise<boolean> {
-    await this.#lives.looksEnded();
-    return this.#lives.all.some(({ isHeld }) => isHeld);
+  isSomeAway(): Promise<boolean> {
+    return this.#lives.isSomeAway();
   }
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
@@ -318,6 +315,7 @@ export class SessionStack implements Stack, Asker {
       },
       onCongested: () => this.#depth.congested(),
       onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),
+      onFirstWrite: () => this.#onFirstWrite?.(lun),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const life: UnitLife = new UnitLife({

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { productError, UsageError } from '../base/errors.js';
+import { currentBootId } from './boot-id.js';
 import type { StackEvent } from './contract.js';
 import { DeviceExporter } from './device-exporter.js';
 import { EXIT_CODES } from './exit-codes.js';
@@ -26,7 +27,7 @@ import {
 } from './record-identity.js';
 import { threadRuntime } from './runtime.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
-import { currentBootId, keyText, type SessionRecord, SessionRecords } from './session-records.js';
+import { keyText, type SessionRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
 import { Slots } from './slots.js';
 

@@ -54,8 +54,8 @@ export class UnitLives {
    * A process before this one had the disk: its writes may be in the cache, acknowledged. What the
    * disk said of its cache before the unit was there counts.
    */
-  takenOver(unit: LunUnit): void {
-    unit.disk.takenOver();
+  takenOver(unit: LunUnit, hadCache: boolean): void {
+    unit.disk.takenOver(hadCache);
     for (const attention of this.#cacheEvents.get(unit.lun) ?? []) {
       if (attention === 'cachedWriteLost') unit.disk.attended(attention, 'told before');
       else unit.disk.cacheMayBeLost();
@@ -103,6 +103,18 @@ export class UnitLives {
         await life.looked(untilMs, signal);
       }
     }
+  }
+
+  /** True when a disk is away though the session is there; looks under way are waited for. */
+  async isSomeAway(): Promise<boolean> {
+    await this.looksEnded();
+    return this.#lives.some(({ isHeld }) => isHeld);
+  }
+
+  /** The unit could not be exported: nothing of it is left. */
+  giveUp(life: UnitLife, error: unknown): never {
+    this.remove(life);
+    throw error;
   }
 
   /** Requests of these fail from now on: they are being logged out. */
