@@ -40,6 +40,8 @@ export class LunUnit {
      * called before a request is answered that shows it.
      */
     readonly onLossChanged?: (unit: LunUnit, isUntold: boolean) => void;
+    /** As `ScsiDiskHooks.firstWrite`. */
+    readonly onFirstWrite?: () => void;
   }) {
     this.lun = options.lun;
     this.firstFacts = options.facts;
@@ -56,6 +58,7 @@ export class LunUnit {
         attention: (attention, words) => options.onAttention(this, attention, words),
         congested: options.onCongested,
         lossChanged: (isUntold) => options.onLossChanged?.(this, isUntold),
+        firstWrite: () => options.onFirstWrite?.(),
       },
     });
     const errors = new IoErrorReporter(options.onIoError ?? (() => undefined));

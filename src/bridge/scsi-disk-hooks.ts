@@ -19,4 +19,6 @@ export interface ScsiDiskHooks {
    * Called before anything is answered that follows from it.
    */
   lossChanged(isUntold: boolean): void;
+  /** The first write of this process is about to be acknowledged from a volatile cache. */
+  firstWrite(): void;
 }

@@ -58,7 +58,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.facts = options.facts;
     this.forcedReadOnly = options.forcedReadOnly;
     this.#builder = new CommandBuilder(options.pool);
-    this.#cache = new WriteCacheWatch(this.sizeBytes, options.hooks.lossChanged);
+    this.#cache = new WriteCacheWatch(this.sizeBytes, options.hooks);
   }
 
   get sizeBytes(): number {
@@ -135,8 +135,8 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   /** A process before this one had the disk: its writes may be in the cache, acknowledged. */
-  takenOver(): void {
-    if (this.facts.writeCacheEnabled) this.#cache.mayHaveBeenWritten();
+  takenOver(hadCache = false): void {
+    if (hadCache || this.facts.writeCacheEnabled) this.#cache.mayHaveBeenWritten();
   }
 
   /** That process knew that acknowledged writes were lost, and had not told everybody. */

@@ -1,5 +1,6 @@
 import type { BlockRequest, BlockRequestOwner } from './block-device.js';
 import { LossDebts } from './loss-debts.js';
+import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { WrittenRegions } from './written-regions.js';
 
 /** What a client is told when acknowledged writes are gone. */
@@ -17,6 +18,8 @@ const BEFORE_ALL = -1;
 export class WriteCacheWatch {
   readonly debts: LossDebts;
   readonly #regions: WrittenRegions;
+  readonly #hooks: Pick<ScsiDiskHooks, 'firstWrite' | 'lossChanged'>;
+  #isWritten = false;
   #acknowledged = 0;
   #flushed = 0;
   /** Acknowledged writes when the last flush began. */
@@ -26,13 +29,15 @@ export class WriteCacheWatch {
   /** Times acknowledged writes were lost. */
   losses = 0;
 
-  constructor(sizeBytes: number, onLossChanged: (isUntold: boolean) => void) {
+  constructor(sizeBytes: number, hooks: Pick<ScsiDiskHooks, 'firstWrite' | 'lossChanged'>) {
+    this.#hooks = hooks;
     this.#regions = new WrittenRegions(sizeBytes);
-    this.debts = new LossDebts(this.#regions, onLossChanged);
+    this.debts = new LossDebts(this.#regions, (isUntold) => hooks.lossChanged(isUntold));
   }
 
-  /** A write has been acknowledged to its client from the volatile cache. */
+  /** A write is about to be acknowledged to its client from the volatile cache. */
   writeAcknowledged({ offsetBytes, lengthBytes }: BlockRequest): void {
+    if (!this.#isWritten) this.#firstWrite();
     this.#acknowledged += 1;
     this.#regions.written(offsetBytes, lengthBytes, this.#acknowledged);
   }
@@ -75,6 +80,11 @@ export class WriteCacheWatch {
     const tells = this.debts.pay(owner, this.#flushBegan);
     if (tells) this.#flushBegan = this.#acknowledged;
     return tells;
+  }
+
+  #firstWrite(): void {
+    this.#isWritten = true;
+    this.#hooks.firstWrite();
   }
 
   #lost(number: number): void {

@@ -4,8 +4,16 @@ import { NbdConnection, type NbdExport, type NbdExportCatalog } from '../bridge/
 import { exportInfo } from '../bridge/nbd-export.js';
 import type { StackExport } from '../config/contract.js';
 import { NbdSocketServer } from '../io/nbd-socket.js';
-import type { LunExporter } from './lun-exporter.js';
+import type { LunExporter, LunExporterClose } from './lun-exporter.js';
 import type { StackResources } from './runtime.js';
+
+/** What an end of the export is told to. */
+export type SocketExporterEnd = {
+  /** The clients are about to be sent away. */
+  readonly begins: () => void;
+  /** They are gone, and the session is still there; `units` can be asked. */
+  readonly clientsGone: (units: readonly LunUnit[]) => Promise<void>;
+};
 
 /**
  * Exports on one unix socket, each named by its LUN number; when there is only one it is the
@@ -19,6 +27,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
   readonly #known = new Set<number>();
   readonly #isSingle: boolean;
   readonly #description: string;
+  readonly #end: SocketExporterEnd | undefined;
   #server: NbdSocketServer | null = null;
 
   constructor(options: {
@@ -26,11 +35,13 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     readonly resources: StackResources;
     readonly isSingle: boolean;
     readonly description: string;
+    readonly end?: SocketExporterEnd;
   }) {
     this.#path = resolve(options.path);
     this.#resources = options.resources;
     this.#isSingle = options.isSingle;
     this.#description = options.description;
+    this.#end = options.end;
   }
 
   list(): readonly NbdExport[] {
@@ -86,9 +97,12 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     return undefined;
   }
 
-  async close(): Promise<void> {
+  async close({ force, isServing }: LunExporterClose): Promise<void> {
+    const serving = force ? [] : [...this.#units.values()].filter(isServing);
+    this.#end?.begins();
     this.#units.clear();
     await this.#closeServer('the export is being taken away');
+    await this.#end?.clientsGone(serving);
   }
 
   async #closeServer(reason: string): Promise<void> {

@@ -127,6 +127,11 @@ export class UnitLife {
       });
   }
 
+  /** It is there, and its requests wait. */
+  get isHeld(): boolean {
+    return this.state === 'held' || this.state === 'returning';
+  }
+
   get isLooking(): boolean {
     return this.#isLooking;
   }

@@ -28,6 +28,13 @@ export class UnitLives {
     this.#lives.push(life);
   }
 
+  /** The unit could not be made usable: nothing of it stays, and it may be added again. */
+  remove(life: UnitLife): void {
+    life.end('it could not be exported');
+    const at = this.#lives.indexOf(life);
+    if (at >= 0) this.#lives.splice(at, 1);
+  }
+
   of(unit: LunUnit): UnitLife | undefined {
     return this.#lives.find((life) => life.unit === unit);
   }
@@ -47,8 +54,8 @@ export class UnitLives {
    * A process before this one had the disk: its writes may be in the cache, acknowledged. What the
    * disk said of its cache before the unit was there counts.
    */
-  takenOver(unit: LunUnit): void {
-    unit.disk.takenOver();
+  takenOver(unit: LunUnit, hadCache: boolean): void {
+    unit.disk.takenOver(hadCache);
     for (const attention of this.#cacheEvents.get(unit.lun) ?? []) {
       if (attention === 'cachedWriteLost') unit.disk.attended(attention, 'told before');
       else unit.disk.cacheMayBeLost();
@@ -87,10 +94,27 @@ export class UnitLives {
   async looksEnded(signal?: AbortSignal): Promise<void> {
     const untilMs = this.#clock.nowMs() + LOOKS_MS_MAX;
     for (const life of this.#lives) {
-      while (life.isLooking && this.#clock.nowMs() < untilMs && signal?.aborted !== true) {
+      while (
+        life.isHeld &&
+        life.isLooking &&
+        this.#clock.nowMs() < untilMs &&
+        signal?.aborted !== true
+      ) {
         await life.looked(untilMs, signal);
       }
     }
+  }
+
+  /** True when a disk is away though the session is there; looks under way are waited for. */
+  async isSomeAway(): Promise<boolean> {
+    await this.looksEnded();
+    return this.#lives.some(({ isHeld }) => isHeld);
+  }
+
+  /** The unit could not be exported: nothing of it is left. */
+  giveUp(life: UnitLife, error: unknown): never {
+    this.remove(life);
+    throw error;
   }
 
   /** Requests of these fail from now on: they are being logged out. */

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { uptime } from 'node:os';
+import { readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { stateDirectoryOf } from '../config/initiator-name.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
+import { currentBootId } from '../io/boot-id.js';
 import { IdentityLock } from '../io/identity-lock.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import { devicesOf } from '../lun/device-identifier.js';
@@ -50,8 +51,8 @@ const recordSchema = z.object({
   disks: z.array(z.object({ lun: z.number().int(), facts: factsSchema, field: lunFieldSchema })),
   /** Of the session that the devices were made in. */
   portalGroupTag: portalGroupSchema,
-  /** The process that had it has ended on purpose, but the target was not there to hear of it. */
-  ended: z.literal(true).optional(),
+  /** Of the boot of the machine it was written in; records of versions before have none. */
+  bootId: z.string().optional(),
 });
 type IdentityRecord = z.infer<typeof recordSchema>;
 
@@ -78,30 +79,34 @@ export class IdentityStore {
   readonly identity: SessionIdentity;
   /** Disks whose devices, made by a process before this one, wait for us. */
   readonly waiting: readonly FoundDisk[];
-  /** A process before this one was killed in this boot of the machine: its clients may be there. */
-  readonly isLeft: boolean;
   readonly losses: LossRecord;
   readonly #path: string;
   readonly #lock: IdentityLock;
   #record: IdentityRecord;
+  readonly #isServed: boolean;
+  readonly #onWarning: (message: string) => void;
   #writing: Promise<void> = Promise.resolve();
+  #released: Promise<void> | null = null;
 
   private constructor(options: {
     readonly path: string;
     readonly lock: IdentityLock;
     readonly record: IdentityRecord;
     readonly waiting: readonly FoundDisk[];
-    readonly isLeft: boolean;
+    readonly isServed: boolean;
+    readonly isBroken: boolean;
     readonly onWarning: (message: string) => void;
   }) {
     this.#path = options.path;
     this.#lock = options.lock;
     this.#record = options.record;
     this.waiting = options.waiting;
-    this.isLeft = options.isLeft;
+    this.#isServed = options.isServed;
+    this.#onWarning = options.onWarning;
     this.losses = new LossRecord({
       path: lossesPathOf(options.path),
       sessionId: options.record.sessionId,
+      isOfAnySession: options.isBroken,
       onFailure: options.onWarning,
     });
     const { sessionId, isid, portalGroupTag } = options.record;
@@ -120,11 +125,13 @@ export class IdentityStore {
     const directory = join(stateDirectory, socketPath === undefined ? 'sessions' : 'served');
     const name = createHash('sha256').update(text).digest('hex').slice(0, 24);
     const path = join(directory, `${name}.json`);
-    const lock = await IdentityLock.take(path);
+    const lock = await lockOf(path);
     if (lock === null) throw await ownedByAnother(path, targetName);
     try {
-      if (socketPath !== undefined) await forgetOtherBoots(directory);
-      const known = await readRecord(path);
+      const bootId = await currentBootId();
+      const isServed = socketPath !== undefined;
+      if (isServed) await forgetOtherBoots(directory, { bootId, ownPath: path });
+      const { record: known, isBroken } = await recordOrWarning(path, onWarning);
       const luns = known === null ? [] : await devicesOf(known.sessionId);
       const fresh = key.isBoot === true ? bootIdentity(text) : newIdentity();
       const disks = known?.disks.filter((disk) => luns.includes(disk.lun)) ?? [];
@@ -135,12 +142,16 @@ export class IdentityStore {
         targetName,
         pid: process.pid,
         disks,
+        bootId,
         ...(disks.length === 0 ? {} : { portalGroupTag: known?.portalGroupTag }),
       };
-      await writeRecord(path, record);
+      await writeRecord(path, record).catch((error: unknown) => {
+        // What is written there already says all that the next process has to know.
+        if (known === null) throw error;
+        onWarning(notWritten(path, error));
+      });
       const waiting = record.disks as unknown as readonly FoundDisk[];
-      const isLeft = known !== null && known.ended !== true;
-      return new IdentityStore({ path, lock, record, waiting, isLeft, onWarning });
+      return new IdentityStore({ path, lock, record, waiting, isServed, isBroken, onWarning });
     } catch (error) {
       await lock.release();
       throw error;
@@ -162,25 +173,38 @@ export class IdentityStore {
   }
 
   /**
-   * The session is over. Devices that are still there keep its record for the next process. What
-   * the target has not heard of may still be at work there: the next session takes its place.
+   * The session is over. Devices that are still there keep its record for the next process, and so
+   * do clients of a socket who have not been told what their disk has lost, or whose acknowledged
+   * writes could not be flushed. What the target has not heard of may still be at work there: the
+   * next session takes its place. Called again it is the same release.
    */
-  async release(how: { readonly isLoggedOut: boolean } = { isLoggedOut: true }): Promise<void> {
+  release(how: { readonly isLoggedOut: boolean } = { isLoggedOut: true }): Promise<void> {
+    this.#released ??= this.#release(how);
+    return this.#released;
+  }
+
+  async #release({ isLoggedOut }: { readonly isLoggedOut: boolean }): Promise<void> {
     const left = await devicesOf(this.#record.sessionId);
-    if (left.length === 0) {
-      await this.#writing;
-      this.losses.remove();
-      if (how.isLoggedOut) await rm(this.#path, { force: true });
-      else await this.#writeEnded();
+    await this.#writing;
+    const isOver = left.length === 0 && !(this.#isServed && !this.losses.isEmpty);
+    try {
+      if (isOver) await this.#end(isLoggedOut);
+    } catch (error) {
+      this.#onWarning(notWritten(this.#path, error));
     }
     await this.#lock.release();
   }
 
-  /** The next session is another one in the same place. */
-  async #writeEnded(): Promise<void> {
+  async #end(isLoggedOut: boolean): Promise<void> {
+    this.losses.remove();
+    if (isLoggedOut) {
+      await rm(this.#path, { force: true });
+      return;
+    }
+    // The next session is another one in the same place.
     const { sessionId } = newIdentity();
     const { portalGroupTag: _group, ...record } = this.#record;
-    await writeRecord(this.#path, { ...record, sessionId, disks: [], ended: true });
+    await writeRecord(this.#path, { ...record, sessionId, disks: [] });
   }
 }
 
@@ -188,17 +212,41 @@ function lossesPathOf(path: string): string {
   return path.replace(/\.json$/, '.lost');
 }
 
+/** How long another process may hold a lock to see whether a record is still somebody's. */
+const LOCK_RETRY_MS = 200;
+
+/** Null when a living process has the record. */
+async function lockOf(path: string): Promise<IdentityLock | null> {
+  const lock = await IdentityLock.take(path);
+  if (lock !== null) return lock;
+  await sleep(LOCK_RETRY_MS);
+  return IdentityLock.take(path);
+}
+
+type Boot = { readonly bootId: string; readonly ownPath: string };
+
 /** Records of sockets whose processes ended with the machine: nobody comes back to them. */
-async function forgetOtherBoots(directory: string): Promise<void> {
-  const bootedAtMs = Date.now() - uptime() * 1000;
+async function forgetOtherBoots(directory: string, { bootId, ownPath }: Boot): Promise<void> {
+  const isOld = async (path: string) => {
+    const record = await parsedRecord(path).catch(() => null);
+    return record !== null && record.bootId !== undefined && record.bootId !== bootId;
+  };
   for (const name of await readdir(directory).catch(() => [])) {
     const path = join(directory, name);
-    const found = await stat(path).catch(() => null);
-    if (found !== null && found.mtimeMs < bootedAtMs) await rm(path, { force: true });
+    if (!name.endsWith('.json') || !(await isOld(path))) continue;
+    const lock = path === ownPath ? null : await IdentityLock.take(path);
+    if (path !== ownPath && lock === null) continue;
+    // Whoever had the lock until now may have made it a record of this boot.
+    if (await isOld(path)) {
+      await rm(lossesPathOf(path), { force: true }).catch(() => undefined);
+      await rm(path, { force: true }).catch(() => undefined);
+    }
+    await lock?.release();
   }
 }
 
-async function readRecord(path: string): Promise<IdentityRecord | null> {
+/** Null without one. Rejects with what is wrong with it, or with what the system says. */
+async function parsedRecord(path: string): Promise<IdentityRecord | null> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -206,17 +254,40 @@ async function readRecord(path: string): Promise<IdentityRecord | null> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   }
+  return recordSchema.parse(JSON.parse(text));
+}
+
+type FoundRecord = { readonly record: IdentityRecord | null; readonly isBroken: boolean };
+
+/** A record that cannot be read is set aside for a person to look at; it is never fatal. */
+async function recordOrWarning(
+  path: string,
+  onWarning: (message: string) => void,
+): Promise<FoundRecord> {
   try {
-    return recordSchema.parse(JSON.parse(text));
-  } catch {
-    // A record that cannot be read is set aside for a person to look at; it is never fatal.
-    await rename(path, `${path}.broken`);
-    return null;
+    return { record: await parsedRecord(path), isBroken: false };
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error) throw error;
+    const isAway = await rename(path, `${path}.broken`).then(
+      () => true,
+      () => false,
+    );
+    onWarning(
+      `the identity record ${path} is broken` +
+        (isAway ? ` and is now ${path}.broken: ` : ': ') +
+        'the target does not end what the process before has left there',
+    );
+    return { record: null, isBroken: true };
   }
 }
 
+function notWritten(path: string, error: unknown): string {
+  if (!(error instanceof Error) || !('syscall' in error)) throw error;
+  return `the identity record ${path} cannot be written and stays as it is (${error.message})`;
+}
+
 async function ownedByAnother(path: string, targetName: string): Promise<UsageError> {
-  const record = await readRecord(path).catch(() => null);
+  const record = await parsedRecord(path).catch(() => null);
   const who = record === null ? 'another process' : `process ${record.pid}`;
   const session = record === null ? '' : ` as session ${record.sessionId}`;
   return new UsageError(

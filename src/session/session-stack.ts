@@ -56,6 +56,7 @@ export class SessionStack implements Stack, Asker {
   readonly #attempts: AttemptReporter;
   readonly #claims: LunClaims | undefined;
   readonly #losses: SessionStackOptions['losses'];
+  readonly #onFirstWrite: SessionStackOptions['onFirstWrite'];
   readonly #onClosed: (how: SessionStackEnd) => void | Promise<void>;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
@@ -65,7 +66,7 @@ export class SessionStack implements Stack, Asker {
   #closing: Promise<void> | null = null;
   /** The close under way has been told not to wait for anything. */
   readonly #forcing = new AbortController();
-  #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
+  #settleClosed = { resolve: () => {}, reject: (_error: unknown) => {} };
 
   constructor(runtime: Runtime, hooks: StackHooks, target: SessionTarget & SessionStackOptions) {
     this.#runtime = runtime;
@@ -74,6 +75,7 @@ export class SessionStack implements Stack, Asker {
     this.#options = target.options;
     this.#claims = target.claims;
     this.#losses = target.losses;
+    this.#onFirstWrite = target.onFirstWrite;
     this.#onClosed = target.onClosed ?? (() => undefined);
     this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
     this.resources = {
@@ -92,12 +94,10 @@ export class SessionStack implements Stack, Asker {
     this.lunFields.onLeftOut = (message) => this.#emit({ event: 'warning', message });
     budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
     this.#depth = new CommandDepth(this.#handle.session, runtime.clock);
-    let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
     this.closed = new Promise((resolve, reject) => {
-      settle = { resolve, reject };
+      this.#settleClosed = { resolve, reject };
     });
     this.closed.catch(() => undefined);
-    this.#settleClosed = settle;
     this.#attempts = new AttemptReporter({
       refused: (refusal) => this.#emit({ event: 'loginRefused', ...refusal }),
       failed: (message) => this.#emit({ event: 'warning', message }),
@@ -177,10 +177,11 @@ export class SessionStack implements Stack, Asker {
     const isFirst = this.#handle.session.logins <= 1;
     if (!this.#isLoggedIn || !isFirst) life.hold();
     if (this.#isLoggedIn && !isFirst) life.look();
-    await this.#turns.run(() => {
+    const exported = this.#turns.run(() => {
       this.#refuseIfClosing();
       return exporter.add(life.unit);
     });
+    await exported.catch((error: unknown) => this.#lives.giveUp(life, error));
     this.#exported.add(life);
     const device = exporter.deviceOf(life.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
@@ -188,9 +189,9 @@ export class SessionStack implements Stack, Asker {
   }
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
-  takenOver(unit: LunUnit, how: { readonly isClean: boolean } = { isClean: false }): void {
-    if (this.#losses?.lunsBefore.includes(unit.lun)) unit.disk.lossKnownBefore();
-    if (!how.isClean) this.#lives.takenOver(unit);
+  takenOver(unit: LunUnit, how: { isClean: boolean; hadCache?: boolean } = { isClean: false }) {
+    if (this.#losses?.wasLostBefore(unit.lun)) unit.disk.lossKnownBefore();
+    if (!how.isClean) this.#lives.takenOver(unit, how.hadCache === true);
   }
 
   /** Tells something that works less well than it could. */
@@ -212,9 +213,8 @@ export class SessionStack implements Stack, Asker {
   }
 
   /** True when a disk is away though the session is there; looks under way are waited for. */
-  async isSomeAway(): Promise<boolean> {
-    await this.#lives.looksEnded();
-    return this.#lives.all.some(({ state }) => state === 'held' || state === 'returning');
+  isSomeAway(): Promise<boolean> {
+    return this.#lives.isSomeAway();
   }
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
@@ -251,6 +251,8 @@ export class SessionStack implements Stack, Asker {
     if (this.#closing === null) {
       this.#closing = this.#close(force).catch((error: unknown) => {
         this.#closing = null;
+        // Whoever forced it meanwhile has had the requests fail: there is no way back.
+        if (!force && this.#forcing.signal.aborted) return this.close({ force: true });
         throw error;
       });
     } else if (force) {
@@ -313,6 +315,7 @@ export class SessionStack implements Stack, Asker {
       },
       onCongested: () => this.#depth.congested(),
       onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),
+      onFirstWrite: () => this.#onFirstWrite?.(lun),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const life: UnitLife = new UnitLife({
@@ -346,13 +349,11 @@ export class SessionStack implements Stack, Asker {
       case 'attemptFailed':
         this.#attempts.failed(effect.error);
         return;
-      case 'portalChanged':
-        this.#emit({
-          event: 'portalChanged',
-          from: formatPortal(effect.from),
-          to: formatPortal(effect.to),
-        });
+      case 'portalChanged': {
+        const [from, to] = [formatPortal(effect.from), formatPortal(effect.to)];
+        this.#emit({ event: 'portalChanged', from, to });
         return;
+      }
       default: {
         const message = newsOf(effect);
         if (message !== null) this.#emit({ event: 'warning', message });

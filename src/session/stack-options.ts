@@ -7,7 +7,9 @@ export type SessionStackOptions = {
   readonly options: SessionOptions;
   readonly onClosed?: (how: SessionStackEnd) => void | Promise<void>;
   /** Where lost writes are written down for a process that comes after this one. */
-  readonly losses?: Pick<LossRecord, 'lunsBefore' | 'changed'> | undefined;
+  readonly losses?: Pick<LossRecord, 'wasLostBefore' | 'changed'> | undefined;
+  /** The first write to a LUN is about to be acknowledged from its volatile cache. */
+  readonly onFirstWrite?: (lun: number) => void;
   /** The right to write to the LUNs; without it nobody is asked. */
   readonly claims?: LunClaims;
   /** The target says that it has other LUNs now; new ones are the caller's to add. */

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { ProductError, UsageError } from '../base/errors.js';
+import type { LunUnit } from '../bridge/lun-unit.js';
 import type {
   AttachOptions,
   ServeOptions,
@@ -14,15 +15,18 @@ import { refuseTakenPath } from '../io/nbd-socket.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import { DeviceExporter, nbdAddon } from '../lun/device-exporter.js';
 import { type FoundDisk, findAmong, findDisks, reportLuns } from '../lun/disk-probe.js';
+import { unflushed } from '../lun/hand-over.js';
+import type { LossRecord } from '../lun/loss-record.js';
 import { LunClaims } from '../lun/lun-claims.js';
 import { settleProcess } from '../lun/process-settings.js';
 import { threadRuntime } from '../lun/runtime.js';
-import { SocketExporter } from '../lun/socket-exporter.js';
+import { SocketExporter, type SocketExporterEnd } from '../lun/socket-exporter.js';
 import { AttachedStack } from './attached-stack.js';
 import { IdentityStore } from './identity-store.js';
 import { newIdentity } from './session-identity.js';
 import { SessionStack } from './session-stack.js';
 import { SessionWatch } from './session-watch.js';
+import { Warnings } from './warnings.js';
 
 /**
  * Serves the URL's LUN, or every disk of the target, on a unix socket. Resolves when the socket
@@ -37,8 +41,8 @@ export async function serve(
   await refuseTakenPath(resolve(options.socketPath));
   await settleProcess(options);
   const place = { targetName: url.targetName, portals: portalsOf(url, options) };
-  const warnings: string[] = [];
-  const store = await servedIdentity(url, options, (message) => warnings.push(message));
+  const warnings = new Warnings();
+  const store = await servedIdentity(url, options, (message) => warnings.tell(message));
   const identity = store?.identity ?? newIdentity();
   const stack = new SessionStack(threadRuntime(), hooks, {
     type: 'data',
@@ -48,23 +52,46 @@ export async function serve(
     options,
     claims: new LunClaims({ ...place, identity }, options),
     losses: store?.losses,
+    onFirstWrite: (lun) => store?.losses.written(lun),
     onClosed: (how) => store?.release(how),
   });
-  for (const message of warnings) stack.warn(message);
+  warnings.listen((message) => stack.warn(message));
+  const known = new Set<LunUnit>();
   return start(stack, url, options, hooks, (disks) => {
     const exporter = new SocketExporter({
       path: options.socketPath,
       resources: stack.resources,
       isSingle: disks.length === 1 && url.lun !== null,
       description: formatTargetUrl(url),
+      end: endOf(stack, store?.losses),
     });
     const opened = () => {
-      // Clients of the process before come back to this socket.
-      if (store?.isLeft) for (const unit of stack.units) stack.takenOver(unit);
+      // Clients of the process before come back to this socket, once.
+      for (const unit of stack.units.filter((each) => !known.has(each))) {
+        known.add(unit);
+        const isClean = store?.losses.wasWrittenBefore(unit.lun) !== true;
+        // Also where the process before could not write it down itself.
+        if (!isClean) store?.losses.written(unit.lun);
+        stack.takenOver(unit, { isClean, hadCache: true });
+      }
       return exporter.listen();
     };
     return { exporter, opened };
   });
+}
+
+/** What was acknowledged is on the disks before the target ends the session. */
+function endOf(stack: SessionStack, losses: LossRecord | undefined): SocketExporterEnd {
+  return {
+    begins: () => losses?.ends(),
+    clientsGone: async (units) => {
+      const isCached = ({ lun, facts }: LunUnit) =>
+        losses?.isWritten(lun) ?? facts.writeCacheEnabled;
+      const luns = units.filter(isCached).map(({ lun }) => lun);
+      const left = await unflushed(stack, luns, threadRuntime().clock);
+      for (const lun of luns) if (!left.includes(lun)) losses?.flushed(lun);
+    },
+  };
 }
 
 /** Null where nothing can be kept; then a process that is killed is followed by a stranger. */
@@ -109,13 +136,12 @@ export async function attach(
     throw new UsageError('A Boot session has one LUN: add it to the URL, …/<lun>.');
   }
   const { targetName } = url;
-  const store = await IdentityStore.open({
-    initiatorName: options.initiatorName,
-    targetName,
-    luns: wanted,
-    isBoot: options.boot,
-  });
+  const { initiatorName, boot: isBoot } = options;
+  const warnings = new Warnings();
+  const key = { initiatorName, targetName, luns: wanted, isBoot };
+  const store = await IdentityStore.open(key, (message) => warnings.tell(message));
   const watch = new SessionWatch(hooks, store.identity.sessionId);
+  warnings.listen((message) => watch.tell({ event: 'warning', message }));
   for (const message of await guardMemory(nbdAddon)) watch.tell({ event: 'warning', message });
   const portals = portalsOf(url, options);
   const { identity } = store;

@@ -4,12 +4,12 @@ import type { SessionOptions, SessionState, StackEvent, StackExport } from '../c
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
 import { type FoundDisk, findAmong, findDisks, reportLuns } from '../lun/disk-probe.js';
+import { unflushed } from '../lun/hand-over.js';
 import type { LossRecord } from '../lun/loss-record.js';
 import { LunClaims } from '../lun/lun-claims.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { SessionStack } from '../session/session-stack.js';
-import { flushed } from './hand-over.js';
 import type { LoginPlan } from './login-plan.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
 import type { SessionRecord } from './session-records.js';
@@ -29,6 +29,8 @@ export type ManagedSessionOptions = {
   readonly isLeft: boolean;
   /** It left nothing acknowledged that is not on the disk of the LUN. */
   readonly isClean: (lun: number) => boolean;
+  /** A session of this identity that was here in this boot may have commands at the target. */
+  readonly mayHaveGhosts: boolean;
   readonly onEvent: (event: StackEvent) => void;
   /** What the disks of the session have lost, known before their users are told. */
   readonly losses: LossRecord;
@@ -49,6 +51,8 @@ export class ManagedSession {
   isOpen = false;
   /** It has ended without the target having heard of it: commands may still be at work there. */
   hasGhosts = false;
+  /** Another disk is in the place of one that was left, so that what was left is of no use. */
+  hasMetAnotherDisk = false;
   /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
   readonly ended: Promise<SessionEnd>;
   readonly #wishes: ManagedSessionOptions;
@@ -82,7 +86,8 @@ export class ManagedSession {
         claims: new LunClaims({ targetName, portals, identity }, wishes.options),
         losses: wishes.losses,
         onClosed: ({ isLoggedOut }) => {
-          this.hasGhosts = !isLoggedOut && this.stack.handle.session.logins > 0;
+          const hasBeenThere = wishes.mayHaveGhosts || this.stack.handle.session.logins > 0;
+          this.hasGhosts = hasBeenThere && !isLoggedOut;
         },
         firstLogin: isTakenOver ? 'resume' : wishes.firstLogin,
         options: wishes.options,
@@ -189,18 +194,30 @@ export class ManagedSession {
 
   /**
    * Ends this process's part in the session: devices and identity wait for the next process. What
-   * was acknowledged is on the disks by then, unless the target is away.
+   * was acknowledged is on the disks by then, unless the target or a disk of it is away.
    */
   async leave(): Promise<void> {
     this.#leaveDevices();
     if (this.isEnding || this.state !== 'loggedIn') return;
-    // A disk without a cache has nothing to flush, and may not know the command.
-    const cached = this.stack.units.filter(({ facts }) => facts.writeCacheEnabled);
-    const areFlushed = await Promise.all(cached.map(({ lun }) => flushed(this.stack, lun)));
-    const unflushedLuns = cached.map(({ lun }) => lun).filter((_lun, at) => !areFlushed[at]);
-    const unflushed = unflushedLuns.length === 0 ? {} : { unflushedLuns };
-    this.record = { ...this.record, handedOver: true, ...unflushed };
+    const unflushedLuns = await this.flush();
+    const but = unflushedLuns.length === 0 ? {} : { unflushedLuns };
+    this.record = { ...this.record, handedOver: true, ...but };
     await this.#wishes.saveRecord(this.record);
+  }
+
+  /**
+   * Has the disks write down what they have acknowledged. Resolves to the LUNs that did not in the
+   * few seconds there are, to all with a cache while the session is away.
+   */
+  async flush(): Promise<number[]> {
+    const { stack } = this;
+    // A disk that never had a cache has nothing to flush, and may not know the command.
+    const wasCached = new Set<number>();
+    for (const { lun, facts } of this.record.disks) if (facts.writeCacheEnabled) wasCached.add(lun);
+    for (const { lun, facts, firstFacts } of stack.units) {
+      if (facts.writeCacheEnabled || firstFacts.writeCacheEnabled) wasCached.add(lun);
+    }
+    return unflushed(stack, [...wasCached], stack.resources.clock);
   }
 
   /**
@@ -314,6 +331,7 @@ export class ManagedSession {
       const occasion = { mayBeExchanged: true, allowUnidentified };
       const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
       if (why === null) continue;
+      this.hasMetAnotherDisk = true;
       throw new UsageError(
         `LUN ${lun} of ${this.plan.request.targetName}: ${why}. ` +
           'Nothing was written. If that is meant to be, log out and in again.',

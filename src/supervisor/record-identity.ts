@@ -45,3 +45,17 @@ export function loggedOut(
 export function isHandedOver(record: SessionRecord, lun: number): boolean {
   return record.handedOver === true && record.unflushedLuns?.includes(lun) !== true;
 }
+
+/**
+ * The record, when a daemon before this one had its session until it was killed or left it, in this
+ * boot of the machine: its devices, clients and writes are then this one's. Else null.
+ */
+export function leftBehind(record: SessionRecord | null, bootId: string): SessionRecord | null {
+  return record?.active === true && record.bootId === bootId ? record : null;
+}
+
+/** The record of a session that this daemon could not use: it is left as it was found. */
+export function stillLeft(record: SessionRecord, left: SessionRecord): SessionRecord {
+  const { disks, portalGroupTag, handedOver, unflushedLuns } = left;
+  return { ...record, disks, portalGroupTag, handedOver, unflushedLuns };
+}

@@ -147,10 +147,6 @@ export class SessionRecords {
   }
 }
 
-export async function currentBootId(): Promise<string> {
-  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-}
-
 async function readRecord(path: string): Promise<SessionRecord> {
   const found = await stat(path);
   // A FIFO would be read for ever.

@@ -4,7 +4,7 @@ import { Slots } from '../base/slots.js';
 import type { StackEvent } from '../config/contract.js';
 import type { Logger } from '../config/log.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import type { SessionIdentity } from '../iscsi/session/session-config.js';
+import { currentBootId } from '../io/boot-id.js';
 import { DeviceExporter } from '../lun/device-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
 import {
@@ -22,11 +22,13 @@ import {
   identityText,
   isHandedOver,
   keyOf,
+  leftBehind,
   loggedOut,
+  stillLeft,
   withoutDisks,
 } from './record-identity.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
-import { currentBootId, keyText, type SessionRecord, SessionRecords } from './session-records.js';
+import { keyText, type SessionRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
@@ -50,13 +52,10 @@ type Entry = {
 };
 
 type Beginning = {
-  readonly identity: SessionIdentity;
+  /** What is written down of the session before this one. */
+  readonly known: SessionRecord | null;
   readonly persistent: boolean;
-  readonly disks: SessionRecord['disks'];
   readonly firstLogin: 'once' | 'forever';
-  /** A daemon before this one had the session until it ended, and left all of it on the disks. */
-  readonly isLeft?: boolean;
-  readonly isClean?: (lun: number) => boolean;
 };
 
 /** All sessions of a daemon: at most one for each initiator, target and type. */
@@ -120,13 +119,9 @@ export class Supervisor {
     const known = await this.#records.find(keyOf(plan));
     // Between the question and here another login of the same may have come.
     if (this.#entries.has(key)) return this.login(request);
-    const begun = this.#begin(plan, {
-      identity: known === null ? firstIdentity(plan) : identityOf(known),
-      persistent: request.persistent || known?.persistent === true,
-      // A session that is not restored yet, or could not be, may have devices that wait.
-      disks: known?.active === true ? known.disks : [],
-      firstLogin: 'once',
-    });
+    // A session that is not restored yet, or could not be, is taken over as by `restore`.
+    const persistent = request.persistent || known?.persistent === true;
+    const begun = this.#begin(plan, { known, persistent, firstLogin: 'once' });
     const session = await begun.ready;
     await session.open();
     return { session, existed: false };
@@ -152,8 +147,8 @@ export class Supervisor {
     for (const record of records) {
       // Somebody was quicker, and logged it in by this record.
       if (this.#entries.has(keyText(record))) continue;
-      const wasCrash = record.active && record.bootId === bootId;
-      if (record.persistent || wasCrash) this.#restoreOne(record, wasCrash);
+      const isLeft = leftBehind(record, bootId) !== null;
+      if (record.persistent || isLeft) this.#restoreOne(record);
       // What a logout has left at its target may still be at work there.
       else if (record.bootId !== bootId) await this.#records.remove(record);
     }
@@ -174,8 +169,7 @@ export class Supervisor {
       await this.#save(session, { persistent: true });
       return session.record;
     }
-    const begun = { identity: firstIdentity(plan), persistent: true, disks: [] };
-    const record = { ...this.#recordOf(plan, begun), active: false };
+    const record = { ...this.#recordOf(plan, null), persistent: true, active: false };
     await this.#records.save(record);
     return record;
   }
@@ -210,12 +204,11 @@ export class Supervisor {
   async #closeOne(entry: Entry): Promise<void> {
     try {
       const session = await entry.ready;
-      if (session.isBoot) {
-        await session.leave();
-        return;
-      }
+      // Most of it is written while the users go on, so that the end takes little time.
+      const unflushed = session.isOpen ? await session.flush() : [];
+      if (session.isBoot) return await session.leave();
       const hasDevices = session.exports.some(({ device }) => device !== undefined);
-      const isAway = session.isOpen && hasDevices && (await session.isAway());
+      const isAway = hasDevices && (unflushed.length > 0 || (await session.isAway()));
       if (isAway) throw new UsageError('its target, or a disk of it, is away');
       await session.close({ force: false });
       await entry.done;
@@ -243,16 +236,16 @@ export class Supervisor {
     return { session, existed: true };
   }
 
-  #restoreOne(record: SessionRecord, wasCrash: boolean): void {
+  #restoreOne(record: SessionRecord): void {
     const { log } = this.#options;
-    this.#keepTrying(record, wasCrash).catch((error: unknown) => {
+    this.#keepTrying(record).catch((error: unknown) => {
       const { message } = productError(error);
       log.error({ target: record.targetName, reason: message }, 'a login is not restored');
     });
   }
 
   /** Logs in until it works, the record is gone, or somebody logs out. */
-  async #keepTrying(record: SessionRecord, wasCrash: boolean): Promise<void> {
+  async #keepTrying(record: SessionRecord): Promise<void> {
     const { initiatorName } = record;
     // The name may come from elsewhere by now; the session is that of the old one.
     const request = { ...record, options: { ...record.options, initiatorName } };
@@ -260,12 +253,9 @@ export class Supervisor {
       const plan = planLogin(request, this.surroundings);
       const { reconnectIntervalSeconds } = plan.config.values;
       const entry = this.#begin(plan, {
-        identity: identityOf(record),
+        known: record,
         persistent: record.persistent,
-        disks: wasCrash ? record.disks : [],
         firstLogin: 'forever',
-        isLeft: wasCrash,
-        isClean: (lun) => isHandedOver(record, lun),
       });
       const session = await entry.ready;
       const error = await this.#slots.use((release) => {
@@ -294,7 +284,7 @@ export class Supervisor {
   #openFailed(session: ManagedSession): void {
     const { record, sessionId } = session;
     this.#options.log.error({ sessionId, target: record.targetName }, 'the session broke off');
-    if (record.persistent && !this.#ending.signal.aborted) this.#restoreOne(record, false);
+    if (record.persistent && !this.#ending.signal.aborted) this.#restoreOne(withoutDisks(record));
   }
 
   #begin(plan: LoginPlan, how: Beginning): Entry {
@@ -308,7 +298,7 @@ export class Supervisor {
       async (session) => {
         entry.session = session;
         const end = await session.ended;
-        await this.#ended(session, end, how.firstLogin).finally(() => this.#entries.delete(key));
+        await this.#ended(session, end, how).finally(() => this.#entries.delete(key));
         if (end === 'failed' && session.isOpen) this.#openFailed(session);
       },
       () => {
@@ -328,18 +318,21 @@ export class Supervisor {
     const options = await sessionOptionsOf(plan, surroundings.environment);
     const isInformational = plan.request.sessionType === 'informational';
     if (exportPlan.kind === 'devices' && !isInformational) await DeviceExporter.requireSupport();
-    const record = this.#recordOf(plan, how);
+    const { known, persistent, firstLogin } = how;
+    const left = this.#leftOf(how);
+    const record = { ...this.#recordOf(plan, known), persistent };
     await this.#records.save(record);
     return new ManagedSession({
       plan,
       options,
-      identity: how.identity,
+      identity: identityOf(record),
       record,
       exportPlan,
-      firstLogin: how.firstLogin,
+      firstLogin,
       waiting: await waitingDisks(exportPlan, record.sessionId, record.disks),
-      isLeft: how.isLeft === true,
-      isClean: how.isClean ?? (() => false),
+      isLeft: left !== null,
+      isClean: (lun) => left !== null && isHandedOver(left, lun),
+      mayHaveGhosts: known?.bootId === this.#options.bootId,
       losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
       onEvent: (event) => this.#publish(event),
       saveRecord: (changed) => this.#records.save(changed),
@@ -347,20 +340,27 @@ export class Supervisor {
   }
 
   /** What stays of a session on disk. After a logout the next one has another identity. */
-  async #ended(
-    session: ManagedSession,
-    end: SessionEnd,
-    firstLogin: Beginning['firstLogin'],
-  ): Promise<void> {
-    const { record } = session;
-    if (end === 'failed' && firstLogin === 'forever') return;
+  async #ended(session: ManagedSession, end: SessionEnd, how: Beginning): Promise<void> {
+    const { record, hasGhosts } = session;
+    if (end === 'failed' && how.firstLogin === 'forever') return;
+    const isEnding = this.#ending.signal.aborted;
+    const keepsIdentity = isEnding || end === 'failed';
+    const left = session.isOpen || session.hasMetAnotherDisk ? null : this.#leftOf(how);
+    // Nobody has used it here: the next daemon takes over from the one that left it.
+    if (keepsIdentity && left !== null) return this.#records.save(stillLeft(record, left));
+    // Its target was away at the end: what its clients have not flushed is the next daemon's.
+    if (isEnding && record.persistent && session.isOpen && hasGhosts) {
+      return this.#records.save(record);
+    }
     if (end === 'loggedOut') session.losses.remove();
-    const keepsIdentity = this.#ending.signal.aborted || end === 'failed';
-    const { hasGhosts } = session;
     if (record.persistent && keepsIdentity) await this.#records.save(withoutDisks(record));
     else if (record.persistent || hasGhosts) {
       await this.#records.save(loggedOut(record, { hasGhosts }));
     } else await this.#records.remove(record);
+  }
+
+  #leftOf({ known }: Beginning): SessionRecord | null {
+    return leftBehind(known, this.#options.bootId);
   }
 
   async #save(session: ManagedSession, change: { readonly persistent: boolean }): Promise<void> {
@@ -368,18 +368,21 @@ export class Supervisor {
     await this.#records.save(session.record);
   }
 
-  #recordOf(plan: LoginPlan, how: Omit<Beginning, 'firstLogin'>): SessionRecord {
+  #recordOf(plan: LoginPlan, known: SessionRecord | null): SessionRecord {
     const { host, port } = plan.request.portal;
+    const { bootId } = this.#options;
+    const { disks = [], portalGroupTag } = leftBehind(known, bootId) ?? {};
     return {
       version: 1,
-      ...identityText(how.identity),
-      persistent: how.persistent,
+      ...identityText(known === null ? firstIdentity(plan) : identityOf(known)),
+      persistent: false,
       active: true,
-      bootId: this.#options.bootId,
+      bootId,
       ...keyOf(plan),
       portal: { host, port },
       options: plan.request.options,
-      disks: how.disks,
+      disks,
+      portalGroupTag,
     };
   }
 

@@ -33,6 +33,8 @@ export class NodeState {
   #lastTsih = 0;
   #restarted = false;
   #seenSinceRestart = new Set<string>();
+  /** Attentions that a nexus has not been told of outlive its session (SAM-5 §5.14). */
+  readonly #pendingOf = new Map<string, ReadonlyMap<number, readonly UnitAttention[]>>();
   #fallbackCount = 0;
 
   constructor(options: TargetNodeOptions) {
@@ -114,7 +116,12 @@ export class NodeState {
     this.sessions.add(session);
     this.stats.currentSessions = this.sessions.size;
     if (session.target === null) return;
-    for (const [lun, disk] of session.target.luns) session.see(lun, disk);
+    const pending = this.#pendingOf.get(nexusOf(session));
+    this.#pendingOf.delete(nexusOf(session));
+    for (const [lun, disk] of session.target.luns) {
+      session.see(lun, disk);
+      for (const attention of pending?.get(lun) ?? []) session.raise(lun, attention, disk);
+    }
     if (!this.#attentionDue(session)) return;
     for (const [lun, disk] of session.target.luns) session.raise(lun, POWER_ON, disk);
   }
@@ -122,8 +129,7 @@ export class NodeState {
   #attentionDue(session: TargetSession): boolean {
     if (this.powerOnAttention === 'every-login') return true;
     if (this.powerOnAttention === 'never' || !this.#restarted) return false;
-    const isid = session.isid.toString('hex');
-    const nexus = `${session.initiatorName} ${isid} ${session.target?.name}`;
+    const nexus = nexusOf(session);
     if (this.#seenSinceRestart.has(nexus)) return false;
     this.#seenSinceRestart.add(nexus);
     return true;
@@ -133,6 +139,9 @@ export class NodeState {
   endSession(session: TargetSession): void {
     if (session.ended) return;
     session.ended = true;
+    if (session.pendingAttentions.size > 0) {
+      this.#pendingOf.set(nexusOf(session), session.pendingAttentions);
+    }
     this.stats.tasksKilled += session.endTasks();
     this.sessions.delete(session);
     this.stats.currentSessions = this.sessions.size;
@@ -143,5 +152,11 @@ export class NodeState {
   markRestarted(): void {
     this.#restarted = true;
     this.#seenSinceRestart = new Set();
+    this.#pendingOf.clear();
   }
+}
+
+/** The I_T nexus of a session, but for the portal group. */
+function nexusOf({ initiatorName, isid, target }: TargetSession): string {
+  return `${initiatorName} ${isid.toString('hex')} ${target?.name}`;
 }

@@ -212,6 +212,12 @@ export class TargetSession {
     return unit.pending.shift() ?? null;
   }
 
+  /** Attentions of each LUN that nobody has been told yet. */
+  get pendingAttentions(): ReadonlyMap<number, readonly UnitAttention[]> {
+    const pending = [...this.#units].filter(([, unit]) => unit.pending.length > 0);
+    return new Map(pending.map(([lun, unit]) => [lun, [...unit.pending]]));
+  }
+
   /** Notes the disk as it is now, so that later changes raise an attention. */
   see(lun: number, disk: TargetDisk): void {
     this.#unit(lun, disk);

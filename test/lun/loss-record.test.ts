@@ -23,7 +23,7 @@ describe('a loss that nobody was told of', () => {
   it('is on disk when `changed` returns, for its owner alone, and for the next process', async () => {
     open().changed(3, true);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
-    expect(open().lunsBefore).toEqual([3]);
+    expect([3, 5].map((lun) => open().wasLostBefore(lun))).toEqual([true, false]);
   });
 
   it('is gone when it was told, and one of another LUN stays', async () => {
@@ -31,27 +31,41 @@ describe('a loss that nobody was told of', () => {
     record.changed(3, true);
     record.changed(5, true);
     record.changed(3, false);
-    expect(open().lunsBefore).toEqual([5]);
+    expect([3, 5].map((lun) => open().wasLostBefore(lun))).toEqual([false, true]);
     record.changed(5, false);
     await expect(readFile(path)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   it('is not that of the next session in the same place', () => {
     open().changed(3, true);
-    expect(open('8899aabbccddeeff').lunsBefore).toEqual([]);
+    expect(open('8899aabbccddeeff').wasLostBefore(3)).toBe(false);
   });
 
   it('is forgotten with its session', () => {
     const record = open();
     record.changed(3, true);
     record.remove();
-    expect(open().lunsBefore).toEqual([]);
+    expect(open().wasLostBefore(3)).toBe(false);
   });
 
-  it('is nothing that a broken file can tell', async () => {
+  it('is assumed of every LUN, and warned of, where the file is broken', async () => {
     open().changed(3, true);
     await writeFile(path, '{"luns": 3');
-    expect(open().lunsBefore).toEqual([]);
+    const failures: string[] = [];
+    const record = open(SESSION, failures);
+    expect([record.wasLostBefore(0), record.wasWrittenBefore(7)]).toEqual([true, true]);
+    expect(failures).toEqual([expect.stringMatching(/^what the disks have lost cannot be read/)]);
+    record.remove();
+    expect(open().wasLostBefore(0)).toBe(false);
+  });
+
+  it('stays when the clients are sent away, and a new one is added', () => {
+    const record = open();
+    record.changed(3, true);
+    record.ends();
+    record.changed(3, false);
+    record.changed(5, true);
+    expect([3, 5].map((lun) => open().wasLostBefore(lun))).toEqual([true, true]);
   });
 
   it('is told of when it cannot be written down', async () => {
@@ -61,5 +75,15 @@ describe('a loss that nobody was told of', () => {
     expect(failures).toEqual([
       expect.stringMatching(/^lost writes of LUN 3 cannot be written down/),
     ]);
+  });
+});
+
+describe('a write that a volatile cache may have', () => {
+  it('is on disk when `written` returns, and gone when it is flushed', async () => {
+    const record = open();
+    record.written(3);
+    expect([open().wasWrittenBefore(3), open().wasLostBefore(3)]).toEqual([true, false]);
+    record.flushed(3);
+    await expect(readFile(path)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });

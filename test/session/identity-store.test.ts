@@ -139,10 +139,9 @@ describe('the identity of a session that is served on a socket', () => {
 
   it('is that of the process before on the same socket, while the target has seen no logout', async () => {
     const first = await serve('/run/one.sock');
-    expect(first.isLeft).toBe(false);
     await first.release({ isLoggedOut: false });
     const second = await serve('/run/one.sock');
-    expect([isidOf(second), second.isLeft]).toEqual([isidOf(first), false]);
+    expect(isidOf(second)).toBe(isidOf(first));
     expect(second.identity.sessionId).not.toBe(first.identity.sessionId);
     await second.release({ isLoggedOut: true });
     const third = await serve('/run/one.sock');
@@ -156,13 +155,58 @@ describe('the identity of a session that is served on a socket', () => {
     for (const store of stores) await store.release();
   });
 
-  it('is forgotten when the machine has been started anew', async () => {
+  const directory = () => join(stateDirectory, 'served');
+  const ofAnotherBoot = async (name: string) => {
+    const path = join(directory(), name);
+    const text = await readFile(path, 'utf8');
+    await writeFile(path, text.replace(/"bootId":"[^"]*"/, '"bootId":"another"'));
+  };
+
+  it('is forgotten when the machine has been started anew, with what was lost', async () => {
     const first = await serve('/run/one.sock');
-    await first.release({ isLoggedOut: false });
-    const directory = join(stateDirectory, 'served');
-    for (const name of await readdir(directory)) await utimes(join(directory, name), 1, 1);
+    first.losses.changed(0, true);
+    await first.release();
+    const [name = ''] = (await readdir(directory())).filter((each) => each.endsWith('.json'));
+    await ofAnotherBoot(name);
+    const other = await serve('/run/two.sock');
+    expect((await readdir(directory())).length).toBe(1);
+    await other.release();
     const second = await serve('/run/one.sock');
     expect(isidOf(second)).not.toBe(isidOf(first));
     await second.release();
+  });
+
+  it('is that of its living process, whatever the clock and the record say', async () => {
+    const first = await serve('/run/one.sock');
+    const [name = ''] = await readdir(directory());
+    await utimes(join(directory(), name), 1, 1);
+    await (await serve('/run/two.sock')).release();
+    expect(await readdir(directory())).toEqual([name]);
+    await ofAnotherBoot(name);
+    await (await serve('/run/two.sock')).release();
+    expect(await readdir(directory())).toEqual([name]);
+    await first.release();
+  });
+
+  it('is released once: what the next process has written stays', async () => {
+    const first = await serve('/run/one.sock');
+    await first.release();
+    const second = await serve('/run/one.sock');
+    await first.release();
+    await expect(serve('/run/one.sock')).rejects.toMatchObject({ exitCode: 15 });
+    expect((await readdir(directory())).length).toBe(1);
+    await second.release();
+  });
+
+  it('stays that of the clients who have not been told of a loss', async () => {
+    const first = await serve('/run/one.sock');
+    first.losses.changed(3, true);
+    await first.release({ isLoggedOut: true });
+    const second = await serve('/run/one.sock');
+    expect(second.identity).toEqual(first.identity);
+    expect(second.losses.wasLostBefore(3)).toBe(true);
+    second.losses.changed(3, false);
+    await second.release();
+    expect(await readdir(directory())).toEqual([]);
   });
 });

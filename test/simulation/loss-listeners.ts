@@ -15,6 +15,10 @@ export class LossListeners {
     return this.#waiting.has(client);
   }
 
+  get isAnybodyWaiting(): boolean {
+    return this.#isUnheard || this.#waiting.size > 0;
+  }
+
   came(client: ClientId): void {
     this.#connected.add(client);
     if (this.#isUnheard) this.#waiting.add(client);

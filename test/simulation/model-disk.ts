@@ -203,6 +203,8 @@ export class ModelDisk {
 
   /** Another process serves the disk now and does not know what the one before it has flushed. */
   takenOver(): void {
+    // Of a loss that some client has not been told of all are told again.
+    if (this.#mustHear.isAnybodyWaiting || this.#mayHear.isAnybodyWaiting) this.#mayHear.all();
     this.#cachedUpTo = this.#next();
   }
 

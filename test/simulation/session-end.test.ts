@@ -1,5 +1,8 @@
 /** The end of a session with several disks: one that is away takes none of the others with it. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { UsageError } from '../../src/base/errors.js';
+import { unflushed } from '../../src/lun/hand-over.js';
+import { TargetDisk } from '../../src/target/disk.js';
 import { COMMAND, type ModelClient, type ModelReply, type ModelRequest } from './model-client.js';
 import { Seeded } from './seeded.js';
 import { TARGET_NAME, World } from './world.js';
@@ -99,5 +102,57 @@ test('a forced close does not wait for a disk that is being looked at', async ()
   expect(world.nowMs - beganAtMs).toBeLessThan(100);
   await orderly;
   await world.end();
+  expect(world.faults).toEqual([]);
+});
+
+test('a close that is forced while an orderly one fails ends the session for both callers', async () => {
+  const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
+  await world.start();
+  world.exporter.writeBack.set(1, async () => {
+    await world.stack.pause(500);
+    throw new UsageError('LUN 1 could not flush', { code: 'ERR_FLUSH_FAILED' });
+  });
+  const orderly = world.stack.close().then(() => 'closed', String);
+  await world.pass(100);
+  const forced = world.stack.close({ force: true }).then(() => 'closed', String);
+  expect(await world.until(Promise.all([orderly, forced]), 10_000)).toEqual(['closed', 'closed']);
+  expect(world.stack.handle.session.state).toBe('closed');
+  await world.end();
+  expect(world.faults).toEqual([]);
+});
+
+test('a disk whose export fails leaves nothing behind and can be added again', async () => {
+  const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
+  await world.start();
+  const facts = world.unitOf(1)!.facts;
+  world.node.setLun(TARGET_NAME, 2, TargetDisk.ram({ sizeBytes: 1 << 20 }));
+  const add = vi.spyOn(world.exporter, 'add').mockRejectedValueOnce(new UsageError('no room'));
+  const guaranteed = world.stack.resources.budget.bytesGuaranteed;
+  const refused = world.stack.addDisk(2, facts).then(() => 'added', String);
+  expect(await world.until(refused, 10_000)).toContain('no room');
+  add.mockRestore();
+  expect(world.stack.units.map(({ lun }) => lun)).toEqual([0, 1]);
+  expect(world.stack.resources.budget.bytesGuaranteed).toBe(guaranteed);
+  await world.until(world.stack.addDisk(2, facts), 10_000);
+  expect(world.stack.exports.map(({ lun }) => lun)).toEqual([0, 1, 2]);
+  await world.end();
+  expect(world.faults).toEqual([]);
+});
+
+test('disks are flushed in a few seconds though one of them hangs, which is told apart', async () => {
+  const disk = { sizeBytes: 1 << 20, writeCache: 'volatile' } as const;
+  const world = new World({ random: new Seeded(1), luns: 3, disk });
+  await world.start();
+  for (const lun of [0, 2]) {
+    await world.until(ask(world.newClient(lun), WRITE), 10_000);
+  }
+  world.node.faults.onCommand = ({ lun }) => (lun === 1 ? 'ignore' : undefined);
+  const beganAtMs = world.nowMs;
+  const left = unflushed(world.stack, [0, 1, 2], world.clock);
+  expect(await world.until(left, 300_000)).toEqual([1]);
+  expect(world.nowMs - beganAtMs).toBeLessThan(6000);
+  expect(world.disks.map(({ unflushedBytes }) => unflushedBytes)).toEqual([0, 0, 0]);
+  world.node.faults.onCommand = undefined;
+  await world.end({ force: true });
   expect(world.faults).toEqual([]);
 });

@@ -46,6 +46,7 @@ export class SimulatedProcess {
     this.clock = new ProcessClock(options.clock);
     this.#network = options.network;
     const { pool, flushes, clock } = this;
+    const before = new Set(options.lossRecord);
     this.stack = new SessionStack(
       { pool, flushes, clock, openLink: options.network.openerOf(this) },
       {
@@ -62,7 +63,7 @@ export class SimulatedProcess {
         firstLogin: options.firstLogin,
         options: options.session,
         losses: {
-          lunsBefore: [...options.lossRecord],
+          wasLostBefore: (lun) => before.has(lun),
           changed: (lun, isUntold) => {
             if (this.isDead) return;
             if (isUntold) options.lossRecord.add(lun);

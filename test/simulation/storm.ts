@@ -135,13 +135,14 @@ export class Storm implements StormScene, StormRules {
     const unsentBytes = world.network.current?.unsentBytes ?? 0;
     this.tell(`the process is killed with ${unsentBytes} bytes in its socket, another ${how}`);
     this.#outages += world.stack.counters.outages;
+    // While it is known who was told of losses.
+    if (how === 'takesOver') for (const { model } of this.units) model.takenOver();
     world.kill();
     this.isStarting = true;
     const start = how === 'takesOver' ? world.takeOver() : world.startAnew(() => this.isClosing);
     for (const unit of this.units) {
       unit.wentAway();
-      if (how === 'takesOver') unit.model.takenOver();
-      else unit.model.startedAnew();
+      if (how === 'startsAnew') unit.model.startedAnew();
     }
     start.then(
       () => {
@@ -245,10 +246,12 @@ export class Storm implements StormScene, StormRules {
     const values = new Map(written.map((unit) => [unit, this.#writeBackLater(unit)]));
     this.isClosing = true;
     this.isForced = force;
-    // A target that answers no logout is given three seconds, disks that are written a minute.
+    // A target that answers no logout is given three seconds, disks that are looked at ten more,
+    // and those that are written a minute.
     const beganAtMs = world.nowMs;
     await world.until(world.stack.close({ force }), 120_000);
-    const mostMs = written.length > 0 ? 60_000 : 3100;
+    const unforcedMs = written.length > 0 ? 60_000 : 13_100;
+    const mostMs = force ? 3100 : unforcedMs;
     if (world.nowMs - beganAtMs > mostMs) world.fault('the logout took more than its time');
     for (const [unit, value] of values) this.#checkWrittenBack(unit, value());
     this.isCalm = true;

@@ -1,18 +1,38 @@
+import type { Clock } from '../base/clock.js';
 import { LinkError } from '../base/errors.js';
-import type { Asker } from '../lun/disk-probe.js';
 import { parseSense } from '../scsi/sense.js';
 import { verdictOf } from '../scsi/verdict.js';
+import type { Asker } from './disk-probe.js';
 
 /** SYNCHRONIZE CACHE (10) of SBC, of the whole disk. */
 const SYNCHRONIZE_CACHE = Buffer.from([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 /** A unit attention each for power on, mode parameters and the like, before it is done. */
 const TRIES_MAX = 4;
+/** A disk that hangs must not use up the time that the service manager gives us to end. */
+const FLUSH_MS_MAX = 5000;
+
+/** Those of `luns` that could not be flushed in the time there is. */
+export async function unflushed(
+  asker: Pick<Asker, 'execute'>,
+  luns: readonly number[],
+  clock: Clock,
+): Promise<number[]> {
+  const areFlushed = await Promise.all(luns.map((lun) => flushedInTime(asker, lun, clock)));
+  return luns.filter((_lun, at) => !areFlushed[at]);
+}
+
+function flushedInTime(asker: Pick<Asker, 'execute'>, lun: number, clock: Clock): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const cancel = clock.at(clock.nowMs() + FLUSH_MS_MAX, () => resolve(false));
+    flushed(asker, lun).then(resolve, reject).finally(cancel);
+  });
+}
 
 /**
  * True once all that a disk has acknowledged is on it, or known to be lost: a unit attention that
  * says so is the unit's before the next try is sent.
  */
-export async function flushed(asker: Pick<Asker, 'execute'>, lun: number): Promise<boolean> {
+async function flushed(asker: Pick<Asker, 'execute'>, lun: number): Promise<boolean> {
   const cdb = SYNCHRONIZE_CACHE;
   for (let tries = 0; tries < TRIES_MAX; tries += 1) {
     try {
