@@ -34,6 +34,7 @@ export class NodeState {
   #restarted = false;
   #seenSinceRestart = new Set<string>();
   /** Attentions that a nexus has not been told of outlive its session (SAM-5 §5.14). */
+  readonly #known = new Set<string>();
   readonly #pendingOf = new Map<string, ReadonlyMap<number, readonly UnitAttention[]>>();
   #fallbackCount = 0;
 
@@ -116,6 +117,7 @@ export class NodeState {
     this.sessions.add(session);
     this.stats.currentSessions = this.sessions.size;
     if (session.target === null) return;
+    this.#known.add(nexusOf(session));
     const pending = this.#pendingOf.get(nexusOf(session));
     this.#pendingOf.delete(nexusOf(session));
     for (const [lun, disk] of session.target.luns) {
@@ -133,6 +135,16 @@ export class NodeState {
     if (this.#seenSinceRestart.has(nexus)) return false;
     this.#seenSinceRestart.add(nexus);
     return true;
+  }
+
+  /** An attention for every nexus that has no session now; it hears of it in its next one. */
+  raiseForAbsent(targetName: string, lun: number, attention: UnitAttention): void {
+    const present = new Set([...this.sessions].map(nexusOf));
+    for (const nexus of this.#known) {
+      if (!nexus.endsWith(` ${targetName}`) || present.has(nexus)) continue;
+      const pending = new Map(this.#pendingOf.get(nexus) ?? []);
+      this.#pendingOf.set(nexus, pending.set(lun, [...(pending.get(lun) ?? []), attention]));
+    }
   }
 
   /** Ends a session with all its tasks; connections still open are dropped. */

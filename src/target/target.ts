@@ -108,6 +108,7 @@ export class TargetNode {
     const disk = this.state.targets.get(targetName)?.luns.get(lun);
     if (disk === undefined) return;
     for (const session of this.#sessionsOf(targetName)) session.raise(lun, attention, disk);
+    this.state.raiseForAbsent(targetName, lun, attention);
   }
 
   /**

@@ -37,16 +37,19 @@ export function exchange(scene: StormScene): void {
  */
 export function tellUntilKnown(world: World, lun: number): void {
   const { faults } = world.node;
-  const tsih = world.node.sessions[0]?.tsih;
+  // A process before this one may have left a session there.
+  const { tsih } = world.stack.handle.session;
+  // By the qualifier it is known which LUN says it, where several are exchanged.
+  const ascq = 0x40 + lun;
   let isTold = false;
   const remove = world.commands.add((context) => {
     if (context.lun !== lun || context.tsih !== tsih) return undefined;
     if (passesAttention(context.opcode)) return undefined;
-    return { sense: INQUIRY_DATA_CHANGED };
+    return { sense: { ...INQUIRY_DATA_CHANGED, ascq } };
   });
   const before = faults.onSend;
   faults.onSend = (header, data) => {
-    const isChange = data[4] === 0x06 && data[14] === 0x3f && data[15] === 0x03;
+    const isChange = data[4] === 0x06 && data[14] === 0x3f && data[15] === ascq;
     if (!isTold && (header[0] ?? 0) === SCSI_RESPONSE && isChange) {
       isTold = true;
       faults.onSend = before;

@@ -53,8 +53,8 @@ export class Network {
 
   /** The link in use, if there is one. */
   get current(): SimulatedLink | null {
-    for (const link of this.links) if (link.isOpen) return link;
-    return null;
+    // A process before this one may have left one that the target has not seen the end of.
+    return [...this.links].findLast((link) => link.isOpen) ?? null;
   }
 
   /** From now on the network is like this; a blackhole that ends lets go what waits. */
