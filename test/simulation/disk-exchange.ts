@@ -63,6 +63,9 @@ export function tellUntilKnown(world: World, lun: number): void {
   };
 }
 
+/** A write that begins late meets one exchange: of a second one nobody would tell its initiator. */
+const awaiting = new WeakSet<StormUnit>();
+
 /**
  * The disk asks for attention, and while it is looked at it is exchanged: the one command that is
  * told is a write that was under way all the time.
@@ -71,6 +74,8 @@ export function exchangeInLook(scene: StormScene): void {
   const { random, world } = scene;
   if (scene.isStarting) return;
   const unit = scene.victim();
+  if (awaiting.has(unit)) return;
+  awaiting.add(unit);
   unit.decoy.announcesChanges = false;
   let before = random.whole(3, 10);
   let isLate = false;
@@ -99,5 +104,8 @@ export function exchangeInLook(scene: StormScene): void {
     }
     return undefined;
   });
-  scene.undo(20_000, remove);
+  scene.undo(20_000, () => {
+    remove();
+    awaiting.delete(unit);
+  });
 }
