@@ -230,7 +230,10 @@ export class UnitLife {
   }
 
   async #lookAt(look: number): Promise<void> {
-    const finding = await this.#questions.find({ isOutage: this.#isOutage });
+    const finding = await this.#questions.find({
+      isOutage: this.#isOutage,
+      isRemoved: this.state === 'removed',
+    });
     if (look !== this.#look) return;
     switch (finding.is) {
       case 'same':

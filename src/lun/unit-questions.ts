@@ -98,12 +98,12 @@ export class UnitQuestions {
   }
 
   /** What is at the LUN now; rejects with LinkError when the session goes meanwhile. */
-  async find(how: { readonly isOutage: boolean }): Promise<Finding> {
+  async find(how: { readonly isOutage: boolean; readonly isRemoved: boolean }): Promise<Finding> {
     const { unit, allowUnidentified } = this.#options;
     if (how.isOutage) this.#mayBeExchanged = true;
     for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
       try {
-        this.#askForAttentions(how.isOutage);
+        this.#askForAttentions(how.isOutage || how.isRemoved);
         await clearAttentions(this.#asker, unit.lun, TOLD_ELSEWHERE);
         this.#mayHaveMissedPowerOn = false;
         // What is told before the facts are read does not make them stale.
@@ -115,6 +115,8 @@ export class UnitQuestions {
         return why === null ? { is: 'same', facts, attentions } : { is: 'other', why };
       } catch (error) {
         if (error instanceof LinkError || !isOfTarget(error)) throw error;
+        // The target has answered: with the link up nothing has been missed.
+        if (!how.isOutage) this.#mayHaveMissedPowerOn = false;
         return { is: 'absent', why: error.message };
       }
     }
@@ -132,10 +134,11 @@ export class UnitQuestions {
   /**
    * A unit attention is told once. When the link went before the answer to the first look after a
    * login, that may have been the one about the power: loss has to be assumed, so that none is
-   * silent. A look in a session that goes on is one command among many and tells no more.
+   * silent. So it is at a removed disk, which has no other commands. A look at a disk that serves
+   * is one command among many and tells no more.
    */
-  #askForAttentions(isOutage: boolean): void {
+  #askForAttentions(isOnlyCommand: boolean): void {
     if (this.#mayHaveMissedPowerOn) this.#options.unit.disk.cacheMayBeLost();
-    this.#mayHaveMissedPowerOn = isOutage;
+    this.#mayHaveMissedPowerOn = isOnlyCommand;
   }
 }

@@ -83,8 +83,10 @@ export class StormUnit {
 
   sessionLost(): void {
     this.wentAway();
-    // The answer that tells of a power loss may have been on its way.
-    if (this.#isLooking) this.model.perhapsRestarted();
+    // The answer that tells of a power loss may have been on its way: to a look after the login, or
+    // to one at a removed disk.
+    const isRemoved = !this.#rules.world.exporter.has(this.lun);
+    if (this.#isLooking || isRemoved) this.model.perhapsRestarted();
     this.#isLooking = false;
   }
 
