@@ -9,5 +9,12 @@ export interface Clock {
   at(atMs: number, action: () => void): () => void;
 }
 
+/** Resolves `ms` milliseconds from now. */
+export function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.at(clock.nowMs() + ms, resolve);
+  });
+}
+
 /** A deadline that never comes. */
 export const NEVER_MS = Number.POSITIVE_INFINITY;

@@ -156,7 +156,7 @@ export class SlabPool {
     if (left < 0) throw new InvariantError(`slab ${index} released more often than retained`);
     this.#references[index] = left;
     if (left > 0) {
-      // Nobody has anything there any more.
+      // No payload uses it any more.
       if (left === 1 && index === this.#packing) this.#endPacking();
       return;
     }

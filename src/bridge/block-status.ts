@@ -1,4 +1,4 @@
-import { ProductError } from '../base/errors.js';
+import { productError } from '../base/errors.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { decodeLbaStatus } from '../scsi/lba-status.js';
 import type { BlockExtentStatus, BlockRequest } from './block-device.js';
@@ -16,7 +16,7 @@ export function extentsOrData(
   try {
     return extentsFromLbaStatus(data, asked);
   } catch (error) {
-    if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
+    productError(error);
     return [{ lengthBytes, hole: false, zero: false }];
   }
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ProductError, UsageError } from '../base/errors.js';
+import { productError, UsageError } from '../base/errors.js';
 import { nearest } from '../base/nearest.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type PortalAddress, readPortal } from '../iscsi/login/portal.js';
@@ -267,8 +267,7 @@ async function outcomeOf(
   try {
     return { added: await rescan, error: null };
   } catch (error) {
-    if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
-    return { added: [], error: error.message };
+    return { added: [], error: productError(error).message };
   }
 }
 

@@ -1,4 +1,4 @@
-import { ProductError } from '../base/errors.js';
+import { productError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import type { FlushList } from './flush-list.js';
@@ -76,8 +76,7 @@ export class NbdClient implements SocketUser {
     try {
       return this.connection.bytesReceived(slab, buffer, start, end);
     } catch (error) {
-      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
-      this.close(error.message);
+      this.close(productError(error).message);
       return true;
     }
   }

@@ -7,6 +7,7 @@ import {
   writeReadCapacity10Cdb,
   writeReadCapacity16Cdb,
   writeReportLunsCdb,
+  writeSynchronizeCacheCdb,
   writeTestUnitReadyCdb,
 } from '../scsi/cdb.js';
 import { type DiskFacts, DiskFactsProbe } from '../scsi/disk-facts.js';
@@ -76,6 +77,13 @@ export async function readFacts(
 export function testUnitReady(lun: number): ScsiRequest {
   const cdb = Buffer.alloc(CDB_BYTES);
   writeTestUnitReadyCdb(cdb);
+  return { lun, cdb, direction: 'none', length: 0 };
+}
+
+/** SYNCHRONIZE CACHE of the whole disk. */
+export function synchronizeCache(lun: number): ScsiRequest {
+  const cdb = Buffer.alloc(CDB_BYTES);
+  writeSynchronizeCacheCdb(cdb, 0, 0);
   return { lun, cdb, direction: 'none', length: 0 };
 }
 

@@ -2,10 +2,8 @@ import type { Clock } from '../base/clock.js';
 import { LinkError } from '../base/errors.js';
 import { parseSense } from '../scsi/sense.js';
 import { verdictOf } from '../scsi/verdict.js';
-import type { Asker } from './disk-probe.js';
+import { type Asker, synchronizeCache } from './disk-probe.js';
 
-/** SYNCHRONIZE CACHE (10) of SBC, of the whole disk. */
-const SYNCHRONIZE_CACHE = Buffer.from([0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 /** A unit attention each for power on, mode parameters and the like, before it is done. */
 const TRIES_MAX = 4;
 /** A disk that hangs must not use up the time that the service manager gives us to end. */
@@ -33,10 +31,9 @@ function flushedInTime(asker: Pick<Asker, 'execute'>, lun: number, clock: Clock)
  * says so is the unit's before the next try is sent.
  */
 async function flushed(asker: Pick<Asker, 'execute'>, lun: number): Promise<boolean> {
-  const cdb = SYNCHRONIZE_CACHE;
   for (let tries = 0; tries < TRIES_MAX; tries += 1) {
     try {
-      const answer = await asker.execute({ lun, cdb, direction: 'none', length: 0 });
+      const answer = await asker.execute(synchronizeCache(lun));
       const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
       const { action } = verdictOf(answer.status, sense);
       if (action === 'success') return true;

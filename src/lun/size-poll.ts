@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.js';
-import { ProductError } from '../base/errors.js';
+import { productError } from '../base/errors.js';
 
 /**
  * Pause between questions for the size: LIO and others say nothing when a disk grows. One small
@@ -41,7 +41,7 @@ export class SizePoll {
       this.#ask()
         // A question nobody answered is asked again; what the link lost is the session's to tell.
         .catch((error: unknown) => {
-          if (!isOfTarget(error)) throw error;
+          productError(error);
           this.#pauseMs = Math.min(2 * this.#pauseMs, SIZE_POLL_MS_MAX);
         })
         .then(() => {
@@ -57,9 +57,4 @@ export class SizePoll {
     this.#pauseMs = SIZE_POLL_MS;
     if (count !== null && count !== this.#options.blockCount()) this.#options.changed();
   }
-}
-
-/** Faults of the target, the network or the machine, not of this program. */
-export function isOfTarget(error: unknown): error is ProductError {
-  return error instanceof ProductError && error.code !== 'ERR_INVARIANT';
 }

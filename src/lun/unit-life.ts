@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.js';
+import { productError } from '../base/errors.js';
 import type { Turns } from '../base/turns.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
@@ -7,7 +8,7 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import type { LunExporter } from './lun-exporter.js';
 import { RemovalClock } from './removal-clock.js';
-import { isOfTarget, SizePoll } from './size-poll.js';
+import { SizePoll } from './size-poll.js';
 import { type Finding, UnitQuestions } from './unit-questions.js';
 
 /**
@@ -194,8 +195,8 @@ export class UnitLife {
       .then(
         () => this.#tell({ event: 'deviceRemoved', reason }),
         (error: unknown) => {
-          if (!isOfTarget(error)) throw error;
-          const why = `${reason}; it could not be taken away: ${error.message}`;
+          const { message } = productError(error);
+          const why = `${reason}; it could not be taken away: ${message}`;
           this.#tell({ event: 'deviceRemoved', reason: why });
         },
       );
@@ -303,11 +304,11 @@ export class UnitLife {
     try {
       await exported;
     } catch (error) {
-      if (!isOfTarget(error)) throw error;
+      const { message } = productError(error);
       if (this.#isOver || this.state !== 'returning') return false;
       this.state = 'removed';
       this.#removal.stop();
-      const reason = `it is back but cannot be exported yet: ${error.message}`;
+      const reason = `it is back but cannot be exported yet: ${message}`;
       unit.queue.fail(reason);
       if (reason !== this.#whyNotBack) this.#tell({ event: 'deviceRemoved', reason });
       this.#whyNotBack = reason;
@@ -341,7 +342,7 @@ export class UnitLife {
   }
 
   #lookFailed(look: number, error: unknown): void {
-    if (!isOfTarget(error)) throw error;
+    productError(error);
     // The next login looks again; without one (a command was aborted) we do.
     if (look === this.#look) this.#lookLater();
   }

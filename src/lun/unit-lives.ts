@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js';
+import { productError } from '../base/errors.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
-import { isOfTarget } from './size-poll.js';
 import type { UnitLife } from './unit-life.js';
 
 /** How long looks that are under way are waited for. */
@@ -28,11 +28,12 @@ export class UnitLives {
     this.#lives.push(life);
   }
 
-  /** The unit could not be made usable: nothing of it stays, and it may be added again. */
-  remove(life: UnitLife): void {
+  /** The unit could not be exported: nothing of it stays, and it may be added again. */
+  giveUp(life: UnitLife, error: unknown): never {
     life.end('it could not be exported');
     const at = this.#lives.indexOf(life);
     if (at >= 0) this.#lives.splice(at, 1);
+    throw error;
   }
 
   of(unit: LunUnit): UnitLife | undefined {
@@ -86,7 +87,8 @@ export class UnitLives {
   lunsReported(is: 'sent' | 'answered', ask: (lun: number) => Promise<unknown>): void {
     for (const life of this.#lives) {
       if (is === 'answered') life.attended('factsStale');
-      else if (life.state === 'serving') ask(life.unit.lun).catch(ofTarget);
+      // A question that was lost is asked again by the look that follows.
+      else if (life.state === 'serving') ask(life.unit.lun).catch(productError);
     }
   }
 
@@ -111,12 +113,6 @@ export class UnitLives {
     return this.#lives.some(({ isHeld }) => isHeld);
   }
 
-  /** The unit could not be exported: nothing of it is left. */
-  giveUp(life: UnitLife, error: unknown): never {
-    this.remove(life);
-    throw error;
-  }
-
   /** Requests of these fail from now on: they are being logged out. */
   fail(lives: readonly UnitLife[] = this.#lives): void {
     for (const { unit } of lives) unit.queue.fail('logout');
@@ -129,9 +125,4 @@ export class UnitLives {
   get longestHoldMs(): number {
     return this.#lives.reduce((most, life) => Math.max(most, life.longestHoldMs), 0);
   }
-}
-
-/** A question that was lost is asked again by the look that follows. */
-function ofTarget(error: unknown): void {
-  if (!isOfTarget(error)) throw error;
 }

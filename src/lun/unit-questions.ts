@@ -1,12 +1,11 @@
-import type { Clock } from '../base/clock.js';
-import { LinkError } from '../base/errors.js';
+import { type Clock, pause } from '../base/clock.js';
+import { LinkError, productError } from '../base/errors.js';
 import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
 import { type Asker, clearAttentions, readBlockCount, readFacts } from './disk-probe.js';
-import { isOfTarget } from './size-poll.js';
 
 /**
  * Attentions after which the LUN may be another disk, or one with other facts. A reset brings mode
@@ -72,10 +71,7 @@ export class UnitQuestions {
           onSent();
         });
       },
-      pause: (ms) =>
-        new Promise((resolve) => {
-          options.clock.at(options.clock.nowMs() + ms, resolve);
-        }),
+      pause: (ms) => pause(options.clock, ms),
     };
   }
 
@@ -114,10 +110,11 @@ export class UnitQuestions {
         const why = whyAnotherDisk(unit.facts, facts, occasion);
         return why === null ? { is: 'same', facts, attentions } : { is: 'other', why };
       } catch (error) {
-        if (error instanceof LinkError || !isOfTarget(error)) throw error;
+        const { message } = productError(error);
+        if (error instanceof LinkError) throw error;
         // The target has answered: with the link up nothing has been missed.
         if (!how.isOutage) this.#mayHaveMissedPowerOn = false;
-        return { is: 'absent', why: error.message };
+        return { is: 'absent', why: message };
       }
     }
     return { is: 'untold' };

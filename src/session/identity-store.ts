@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
+import { Turns } from '../base/turns.js';
 import { stateDirectoryOf } from '../config/initiator-name.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { currentBootId } from '../io/boot-id.js';
@@ -85,7 +86,7 @@ export class IdentityStore {
   #record: IdentityRecord;
   readonly #isServed: boolean;
   readonly #onWarning: (message: string) => void;
-  #writing: Promise<void> = Promise.resolve();
+  readonly #writes = new Turns();
   #released: Promise<void> | null = null;
 
   private constructor(options: {
@@ -166,10 +167,7 @@ export class IdentityStore {
       disks: [...others, { lun, facts: { ...facts } as never, field }],
       ...(portalGroupTag === undefined ? {} : { portalGroupTag }),
     };
-    const write = () => writeRecord(this.#path, this.#record);
-    const written = this.#writing.then(write);
-    this.#writing = written.catch(() => undefined);
-    return written;
+    return this.#writes.run(() => writeRecord(this.#path, this.#record));
   }
 
   /**
@@ -185,10 +183,11 @@ export class IdentityStore {
 
   async #release({ isLoggedOut }: { readonly isLoggedOut: boolean }): Promise<void> {
     const left = await devicesOf(this.#record.sessionId);
-    await this.#writing;
-    const isOver = left.length === 0 && !(this.#isServed && !this.losses.isEmpty);
     try {
-      if (isOver) await this.#end(isLoggedOut);
+      await this.#writes.run(async () => {
+        const isOver = left.length === 0 && !(this.#isServed && !this.losses.isEmpty);
+        if (isOver) await this.#end(isLoggedOut);
+      });
     } catch (error) {
       this.#onWarning(notWritten(this.#path, error));
     }

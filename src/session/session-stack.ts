@@ -1,3 +1,4 @@
+import { pause } from '../base/clock.js';
 import { type ProductError, UsageError } from '../base/errors.js';
 import { Turns } from '../base/turns.js';
 import { Budget } from '../bridge/budget.js';
@@ -144,10 +145,7 @@ export class SessionStack implements Stack, Asker {
   }
 
   pause(ms: number): Promise<void> {
-    const { clock } = this.#runtime;
-    return new Promise((resolve) => {
-      clock.at(clock.nowMs() + ms, resolve);
-    });
+    return pause(this.#runtime.clock, ms);
   }
 
   /** Throws UsageError 15 when another process has this identity. */

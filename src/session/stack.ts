@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { ProductError, UsageError } from '../base/errors.js';
+import { ProductError, productError, UsageError } from '../base/errors.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import type {
   AttachOptions,
@@ -201,8 +201,8 @@ async function resume(parts: Resuming, waiting: readonly FoundDisk[]): Promise<v
   watch.onLoggedIn = () => {
     watch.onLoggedIn = () => undefined;
     addMissing(stack, wanted).catch((error: unknown) => {
-      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
-      watch.tell({ event: 'warning', message: `other LUNs cannot be attached: ${error.message}` });
+      const { message } = productError(error);
+      watch.tell({ event: 'warning', message: `other LUNs cannot be attached: ${message}` });
     });
   };
   stack.handle.initiator.start();

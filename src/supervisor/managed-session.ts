@@ -1,4 +1,4 @@
-import { ProductError, UsageError } from '../base/errors.js';
+import { type ProductError, productError, UsageError } from '../base/errors.js';
 import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { SessionOptions, SessionState, StackEvent, StackExport } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
@@ -251,9 +251,7 @@ export class ManagedSession {
 
   /** Nobody waits for this one; what it cannot do now, the next rescan may. */
   #lunsChanged(): void {
-    this.rescan().catch((error: unknown) => {
-      if (!(error instanceof ProductError) || error.code === 'ERR_INVARIANT') throw error;
-    });
+    this.rescan().catch(productError);
   }
 
   async #open(): Promise<void> {

@@ -371,7 +371,7 @@ export class Connection {
     task.queue?.ended(command);
     command.sentBytes = bytesDone;
     command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
-    if (command.isCheckCondition) task.queue?.untoldOf();
+    if (command.isCheckCondition) task.queue?.noteUntold();
     this.#options.completed.push(command);
   }
 

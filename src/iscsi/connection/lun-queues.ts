@@ -1,4 +1,5 @@
 import type { LunField, ScsiCommand } from '../../scsi/command.js';
+import { lunEquals } from '../../scsi/lun.js';
 import { CommandQueue } from './command-queue.js';
 
 /**
@@ -38,7 +39,7 @@ export class LunQueue {
   }
 
   /** A command has ended in CHECK CONDITION. */
-  untoldOf(): void {
+  noteUntold(): void {
     this.#untold += 1;
   }
 
@@ -97,9 +98,9 @@ export class LunQueues {
   /** The queue of a LUN. Most commands are for the LUN of the one before. */
   of(lun: LunField): LunQueue {
     const last = this.#last;
-    if (last !== null && isSameLun(last.lun, lun)) return last;
+    if (last !== null && lunEquals(last.lun, lun)) return last;
     for (const queue of this.#all) {
-      if (!isSameLun(queue.lun, lun)) continue;
+      if (!lunEquals(queue.lun, lun)) continue;
       this.#last = queue;
       return queue;
     }
@@ -247,8 +248,4 @@ export class LunQueues {
     this.#last = queue;
     return queue;
   }
-}
-
-export function isSameLun(one: LunField, other: LunField): boolean {
-  return one.upper === other.upper && one.lower === other.lower;
 }

@@ -2,8 +2,9 @@ import { NEVER_MS } from '../../base/clock.js';
 import { invariant, LinkError } from '../../base/errors.js';
 import { serialLess } from '../../base/serial32.js';
 import type { LunField, ScsiCommand } from '../../scsi/command.js';
+import { lunEquals } from '../../scsi/lun.js';
 import type { Connection } from '../connection/connection.js';
-import { isSameLun, LunQueues } from '../connection/lun-queues.js';
+import { LunQueues } from '../connection/lun-queues.js';
 import { TASKS_MAX, type Task } from '../connection/task-table.js';
 import type { TextRequest } from '../pdu/login-pdu.js';
 import type { SessionTimers } from './session-config.js';
@@ -185,7 +186,7 @@ export class CommandFlow {
    */
   tasksCleared(lun: LunField, cmdSN: number, nowMs: number): void {
     this.#connection?.tasks.forEach((task) => {
-      if (task.command === null || !isSameLun(task.command.lun, lun)) return;
+      if (task.command === null || !lunEquals(task.command.lun, lun)) return;
       if (serialLess(task.cmdSN, cmdSN)) task.deadlineAtMs = Math.min(task.deadlineAtMs, nowMs);
     });
     this.#askAboutLate(nowMs);
@@ -215,7 +216,7 @@ export class CommandFlow {
     const { lun, cmdSN } = this.#escalation;
     connection.tasks.forEach((task) => {
       if (task.command === null || !serialLess(task.cmdSN, cmdSN)) return;
-      if (ended === 'all' || isSameLun(task.command.lun, lun)) connection.endTask(task, 'aborted');
+      if (ended === 'all' || lunEquals(task.command.lun, lun)) connection.endTask(task, 'aborted');
     });
   }
 
