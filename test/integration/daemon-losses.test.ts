@@ -148,6 +148,8 @@ it('a session that was logged out before it reached the target keeps its ISID fo
   await daemon.stop('SIGKILL');
   const port = await targetGone();
   await daemon.start();
+  // It is ready before it has read its records: the session is not there at once.
+  await daemon.until(async () => (await daemon.run('session', TARGET)).code === 0);
   await daemon.until(async () => (await view()).state === 'loggingIn');
   expect((await daemon.run('logout', TARGET)).code).toBe(0);
   server = await startTargetServer(node, { port });

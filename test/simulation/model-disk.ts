@@ -29,6 +29,8 @@ export class ModelDisk {
   /** Acknowledgement number of the last write into the cache, and what flushes have covered. */
   #cachedUpTo = 0;
   #flushedUpTo = 0;
+  /** Acknowledgement number when a client was last told of a loss. */
+  #toldAt = 0;
   /** Answers get lost with the link up: any of them may have told of a power loss. */
   flushMayAlwaysFail = false;
   /** Times that acknowledged writes may have been lost. */
@@ -158,17 +160,19 @@ export class ModelDisk {
   }
 
   /**
-   * A flush failed with EIO: what was lost has been told. `losses` is their number when it was
-   * sent. Returns why that is wrong, or null.
+   * A flush that was sent at `mark`, after `losses` losses, failed with EIO: what was lost has been
+   * told; nothing has been flushed by it. Returns why that is wrong, or null.
    */
-  flushFailed(losses: number, by: ClientId): string | null {
+  flushFailed(mark: number, losses: number, by: ClientId): string | null {
     const mayFail = this.#mayHear.isWaiting(by) || this.flushMayAlwaysFail;
-    if (!mayFail && losses === this.losses) {
+    // Each one that is under way when a loss becomes known may have been done before it or after.
+    const wasUnderWay = mark < this.#toldAt;
+    if (!mayFail && !wasUnderWay && losses === this.losses) {
       return 'a flush failed although nothing can have been lost';
     }
     this.#mustHear.told(by);
     this.#mayHear.told(by);
-    this.#flushedUpTo = this.#next();
+    if (!wasUnderWay) this.#toldAt = this.#next();
     return null;
   }
 
@@ -199,6 +203,15 @@ export class ModelDisk {
   /** Nobody knows whether the target went down: an answer that may have told it was lost. */
   perhapsRestarted(): void {
     this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
+  }
+
+  /**
+   * The target has told of its power loss once, and nobody has heard that: the link, or the process,
+   * ended with the answer on the wire. Who goes on cannot know of it, and may assume it.
+   */
+  attentionLost(): void {
+    this.#mustHear.forget();
+    this.perhapsRestarted();
   }
 
   /** Another process serves the disk now and does not know what the one before it has flushed. */

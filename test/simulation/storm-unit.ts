@@ -3,9 +3,10 @@ import { CELL_BYTES, valueIn } from './cell-content.js';
 import { COMMAND, type ModelClient, type ModelReply } from './model-client.js';
 import { ModelDisk } from './model-disk.js';
 import type { Job } from './storm-types.js';
-import type { World } from './world.js';
+import { TARGET_NAME, type World } from './world.js';
 
 const EIO = 5;
+const POWER_ON = { asc: 0x29, ascq: 0x00 };
 
 /** What a unit has to know of the storm to judge its replies. */
 export interface StormRules {
@@ -40,6 +41,8 @@ export class StormUnit {
   #awaySinceMs: number | null = null;
   /** A login has not yet led to the release of the unit. */
   #isLooking = false;
+  /** The disk has lost its power, and the process has not heard of that. */
+  #hasUnheardAttention = false;
   readonly #rules: StormRules;
 
   constructor(options: {
@@ -61,8 +64,14 @@ export class StormUnit {
 
   /** Watches the unit of the process that serves it from now on. */
   watch(): void {
-    const queue = this.#rules.world.unitOf(this.lun)?.queue;
-    if (queue === undefined) return;
+    const unit = this.#rules.world.unitOf(this.lun);
+    if (unit === undefined) return;
+    const { queue, disk } = unit;
+    const attended = disk.attended.bind(disk);
+    disk.attended = (attention, words) => {
+      if (attention === 'powerOn') this.#hasUnheardAttention = false;
+      attended(attention, words);
+    };
     const [hold, release] = [queue.hold.bind(queue), queue.release.bind(queue)];
     if (queue.mode !== 'open') this.wentAway();
     queue.hold = () => {
@@ -83,6 +92,7 @@ export class StormUnit {
 
   sessionLost(): void {
     this.wentAway();
+    this.#answersLost();
     // The answer that tells of a power loss may have been on its way: to a look after the login, or
     // to one at a removed disk.
     const isRemoved = !this.#rules.world.exporter.has(this.lun);
@@ -115,6 +125,19 @@ export class StormUnit {
 
   perhapsRestarted(): void {
     this.model.perhapsRestarted();
+  }
+
+  /** The disk alone lost its power, of which the next command to it is told. */
+  lostPower(): void {
+    this.restarted(true);
+    this.#hasUnheardAttention = true;
+    this.#rules.world.node.raiseAttention(TARGET_NAME, this.lun, POWER_ON);
+  }
+
+  /** The process is killed, and another takes over what it served. */
+  takenOver(): void {
+    this.model.takenOver();
+    this.#answersLost();
   }
 
   begin(job: Job): void {
@@ -158,6 +181,18 @@ export class StormUnit {
     }
   }
 
+  /** What was on its way to the process is gone: that the power failed is told once only. */
+  #answersLost(): void {
+    if (!this.#hasUnheardAttention) return;
+    this.#hasUnheardAttention = false;
+    const isPending = [...this.#rules.world.node.sessions].some((session) =>
+      session.pendingAttentions.get(this.lun)?.some(({ asc }) => asc === POWER_ON.asc),
+    );
+    // Who goes on is told, and does not know that nothing was in the cache.
+    if (isPending) this.model.perhapsRestarted();
+    else this.model.attentionLost();
+  }
+
   #end(job: Job): void {
     job.isOver = true;
     this.jobs.delete(job);
@@ -190,13 +225,13 @@ export class StormUnit {
       return;
     }
     if (isForced || (!this.isSpared && (isClosing || this.mayFail))) {
-      if (job.command === COMMAND.flush) this.model.flushFailed(job.losses, job.client);
+      if (job.command === COMMAND.flush) this.model.flushFailed(job.mark, job.losses, job.client);
       return;
     }
     const awayMs = this.#awaySinceMs === null ? -1 : world.nowMs - this.#awaySinceMs;
     if (!this.isSpared && awayMs >= latencyMs - 0.001) return;
     const isFlush = job.command === COMMAND.flush;
-    const why = isFlush ? this.model.flushFailed(job.losses, job.client) : 'not a flush';
+    const why = isFlush ? this.model.flushFailed(job.mark, job.losses, job.client) : 'not a flush';
     if (why !== null) world.fault(`${what} failed with EIO after ${awayMs} ms away (${why})`);
   }
 

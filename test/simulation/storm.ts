@@ -136,7 +136,7 @@ export class Storm implements StormScene, StormRules {
     this.tell(`the process is killed with ${unsentBytes} bytes in its socket, another ${how}`);
     this.#outages += world.stack.counters.outages;
     // While it is known who was told of losses.
-    if (how === 'takesOver') for (const { model } of this.units) model.takenOver();
+    if (how === 'takesOver') for (const unit of this.units) unit.takenOver();
     world.kill();
     this.isStarting = true;
     const start = how === 'takesOver' ? world.takeOver() : world.startAnew(() => this.isClosing);

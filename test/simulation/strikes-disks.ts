@@ -63,8 +63,7 @@ function powerLoss(scene: StormScene): void {
     scene.tell(`LUN ${unit.lun} loses its power and says so`);
     for (const session of world.node.sessions) session.endTasks((task) => task.lun === unit.lun);
     unit.disk.powerLoss(destaged(random.whole(0, 1 << 20)));
-    unit.restarted(true);
-    world.node.raiseAttention(TARGET_NAME, unit.lun, { asc: 0x29, ascq: 0x00 });
+    unit.lostPower();
     if (random.chance(0.2) && !scene.isStarting) {
       scene.undo(random.spread(20, 3000), () => scene.replaceProcess('takesOver'));
     }
