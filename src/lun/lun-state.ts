@@ -10,7 +10,15 @@ import { invariant } from '../base/errors.js';
  * - `removed`: requests fail, and the export or device is gone; probes go on;
  * - `closed`: the session is being logged out, or somebody else took the device; nothing follows.
  */
-export type LunState = 'serving' | 'checking' | 'away' | 'returning' | 'removed' | 'closed';
+export const LUN_STATES = [
+  'serving',
+  'checking',
+  'away',
+  'returning',
+  'removed',
+  'closed',
+] as const;
+export type LunState = (typeof LUN_STATES)[number];
 
 export type LunEvent =
   | 'sessionLost'

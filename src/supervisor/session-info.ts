@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { StackExport } from '../config/contract.js';
 import type { Connection } from '../iscsi/connection/connection.js';
 import type { LunLifecycle } from '../lun/lun-lifecycle.js';
+import { LUN_STATES } from '../lun/lun-state.js';
 import type { ManagedSession } from './managed-session.js';
 import { liveValues, settingsOf } from './session-timers.js';
 
@@ -57,11 +58,11 @@ const connectionSchema = z.object({
 });
 
 /** What a LUN is doing. */
-const lunStatus = {
+const lunStatusFields = {
   lun: count,
   /** Null while it is not there. */
   device: z.string().nullable(),
-  lunState: z.enum(['serving', 'checking', 'away', 'returning', 'removed', 'closed']),
+  lunState: z.enum(LUN_STATES),
   /** Until what waits fails and the device is removed; null while that is not due. */
   removalInSeconds: z.number().min(0).nullable(),
   /** Why it does not serve; null while it does. */
@@ -71,7 +72,7 @@ const lunStatus = {
 export const deviceSchema = z.object({
   UniqueSessionId: id,
   TargetiSCSIName: z.string(),
-  ...lunStatus,
+  ...lunStatusFields,
   socket: z.string().nullable(),
   uri: z.string().nullable(),
   sizeBytes: diskBytes,
@@ -161,7 +162,7 @@ export const statisticsSchema = z.object({
   heldBytes: count,
   state: stateSchema,
   removalInSeconds: z.number().min(0).nullable(),
-  luns: z.array(z.object(lunStatus)),
+  luns: z.array(z.object(lunStatusFields)),
   /** Monotonic instant of the reading, for rates. */
   atMs: z.number(),
 });
@@ -169,7 +170,7 @@ export const statisticsSchema = z.object({
 export type SessionView = z.output<typeof sessionSchema>;
 export type DeviceView = z.output<typeof deviceSchema>;
 export type StatisticsView = z.output<typeof statisticsSchema>;
-export type LunView = StatisticsView['luns'][number];
+export type LunStatus = StatisticsView['luns'][number];
 
 const TYPE_NUMBERS = { informational: 1, data: 2, boot: 3 } as const;
 
@@ -239,7 +240,7 @@ export function viewDevices(session: ManagedSession, nowMs: number): DeviceView[
   });
 }
 
-function viewLun(session: ManagedSession, lun: LunLifecycle, nowMs: number): LunView {
+function viewLun(session: ManagedSession, lun: LunLifecycle, nowMs: number): LunStatus {
   return {
     lun: lun.unit.lun,
     device: exportOf(session, lun)?.device ?? null,
