@@ -5,10 +5,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { CASES, caseNamed, QUICK_CASES } from './bench-cases.mjs';
-import { plotOf } from './bench-plot.mjs';
-import { runFio, startServer, startTarget, syscallsDuring } from './bench-processes.mjs';
-import { loadWords, machineWords, summaryOf, tableOf } from './bench-report.mjs';
+import { CASES, caseNamed, QUICK_CASES } from './cases.mjs';
+import { plotOf } from './plot.mjs';
+import { runFio, startServer, startTarget, syscallsDuring } from './processes.mjs';
+import { loadWords, machineWords, summaryOf, tableOf } from './report.mjs';
 
 const HELP = `usage: scripts/bench [options]
   --quick            fewer cases, shorter and fewer runs

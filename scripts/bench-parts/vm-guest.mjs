@@ -1,9 +1,9 @@
-// What scripts/bench-vm runs inside of the VM. For each target the same LUN is there as a block
-// device of every initiator at once, and the same fio job goes to one after the other, round after
-// round; what is compared is the ratio within a round.
+// What scripts/bench-parts/vm runs inside of the VM. For each target the same LUN is there as a
+// block device of every initiator at once, and the same fio job goes to one after the other, round
+// after round; what is compared is the ratio within a round.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { DISK_MEBIBYTES, prepare, run, startDisk, startTarget } from './bench-vm-disks.mjs';
+import { DISK_MEBIBYTES, prepare, run, startDisk, startTarget } from './vm-disks.mjs';
 
 const { values } = parseArgs({
   options: {

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
-const PROJECT = fileURLToPath(new URL('..', import.meta.url));
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 const DISK_MEBIBYTES = 1024;
 const IQN = 'iqn.2024-01.com.example:bench';
 const READY_MS_MAX = 20_000;

@@ -1,10 +1,11 @@
+#!/usr/bin/env node
 // Makes docs/rfc7143-map.md from titles of tests and citations in src/iscsi: for each section
 // of RFC 7143 the rules that are tested, which test shows each, and where the code cites it.
 // With --check nothing is written: the exit status says whether the file is current.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import ts from 'typescript';
 
-const ROOT = new URL('../', import.meta.url);
+const ROOT = new URL('../../', import.meta.url);
 const OUTPUT = 'docs/rfc7143-map.md';
 const TITLES = JSON.parse(read('test/rfc7143-sections.json'));
 
@@ -38,7 +39,7 @@ const DUTIES = [
 const map = makeMap();
 if (process.argv.includes('--check')) {
   const isCurrent = read(OUTPUT) === map;
-  if (!isCurrent) console.error(`${OUTPUT} is not current: run node scripts/rfc-map.mjs`);
+  if (!isCurrent) console.error(`${OUTPUT} is not current: run scripts/rfc-map/make.mjs`);
   process.exitCode = isCurrent ? 0 : 1;
 } else {
   writeFileSync(new URL(OUTPUT, ROOT), map);
@@ -56,8 +57,8 @@ function makeMap() {
   const lines = [
     '# RFC 7143, rule by rule',
     '',
-    'Made by `scripts/rfc-map` from the titles of the tests and the citations in `src/iscsi/`;',
-    'a test holds it current. A rule is what its test is called.',
+    'Made by `scripts/rfc-map/make.mjs` from the titles of the tests and the citations in',
+    '`src/iscsi/`; a test holds it current. A rule is what its test is called.',
     '',
     '## What an initiator has to do',
     '',

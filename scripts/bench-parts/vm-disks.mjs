@@ -1,5 +1,5 @@
 // Targets in the VM, and a block device of each initiator that is compared. All of it is the whole
-// machine's (configfs, modules, /etc), so it runs nowhere but in scripts/vm.
+// machine's (configfs, modules, /etc), so it runs nowhere but in scripts/vm/run.
 import { execFile, spawn } from 'node:child_process';
 import {
   existsSync,

@@ -1,4 +1,5 @@
-// The processes of scripts/scale: the C target with many LUNs, our servers, and fio with many jobs.
+// The processes of scripts/scale/run: the C target with many LUNs, our servers, and fio with many
+// jobs.
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -6,12 +7,12 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { cpuTicks, freePort, start, statusNumber, until } from './bench-processes.mjs';
+import { cpuTicks, freePort, start, statusNumber, until } from '../bench-parts/processes.mjs';
 
 const run = promisify(execFile);
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 /** `ISCSI_NBD_CLI` names another build. */
-const MAIN = process.env.ISCSI_NBD_CLI ?? join(HERE, '../dist/cli/main.js');
+const MAIN = process.env.ISCSI_NBD_CLI ?? join(HERE, '../../dist/cli/main.js');
 const TICKS = 100;
 const DISK_MEBIBYTES = 256;
 /** Of the target: any name is one of its targets. */
@@ -37,7 +38,7 @@ function startOurs(folder, words) {
     `report-${words.join('-').replaceAll(/[^a-z0-9]/g, '')}`.slice(0, 200),
   );
   const env = { ...process.env, SCALE_REPORT: report, ISCSI_NBD_INITIATOR_NAME: `${IQN}-host` };
-  const argv = ['node', '--require', join(HERE, 'scale-report.cjs'), MAIN, ...words];
+  const argv = ['node', '--require', join(HERE, 'report.cjs'), MAIN, ...words];
   const child = start(argv, { env });
   return {
     child,

@@ -1,10 +1,10 @@
-// What many sessions and LUNs cost; see scripts/scale.
+// What many sessions and LUNs cost; see scripts/scale/run.
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { loadWords, machineWords, median, number, row } from './bench-report.mjs';
-import { fio, startDaemon, startServe, startTarget } from './scale-processes.mjs';
+import { loadWords, machineWords, median, number, row } from '../bench-parts/report.mjs';
+import { fio, startDaemon, startServe, startTarget } from './processes.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -1,6 +1,7 @@
-// What scripts/bench-vm measured as a Markdown table, on standard output or in the documentation.
+// What scripts/bench-parts/vm measured as a Markdown table, on standard output or in the
+// documentation.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { loadWords, machineWords, number, range, row, spread } from './bench-report.mjs';
+import { loadWords, machineWords, number, range, row, spread } from './report.mjs';
 
 const PAGE = 'docs/PERFORMANCE.md';
 
