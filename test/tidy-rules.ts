@@ -222,6 +222,15 @@ export const fileName: Rule = ({ path }) => {
   return isDrawer && path.startsWith('src/') ? [`${path}: a name that says nothing`] : [];
 };
 
+/** What people call; the parts of these, and the tools of maintainers, are in folders. */
+const SCRIPTS = ['README.md', 'bench', 'demo', 'install', 'setup', 'test'];
+
+/** The top of `scripts/` is short enough to be read as a list of what there is. */
+export const scriptsTop: Rule = ({ path }) => {
+  const name = /^scripts\/([^/]+)$/.exec(path)?.[1];
+  return name === undefined || SCRIPTS.includes(name) ? [] : [`${path}: belongs into a folder`];
+};
+
 /** Only one file loads the addon. */
 export const addonLoader: Rule = (file) => {
   if (file.path === ADDON_LOADER) return [];

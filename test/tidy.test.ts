@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   addonLoader,
@@ -17,6 +17,7 @@ import {
   purity,
   type Rule,
   type SourceFile,
+  scriptsTop,
   syntax,
 } from './tidy-rules.js';
 
@@ -28,12 +29,14 @@ function filesUnder(folder: string, ending: RegExp): SourceFile[] {
     .filter((name) => ending.test(name))
     .sort()
     .map((name) => `${folder}/${name}`)
+    .filter((path) => statSync(new URL(path, ROOT)).isFile())
     .map((path) => ({ path, text: readFileSync(new URL(path, ROOT), 'utf8') }));
 }
 
 const SOURCES = filesUnder('src', /\.ts$/);
 const NATIVE = filesUnder('native', /\.(cc|h)$/);
 const TESTS = filesUnder('test', /\.ts$/);
+const SCRIPTS = filesUnder('scripts', /./);
 
 /** Each rule with the files it holds for and a file that breaks it, so that it can fail. */
 const RULES: readonly {
@@ -132,6 +135,12 @@ const RULES: readonly {
       source('src/base/utils.ts', ''),
       source('src/scsi/index.ts', ''),
     ],
+  },
+  {
+    title: 'the top of scripts/ has only what people call',
+    rule: scriptsTop,
+    files: SCRIPTS,
+    broken: [source('scripts/vm', ''), source('scripts/bench-report.mjs', '')],
   },
   {
     title: 'one file loads the addon',

@@ -149,7 +149,7 @@ const ROOT_MIB = 16;
  * before it, and an ext4 root that it writes to. It uses `folder` for the parts.
  */
 export async function makeLinuxImage(file: string, folder: string): Promise<void> {
-  const { stdout } = await run(join(SCRIPTS, 'vm-build'));
+  const { stdout } = await run(join(SCRIPTS, 'vm/kernel'));
   const kernel = stdout.trim();
   await makeInitramfs(kernel, folder);
   const boot = join(folder, 'boot.img');

@@ -24,7 +24,7 @@ let folder: string;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iscsi-nbd-boot-'));
-  await exec(resolve('scripts/vm-boot-image'), [folder], { maxBuffer: 16 << 20 });
+  await exec(resolve('scripts/vm/boot-image'), [folder], { maxBuffer: 16 << 20 });
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -10,7 +10,7 @@ export const WAIT_MS_MAX = 600_000;
 const POLL_MS = 100;
 
 export type MachineOptions = {
-  /** Of scripts/vm-boot-image: vmlinux and initrd. */
+  /** Of scripts/vm/boot-image: vmlinux and initrd. */
   readonly images: string;
   /** For the sockets and logs of this machine. */
   readonly folder: string;

@@ -1,4 +1,4 @@
-/** A virtual machine that boots systemd from a disk of its own, made by scripts/vm-system. */
+/** A virtual machine that boots systemd from a disk of its own, made by scripts/vm/system. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -25,7 +25,7 @@ export class Machine {
   #hello: () => void = () => {};
 
   constructor() {
-    execFileSync(join(PROJECT, 'scripts/vm-system'), [this.folder], { stdio: 'inherit' });
+    execFileSync(join(PROJECT, 'scripts/vm/system'), [this.folder], { stdio: 'inherit' });
   }
 
   get consolePath(): string {
@@ -55,7 +55,7 @@ export class Machine {
 
   #options(agentPath: string): string[] {
     const path = (name: string) => join(this.folder, name);
-    // TCG everywhere, as in scripts/vm. cache=unsafe: it is the guest that reboots, not the host.
+    // TCG everywhere, as in scripts/vm/run. cache=unsafe: the guest reboots, not the host.
     return `-name iscsi-nbd-systemd -accel tcg,thread=multi -cpu max -smp 2 -m 1024
       -nodefaults -no-user-config -no-reboot -display none
       -kernel ${path('vmlinux')} -initrd ${path('initrd')}

@@ -60,7 +60,7 @@ function readmeSteps(): string {
   const steps = blocks.map(([, block]) => block).join('');
   expect(steps).toContain('scripts/install');
   return steps
-    .replace(/^.*scripts\/(setup|install)$/gm, ': scripts/vm-system has done that')
+    .replace(/^.*scripts\/(setup|install)$/gm, ': scripts/vm/system has done that')
     .replace('/by-path/ip-192.0.2.1:3260-', `/by-path/ip-10.0.2.2:${tgt.port}-`)
     .replace('login 192.0.2.1 ', `login 10.0.2.2:${tgt.port} `)
     .replace('iqn.2001-04.com.example:disk1', tgt.iqn);

@@ -46,8 +46,8 @@ describe('a daemon with kernel devices', () => {
     expect(device).toMatch(/^\/dev\/nbd\d+$/);
     const load = shell(`
       fio --name=verify --filename=${device} --size=48m --rw=randwrite --bs=16k --iodepth=8 \\
-        --ioengine=libaio --direct=1 --verify=crc32c --verify_backlog=256 --time_based \\
-        --runtime=60
+        --ioengine=libaio --direct=1 --verify=crc32c --verify_backlog=256 --verify_state_save=0 \\
+        --time_based --runtime=60
     `);
     load.catch(() => undefined);
     for (let kills = 0; kills < 2; kills += 1) {

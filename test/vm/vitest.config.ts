@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 /**
- * What runs as root in the VM of scripts/vm, one file at a time: the files share one kernel and
+ * What runs as root in the VM of scripts/vm/run, one file at a time: the files share one kernel and
  * its devices. The limits are wide because an emulated processor is some twenty times slower.
  */
 // biome-ignore lint/style/noDefaultExport: vitest takes the default export.

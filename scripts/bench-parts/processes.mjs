@@ -7,29 +7,45 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { fioResult } from '../lib/fio.mjs';
+
+/** @import { BenchCase } from './cases.mjs' */
+
+/** @typedef {ReturnType<typeof start>} Child */
+/** @typedef {{ url: string, stop: () => Promise<void> }} BenchTarget */
+/** @typedef {Awaited<ReturnType<typeof startServer>>} BenchServer */
+/** @typedef {import('../lib/fio.mjs').FioResult & { cpuMicros: number }} BenchRun */
+/** @typedef {{ perIo: number, calls: Record<string, number> }} Syscalls each by request */
 
 const run = promisify(execFile);
-const PROJECT = fileURLToPath(new URL('..', import.meta.url));
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 const DISK_MEBIBYTES = 1024;
 const IQN = 'iqn.2024-01.com.example:bench';
 const READY_MS_MAX = 20_000;
 /** Kernel clock ticks a second in /proc/PID/stat; USER_HZ is 100 on every Linux we run on. */
 const TICKS = 100;
 
-/** Starts a command that dies with this process; `cpu` pins it. */
+/**
+ * Starts a command that dies with this process; `cpu` pins it.
+ * @param {readonly string[]} command
+ * @param {{ cpu?: number | null, env?: NodeJS.ProcessEnv }} [how]
+ */
 export function start(command, { cpu = null, env = process.env } = {}) {
   const pinned = cpu === null ? command : ['taskset', '-c', String(cpu), ...command];
-  const argv = ['setpriv', '--pdeathsig', 'KILL', ...pinned];
-  const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'], env });
+  const argv = ['--pdeathsig', 'KILL', ...pinned];
+  const child = spawn('setpriv', argv, { stdio: ['ignore', 'ignore', 'pipe'], env });
+  const { pid } = child;
+  if (pid === undefined) throw new Error('setpriv cannot be started');
   let said = '';
   child.stderr.on('data', (data) => {
     said = (said + data).slice(-4000);
   });
   const ended = new Promise((resolve) => child.once('exit', resolve));
   return {
-    pid: child.pid,
+    pid,
     isRunning: () => child.exitCode === null && child.signalCode === null,
     said: () => said,
+    /** @param {NodeJS.Signals} signal */
     async stop(signal = 'SIGTERM') {
       child.kill(signal);
       await Promise.race([ended, sleep(3000)]);
@@ -39,6 +55,11 @@ export function start(command, { cpu = null, env = process.env } = {}) {
   };
 }
 
+/**
+ * @param {string} what
+ * @param {Child} child
+ * @param {() => boolean | Promise<boolean>} isReady
+ */
 export async function until(what, child, isReady) {
   for (let waited = 0; waited < READY_MS_MAX; waited += 20) {
     if (await isReady()) return;
@@ -48,15 +69,21 @@ export async function until(what, child, isReady) {
   throw new Error(`${what} is not ready: ${child.said()}`);
 }
 
+/** @returns {Promise<number>} */
 export function freePort() {
   return new Promise((resolve) => {
     const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
+      const address = server.address();
+      if (address === null || typeof address === 'string') throw new Error('TCP has no port');
+      server.close(() => resolve(address.port));
     });
   });
 }
 
+/**
+ * @param {number} port
+ * @returns {Promise<boolean>}
+ */
 function answers(port) {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
@@ -65,14 +92,21 @@ function answers(port) {
   });
 }
 
+/** @param {BenchCase} entry */
 const cpuOf = (entry) => (entry.oneCpu ? 0 : null);
 
-/** `fast` is our own RAM target, `tgt` Debian's with a file behind it. */
+/**
+ * `fast` is our own RAM target, `tgt` Debian's with a file behind it.
+ * @param {string} name
+ * @param {{ folder: string, fastTarget: string | undefined, entry: BenchCase }} how
+ * @returns {Promise<BenchTarget>}
+ */
 export async function startTarget(name, { folder, fastTarget, entry }) {
   const port = await freePort();
   const url = `iscsi://127.0.0.1:${port}/${IQN}/1`;
   const cpu = cpuOf(entry);
   if (name === 'fast') {
+    if (fastTarget === undefined) throw new Error('--fast-target names no program');
     const child = start([fastTarget, String(port), String(DISK_MEBIBYTES)], { cpu });
     await until('fast-target', child, () => answers(port));
     return { url, stop: () => child.stop('SIGKILL') };
@@ -83,6 +117,7 @@ export async function startTarget(name, { folder, fastTarget, entry }) {
   await writeFile(file, '');
   await truncate(file, DISK_MEBIBYTES << 20);
   const child = start(['tgtd', '-f', '--iscsi', `portal=127.0.0.1:${port}`], { cpu, env });
+  /** @param {string[]} words */
   const adm = (...words) => run('tgtadm', ['--lld', 'iscsi', ...words], { env });
   await until('tgtd', child, () =>
     run('tgtadm', ['--mode', 'system', '--op', 'show'], { env }).then(
@@ -97,7 +132,11 @@ export async function startTarget(name, { folder, fastTarget, entry }) {
   return { url, stop: () => child.stop('SIGKILL') };
 }
 
-/** `ours`, `ours+digests`, `ours@DIST` (another build) or `qemu-nbd`, on a unix socket. */
+/**
+ * `ours`, `ours+digests`, `ours@DIST` (another build) or `qemu-nbd`, on a unix socket.
+ * @param {string} variant
+ * @param {{ folder: string, target: BenchTarget, index: number, entry: BenchCase }} how
+ */
 export async function startServer(variant, { folder, target, index, entry }) {
   const socket = join(folder, `${index}.sock`);
   const child = start(serverCommand(variant, { socket, url: target.url }), { cpu: cpuOf(entry) });
@@ -114,6 +153,10 @@ export async function startServer(variant, { folder, target, index, entry }) {
   };
 }
 
+/**
+ * @param {string} variant
+ * @param {{ socket: string, url: string }} places
+ */
 function serverCommand(variant, { socket, url }) {
   if (variant === 'qemu-nbd') {
     return ['qemu-nbd', '-t', '-e', '8', '-k', socket, '-f', 'raw', '--cache=none', url];
@@ -126,19 +169,32 @@ function serverCommand(variant, { socket, url }) {
   return name === 'ours' ? command : [...command, ...digests];
 }
 
-/** User and system time of a process and its threads, in ticks. */
+/**
+ * User and system time of a process and its threads, in ticks.
+ * @param {number} pid
+ */
 export function cpuTicks(pid) {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return Number(fields[11]) + Number(fields[12]);
 }
 
+/**
+ * @param {number} pid
+ * @param {string} key of /proc/PID/status
+ */
 export function statusNumber(pid, key) {
   const text = readFileSync(`/proc/${pid}/status`, 'utf8');
   return Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? Number.NaN);
 }
 
-/** One fio run; what fio saw, and the CPU time the server took meanwhile. */
+/**
+ * One fio run; what fio saw, and the CPU time the server took meanwhile.
+ * @param {BenchServer} server
+ * @param {BenchCase} entry
+ * @param {number} seconds
+ * @returns {Promise<BenchRun>}
+ */
 export async function runFio(server, entry, seconds) {
   const argv = [
     '--name=bench',
@@ -155,38 +211,32 @@ export async function runFio(server, entry, seconds) {
     ...(entry.mix ? [`--rwmixread=${entry.mix}`] : []),
   ];
   const before = server.cpuTicks();
-  const pin = entry.oneCpu ? ['taskset', '-c', '0'] : ['env'];
-  const [command, ...words] = [...pin, 'fio', ...argv];
-  const { stdout } = await run(command, words, { maxBuffer: 1 << 26 });
+  const [command, words] = entry.oneCpu ? ['taskset', ['-c', '0', 'fio']] : ['env', ['fio']];
+  const { stdout } = await run(command, [...words, ...argv], { maxBuffer: 1 << 26 });
   const ticks = server.cpuTicks() - before;
-  const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs;
-  if (job.error !== 0) throw new Error(`fio failed on ${entry.name}: error ${job.error}`);
-  const sides = [job.read, job.write].filter((side) => side.total_ios > 0);
-  const ios = sum(sides, (side) => side.total_ios);
-  const worst = (key) => Math.max(...sides.map((side) => side.clat_ns.percentile[key])) / 1000;
-  return {
-    ios,
-    iops: sum(sides, (side) => side.iops),
-    megabytes: sum(sides, (side) => side.bw_bytes) / 1e6,
-    p50: worst('50.000000'),
-    p99: worst('99.000000'),
-    p999: worst('99.900000'),
-    cpuMicros: (ticks / TICKS / ios) * 1e6,
-  };
+  const result = fioResult(stdout, entry.name);
+  return { ...result, cpuMicros: (ticks / TICKS / result.ios) * 1e6 };
 }
 
-const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);
-
-/** System calls a request, from a run of its own: strace slows everything down. */
+/**
+ * System calls a request, from a run of its own: strace slows everything down.
+ * @param {BenchServer} server
+ * @param {BenchCase} entry
+ * @returns {Promise<Syscalls>}
+ */
 export async function syscallsDuring(server, entry) {
   const tracer = start(['strace', '-c', '-f', '-U', 'calls,name', '-p', String(server.pid)]);
   await until('strace', tracer, () => statusNumber(server.pid, 'TracerPid') > 0);
   const { ios } = await runFio(server, entry, 1.5);
   await tracer.stop('SIGINT');
+  /** @type {Record<string, number>} */
   const calls = {};
+  let perIo = 0;
   for (const line of tracer.said().split('\n')) {
     const [, count, name] = /^\s*(\d+)\s+(\w+)$/.exec(line) ?? [];
-    if (name !== undefined && name !== 'total') calls[name] = Number(count) / ios;
+    if (name === undefined || name === 'total') continue;
+    calls[name] = Number(count) / ios;
+    perIo += calls[name];
   }
-  return { perIo: sum(Object.values(calls), (count) => count), calls };
+  return { perIo, calls };
 }

@@ -1,10 +1,13 @@
-// What many sessions and LUNs cost; see scripts/scale.
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+// What many sessions and LUNs cost; see scripts/scale/run.
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { loadWords, machineWords, median, number, row } from './bench-report.mjs';
-import { fio, startDaemon, startServe, startTarget } from './scale-processes.mjs';
+import { loadWords, machineWords, median, number, row } from '../bench-parts/report.mjs';
+import { putIntoPage } from '../lib/performance-page.mjs';
+import { fio, startDaemon, startServe, startTarget } from './processes.mjs';
+
+/** @import { FioSum, MemoryUse, ScaleDaemon } from './processes.mjs' */
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -19,8 +22,10 @@ const { values, positionals } = parseArgs({
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-scale-'));
+/** @param {number} bytes */
 const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
 
+/** @type {Readonly<Record<string, () => Promise<string[]>>>} */
 const parts = { memory, load, processes, long };
 
 /** One process with more and more LUNs, and one with more and more sessions. */
@@ -28,7 +33,14 @@ async function memory() {
   const target = await startTarget(values['fast-target'], 64);
   const lines = [row(['', 'RSS MiB', 'PSS MiB', 'heap MiB', 'each: PSS KiB', 'heap KiB'])];
   lines.push(row(['---', '---', '---', '---', '---', '---']));
+  /**
+   * @param {string} words
+   * @param {MemoryUse} usage
+   * @param {MemoryUse} base what is there without the `count`
+   * @param {number} count
+   */
   const line = (words, usage, base, count) => {
+    /** @param {'pss' | 'heap'} key */
     const each = (key) => ((usage[key] - base[key]) / 1024 / count).toFixed(0);
     const sizes = [usage.rss, usage.pss, usage.heap].map(mebibytes);
     const shares = count === 0 ? ['', ''] : [each('pss'), each('heap')];
@@ -74,7 +86,7 @@ async function load() {
       seconds: runSeconds,
     }),
   );
-  const lines = tableOf(cases, measured);
+  const lines = tableOf(measured);
   lines.push(
     '',
     `Peak memory: ${mebibytes(one.peak())} MiB with one LUN, ` +
@@ -89,24 +101,32 @@ async function load() {
 /** Four LUNs of four sessions: one process, two, or four. */
 async function processes() {
   const target = await startTarget(values['fast-target'], 2);
-  const daemon = async (name, logins) => {
-    const made = await startDaemon(folder, target, name);
-    for (let count = 0; count < logins; count += 1) await made.login();
+  /**
+   * @param {readonly string[]} names one daemon each
+   * @param {number} logins of each
+   */
+  const daemons = async (names, logins) => {
+    /** @type {ScaleDaemon[]} */
+    const made = [];
+    for (const name of names) {
+      const daemon = await startDaemon(folder, target, name);
+      made.push(daemon);
+      for (let count = 0; count < logins; count += 1) await daemon.login();
+    }
     return made;
   };
+  const four = ['four-0', 'four-1', 'four-2', 'four-3'];
   const groups = [
-    { words: 'one process', servers: [await daemon('one', 4)] },
-    { words: 'two processes', servers: [await daemon('two-a', 2), await daemon('two-b', 2)] },
-    { words: 'four processes', servers: [] },
+    { words: 'one process', servers: await daemons(['one'], 4) },
+    { words: 'two processes', servers: await daemons(['two-a', 'two-b'], 2) },
+    { words: 'four processes', servers: await daemons(four, 1) },
   ];
-  for (let count = 0; count < 4; count += 1) {
-    groups[2].servers.push(await daemon(`four-${count}`, 1));
-  }
   const loads = [
     { rw: 'randread', bs: '4k', depth: 1 },
     { rw: 'randread', bs: '4k', depth: 16 },
     { rw: 'randread', bs: '256k', depth: 4 },
   ];
+  /** @type {string[]} */
   const lines = [];
   for (const job of loads) {
     const words = `${job.bs} ${job.rw}, queue of ${job.depth} on each`;
@@ -115,8 +135,9 @@ async function processes() {
       const uris = servers.flatMap((server) => server.uris());
       return fio(uris, servers, { ...job, seconds: runSeconds });
     });
-    lines.push(...tableOf(cases, measured).slice(lines.length === 0 ? 0 : 2));
+    lines.push(...tableOf(measured).slice(lines.length === 0 ? 0 : 2));
   }
+  /** @type {string[]} */
   const shares = [];
   for (const { words, servers } of groups) {
     let pss = 0;
@@ -153,55 +174,58 @@ async function long() {
   return lines;
 }
 
-/** Every case once a round, after one run that does not count; the runs of each. */
+/**
+ * Every case once a round, after one run that does not count; the runs of each.
+ * @template {{ words: string }} Case
+ * @param {readonly Case[]} cases
+ * @param {(entry: Case, runSeconds: number) => Promise<FioSum>} measure
+ */
 async function interleaved(cases, measure) {
-  const runs = cases.map(() => []);
+  const measured = cases.map((entry) => ({ entry, runs: /** @type {FioSum[]} */ ([]) }));
   for (const entry of cases) await measure(entry, 1);
   for (let round = 0; round < rounds; round += 1) {
-    for (const [index, entry] of cases.entries()) {
-      runs[index].push(await measure(entry, seconds));
-      process.stderr.write(`${entry.words}: ${number(runs[index].at(-1).iops)} IOPS\n`);
+    for (const { entry, runs } of measured) {
+      const run = await measure(entry, seconds);
+      runs.push(run);
+      process.stderr.write(`${entry.words}: ${number(run.iops)} IOPS\n`);
     }
   }
-  return runs;
+  return measured.map(({ entry, runs }) => ({ words: entry.words, runs }));
 }
 
-/** Ratios are those of each round to the first case's run in it. */
-function tableOf(cases, runs) {
+/**
+ * Ratios are those of each round to the first case's run in it.
+ * @param {readonly { words: string, runs: readonly FioSum[] }[]} measured
+ */
+function tableOf(measured) {
   const titles = ['', 'IOPS', 'MB/s', 'p99 µs', 'CPU µs/I/O', 'speed ratio'];
   const lines = [row(titles), row(titles.map(() => '---'))];
-  for (const [index, { words }] of cases.entries()) {
-    const of = (key) => median(runs[index].map((one) => one[key]));
-    const ratios = runs[index].map((one, round) => one.iops / runs[0][round].iops);
+  const first = measured[0]?.runs ?? [];
+  for (const { words, runs } of measured) {
+    /** @param {keyof FioSum} key */
+    const of = (key) => median(runs.map((one) => one[key]));
+    const ratios = runs.map((one, round) => one.iops / (first[round]?.iops ?? Number.NaN));
     const range = `${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}`;
-    const ratio = index === 0 ? '1' : `**${median(ratios).toFixed(2)}** (${range})`;
+    const ratio = runs === first ? '1' : `**${median(ratios).toFixed(2)}** (${range})`;
     const figures = [number(of('megabytes')), of('p99').toFixed(0), of('cpuMicros').toFixed(1)];
     lines.push(row([words, number(of('iops')), ...figures, ratio]));
   }
   return lines;
 }
 
-async function intoDocs(name, text) {
-  const page = 'docs/PERFORMANCE.md';
-  const [begin, end] = [`<!-- begin scale-${name} -->`, `<!-- end scale-${name} -->`];
-  const [before, rest] = (await readFile(page, 'utf8')).split(begin);
-  const after = rest?.split(end)[1];
-  if (after === undefined) throw new Error(`${page} has no place for scale-${name}`);
-  await writeFile(page, `${before}${begin}\n${text}\n${end}${after}`);
-}
-
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(parts)) {
-    if (parts[name] === undefined) throw new Error(`there is no ${name}`);
+    const part = parts[name];
+    if (part === undefined) throw new Error(`there is no ${name}`);
     const before = loadWords();
-    const lines = await parts[name]();
+    const lines = await part();
     const how = ['memory', 'long'].includes(name)
       ? ''
       : `Medians of ${rounds} interleaved rounds of ${seconds} s; `;
     const load = `load average ${before} before and ${loadWords()} after.`;
     const text = [...lines, '', `${how}${machineWords()}; ${load}`].join('\n');
     console.log(`${text}\n`);
-    if (values.docs) await intoDocs(name, text);
+    if (values.docs) putIntoPage(`scale-${name}`, `${text}\n`);
   }
 } finally {
   await rm(folder, { recursive: true, force: true });

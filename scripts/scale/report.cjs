@@ -6,7 +6,8 @@ const { runInNewContext } = require('node:vm');
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc');
-const path = process.env.SCALE_REPORT;
+const path = process.env['SCALE_REPORT'];
+if (path === undefined) throw new Error('SCALE_REPORT names no file');
 
 process.on('SIGUSR2', () => {
   collectGarbage();

@@ -1,9 +1,16 @@
-// What scripts/bench-vm measured as a Markdown table, on standard output or in the documentation.
-import { readFileSync, writeFileSync } from 'node:fs';
-import { loadWords, machineWords, number, range, row, spread } from './bench-report.mjs';
+// What scripts/bench-parts/vm measured as a Markdown table, on standard output or in the
+// documentation.
+import { readFileSync } from 'node:fs';
+import { putIntoPage } from '../lib/performance-page.mjs';
+import { loadWords, machineWords, number, numbers, range, row, spread } from './report.mjs';
 
-const PAGE = 'docs/PERFORMANCE.md';
+/** @import { Spread } from './report.mjs' */
+/** @import { DiskMeasure, DiskMeasurements } from './vm-guest.mjs' */
 
+/** @typedef {(measure: DiskMeasure) => Spread} SpreadOf */
+/** @typedef {{ name: string, index: number, variant: string, of: SpreadOf, ratio: Spread }} Line */
+
+/** @type {[title: string, cell: (line: Line) => string][]} */
 const COLUMNS = [
   ['case', ({ name, index }) => (index === 0 ? name : '')],
   ['', ({ variant }) => variant],
@@ -15,25 +22,38 @@ const COLUMNS = [
   ['speed of the first against it', ({ ratio, index }) => (index === 0 ? '' : bold(ratio))],
 ];
 
+/** @param {string} variant */
 const isKernel = (variant) => variant.startsWith('open-iscsi');
+/** @param {SpreadOf} of */
 const own = (of) =>
   `${of('userMicros').median.toFixed(0)} + ${of('systemMicros').median.toFixed(0)}`;
+/** @param {Spread} of */
 const millis = (of) => (of.median / 1000).toFixed(1);
-const numbers = (of) => `${number(of.median)} (${number(of.min)}–${number(of.max)})`;
+/** @param {Spread} ratio */
 const bold = (ratio) => `**${range(ratio, 2)}**`;
 
 const EMULATED = 'emulated with two processors (QEMU TCG)';
 const USER_MODE = 'in user mode on one processor';
 
-function tableOf({ kernel, isUserMode, variants, rounds, seconds, load, results }) {
+/**
+ * @param {DiskMeasurements} measured
+ * @param {string} load before it
+ */
+function tableOf({ kernel, isUserMode, variants, rounds, seconds, results }, load) {
+  /** @type {string[]} */
   const lines = [];
   for (const target of new Set(results.map((result) => result.target))) {
     lines.push(`### Target: ${target}`, '', row(COLUMNS.map(([title]) => title)));
     lines.push(row(COLUMNS.map(() => '---')));
     for (const { case: name, runs } of results.filter((one) => one.target === target)) {
+      const [firstRuns = []] = runs;
       for (const [index, variant] of variants.entries()) {
-        const of = (key) => spread(runs[index].map((one) => one[key]));
-        const ratio = spread(runs[0].map((one, round) => one.iops / runs[index][round].iops));
+        const ownRuns = runs[index] ?? [];
+        /** @type {SpreadOf} */
+        const of = (measure) => spread(ownRuns.map((one) => one[measure]));
+        const ratio = spread(
+          firstRuns.map((one, round) => one.iops / (ownRuns[round]?.iops ?? Number.NaN)),
+        );
         const facts = { name, index, variant, of, ratio };
         lines.push(row(COLUMNS.map(([, cell]) => cell(facts))));
       }
@@ -50,14 +70,9 @@ function tableOf({ kernel, isUserMode, variants, rounds, seconds, load, results 
 }
 
 const [file, load, docs] = process.argv.slice(2);
+if (file === undefined || load === undefined) throw new Error('usage: FILE LOAD [--docs]');
+/** @type {DiskMeasurements} */
 const measured = JSON.parse(readFileSync(file, 'utf8'));
-const table = tableOf({ ...measured, load });
+const table = tableOf(measured, load);
 console.log(table);
-if (docs === '--docs') {
-  const name = measured.isUserMode ? 'vm-uml' : 'vm';
-  const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
-  const [before, rest] = readFileSync(PAGE, 'utf8').split(begin);
-  const after = rest?.split(end)[1];
-  if (after === undefined) throw new Error(`${PAGE} has no place for this table`);
-  writeFileSync(PAGE, `${before}${begin}\n${table}${end}${after}`);
-}
+if (docs === '--docs') putIntoPage(measured.isUserMode ? 'vm-uml' : 'vm', table);

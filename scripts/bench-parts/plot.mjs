@@ -1,12 +1,17 @@
 // The ratios as bars in an SVG that reads on light and on dark pages.
 
+/** @import { BenchResult, Pair } from './report.mjs' */
+
 const ROW = 22;
 const LEFT = 230;
 const WIDTH = 860;
 const RIGHT = 70;
 const HEAD = 58;
 
-/** A bar a case and target from 0 to the ratio, its range as a line, and the wanted ratio. */
+/**
+ * A bar a case and target from 0 to the ratio, its range as a line, and the wanted ratio.
+ * @param {{ plan: { variants: Pair<string> }, results: readonly BenchResult[] }} run
+ */
 export function plotOf({ plan, results }) {
   const widest = Math.max(2, ...results.map((result) => result.speed.max));
   const scale = (WIDTH - LEFT - RIGHT) / widest;
@@ -33,12 +38,19 @@ export function plotOf({ plan, results }) {
 }
 
 const GREY = 'fill="#555555"';
+/** @type {Readonly<Record<string, string>>} */
 const COLOURS = { fast: '#2166ac', tgt: '#5aae61' };
 
+/**
+ * @param {BenchResult} result
+ * @param {number} top
+ * @param {number} scale
+ */
 function bar(result, top, scale) {
   const { speed, target } = result;
   const colour = COLOURS[target] ?? '#888888';
   const middle = top + ROW / 2;
+  /** @param {number} ratio */
   const x = (ratio) => (LEFT + ratio * scale).toFixed(1);
   const goal = target === 'fast' ? result.case.atLeast : 1;
   return [
@@ -53,6 +65,12 @@ function bar(result, top, scale) {
   ];
 }
 
+/**
+ * @param {number} x
+ * @param {number} y
+ * @param {string} words
+ * @param {string} attributes
+ */
 function text(x, y, words, attributes) {
   const escaped = words.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
   return `<text x="${x}" y="${y}" ${attributes}>${escaped}</text>`;

@@ -1,14 +1,22 @@
+#!/usr/bin/env node
 // Makes docs/rfc7143-map.md from titles of tests and citations in src/iscsi: for each section
 // of RFC 7143 the rules that are tested, which test shows each, and where the code cites it.
 // With --check nothing is written: the exit status says whether the file is current.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import ts from 'typescript';
 
-const ROOT = new URL('../', import.meta.url);
+const ROOT = new URL('../../', import.meta.url);
 const OUTPUT = 'docs/rfc7143-map.md';
+/** @typedef {{ path: string, text: string }} SourceFile */
+/** @typedef {{ section: string, title: string, path: string }} TestedRule */
+
+/** @type {Readonly<Record<string, string | undefined>>} */
 const TITLES = JSON.parse(read('test/rfc7143-sections.json'));
 
-/** What an initiator has to do, in short, with the sections whose tests show it. */
+/**
+ * What an initiator has to do, in short, with the sections whose tests show it.
+ * @type {readonly [duty: string, sections: readonly string[]][]}
+ */
 const DUTIES = [
   ['CmdSN, the command window, ExpCmdSN and MaxCmdSN as serial numbers', ['4.2.2.1']],
   ['StatSN and ExpStatSN, gaps and duplicates', ['4.2.2.2', '7.9']],
@@ -38,7 +46,7 @@ const DUTIES = [
 const map = makeMap();
 if (process.argv.includes('--check')) {
   const isCurrent = read(OUTPUT) === map;
-  if (!isCurrent) console.error(`${OUTPUT} is not current: run node scripts/rfc-map.mjs`);
+  if (!isCurrent) console.error(`${OUTPUT} is not current: run scripts/rfc-map/make.mjs`);
   process.exitCode = isCurrent ? 0 : 1;
 } else {
   writeFileSync(new URL(OUTPUT, ROOT), map);
@@ -56,8 +64,8 @@ function makeMap() {
   const lines = [
     '# RFC 7143, rule by rule',
     '',
-    'Made by `scripts/rfc-map` from the titles of the tests and the citations in `src/iscsi/`;',
-    'a test holds it current. A rule is what its test is called.',
+    'Made by `scripts/rfc-map/make.mjs` from the titles of the tests and the citations in',
+    '`src/iscsi/`; a test holds it current. A rule is what its test is called.',
     '',
     '## What an initiator has to do',
     '',
@@ -78,10 +86,16 @@ function makeMap() {
   return `${lines.join('\n')}\n`;
 }
 
+/** @param {string} section */
 function nameOf(section) {
   return /^[A-E]/.test(section) ? `Appendix ${section}` : `§${section}`;
 }
 
+/**
+ * @param {string} duty
+ * @param {readonly string[]} among
+ * @param {readonly TestedRule[]} rules
+ */
 function dutyLine(duty, among, rules) {
   const count = rules.filter((rule) => among.includes(rule.section)).length;
   const untested = among.filter((section) => !rules.some((rule) => rule.section === section));
@@ -90,13 +104,22 @@ function dutyLine(duty, among, rules) {
   return `| ${duty} | ${among.map(nameOf).join(', ')} | ${count} |`;
 }
 
-/** Titles of `it` and `test` with the sections that they, or the `describe`s around them, name. */
+/**
+ * Titles of `it` and `test` with the sections that they, or the `describe`s around them, name.
+ * @param {SourceFile} file
+ * @returns {TestedRule[]}
+ */
 function rulesOf({ path, text }) {
   const source = ts.createSourceFile(path, text, ts.ScriptTarget.ES2022, true);
+  /** @type {TestedRule[]} */
   const rules = [];
   visit(source, []);
   return rules;
 
+  /**
+   * @param {ts.Node} node
+   * @param {readonly string[]} around titles of the `describe`s, from the outermost
+   */
   function visit(node, around) {
     const call = titledCall(node);
     if (call === null) {
@@ -112,14 +135,17 @@ function rulesOf({ path, text }) {
     const outer = around.flatMap((title) => sectionsOf(title, title.includes('RFC 7143')));
     // A rule of a subsection stands there; the section around it is only where the test lives.
     const sections = own.length > 0 ? own : outer;
-    const context = own.length > 0 || around.length === 0 ? '' : contextOf(around.at(-1));
+    const context = own.length > 0 ? '' : contextOf(around.at(-1) ?? '');
     for (const section of new Set(sections)) {
       rules.push({ section, title: `${context}${withoutCitation(call.title)}`, path });
     }
   }
 }
 
-/** `it('title', …)`, `test.each(…)('title', …)`, `describe.concurrent('title', …)`; null for others. */
+/**
+ * `it('title', …)`, `test.each(…)('title', …)`, `describe.concurrent('title', …)`; null for others.
+ * @param {ts.Node} node
+ */
 function titledCall(node) {
   if (!ts.isCallExpression(node)) return null;
   const [first] = node.arguments;
@@ -133,23 +159,31 @@ function titledCall(node) {
   return { name: name === 'describe' ? 'describe' : 'it', title: first.text };
 }
 
+/**
+ * @param {string} title
+ * @param {boolean} isCited
+ */
 function sectionsOf(title, isCited) {
   if (!isCited) return [];
-  const numbers = [...title.matchAll(/§(\d+(?:\.\d+)*)/g)].map((match) => match[1]);
-  const appendices = [...title.matchAll(/Appendix ([A-E])\b/g)].map((match) => match[1]);
+  const numbers = [...title.matchAll(/§(\d+(?:\.\d+)*)/g)].map(([, number = '']) => number);
+  const appendices = [...title.matchAll(/Appendix ([A-E])\b/g)].map(([, letter = '']) => letter);
   return [...numbers, ...appendices].filter((section) => TITLES[section] !== undefined);
 }
 
-/** What a `describe` says beyond its citation, as in "…: unsolicited data". */
+/**
+ * What a `describe` says beyond its citation, as in "…: unsolicited data".
+ * @param {string} title
+ */
 function contextOf(title) {
   const rest = withoutCitation(title);
   return rest === '' ? '' : `${rest}: `;
 }
 
+/** @param {string} title */
 function withoutCitation(title) {
   let rest = title.replace(/RFC 7143 /g, '');
   for (const match of title.matchAll(/(?:§(\d+(?:\.\d+)*)|Appendix ([A-E])\b)/g)) {
-    const named = TITLES[match[1] ?? match[2]];
+    const named = TITLES[match[1] ?? match[2] ?? ''];
     if (named !== undefined) rest = rest.replace(`${match[0]} (${named})`, '');
     rest = rest.replace(new RegExp(`^${match[0].replaceAll('.', '\\.')}(?: and)?[:,]? ?`), '');
   }
@@ -160,23 +194,31 @@ function withoutCitation(title) {
     .trim();
 }
 
-/** Sections with the files of `src/` that cite them, in comments or in errors. */
+/**
+ * Sections with the files of `src/` that cite them, in comments or in errors.
+ * @param {readonly SourceFile[]} files
+ */
 function placesOf(files) {
+  /** @type {Map<string, Set<string>>} */
   const places = new Map();
   for (const { path, text } of files) {
     const cited = [...text.matchAll(/RFC 7143 (?:§(\d+(?:\.\d+)*)|Appendix ([A-E]))/g)];
     const thrown = [...text.matchAll(/new ProtocolError\(\s*'(\d+(?:\.\d+)*)'/g)];
     for (const match of [...cited, ...thrown]) {
-      const section = match[1] ?? match[2];
+      const section = match[1] ?? match[2] ?? '';
       if (TITLES[section] === undefined) continue;
-      if (!places.has(section)) places.set(section, new Set());
-      places.get(section).add(path);
+      places.set(section, (places.get(section) ?? new Set()).add(path));
     }
   }
   return places;
 }
 
+/**
+ * @param {string} left
+ * @param {string} right
+ */
 function bySection(left, right) {
+  /** @param {string} section */
   const parts = (section) =>
     section.split('.').map((part) => (/\d/.test(part) ? Number(part) : 1000 + part.charCodeAt(0)));
   const [one, two] = [parts(left), parts(right)];
@@ -187,6 +229,11 @@ function bySection(left, right) {
   return 0;
 }
 
+/**
+ * @param {string} folder
+ * @param {RegExp} ending
+ * @returns {SourceFile[]}
+ */
 function sourceFiles(folder, ending) {
   return readdirSync(new URL(folder, ROOT), { recursive: true, encoding: 'utf8' })
     .filter((name) => ending.test(name))
@@ -194,11 +241,15 @@ function sourceFiles(folder, ending) {
     .map((name) => ({ path: `${folder}/${name}`, text: read(`${folder}/${name}`) }));
 }
 
+/**
+ * Empty if there is no such file.
+ * @param {string} path
+ */
 function read(path) {
   try {
     return readFileSync(new URL(path, ROOT), 'utf8');
   } catch (error) {
-    if (error.code === 'ENOENT') return '';
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '';
     throw error;
   }
 }

@@ -2,16 +2,19 @@
 # Sourced by the other scripts, which run under `set -euo pipefail`. Everything here is quiet and
 # quick when there is nothing to do.
 
-project_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+project_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # Stamps and reports of this clone.
 stamp_dir=$project_dir/.cache
 # What every clone of this user shares: kernels for the VM.
 shared_cache_dir=${ISCSI_NBD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/iscsi-nbd}
+# What messages begin with: several scripts are called `run` or `vm`, so the folder is part of it.
+script_name=$(realpath -m -- "$0")
+script_name=${script_name#"$project_dir/"}
 
 note() { printf '== %s\n' "$*" >&2; }
 
 die() {
-  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  printf '%s: %s\n' "$script_name" "$*" >&2
   exit 1
 }
 

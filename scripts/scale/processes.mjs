@@ -1,4 +1,5 @@
-// The processes of scripts/scale: the C target with many LUNs, our servers, and fio with many jobs.
+// The processes of scripts/scale/run: the C target with many LUNs, our servers, and fio with many
+// jobs.
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -6,69 +7,107 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { cpuTicks, freePort, start, statusNumber, until } from './bench-processes.mjs';
+import { cpuTicks, freePort, start, statusNumber, until } from '../bench-parts/processes.mjs';
+import { fioResult } from '../lib/fio.mjs';
+
+/** @typedef {Awaited<ReturnType<typeof startTarget>>} ScaleTarget */
+/** @typedef {Awaited<ReturnType<typeof startDaemon>>} ScaleDaemon */
+/** @typedef {{ cpuTicks: () => number }} MeasuredServer */
+
+/**
+ * Bytes, after garbage collection: of the heap, resident, and the share of those (PSS).
+ * @typedef {{ heap: number, external: number, rss: number, pss: number }} MemoryUse
+ */
+
+/** @typedef {{ ios: number, iops: number, megabytes: number, p99: number, cpuMicros: number }} FioSum */
 
 const run = promisify(execFile);
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 /** `ISCSI_NBD_CLI` names another build. */
-const MAIN = process.env.ISCSI_NBD_CLI ?? join(HERE, '../dist/cli/main.js');
+const MAIN = process.env['ISCSI_NBD_CLI'] ?? join(HERE, '../../dist/cli/main.js');
 const TICKS = 100;
 const DISK_MEBIBYTES = 256;
 /** Of the target: any name is one of its targets. */
 const IQN = 'iqn.2024-01.com.example:scale';
 
-/** LUNs 0 to `luns` - 1, all of them the same memory. */
+/**
+ * LUNs 0 to `luns` - 1, all of them the same memory.
+ * @param {string | undefined} program
+ * @param {number} luns
+ */
 export async function startTarget(program, luns) {
+  if (program === undefined) throw new Error('--fast-target names no program');
   const port = await freePort();
   const child = start([program, String(port), String(DISK_MEBIBYTES), String(luns)]);
   await until('fast-target', child, () => isListening(port));
   return { port, stop: () => child.stop('SIGKILL') };
 }
 
+/** @param {number} port */
 function isListening(port) {
   const wanted = port.toString(16).toUpperCase().padStart(4, '0');
   return new RegExp(`:${wanted} 00000000:0000 0A`).test(readFileSync('/proc/net/tcp', 'utf8'));
 }
 
-/** A process of ours that tells of its memory. */
+/**
+ * A process of ours that tells of its memory.
+ * @param {string} folder
+ * @param {readonly string[]} words
+ */
 function startOurs(folder, words) {
   const report = join(
     folder,
     `report-${words.join('-').replaceAll(/[^a-z0-9]/g, '')}`.slice(0, 200),
   );
   const env = { ...process.env, SCALE_REPORT: report, ISCSI_NBD_INITIATOR_NAME: `${IQN}-host` };
-  const argv = ['node', '--require', join(HERE, 'scale-report.cjs'), MAIN, ...words];
+  const argv = ['node', '--require', join(HERE, 'report.cjs'), MAIN, ...words];
   const child = start(argv, { env });
   return {
     child,
     pid: child.pid,
     cpuTicks: () => cpuTicks(child.pid),
     stop: () => child.stop(),
-    /** Bytes, after garbage collection: of its heap, resident, and its share of those (PSS). */
+    /** @returns {Promise<MemoryUse>} */
     async memory() {
       rmSync(report, { force: true });
       process.kill(child.pid, 'SIGUSR2');
       await until('memory report', child, () => existsSync(report));
+      /** @type {NodeJS.MemoryUsage} */
       const { heapUsed, external } = JSON.parse(readFileSync(report, 'utf8'));
       const rollup = readFileSync(`/proc/${child.pid}/smaps_rollup`, 'utf8');
-      const bytes = (key) => Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(rollup)[1]) * 1024;
+      /** @param {string} key */
+      const bytes = (key) => {
+        const [, kibibytes] = new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(rollup) ?? [];
+        return Number(kibibytes) * 1024;
+      };
       return { heap: heapUsed, external, rss: bytes('Rss'), pss: bytes('Pss') };
     },
     peak: () => statusNumber(child.pid, 'VmHWM') * 1024,
   };
 }
 
-/** `serve` of one target; its exports are the LUNs, by number, or the only one. */
+/**
+ * `serve` of one target; its exports are the LUNs, by number, or the only one.
+ * @param {string} folder
+ * @param {ScaleTarget} target
+ * @param {{ name: string, lun?: number | null }} what
+ */
 export async function startServe(folder, target, { name, lun = null }) {
   const socket = join(folder, `${name}.sock`);
   const url = `iscsi://127.0.0.1:${target.port}/${IQN}-${name}${lun === null ? '' : `/${lun}`}`;
   const ours = startOurs(folder, ['serve', url, '--socket', socket]);
   await until('serve', ours.child, () => existsSync(socket));
+  /** @param {number} number */
   const uri = (number) => `nbd+unix:///${lun === null ? number : ''}?socket=${socket}`;
   return { ...ours, uri };
 }
 
-/** A daemon whose sessions are logged in one after the other, each with one LUN on a socket. */
+/**
+ * A daemon whose sessions are logged in one after the other, each with one LUN on a socket.
+ * @param {string} folder
+ * @param {ScaleTarget} target
+ * @param {string} name
+ */
 export async function startDaemon(folder, target, name) {
   const control = join(folder, `${name}.control`);
   const sockets = join(folder, `${name}.d`);
@@ -91,7 +130,10 @@ export async function startDaemon(folder, target, name) {
       };
       const request = { jsonrpc: '2.0', id: sessions, method: 'LoginToTarget', params };
       socket.write(`${JSON.stringify(request)}\n`);
-      const answer = JSON.parse((await answers.next()).value);
+      const line = await answers.next();
+      if (line.done) throw new Error('login: the daemon closed its control socket');
+      /** @type {{ error?: { message: string } }} */
+      const answer = JSON.parse(line.value);
       if (answer.error) throw new Error(`login: ${answer.error.message}`);
     },
     uris: () => readdirSync(sockets).map((file) => `nbd+unix:///1?socket=${join(sockets, file)}`),
@@ -102,8 +144,15 @@ export async function startDaemon(folder, target, name) {
   };
 }
 
-/** One fio with a job for each URI; the sum over them, and the CPU time of `servers` meanwhile. */
-export async function fio(uris, servers, { rw, bs, depth, seconds = null, ios = null }) {
+/**
+ * One fio with a job for each URI; the sum over them, and the CPU time of `servers` meanwhile. It
+ * ends after `ios`, if there is that number, or else after `seconds`.
+ * @param {readonly string[]} uris
+ * @param {readonly MeasuredServer[]} servers
+ * @param {{ rw: string, bs: string, depth: number, seconds?: number, ios?: number }} job
+ * @returns {Promise<FioSum>}
+ */
+export async function fio(uris, servers, { rw, bs, depth, seconds, ios }) {
   const argv = [
     '--thread',
     '--ioengine=nbd',
@@ -114,7 +163,7 @@ export async function fio(uris, servers, { rw, bs, depth, seconds = null, ios = 
     '--norandommap',
     '--group_reporting',
     '--output-format=json',
-    ...(ios === null
+    ...(ios === undefined
       ? ['--time_based', `--runtime=${seconds}`]
       : ['--io_size=1000t', `--number_ios=${ios}`]),
     ...uris.flatMap((uri, index) => [`--name=job${index}`, `--uri=${uri}`]),
@@ -123,15 +172,8 @@ export async function fio(uris, servers, { rw, bs, depth, seconds = null, ios = 
   const before = ticks();
   const { stdout } = await run('fio', argv, { maxBuffer: 1 << 28 });
   const cpu = ticks() - before;
-  const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs;
-  if (job.error !== 0) throw new Error(`fio failed: error ${job.error}`);
-  const sides = [job.read, job.write].filter((side) => side.total_ios > 0);
-  const sum = (key) => sides.reduce((total, side) => total + side[key], 0);
-  return {
-    ios: sum('total_ios'),
-    iops: sum('iops'),
-    megabytes: sum('bw_bytes') / 1e6,
-    p99: Math.max(...sides.map((side) => side.clat_ns.percentile['99.000000'])) / 1000,
-    cpuMicros: (cpu / TICKS / sum('total_ios')) * 1e6,
-  };
+  // `--group_reporting` makes one of all jobs.
+  const result = fioResult(stdout, `${uris.length} exports`);
+  const { iops, megabytes, p99 } = result;
+  return { ios: result.ios, iops, megabytes, p99, cpuMicros: (cpu / TICKS / result.ios) * 1e6 };
 }

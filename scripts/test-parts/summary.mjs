@@ -1,17 +1,39 @@
-// node scripts/test-summary.mjs FOLDER: adds up the steps of scripts/test. FOLDER/steps has a line
-// `name status seconds` per step; FOLDER/<name>.json, where there is one, is vitest's report of it.
-// The last line printed is `N passed, N failed`; the exit status is 1 when anything failed.
+// node scripts/test-parts/summary.mjs FOLDER: adds up the steps of scripts/test. FOLDER/steps has a
+// line `name status seconds` per step; FOLDER/<name>.json, where there is one, is vitest's report of
+// it. The last line printed is `N passed, N failed`; the exit status is 1 when anything failed.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const folder = process.argv[2] ?? '.';
-const skippedIsFailed = process.env.CI === 'true';
+const skippedIsFailed = process.env['CI'] === 'true';
 const total = { passed: 0, failed: 0 };
 
-/** Numbers of one report, and what in it is not as it should be. */
+/**
+ * What of vitest's report is used here.
+ * @typedef {object} VitestReport
+ * @property {number} numPassedTests
+ * @property {number} numFailedTests
+ * @property {number} numPendingTests
+ * @property {number} numTodoTests
+ * @property {{
+ *   name: string,
+ *   status: string,
+ *   assertionResults: { status: string, fullName: string }[],
+ * }[]} testResults
+ */
+
+/** @typedef {{ passed: number, failed: number, skipped: number, remarks: string[] }} Counts */
+
+/**
+ * Numbers of one report, and what in it is not as it should be.
+ * @param {string} path
+ * @returns {Counts}
+ */
 function countReport(path) {
+  /** @type {VitestReport} */
   const report = JSON.parse(readFileSync(path, 'utf8'));
   const skipped = report.numPendingTests + report.numTodoTests;
+  /** @type {string[]} */
   const remarks = [];
   let failed = report.numFailedTests;
   for (const file of report.testResults) {
@@ -35,6 +57,7 @@ console.log('');
 for (const line of readFileSync(join(folder, 'steps'), 'utf8').trim().split('\n')) {
   const [name = '', status = '', seconds = ''] = line.split(' ');
   const path = join(folder, `${name}.json`);
+  /** @type {Counts} */
   const counts = existsSync(path)
     ? countReport(path)
     : { passed: 0, failed: 0, skipped: 0, remarks: [] };

@@ -1,4 +1,19 @@
-/** What is measured: one fio job each. `atLeast` is the ratio of speeds the project wants. */
+/**
+ * One fio job.
+ * @typedef {object} BenchCase
+ * @property {string} name
+ * @property {string} rw
+ * @property {string} bs
+ * @property {number} depth
+ * @property {number} [mix] reads in a hundred, of `randrw`
+ * @property {boolean} [oneCpu] client, server and target share one processor
+ * @property {number} atLeast the ratio of speeds the project wants
+ */
+
+/**
+ * What is measured.
+ * @type {readonly BenchCase[]}
+ */
 export const CASES = [
   { name: 'randread-4k-qd32', rw: 'randread', bs: '4k', depth: 32, atLeast: 2.5 },
   { name: 'randwrite-4k-qd32', rw: 'randwrite', bs: '4k', depth: 32, atLeast: 2.3 },
@@ -28,6 +43,10 @@ export const QUICK_CASES = [
   'randread-4k-qd1-1cpu',
 ];
 
+/**
+ * @param {string} name
+ * @returns {BenchCase}
+ */
 export function caseNamed(name) {
   const found = CASES.find((entry) => entry.name === name);
   if (found === undefined) throw new Error(`there is no case ${name}`);

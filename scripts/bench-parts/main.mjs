@@ -1,14 +1,29 @@
 // Interleaved pairs of whole processes: for each case both servers run side by side on the same
 // target, and the same fio job goes to the one and to the other in turn. What is compared is the
 // ratio within each pair, so that a machine that is busy with other things disturbs both alike.
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { CASES, caseNamed, QUICK_CASES } from './bench-cases.mjs';
-import { plotOf } from './bench-plot.mjs';
-import { runFio, startServer, startTarget, syscallsDuring } from './bench-processes.mjs';
-import { loadWords, machineWords, summaryOf, tableOf } from './bench-report.mjs';
+import { putIntoPage } from '../lib/performance-page.mjs';
+import { CASES, caseNamed, QUICK_CASES } from './cases.mjs';
+import { plotOf } from './plot.mjs';
+import { runFio, startServer, startTarget, syscallsDuring } from './processes.mjs';
+import { loadWords, machineWords, summaryOf, tableOf } from './report.mjs';
+
+/** @import { BenchCase } from './cases.mjs' */
+/** @import { BenchServer } from './processes.mjs' */
+/** @import { BenchResult, MeasuredSide, Pair } from './report.mjs' */
+
+/**
+ * @typedef {object} BenchPlan
+ * @property {readonly BenchCase[]} cases
+ * @property {Pair<string>} variants
+ * @property {number} pairs
+ * @property {number} seconds
+ * @property {boolean} syscalls
+ * @property {string | undefined} fastTarget
+ */
 
 const HELP = `usage: scripts/bench [options]
   --quick            fewer cases, shorter and fewer runs
@@ -24,7 +39,7 @@ const HELP = `usage: scripts/bench [options]
   --plot FILE        the ratios, as SVG
   --docs NAME        table and plot into docs/PERFORMANCE.md, where it names NAME`;
 
-const options = {
+const options = /** @type {const} */ ({
   help: { type: 'boolean' },
   quick: { type: 'boolean' },
   target: { type: 'string', default: 'fast,tgt' },
@@ -38,7 +53,7 @@ const options = {
   plot: { type: 'string' },
   docs: { type: 'string' },
   'fast-target': { type: 'string' },
-};
+});
 
 async function main() {
   const { values } = parseArgs({ options });
@@ -47,16 +62,17 @@ async function main() {
     return;
   }
   const names = values.cases?.split(',') ?? (values.quick ? QUICK_CASES : null);
+  /** @type {BenchPlan} */
   const plan = {
     cases: names === null ? CASES : names.map(caseNamed),
-    variants: values.pair.split(','),
+    variants: pairOf(values.pair),
     pairs: Number(values.pairs ?? (values.quick ? 3 : 5)),
     seconds: Number(values.seconds ?? (values.quick ? 1.5 : 3)),
     syscalls: values['no-syscalls'] !== true,
     fastTarget: values['fast-target'],
   };
-  if (plan.variants.length !== 2) throw new Error('--pair wants two names');
   const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-bench-'));
+  /** @type {BenchResult[]} */
   const results = [];
   const load = { before: loadWords(), after: '' };
   try {
@@ -76,51 +92,70 @@ async function main() {
   if (values.docs) await intoDocs(values.docs, table, plotOf(run));
 }
 
-/** Replaces what stands between the markers of this name, and the plot beside it. */
-async function intoDocs(name, table, plot) {
-  const page = 'docs/PERFORMANCE.md';
-  const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
-  const text = await readFile(page, 'utf8');
-  const [before, rest] = text.split(begin);
-  const after = rest?.split(end)[1];
-  if (after === undefined) throw new Error(`${page} has no place for ${name}`);
-  await writeFile(`docs/performance-${name}.svg`, plot);
-  const image = `![${name}](performance-${name}.svg)`;
-  await writeFile(page, `${before}${begin}\n${image}\n\n${table}${end}${after}`);
+/**
+ * @param {string} names
+ * @returns {Pair<string>}
+ */
+function pairOf(names) {
+  const [first, second, ...more] = names.split(',');
+  if (first === undefined || second === undefined || more.length > 0) {
+    throw new Error('--pair wants two names');
+  }
+  return [first, second];
 }
 
-/** One case on one target: a fresh target and fresh servers, so that peak memory is the case's. */
+/**
+ * The table in the place of this name, with the plot beside the page.
+ * @param {string} name
+ * @param {string} table
+ * @param {string} plot
+ */
+async function intoDocs(name, table, plot) {
+  putIntoPage(name, `![${name}](performance-${name}.svg)\n\n${table}`);
+  await writeFile(`docs/performance-${name}.svg`, plot);
+}
+
+/**
+ * One case on one target: a fresh target and fresh servers, so that peak memory is the case's.
+ * @param {string} folder
+ * @param {BenchPlan} plan
+ * @param {string} targetName
+ * @param {BenchCase} entry
+ */
 async function runCase(folder, plan, targetName, entry) {
   const target = await startTarget(targetName, { folder, fastTarget: plan.fastTarget, entry });
-  const servers = [];
+  /** @type {BenchServer[]} */
+  const started = [];
+  /**
+   * @param {string} variant
+   * @returns {Promise<{ server: BenchServer, side: MeasuredSide }>}
+   */
+  const startSide = async (variant) => {
+    const index = started.length;
+    const server = await startServer(variant, { folder, target, index, entry });
+    started.push(server);
+    return { server, side: { variant, runs: [], syscalls: null, peakKiB: 0 } };
+  };
   try {
-    for (const [index, variant] of plan.variants.entries()) {
-      servers.push(await startServer(variant, { folder, target, index, entry }));
-    }
-    const runs = servers.map(() => []);
+    const [first, second] = plan.variants;
+    /** @type {Pair<Awaited<ReturnType<typeof startSide>>>} */
+    const both = [await startSide(first), await startSide(second)];
     // What is not measured: compiled code, grown socket buffers, touched pages.
-    for (const server of servers) await runFio(server, entry, 1);
+    for (const { server } of both) await runFio(server, entry, 1);
     for (let pair = 0; pair < plan.pairs; pair += 1) {
-      for (const [index, server] of servers.entries()) {
-        runs[index].push(await runFio(server, entry, plan.seconds));
+      for (const { server, side } of both) {
+        side.runs.push(await runFio(server, entry, plan.seconds));
       }
     }
-    const syscalls = [];
-    for (const server of servers) {
-      syscalls.push(plan.syscalls ? await syscallsDuring(server, entry) : null);
+    for (const { server, side } of both) {
+      if (plan.syscalls) side.syscalls = await syscallsDuring(server, entry);
     }
-    const result = summaryOf({
-      target: targetName,
-      entry,
-      variants: plan.variants,
-      runs,
-      syscalls,
-      peaksKiB: servers.map((server) => server.peakKiB()),
-    });
+    for (const { server, side } of both) side.peakKiB = server.peakKiB();
+    const result = summaryOf({ target: targetName, entry, sides: [both[0].side, both[1].side] });
     process.stderr.write(`${result.words}\n`);
     return result;
   } finally {
-    for (const server of servers) await server.stop();
+    for (const server of started) await server.stop();
     await target.stop();
   }
 }
