@@ -110,6 +110,18 @@ export function invariant(condition: unknown, message: string): asserts conditio
   if (!condition) throw new InvariantError(message);
 }
 
+/** `code` of any error: the system's (`ENOENT`), Node's or ours (`ERR_…`); empty without one. */
+export function codeOf(error: unknown): string {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : '';
+}
+
+/** Errno name of a failed system call (Node's or the addon's); empty for any other value. */
+export function errnoOf(error: unknown): string {
+  const isSystems = error instanceof Error && 'errno' in error && typeof error.errno === 'number';
+  return isSystems ? codeOf(error) : '';
+}
+
 /** `error` itself when it is the target's, the network's or the operator's; ours are thrown on. */
 export function productError(error: unknown): ProductError {
   if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;

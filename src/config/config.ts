@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { nearest } from '../base/nearest.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import {
@@ -200,7 +200,7 @@ function readConfigFile(path: string, required: boolean): { path: string; text: 
     return { path, text: readFileSync(path, 'utf8') };
   } catch (cause) {
     if (cause instanceof UsageError) throw cause;
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    const code = codeOf(cause);
     if (!required && (code === 'ENOENT' || code === 'ENOTDIR')) return null;
     const denied = code === 'EACCES';
     throw new UsageError(

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon, NbdKernelError, toNbdKernelError } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import { type NbdAddon, NbdKernelError, toNbdKernelError } from './nbd-netlink.js';
 import {
   applyQueueSettings,
   describeHolders,

@@ -1,6 +1,7 @@
 import { mkdir, rename, rm, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { errnoOf } from '../base/errors.js';
+import type { NbdAddon } from './nbd-netlink.js';
 import { devicePath } from './nbd-sysfs.js';
 
 /** Where stable names are kept; other directories in tests. */

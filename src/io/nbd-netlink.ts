@@ -1,4 +1,4 @@
-import { ProductError } from '../base/errors.js';
+import { errnoOf, ProductError } from '../base/errors.js';
 
 /**
  * The addon's calls for kernel NBD devices, typed. Every promise runs on a thread of its own and
@@ -84,12 +84,6 @@ export class NbdKernelError extends ProductError {
     super('ERR_NBD_KERNEL', message, options);
     this.errno = errno;
   }
-}
-
-/** Errno name of a failed system call (the addon's or Node's); empty for any other value. */
-export function errnoOf(error: unknown): string {
-  if (!(error instanceof Error) || !('errno' in error) || !('code' in error)) return '';
-  return typeof error.errno === 'number' && typeof error.code === 'string' ? error.code : '';
 }
 
 /** `doing` says what was tried, as in "setting the size of /dev/nbd0". */

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { release } from 'node:os';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon, toNbdKernelError } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import { type NbdAddon, toNbdKernelError } from './nbd-netlink.js';
 import { readTextOrNull, SYSTEM_PATHS, type SystemPaths } from './nbd-sysfs.js';
 
 /**

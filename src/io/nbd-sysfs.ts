@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import type { NbdAddon } from './nbd-netlink.js';
 
 /** Where the kernel shows itself; other directories in tests. */
 export interface SystemPaths {
