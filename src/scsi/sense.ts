@@ -86,6 +86,12 @@ export function parseSense(bytes: Buffer): SenseData {
   }
 }
 
+/** Sense data that have these codes and nothing else. */
+export function senseOfCodes(codes: Pick<SenseData, 'senseKey' | 'asc' | 'ascq'>): SenseData {
+  const { senseKey, asc, ascq } = codes;
+  return { ...NO_SENSE_DATA, format: 'fixed', senseKey, asc, ascq };
+}
+
 /** Does `sense` say that the device does not know the command, or not in this form? */
 export function isUnsupported(sense: SenseData): boolean {
   if (sense.senseKey !== SenseKey.illegalRequest || sense.deferred) return false;
