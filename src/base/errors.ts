@@ -23,7 +23,7 @@ export class InvariantError extends ProductError {
   }
 }
 
-/** The operator asked for something wrong or impossible; `exitCode` is INTERFACE.md's. */
+/** The operator asked for something wrong or impossible; `exitCode` is a row of `EXIT_CODES`. */
 export class UsageError extends ProductError {
   readonly exitCode: number;
 

@@ -5,8 +5,8 @@ import { type NbdAddon, toNbdKernelError } from './nbd-netlink.js';
 import { readTextOrNull, SYSTEM_PATHS, type SystemPaths } from './nbd-sysfs.js';
 
 /**
- * Whether this process can make `/dev/nbdX` here. `exitCode` is INTERFACE.md's: 27 where the kernel
- * cannot, 13 where the process may not. `reason` and `advice` are whole sentences.
+ * Whether this process can make `/dev/nbdX` here. `exitCode` is 27 if the kernel cannot, 13 if the
+ * process may not (iscsi-nbd(8), EXIT STATUS). `reason` and `advice` are whole sentences.
  */
 export type KernelSupport =
   | { readonly supported: true }

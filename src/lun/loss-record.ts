@@ -111,8 +111,9 @@ export class LossRecord {
       return isOurs ? { lost: found.luns, written: found.written } : { lost: [], written: [] };
     } catch (error) {
       if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error))) return { lost: [], written: [] };
+      const { message } = error as Error;
       this.#onFailure(
-        `what the disks have lost cannot be read from ${this.#path} (${(error as Error).message}): every LUN is ` +
+        `what the disks have lost cannot be read from ${this.#path} (${message}): every LUN is ` +
           'taken to have lost writes, and its next flush fails',
       );
       return { lost: 'all', written: 'all' };
