@@ -3,7 +3,7 @@
  * next; `code` is stable and is what callers dispatch on, never the message text.
  */
 
-export type ErrorOptionsWithCode = ErrorOptions & { readonly code?: string };
+type ErrorOptionsWithCode = ErrorOptions & { readonly code?: string };
 
 /** Base of every error this product throws on purpose. */
 export class ProductError extends Error {

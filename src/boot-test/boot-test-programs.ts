@@ -5,7 +5,7 @@ import type { BootTestOptions } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
 /** UEFI for QEMU (OVMF): its code, and the variables a machine starts with. */
-export type UefiFirmware = { readonly code: string; readonly variables: string };
+type UefiFirmware = { readonly code: string; readonly variables: string };
 
 export type BootPrograms = {
   readonly qemu: string;

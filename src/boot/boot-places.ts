@@ -9,12 +9,12 @@ export const BOOT_FROM = ['auto', 'cmdline', 'ibft'] as const;
 export type BootFrom = (typeof BOOT_FROM)[number];
 
 /** Where the system shows what it was started with; other paths in tests. */
-export type BootPlaces = {
+type BootPlaces = {
   readonly commandLine: string;
   readonly ibft: string;
 };
 
-export const BOOT_PLACES: BootPlaces = {
+const BOOT_PLACES: BootPlaces = {
   commandLine: '/proc/cmdline',
   ibft: '/sys/firmware/ibft',
 };

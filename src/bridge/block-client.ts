@@ -10,7 +10,7 @@ import type { UnitBudget } from './unit-budget.js';
 const PIECE_BYTES_MAX = 4 << 20;
 
 /** What all clients of one session share. */
-export type ClientResources = { readonly pool: SlabPool };
+type ClientResources = { readonly pool: SlabPool };
 
 export type BlockOptions = {
   /**

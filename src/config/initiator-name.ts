@@ -7,7 +7,7 @@ import { EXIT_CODES } from '../errors/exit-codes.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 
 /** The file open-iscsi and distributions keep this host's iSCSI name in. */
-export const SYSTEM_NAME_PATH = '/etc/iscsi/initiatorname.iscsi';
+const SYSTEM_NAME_PATH = '/etc/iscsi/initiatorname.iscsi';
 
 const FILE_NAME = 'initiatorname.iscsi';
 /**
@@ -45,7 +45,7 @@ export function resolveInitiatorName(options: {
 }
 
 /** The value of `InitiatorName=` in the text of such a file; `undefined` where it has none. */
-export function parseInitiatorNameFile(text: string): string | undefined {
+function parseInitiatorNameFile(text: string): string | undefined {
   for (const line of text.split('\n')) {
     const found = /^\s*InitiatorName\s*=\s*(\S+)\s*$/.exec(line);
     if (found?.[1] !== undefined) return found[1];

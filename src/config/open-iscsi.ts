@@ -84,7 +84,7 @@ export function parseNodeRecord(text: string): NodeLogin {
   };
 }
 
-export type NodesFound = {
+type NodesFound = {
   /** One a target: its portals are joined. */
   readonly logins: readonly NodeLogin[];
   /** Files that were not understood, each with the reason. */

@@ -17,7 +17,7 @@ export type ErrorPlace = {
 };
 
 /** An error as `--json` prints it; `nextStep` is empty where the message says it already. */
-export type ErrorReport = ErrorPlace & {
+type ErrorReport = ErrorPlace & {
   readonly event: 'error';
   readonly code: string;
   readonly exitCode: number;

@@ -32,9 +32,9 @@ export interface NbdLink {
  * Takes the descriptor of our end (non-blocking; owned by the callee from here on) and starts to
  * answer requests on it at once. It must never open the device itself.
  */
-export type ServeLink = (fd: number) => NbdLink;
+type ServeLink = (fd: number) => NbdLink;
 
-export interface NbdDeviceOptions {
+interface NbdDeviceOptions {
   /** Bytes, a multiple of `blockSizeBytes`. */
   readonly sizeBytes: number;
   /** 512 to 4096, a power of two. */

@@ -13,7 +13,7 @@ export interface LinkPaths {
   readonly sys: string;
 }
 
-export const LINK_PATHS: LinkPaths = {
+const LINK_PATHS: LinkPaths = {
   links: '/dev/iscsi-nbd',
   properties: '/run/iscsi-nbd/devices',
   sys: '/sys',

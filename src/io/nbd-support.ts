@@ -8,7 +8,7 @@ import { readTextOrNull, SYSTEM_PATHS, type SystemPaths } from './nbd-sysfs.js';
  * Whether this process can make `/dev/nbdX` here. `exitCode` is 27 if the kernel cannot, 13 if the
  * process may not (iscsi-nbd(8), EXIT STATUS). `reason` and `advice` are whole sentences.
  */
-export type KernelSupport =
+type KernelSupport =
   | { readonly supported: true }
   | {
       readonly supported: false;
@@ -61,7 +61,7 @@ export async function requireKernelNbd(
   );
 }
 
-export function systemProbe(): SupportProbe {
+function systemProbe(): SupportProbe {
   return { paths: SYSTEM_PATHS, kernelRelease: release(), loadModule: runModprobe };
 }
 

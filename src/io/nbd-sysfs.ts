@@ -13,14 +13,14 @@ export interface SystemPaths {
 
 export const SYSTEM_PATHS: SystemPaths = { sys: '/sys', proc: '/proc', dev: '/dev' };
 
-export interface ConfiguredDevice {
+interface ConfiguredDevice {
   readonly index: number;
   readonly path: string;
   readonly identifier: string;
 }
 
 /** Who keeps a device busy. `device` is the disk or one of its partitions. */
-export interface DeviceHolder {
+interface DeviceHolder {
   readonly kind: 'mount' | 'swap' | 'holder';
   readonly device: string;
   /** Mount point, or the block device on top; empty for swap. */
@@ -96,7 +96,7 @@ export async function sizeOf(index: number, paths: SystemPaths = SYSTEM_PATHS): 
   return Number(text ?? 0) * SECTOR_BYTES;
 }
 
-export type PartitionRange = { readonly startBytes: number; readonly endBytes: number };
+type PartitionRange = { readonly startBytes: number; readonly endBytes: number };
 
 /** Where the partitions of a device lie; none where the kernel has found none. Does not wait. */
 export function partitionsOf(
@@ -192,7 +192,7 @@ export function describeHolders(holders: readonly DeviceHolder[]): string {
     .join(', ');
 }
 
-export interface QueueSettings {
+interface QueueSettings {
   readonly ioTimeoutMs: number;
   readonly maxSectorsKb: number;
   readonly rotational: boolean;

@@ -9,7 +9,7 @@ import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
 import { errnoName, PumpedSocket, type SocketUser } from './pumped-socket.js';
 
-export type TcpAddress = { readonly host: string; readonly port: number };
+type TcpAddress = { readonly host: string; readonly port: number };
 
 /**
  * An address that does not answer within this time gets company by the next one of the name, so

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { errnoOf } from '../base/errors.js';
 
 /** `file`: something else has this name. `busy`: another process listens there. */
-export type SocketPathFault = 'file' | 'busy';
+type SocketPathFault = 'file' | 'busy';
 
 /**
  * Makes sure that a unix socket can be bound to `path`: nothing is there, or the socket of a

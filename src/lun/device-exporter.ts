@@ -35,7 +35,7 @@ const DEAD_CONN_TIMEOUT_SECONDS = 600;
 /** Flags the driver knows: HAS_FLAGS … WRITE_ZEROES; with one connection no CAN_MULTI_CONN. */
 const KERNEL_FLAGS = 0x7f;
 
-export type DeviceExporterOptions = {
+type DeviceExporterOptions = {
   readonly resources: StackResources;
   readonly sessionId: string;
   /** The kernel let go of a device that we did not take away. */

@@ -9,7 +9,7 @@ import { parseSense, type SenseData, SenseKey } from './sense.js';
 import type { Verdict } from './sense-table.js';
 import { replyToWords, verdictOf } from './verdict.js';
 
-export type DiskLimits = {
+type DiskLimits = {
   /** Blocks one READ or WRITE may have; FFFFFFFFh where the device tells no limit. */
   readonly maxTransferBlocks: number;
   /** 0: not told; so for the next one. */

@@ -79,7 +79,7 @@ export function fail(
 /** Stands for every additional sense code, or every qualifier, that has no row of its own. */
 export const ANY = 0x100;
 
-export type SenseRow = readonly [senseKey: number, asc: number, ascq: number, verdict: Verdict];
+type SenseRow = readonly [senseKey: number, asc: number, ascq: number, verdict: Verdict];
 
 /**
  * The one table of sense data (codes: SPC-4 annex of additional sense codes). The most exact row

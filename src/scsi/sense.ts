@@ -35,7 +35,7 @@ export const SenseKey = {
 } as const;
 
 /** Where an ILLEGAL REQUEST points: the byte, and the bit where one is named. */
-export type FieldPointer = {
+type FieldPointer = {
   readonly in: 'cdb' | 'parameters';
   readonly byte: number;
   readonly bit: number | null;

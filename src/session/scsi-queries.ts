@@ -57,7 +57,7 @@ const NO_UNIT_QUALIFIER = 3;
 export type { InquiryView } from '../scsi/inquiry-view.js';
 
 /** A LUN by its number, or by the field that the target reported. */
-export type LunPlace = number | { readonly lun: number; readonly field: LunField };
+type LunPlace = number | { readonly lun: number; readonly field: LunField };
 
 export type Answer<View> = { readonly raw: Buffer; readonly view: View };
 

@@ -22,7 +22,7 @@ export const INITIATOR_OPCODE = {
   snack: 0x10,
 } as const;
 
-export const TARGET_OPCODE = {
+const TARGET_OPCODE = {
   nopIn: 0x20,
   scsiResponse: 0x21,
   taskManagementResponse: 0x22,

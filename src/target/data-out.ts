@@ -48,7 +48,7 @@ export function beginDataOut(task: TargetTask, pdu: Pdu, place: TaskPlace): void
 }
 
 /** One SCSI Data-Out PDU of `task`; the caller has matched the Initiator Task Tag. */
-export function takeDataOut(
+function takeDataOut(
   task: TargetTask,
   pdu: Pdu,
   place: TaskPlace & { readonly connection: ConnectionPort },

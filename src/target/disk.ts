@@ -3,7 +3,7 @@ import { invariant } from '../base/errors.js';
 import { type DiskStore, RamStore } from './disk-store.js';
 
 /** What the disk says of its limits in the Block Limits page (SBC-4 §6.6.4); 0 is "not said". */
-export type TargetDiskLimits = {
+type TargetDiskLimits = {
   /** MAXIMUM TRANSFER LENGTH in blocks; longer transfers are refused. */
   transferBlocksMax: number;
   optimalTransferBlocks: number;

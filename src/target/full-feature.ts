@@ -29,7 +29,7 @@ const REJECT = {
 } as const;
 
 /** What the full-feature functions work with. */
-export type FullFeaturePlace = {
+type FullFeaturePlace = {
   readonly node: NodeState;
   readonly session: TargetSession;
   readonly connection: ConnectionPort;
@@ -73,7 +73,7 @@ export function pduArrived(pdu: Pdu, place: FullFeaturePlace): void {
 }
 
 /** Delivers what stands at ExpCmdSN, and what then follows it. */
-export function deliverHeld(place: FullFeaturePlace): void {
+function deliverHeld(place: FullFeaturePlace): void {
   const { session } = place;
   for (;;) {
     const held = session.window.take();
@@ -117,7 +117,7 @@ function deliver(pdu: Pdu, place: FullFeaturePlace): void {
   }
 }
 
-export function sendReject(pdu: Pdu, reason: number, connection: ConnectionPort): void {
+function sendReject(pdu: Pdu, reason: number, connection: ConnectionPort): void {
   connection.send(reject(reason), Buffer.concat([pdu.header, pdu.ahs]), 'advances');
 }
 

@@ -35,14 +35,14 @@ export type LoginIdentity = {
 };
 
 /** What a request leads to: responses to send, and perhaps the end of the phase. */
-export type TargetLoginStep = {
+type TargetLoginStep = {
   readonly header: Buffer;
   readonly data: Buffer;
   readonly outcome: 'continues' | 'succeeded' | 'refused';
 };
 
 /** Gives the session's TSIH when the last response is due; may refuse. */
-export type Admit = (identity: LoginIdentity, parameters: Parameters) => number;
+type Admit = (identity: LoginIdentity, parameters: Parameters) => number;
 
 /** The login phase of one connection (RFC 7143 §6.3 (Login Phase)). */
 export class LoginPhase {

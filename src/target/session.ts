@@ -76,7 +76,7 @@ const ATTENTIONS_MAX = 16;
 const HELD_MAX = 4096;
 
 /** RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging), the target's part of it. */
-export class TargetCommandWindow {
+class TargetCommandWindow {
   expCmdSN: number;
   maxCmdSN: number;
   #size: number;

@@ -42,7 +42,7 @@ type Phase =
   | { readonly kind: 'closed' };
 
 /** Fields of an Asynchronous Message a test may send: RFC 7143 §11.9 (Asynchronous Message). */
-export type AsyncFields = {
+type AsyncFields = {
   readonly event: number;
   readonly vendorCode?: number;
   readonly parameters?: readonly [number, number, number];
