@@ -54,12 +54,12 @@ const LIBRARY = 'src/library.ts';
 
 /** Layers that get time and randomness as values. */
 const PURE_LAYERS = ['base', 'scsi', 'nbd', ...ISCSI_ROOMS, 'bridge'];
-/** Layers, and the two files of the target, that may use the operating system. */
+/** Layers, and one file of the target, that may use the operating system. */
 const OS_LAYERS = [
   ...['io', 'errors', 'config', 'lun', 'session', 'boot', 'boot-test', 'demo'],
   ...['supervisor', 'control', 'daemon', 'cli'],
 ];
-const OS_FILES = ['src/target/server.ts', 'src/target/disk-file.ts', LIBRARY];
+const OS_FILES = ['src/target/server.ts', LIBRARY];
 /** Builtins that compute only. */
 const PURE_BUILTINS = ['node:buffer', 'node:crypto', 'node:util'];
 /** Packages that compute only. */

@@ -65,7 +65,7 @@ const RULES: readonly {
     ],
   },
   {
-    title: 'only io, what stands on it and two files of the target use the operating system',
+    title: 'only io, what stands on it and one file of the target use the operating system',
     rule: operatingSystem,
     files: SOURCES,
     broken: [

@@ -3,7 +3,7 @@
  * next; `code` is stable and is what callers dispatch on, never the message text.
  */
 
-export type ErrorOptionsWithCode = ErrorOptions & { readonly code?: string };
+type ErrorOptionsWithCode = ErrorOptions & { readonly code?: string };
 
 /** Base of every error this product throws on purpose. */
 export class ProductError extends Error {
@@ -23,7 +23,7 @@ export class InvariantError extends ProductError {
   }
 }
 
-/** The operator asked for something wrong or impossible; `exitCode` is INTERFACE.md's. */
+/** The operator asked for something wrong or impossible; `exitCode` is a row of `EXIT_CODES`. */
 export class UsageError extends ProductError {
   readonly exitCode: number;
 
@@ -108,6 +108,18 @@ export class BlockError extends ProductError {
 /** Throws InvariantError unless `condition` holds. For our own mistakes only, never for input. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new InvariantError(message);
+}
+
+/** `code` of any error: the system's (`ENOENT`), Node's or ours (`ERR_…`); empty without one. */
+export function codeOf(error: unknown): string {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : '';
+}
+
+/** Errno name of a failed system call (Node's or the addon's); empty for any other value. */
+export function errnoOf(error: unknown): string {
+  const isSystems = error instanceof Error && 'errno' in error && typeof error.errno === 'number';
+  return isSystems ? codeOf(error) : '';
 }
 
 /** `error` itself when it is the target's, the network's or the operator's; ours are thrown on. */

@@ -25,7 +25,7 @@ const IDLE_MAX = 64;
  * takes twice as much memory as it has bytes at most. From `scarce` slabs in use on clients are
  * not read.
  */
-export type SlabLimits = { readonly tight: number; readonly scarce: number };
+type SlabLimits = { readonly tight: number; readonly scarce: number };
 
 /** Idle slabs that `trim` leaves. */
 const IDLE_KEPT = 4;

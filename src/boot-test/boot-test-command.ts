@@ -2,11 +2,11 @@ import type { BootTestOptions } from '../config/contract.js';
 import type { BootPrograms } from './boot-test-programs.js';
 
 /** Descriptors of the process that are ends of sockets: its serial console and its control. */
-export const CONSOLE_FD = 3;
-export const CONTROL_FD = 4;
+const CONSOLE_FD = 3;
+const CONTROL_FD = 4;
 
 /** The machine to make, apart from what the person chose. */
-export type MachineParts = {
+type MachineParts = {
   readonly programs: BootPrograms;
   readonly nbdSocket: string;
   readonly blockSizeBytes: number;

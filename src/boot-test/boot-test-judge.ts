@@ -1,3 +1,4 @@
+import { deferred } from '../base/deferred.js';
 import { type ProductError, UsageError } from '../base/errors.js';
 import type {
   BootReason,
@@ -18,14 +19,11 @@ const LINE_END_MS = 1000;
 const LINES_GATHERED_MAX = 1000;
 const LAST_LINES_MAX = 20;
 
-type Settle = { resolve: (verdict: BootVerdict) => void; reject: (error: unknown) => void };
-
 /**
  * Watches a machine by its console and its events until it is clear whether the image boots.
  * `verdict` rejects where the reason is no fault of the image.
  */
 export class BootJudge {
-  readonly verdict: Promise<BootVerdict>;
   readonly #hooks: BootTestHooks;
   readonly #console = new ConsoleText();
   readonly #patterns: BootPatterns;
@@ -37,18 +35,16 @@ export class BootJudge {
   #lineEnd: NodeJS.Timeout | null = null;
   #isLineAwaited = true;
   #isOver = false;
-  readonly #settle: Settle;
+  readonly #verdict = deferred<BootVerdict>();
 
   constructor(options: BootTestOptions, hooks: BootTestHooks) {
     this.#hooks = hooks;
     this.#patterns = new BootPatterns(options);
-    let settle: Settle = { resolve: () => {}, reject: () => {} };
-    this.verdict = new Promise((resolve, reject) => {
-      settle = { resolve, reject };
-    });
-    this.verdict.catch(() => undefined);
-    this.#settle = settle;
     this.#deadline = setTimeout(() => this.#decide('timeout'), options.timeoutSeconds * 1000);
+  }
+
+  get verdict(): Promise<BootVerdict> {
+    return this.#verdict.promise;
   }
 
   consoleSaid(chunk: Buffer): void {
@@ -79,7 +75,7 @@ export class BootJudge {
   fail(error: unknown): void {
     if (this.#isOver) return;
     this.#end();
-    this.#settle.reject(error);
+    this.#verdict.reject(error);
   }
 
   /** What the console said before an event may still be on its way to be looked at. */
@@ -94,7 +90,7 @@ export class BootJudge {
     if (this.#isOver) return;
     this.#end();
     const { unfinished } = this.#console;
-    this.#settle.resolve({
+    this.#verdict.resolve({
       passed: reason === 'expected',
       reason,
       ...(line === undefined ? {} : { line }),

@@ -13,7 +13,7 @@ const COMPLAINT_BYTES_MAX = 4096;
 /** Descriptors 3 and 4 are sockets: console and control (`boot-test-command`). */
 const STDIO = ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] as const;
 
-export type MachineHooks = {
+type MachineHooks = {
   onConsole(chunk: Buffer): void;
   onEvent(event: QmpEvent): void;
 };

@@ -39,7 +39,7 @@ export function compilePattern(flag: string, text: string): RegExp {
   }
 }
 
-export type PatternHit = { readonly kind: 'expected' | 'failed'; readonly line: string };
+type PatternHit = { readonly kind: 'expected' | 'failed'; readonly line: string };
 
 /** Runs where it can be interrupted, which nothing else in the language can. */
 const FIRST_HIT = new Script(`

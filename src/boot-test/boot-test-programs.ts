@@ -1,11 +1,11 @@
 import { access, constants, open } from 'node:fs/promises';
 import { delimiter, isAbsolute, join } from 'node:path';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import type { BootTestOptions } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
 /** UEFI for QEMU (OVMF): its code, and the variables a machine starts with. */
-export type UefiFirmware = { readonly code: string; readonly variables: string };
+type UefiFirmware = { readonly code: string; readonly variables: string };
 
 export type BootPrograms = {
   readonly qemu: string;
@@ -88,7 +88,7 @@ async function kvmFault(): Promise<string | null> {
     await file.close();
     return null;
   } catch (error) {
-    return `${KVM} cannot be opened (${(error as NodeJS.ErrnoException).code})`;
+    return `${KVM} cannot be opened (${codeOf(error)})`;
   }
 }
 

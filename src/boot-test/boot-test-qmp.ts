@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
+import { deferred } from '../base/deferred.js';
 import { ProductError } from '../base/errors.js';
 import { LineSplitter } from '../base/line-splitter.js';
 
@@ -19,7 +20,6 @@ export type QmpEvent = {
   readonly data: Readonly<Record<string, unknown>>;
 };
 
-type Greeting = { resolve: (version: string) => void; reject: (error: Error) => void };
 type Waiting = { resolve: (answer: unknown) => void; reject: (error: Error) => void };
 
 /** The control connection of one QEMU. Its end is told by rejecting what waits. */
@@ -28,24 +28,21 @@ export class QmpClient {
   readonly #onEvent: (event: QmpEvent) => void;
   readonly #splitter = new LineSplitter(MESSAGE_BYTES_MAX);
   readonly #waiting = new Map<number, Waiting>();
-  /** `7.2.22`: resolves with the greeting. */
-  readonly version: Promise<string>;
-  readonly #greet: Greeting;
+  readonly #version = deferred<string>();
   #nextId = 1;
   #failure: ProductError | null = null;
 
   constructor(socket: Duplex, onEvent: (event: QmpEvent) => void) {
     this.#socket = socket;
     this.#onEvent = onEvent;
-    let greet: Greeting = { resolve: () => {}, reject: () => {} };
-    this.version = new Promise((resolve, reject) => {
-      greet = { resolve, reject };
-    });
-    this.version.catch(() => undefined);
-    this.#greet = greet;
     socket.on('data', (chunk: Buffer) => this.#received(chunk));
     socket.on('error', (error) => this.#fail(error.message));
     socket.on('close', () => this.#fail('QEMU closed the connection'));
+  }
+
+  /** `7.2.22`: resolves with the greeting. */
+  get version(): Promise<string> {
+    return this.#version.promise;
   }
 
   /** Rejects with ProductError `ERR_QMP` when QEMU refuses, or the connection ends. */
@@ -76,7 +73,7 @@ export class QmpClient {
     const message = parsed.data;
     if ('QMP' in message) {
       const { major, minor, micro } = message.QMP.version.qemu;
-      this.#greet.resolve(`${major}.${minor}.${micro}`);
+      this.#version.resolve(`${major}.${minor}.${micro}`);
     } else if ('event' in message) {
       this.#onEvent(message);
     } else {
@@ -90,7 +87,7 @@ export class QmpClient {
 
   #fail(why: string): void {
     this.#failure ??= new ProductError('ERR_QMP', why);
-    this.#greet.reject(this.#failure);
+    this.#version.reject(this.#failure);
     for (const { reject } of this.#waiting.values()) reject(this.#failure);
     this.#waiting.clear();
   }

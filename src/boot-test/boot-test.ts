@@ -4,7 +4,7 @@ import { copyFile, mkdtemp, open, rm, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { LinkError, ProductError, UsageError } from '../base/errors.js';
+import { codeOf, LinkError, ProductError, UsageError } from '../base/errors.js';
 import type {
   BootTestHooks,
   BootTestOptions,
@@ -241,7 +241,7 @@ async function claim(path: string): Promise<void> {
   try {
     await (await open(path, 'wx', 0o600)).close();
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
+    const code = codeOf(cause);
     if (code === 'EEXIST') {
       throw new UsageError(`--keep-overlay: ${path} exists already; name a new file.`, { cause });
     }

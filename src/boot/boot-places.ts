@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { BootSource } from './boot-source.js';
 import { parseBootCommandLine } from './boot-source-cmdline.js';
@@ -9,12 +9,12 @@ export const BOOT_FROM = ['auto', 'cmdline', 'ibft'] as const;
 export type BootFrom = (typeof BOOT_FROM)[number];
 
 /** Where the system shows what it was started with; other paths in tests. */
-export type BootPlaces = {
+type BootPlaces = {
   readonly commandLine: string;
   readonly ibft: string;
 };
 
-export const BOOT_PLACES: BootPlaces = {
+const BOOT_PLACES: BootPlaces = {
   commandLine: '/proc/cmdline',
   ibft: '/sys/firmware/ibft',
 };
@@ -53,7 +53,7 @@ function readCommandLine(path: string): string {
     const text = readFileSync(path, 'utf8');
     if (text.length <= COMMAND_LINE_BYTES_MAX) return text;
   } catch (cause) {
-    const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+    const errno = codeOf(cause) || 'unknown';
     throw new UsageError(`The kernel command line cannot be read from ${path} (${errno}).`, {
       cause,
       exitCode: EXIT_CODES.error.code,

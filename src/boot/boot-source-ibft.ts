@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { Secret } from '../config/secrets.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { readPortal } from '../iscsi/login/portal.js';
@@ -75,7 +75,7 @@ class Entry {
     try {
       text = readFileSync(path, 'utf8');
     } catch (cause) {
-      const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+      const errno = codeOf(cause) || 'unknown';
       if (errno === 'ENOENT') return '';
       const denied = errno === 'EACCES';
       throw new UsageError(
@@ -213,7 +213,7 @@ function namesIn(path: string): readonly string[] | null {
   try {
     return readdirSync(path);
   } catch (cause) {
-    const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+    const errno = codeOf(cause) || 'unknown';
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return null;
     throw new UsageError(`The firmware's iSCSI boot table ${path} cannot be read (${errno}).`, {
       cause,

@@ -1,3 +1,4 @@
+import { deferred } from '../base/deferred.js';
 import { BlockError, UsageError } from '../base/errors.js';
 import { SLAB_BYTES, type SlabPool } from '../base/slab.js';
 import { SlabWriter } from '../base/slab-writer.js';
@@ -9,7 +10,7 @@ import type { UnitBudget } from './unit-budget.js';
 const PIECE_BYTES_MAX = 4 << 20;
 
 /** What all clients of one session share. */
-export type ClientResources = { readonly pool: SlabPool };
+type ClientResources = { readonly pool: SlabPool };
 
 export type BlockOptions = {
   /**
@@ -120,24 +121,17 @@ type Work = {
 /** One request from its submission to its answer; the slabs it holds go back with the answer. */
 class PendingRequest implements BlockRequestOwner {
   readonly request: BlockRequest;
-  readonly done: Promise<void>;
   isGone = false;
   readonly #place: Place;
   readonly #size: number;
   #isAnswered = false;
   #answer: Buffer = Buffer.alloc(0);
-  #settle: { resolve: () => void; reject: (error: Error) => void };
+  /** May be rejected when nobody waits any more, because the signal was aborted. */
+  readonly #done = deferred<void>();
 
   constructor(place: Place, work: Work, fua: boolean) {
     this.#place = place;
     this.#size = work.size;
-    let settle = { resolve: () => {}, reject: (_error: Error) => {} };
-    this.done = new Promise((resolve, reject) => {
-      settle = { resolve, reject };
-    });
-    // It may fail when nobody waits any more, for its signal was aborted.
-    this.done.catch(() => undefined);
-    this.#settle = settle;
     this.request = new BlockRequest(this, place.pool);
     this.request.operation = work.operation;
     this.request.offsetBytes = work.offset;
@@ -147,6 +141,10 @@ class PendingRequest implements BlockRequestOwner {
     place.budget.take(work.size);
   }
 
+  get done(): Promise<void> {
+    return this.#done.promise;
+  }
+
   blockRequestDone(request: BlockRequest): void {
     const { errno, reason, operation } = request;
     if (errno === null && operation === 'read') this.#answer = request.data.toBuffer();
@@ -154,8 +152,8 @@ class PendingRequest implements BlockRequestOwner {
     this.#isAnswered = true;
     if (this.isGone) this.#place.queue.abandonedRequestDone?.(request);
     this.#place.budget.give(this.#size);
-    if (errno === null) this.#settle.resolve();
-    else this.#settle.reject(new BlockError(errno, `${operation}: ${reason}`));
+    if (errno === null) this.#done.resolve();
+    else this.#done.reject(new BlockError(errno, `${operation}: ${reason}`));
   }
 
   /** Without its answer it is a request of a client that is gone. */

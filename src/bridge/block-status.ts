@@ -26,7 +26,7 @@ export function extentsOrData(
  * extent comes back and together they cover no more than the request; what the answer does not
  * reach is left for the client to ask again.
  */
-export function extentsFromLbaStatus(
+function extentsFromLbaStatus(
   data: Buffer,
   asked: {
     readonly offsetBytes: number;

@@ -19,8 +19,9 @@ export interface BudgetPart {
 
 /**
  * Requests and bytes that all clients of one session may have under way, held ones included.
- * Beyond it clients are not read: back-pressure, never an error (INTERFACE.md, "Semantics"). One
- * half is guaranteed to the logical units, in equal parts; the other is for whoever comes first.
+ * Beyond it clients are not read: back-pressure, never an error (docs/block-semantics.md,
+ * "Bounds"). One half is guaranteed to the logical units, in equal parts; the other is for whoever
+ * comes first.
  */
 export class Budget {
   readonly requestsMax: number;

@@ -2,7 +2,7 @@ import { identifiersByKind, isBlank } from '../scsi/designator.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 
 /** When a disk is compared, and what the operator said of disks that have no identity. */
-export type GateOccasion = {
+type GateOccasion = {
   /**
    * Another disk may be at the LUN: after a new login, or an attention that may mean an exchange.
    * False within a session that goes on, as after a change of mode or capacity.

@@ -60,7 +60,7 @@ export interface NbdExportCatalog {
 }
 
 /** What the driver of the socket does for the connection. */
-export interface NbdConnectionDriver {
+interface NbdConnectionDriver {
   /** Stop or go on calling `bytesReceived`. */
   setReading(on: boolean): void;
   /** No more requests will come and every reply is queued: close when the queue is empty. */

@@ -7,7 +7,7 @@ import {
   CLIENT_GONE,
 } from './block-device.js';
 
-export type OutageMode = 'open' | 'holding' | 'failing';
+type OutageMode = 'open' | 'holding' | 'failing';
 
 /**
  * Times a request may be lost while the session goes on (damaged replies, aborted tasks, a logout

@@ -2,8 +2,8 @@ import type { BlockRequest } from './block-device.js';
 import type { DiskCommand } from './disk-command.js';
 
 /** Times in a row a command is sent again at once, and how long one is repeated with pauses. */
-export const RETRIES_MAX = 16;
-export const RETRY_FOR_MS = 60_000;
+const RETRIES_MAX = 16;
+const RETRY_FOR_MS = 60_000;
 const DELAY_FIRST_MS = 50;
 const DELAY_MAX_MS = 2000;
 
@@ -12,7 +12,7 @@ const DELAY_MAX_MS = 2000;
  * first look at the disk mends facts that were stale, the second one a disk that changed under the
  * first; after four a disk does not do what it reports, and writing more changes nothing.
  */
-export const WRONG_TRANSFERS_MAX = 4;
+const WRONG_TRANSFERS_MAX = 4;
 const WRONG_TRANSFER_PAUSE_FIRST_MS = 100;
 
 /** Why a command is sent again: the judgement with the same name. */

@@ -10,10 +10,11 @@ export const CACHE_LOST = 'the disk lost acknowledged writes that were not yet f
 const BEFORE_ALL = -1;
 
 /**
- * The rule about a volatile write cache (INTERFACE.md, "Semantics"): when the disk says that it
- * lost power, or that an acknowledged write failed, and there are acknowledged writes that no flush
- * covered, a flush of each client has to fail (`LossDebts` says whose); so has every flush that is
- * under way at that moment, because nobody knows whether the disk ran it before or after.
+ * The rule about a volatile write cache (docs/block-semantics.md, "A write cache that is lost"):
+ * when the disk says that it lost power, or that an acknowledged write failed, and there are
+ * acknowledged writes that no flush covered, a flush of each client has to fail (`LossDebts` says
+ * whose); so has every flush that is under way at that moment, because nobody knows whether the
+ * disk ran it before or after.
  */
 export class WriteCacheWatch {
   readonly debts: LossDebts;

@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
 type Pending = {
@@ -35,7 +35,7 @@ export class ControlClient {
   static connect(path: string): Promise<ControlClient> {
     return new Promise((resolve, reject) => {
       const socket = connect(path);
-      socket.once('error', (error: NodeJS.ErrnoException) => reject(unreachable(path, error)));
+      socket.once('error', (error) => reject(unreachable(path, error)));
       socket.once('connect', () => {
         socket.removeAllListeners('error');
         resolve(new ControlClient(socket, path));
@@ -119,23 +119,24 @@ function exitOfRpcCode(code: number): number {
   return (isParams ? EXIT_CODES.invalidUse : EXIT_CODES.daemonUnreachable).code;
 }
 
-function unreachable(path: string, cause: NodeJS.ErrnoException): UsageError {
+function unreachable(path: string, cause: Error): UsageError {
   const { daemonNotRunning, daemonUnreachable, notPermitted } = EXIT_CODES;
   const options = { cause, code: 'ERR_DAEMON_UNREACHABLE' };
-  if (cause.code === 'ENOENT' || cause.code === 'ECONNREFUSED') {
+  const errno = codeOf(cause);
+  if (errno === 'ENOENT' || errno === 'ECONNREFUSED') {
     return new UsageError(
       `No daemon listens at ${path}. Start one with \`systemctl start iscsi-nbd\` or ` +
         '`iscsi-nbd daemon`, or name its socket with --control.',
       { ...options, exitCode: daemonNotRunning.code },
     );
   }
-  if (cause.code === 'EACCES' || cause.code === 'EPERM') {
+  if (errno === 'EACCES' || errno === 'EPERM') {
     return new UsageError(`The daemon's socket ${path} is not for you. Run it as root.`, {
       ...options,
       exitCode: notPermitted.code,
     });
   }
-  return new UsageError(`The daemon at ${path} cannot be reached (${cause.code}).`, {
+  return new UsageError(`The daemon at ${path} cannot be reached (${errno}).`, {
     ...options,
     exitCode: daemonUnreachable.code,
   });

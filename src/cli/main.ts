@@ -1,15 +1,16 @@
 #!/usr/bin/env node
+import { codeOf, errnoOf } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { lazyBackend } from './backend.js';
 import { runCli } from './program.js';
 
 /** A reader that goes away, as `head` does, is no error: the rest is for nobody. */
 for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') return;
+  stream.on('error', (error) => {
+    if (errnoOf(error) === 'EPIPE') return;
     // A full disk, say: a result that is not written must not look like a success.
     if (stream === process.stdout) {
-      process.stderr.write(`iscsi-nbd: Standard output cannot be written (${error.code}).\n`);
+      process.stderr.write(`iscsi-nbd: Standard output cannot be written (${codeOf(error)}).\n`);
     }
     process.exit(EXIT_CODES.error.code);
   });

@@ -34,7 +34,7 @@ export function withSessionFlags(parser: Argv): Argv {
       ...(isBoolean ? {} : { requiresArg: true }),
       group: GROUP,
       // No default for yargs itself: a flag that is not given must not hide the other sources.
-      describe: `${row.help}${defaultText(name)}`,
+      describe: optionHelp(name),
     });
   }
   return parser;
@@ -137,6 +137,11 @@ function requireSessionType(config: Config, sessionType: SessionType): void {
 function withoutSecretFiles(config: Config): Omit<SessionOptions, 'initiatorName' | 'chap'> {
   const { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile, ...rest } = config.values;
   return rest;
+}
+
+/** An option's line in a help text, with its default. */
+export function optionHelp(name: OptionName): string {
+  return `${OPTION_ROWS[name].help}${defaultText(name)}`;
 }
 
 function defaultText(name: OptionName): string {

@@ -5,7 +5,7 @@ import { nearest } from '../base/nearest.js';
 const SECRET_FLAGS = /^(?:target-)?(?:chap-)?(?:password|passwd|pass|secret)$/;
 
 /** What was typed, and what could have been. */
-export type CommandLine = {
+type CommandLine = {
   readonly argv: readonly string[];
   /** `serve <url>` and so on, of every command. */
   readonly usages: readonly string[];

@@ -16,7 +16,7 @@ const TEXT_LENGTH_MAX = 4096;
 const LENGTH_MAX = 0xff_ffff;
 const MIB = 1 << 20;
 
-export type OptionRow<T> = {
+type OptionRow<T> = {
   readonly schema: z.ZodType<T>;
   /** Absent: the option has no default. */
   readonly defaultValue?: T;
@@ -193,7 +193,7 @@ export const OPTION_NAMES = Object.keys(OPTION_ROWS) as readonly OptionName[];
 
 /** Options of the process that serves; a login has them not. */
 const PROCESS_OPTIONS = ['cpuAffinity', 'busyPollMicroseconds'] as const;
-export type ProcessOption = (typeof PROCESS_OPTIONS)[number];
+type ProcessOption = (typeof PROCESS_OPTIONS)[number];
 
 export function isProcessOption(name: OptionName): name is ProcessOption {
   return PROCESS_OPTIONS.some((option) => option === name);

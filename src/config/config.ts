@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { nearest } from '../base/nearest.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import {
@@ -12,14 +12,14 @@ import {
   type OptionValue,
 } from './config-options.js';
 
-export const CONFIG_PATH = '/etc/iscsi-nbd/config.yaml';
+const CONFIG_PATH = '/etc/iscsi-nbd/config.yaml';
 
 /** A configuration is a page of settings; anything larger is another file given by mistake. */
 const CONFIG_BYTES_MAX = 1 << 20;
 const SHOWN_LENGTH_MAX = 60;
 
 /** Where an option's value comes from; the first of these that has it wins. */
-export type OptionSource = 'flag' | 'environment' | 'file' | 'default';
+type OptionSource = 'flag' | 'environment' | 'file' | 'default';
 
 /** Options without a default, which are absent where nobody gives them. */
 type OptionalName =
@@ -31,7 +31,7 @@ type OptionalName =
   | 'luns'
   | 'cpuAffinity';
 
-export type ConfigValues = {
+type ConfigValues = {
   readonly [Name in Exclude<OptionName, OptionalName>]: OptionValue<Name>;
 } & { readonly [Name in OptionalName]?: OptionValue<Name> };
 
@@ -48,7 +48,7 @@ type Given = {
 };
 type GivenByName = ReadonlyMap<OptionName, Given>;
 
-export type ConfigInputs = {
+type ConfigInputs = {
   /** By flag without dashes, e.g. `removal-latency`; `undefined` where not given. */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -200,7 +200,7 @@ function readConfigFile(path: string, required: boolean): { path: string; text: 
     return { path, text: readFileSync(path, 'utf8') };
   } catch (cause) {
     if (cause instanceof UsageError) throw cause;
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    const code = codeOf(cause);
     if (!required && (code === 'ENOENT' || code === 'ENOTDIR')) return null;
     const denied = code === 'EACCES';
     throw new UsageError(

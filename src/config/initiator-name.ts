@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 
 /** The file open-iscsi and distributions keep this host's iSCSI name in. */
-export const SYSTEM_NAME_PATH = '/etc/iscsi/initiatorname.iscsi';
+const SYSTEM_NAME_PATH = '/etc/iscsi/initiatorname.iscsi';
 
 const FILE_NAME = 'initiatorname.iscsi';
 /**
@@ -45,7 +45,7 @@ export function resolveInitiatorName(options: {
 }
 
 /** The value of `InitiatorName=` in the text of such a file; `undefined` where it has none. */
-export function parseInitiatorNameFile(text: string): string | undefined {
+function parseInitiatorNameFile(text: string): string | undefined {
   for (const line of text.split('\n')) {
     const found = /^\s*InitiatorName\s*=\s*(\S+)\s*$/.exec(line);
     if (found?.[1] !== undefined) return found[1];
@@ -59,7 +59,7 @@ function readName(path: string, access: 'skipUnreadable' | 'mustBeReadable'): st
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    const errno = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    const errno = codeOf(cause);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
     if (errno === 'EACCES' && access === 'skipUnreadable') return undefined;
     throw failed(`The initiator name cannot be read from ${path}`, cause);
@@ -87,7 +87,7 @@ function keepNewName(directory: string, path: string): string {
     }
     return name;
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') {
+    if (codeOf(cause) === 'EEXIST') {
       const other = readName(path, 'mustBeReadable');
       if (other !== undefined) return other;
     }
@@ -96,7 +96,7 @@ function keepNewName(directory: string, path: string): string {
 }
 
 function failed(what: string, cause: unknown): UsageError {
-  const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+  const errno = codeOf(cause) || 'unknown';
   const denied = errno === 'EACCES' || errno === 'EPERM' || errno === 'EROFS';
   return new UsageError(`${what} (${errno}). Give one with --initiator-name iqn.…`, {
     cause,

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
@@ -84,7 +84,7 @@ export function parseNodeRecord(text: string): NodeLogin {
   };
 }
 
-export type NodesFound = {
+type NodesFound = {
   /** One a target: its portals are joined. */
   readonly logins: readonly NodeLogin[];
   /** Files that were not understood, each with the reason. */
@@ -113,7 +113,7 @@ function recordsUnder(directory: string, depth: number): string[] {
   try {
     entries = readdirSync(directory, { withFileTypes: true });
   } catch (cause) {
-    const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+    const errno = codeOf(cause) || 'unknown';
     const isDenied = errno === 'EACCES';
     throw new UsageError(`The node records in ${directory} cannot be read (${errno}).`, {
       cause,

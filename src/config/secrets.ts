@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { inspect } from 'node:util';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { Config } from './config.js';
 import type { ChapCredentials } from './contract.js';
@@ -192,7 +192,7 @@ function openSecret(path: string): number {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
-    const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+    const errno = codeOf(cause) || 'unknown';
     throw new UsageError(`The secret file ${path} cannot be opened (${errno}).`, {
       cause,
       code: errno === 'ENOENT' ? 'ERR_NO_SECRET_FILE' : 'ERR_USAGE',

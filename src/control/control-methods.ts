@@ -15,7 +15,7 @@ import { type CallMethod, type ControlClient, RpcFaultError } from './control-co
 import { faultText, PROTOCOL_VERSION, RpcCode } from './control-protocol.js';
 
 /** What the methods work on. */
-export type ControlSubject = {
+type ControlSubject = {
   readonly supervisor: Supervisor;
   readonly version: string;
   readonly nowMs: () => number;

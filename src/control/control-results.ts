@@ -108,7 +108,7 @@ export const eventSchema = z.discriminatedUnion('event', [
 ]);
 
 /** What a command prints on standard error when it fails with `--json`. */
-export const errorSchema = z.object({
+const errorSchema = z.object({
   event: z.literal('error'),
   code: z.string(),
   exitCode: z.number().int(),

@@ -1,8 +1,9 @@
-import { lstat, mkdir, unlink } from 'node:fs/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { mkdir } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
+import { freeSocketPath } from '../io/unix-socket-path.js';
 import { type CallMethod, ControlConnection } from './control-connection.js';
 import { RpcCode } from './control-protocol.js';
 
@@ -90,37 +91,21 @@ export class ControlServer {
   }
 }
 
-/** A path is free when nothing is there, or the socket of a daemon that has died. */
 async function requireFreePath(path: string): Promise<void> {
-  const found = await lstat(path).catch(() => null);
-  if (found === null) return;
-  if (!found.isSocket()) {
+  const fault = await freeSocketPath(path);
+  if (fault === 'file') {
     throw new UsageError(`--control ${path}: there is a file of that name; choose another path.`);
   }
-  if (await isAlive(path)) {
+  if (fault === 'busy') {
     throw new UsageError(`--control ${path}: another daemon listens there; stop it first.`, {
       exitCode: EXIT_CODES.busy.code,
       code: 'ERR_CONTROL_BUSY',
     });
   }
-  await unlink(path).catch(() => undefined);
-}
-
-function isAlive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', (error: NodeJS.ErrnoException) => {
-      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT');
-    });
-  });
 }
 
 function unusable(path: string, cause: unknown): UsageError {
-  const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+  const errno = codeOf(cause) || 'unknown';
   const isDenied = errno === 'EACCES' || errno === 'EPERM';
   const exitCode = (isDenied ? EXIT_CODES.notPermitted : EXIT_CODES.invalidUse).code;
   return new UsageError(`--control ${path} cannot be used (${errno}); choose another path.`, {

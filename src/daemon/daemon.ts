@@ -18,7 +18,7 @@ import { StateLock } from './state-lock.js';
 import { SystemdNotify } from './systemd-notify.js';
 import { parseWantedLuns, waitForLuns } from './wanted-luns.js';
 
-export type DaemonOptions = {
+type DaemonOptions = {
   readonly controlPath: string;
   readonly stateDirectory: string;
   readonly configPath?: string;

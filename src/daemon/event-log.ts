@@ -1,7 +1,7 @@
 import type { StackEvent } from '../config/contract.js';
 import type { Logger } from '../config/log.js';
 
-export type EventLevel = 'info' | 'warn' | 'error';
+type EventLevel = 'info' | 'warn' | 'error';
 
 /**
  * Writes events into the daemon's log, each with what it is about as fields: a child of the log for

@@ -1,14 +1,6 @@
 import type { DemoHooks, StackEvent } from '../config/contract.js';
 
-export type DemoStep =
-  | 'target'
-  | 'session'
-  | 'disk'
-  | 'write'
-  | 'read'
-  | 'outage'
-  | 'end'
-  | 'result';
+type DemoStep = 'target' | 'session' | 'disk' | 'write' | 'read' | 'outage' | 'end' | 'result';
 
 /** Tells what the demo does as it does it: aligned lines for people, an object each with `json`. */
 export class DemoReport {

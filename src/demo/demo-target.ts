@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { errnoOf } from '../base/errors.js';
 import { TargetDisk } from '../target/disk.js';
 import { startTargetServer, type TargetServer } from '../target/server.js';
 import { TargetNode } from '../target/target.js';
@@ -33,9 +34,7 @@ export class DemoTarget {
         const port = randomInt(PORT_FIRST, PORT_LAST);
         return new DemoTarget(name, disk, node, await startTargetServer(node, { port }));
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || tries === PORT_TRIES_MAX) {
-          throw error;
-        }
+        if (errnoOf(error) !== 'EADDRINUSE' || tries === PORT_TRIES_MAX) throw error;
       }
     }
   }

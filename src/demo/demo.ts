@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { deferred } from '../base/deferred.js';
 import { ProductError, UsageError } from '../base/errors.js';
 import { configOf } from '../config/config.js';
 import type {
@@ -187,17 +188,14 @@ class Demo {
 
   async #writeThroughOutage(target: DemoTarget, stack: Stack, disk: DemoDisk) {
     const before = { sessionId: stack.sessionId, isid: target.isid };
-    let halfway = () => {};
-    const isHalfway = new Promise<void>((resolve) => {
-      halfway = resolve;
-    });
+    const halfway = deferred<void>();
     const half = REQUEST_COUNT / 2;
     const writing = this.#write(disk, half, REQUEST_COUNT, (count) => {
-      if (count === half / 2) halfway();
+      if (count === half / 2) halfway.resolve();
     });
     const [written, requestsHeld] = await Promise.all([
       writing,
-      isHalfway.then(() => this.#outage(target, half / 2)),
+      halfway.promise.then(() => this.#outage(target, half / 2)),
     ]);
     const isSame =
       stack.sessionId === before.sessionId &&

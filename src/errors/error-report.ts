@@ -1,7 +1,7 @@
 import {
+  codeOf,
   LinkError,
   LoginRefusedError,
-  ProductError,
   ProtocolError,
   ScsiError,
   UsageError,
@@ -17,7 +17,7 @@ export type ErrorPlace = {
 };
 
 /** An error as `--json` prints it; `nextStep` is empty where the message says it already. */
-export type ErrorReport = ErrorPlace & {
+type ErrorReport = ErrorPlace & {
   readonly event: 'error';
   readonly code: string;
   readonly exitCode: number;
@@ -39,7 +39,7 @@ export function reportError(error: unknown, place: ErrorPlace): ErrorReport {
   const exitCode = exitCodeOf(error);
   return {
     event: 'error',
-    code: codeOf(error),
+    code: codeOf(error) || 'ERR_UNKNOWN',
     exitCode,
     message: messageOf(error, exitCode),
     nextStep: nextStepOf(error, exitCode),
@@ -94,12 +94,6 @@ function placeOf(report: ErrorReport): string {
 /** Words begin with a capital letter; a command, a flag or a name is left as it is. */
 function sentence(text: string): string {
   return /^(?:the|this|no|an?) /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
-}
-
-function codeOf(error: unknown): string {
-  if (error instanceof ProductError) return error.code;
-  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' ? code : 'ERR_UNKNOWN';
 }
 
 function messageOf(error: unknown, exitCode: number): string {

@@ -1,4 +1,5 @@
 import {
+  codeOf,
   LinkError,
   LoginRefusedError,
   ProductError,
@@ -67,7 +68,6 @@ const NETWORK_ERRNOS: ReadonlySet<string> = new Set([
 /** Stable `code`s of the product's errors that say more than their class. */
 const EXIT_OF_CODE: Readonly<Record<string, ExitName>> = {
   ERR_AUTHENTICATION: 'authenticationFailed',
-  ABORT_ERR: 'interrupted',
 };
 
 /** The exit status an error ends the process with. Looks at class and code, never at the text. */
@@ -89,8 +89,8 @@ function exitNameOf(error: unknown): ExitName {
   if (error instanceof ProtocolError) return 'loginFailed';
   // LOGICAL UNIT NOT SUPPORTED (SPC-4, additional sense code 25h).
   if (error instanceof ScsiError) return error.asc === 0x25 ? 'nothingFound' : 'error';
+  if (error instanceof Error && error.name === 'AbortError') return 'interrupted';
   const code = codeOf(error);
-  if (code === undefined) return 'error';
   if (code.startsWith('ERR_CHAP_')) return 'authenticationFailed';
   const named = EXIT_OF_CODE[code];
   if (named !== undefined) return named;
@@ -108,12 +108,4 @@ function exitNameOfLoginStatus(error: LoginRefusedError): ExitName {
   if (error.statusClass === 3) return 'loginFailed';
   if (error.statusClass === 2 && error.statusDetail === 1) return 'authenticationFailed';
   return 'loginRefused';
-}
-
-/** `code` of any error: ours, the system's, or the 'ABORT_ERR' of an AbortSignal. */
-function codeOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  if (error.name === 'AbortError') return 'ABORT_ERR';
-  const code: unknown = 'code' in error ? error.code : undefined;
-  return typeof code === 'string' ? code : undefined;
 }

@@ -1,7 +1,8 @@
 import { getSystemErrorMap } from 'node:util';
 import { UsageError } from '../base/errors.js';
 import { describeLoginStatus, formatLoginStatus } from '../iscsi/login/login-status.js';
-import { parseSense, type SenseData } from '../scsi/sense.js';
+import { senseOfCodes } from '../scsi/sense.js';
+import type { Attention, Verdict } from '../scsi/sense-table.js';
 import { senseToWords, verdictOfSense } from '../scsi/verdict.js';
 import { networkWords } from './error-report.js';
 import { EXIT_CODES, exitNameOfCode } from './exit-codes.js';
@@ -23,8 +24,26 @@ const SENSE_ACTIONS = {
   success: 'Nothing: the command did its work.',
   retry: 'Nothing: the command is sent again at once.',
   retryAfterDelay: 'Nothing: the command is sent again after a pause.',
-  attention: 'Nothing: what changed is looked at, then the command is sent again.',
+  attention: 'Nothing: the disk is read again, then the command is sent again.',
 } as const;
+
+const CACHE_MAY_BE_LOST =
+  'The command is sent again. If the disk has a volatile write cache and not all acknowledged ' +
+  'writes were flushed, the next flush of each client fails with EIO: then check the data, and ' +
+  'consider disabling the write cache at the target.';
+const MAY_BE_ANOTHER_DISK =
+  'Check that the LUN still has the same disk. If it has, the command is sent again; if not, the ' +
+  'disk is removed and its requests fail with EIO.';
+
+/** Attentions after which an operator has something to check or to do. */
+const ATTENTION_STEPS: Readonly<Partial<Record<Attention, string>>> = {
+  powerOn: CACHE_MAY_BE_LOST,
+  reset: CACHE_MAY_BE_LOST,
+  mediumChanged: MAY_BE_ANOTHER_DISK,
+  inquiryChanged: MAY_BE_ANOTHER_DISK,
+  lunsChanged: MAY_BE_ANOTHER_DISK,
+  thresholdReached: 'Add space at the target. The command is sent again.',
+};
 
 /** Errnos a block client meets, where the system's own words are too short to help. */
 const BLOCK_ERRNOS: Readonly<Record<string, readonly [explanation: string, nextStep: string]>> = {
@@ -87,12 +106,8 @@ function explainLoginStatus(statusClass: number, statusDetail: number): Explanat
 
 function explainSense(senseKey: number, asc: number, ascq: number): Explanation {
   if (senseKey > 0x0f) throw new UsageError('A sense key is one hexadecimal digit, 0 to F.');
-  const sense: SenseData = { ...parseSense(Buffer.alloc(0)), format: 'fixed', senseKey, asc, ascq };
+  const sense = senseOfCodes({ senseKey, asc, ascq });
   const verdict = verdictOfSense(sense);
-  const nextStep =
-    verdict.action === 'fail'
-      ? `The client gets ${verdict.errno}: see \`iscsi-nbd explain ${verdict.errno}\`.`
-      : SENSE_ACTIONS[verdict.action];
   const code = [senseKey, asc, ascq].map((part) => part.toString(16).padStart(2, '0')).join('/');
   return {
     kind: 'sense',
@@ -100,9 +115,15 @@ function explainSense(senseKey: number, asc: number, ascq: number): Explanation 
     name: senseToWords(sense),
     layer: 'SCSI: the device itself',
     explanation: verdict.words,
-    nextStep,
+    nextStep: senseStep(verdict),
     reference: 'SPC-4 §4.5 (Sense data)',
   };
+}
+
+function senseStep({ action, attention, errno }: Verdict): string {
+  if (action === 'fail') return `The client gets ${errno}: see \`iscsi-nbd explain ${errno}\`.`;
+  if (action !== 'attention' || attention === null) return SENSE_ACTIONS[action];
+  return ATTENTION_STEPS[attention] ?? SENSE_ACTIONS.attention;
 }
 
 function explainErrno(name: string): Explanation {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { parseCpuList } from '../base/cpu-list.js';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import type { NbdAddon } from './nbd-netlink.js';
 
 /**
  * Keeps this process, with every thread it has and will have, on these processors. Programs that it

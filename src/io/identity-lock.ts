@@ -1,4 +1,5 @@
 import { connect, createServer, type Server } from 'node:net';
+import { errnoOf } from '../base/errors.js';
 
 /** What a holder says of itself is short, and it says it at once. */
 const HOLDER_BYTES_MAX = 64;
@@ -23,8 +24,8 @@ export class IdentityLock {
         // Few bytes, which the system keeps for the asker: a release must not wait for it.
         socket.end(holder, () => socket.destroy());
       });
-      server.once('error', (error: NodeJS.ErrnoException) => {
-        if (error.code === 'EADDRINUSE') resolve(null);
+      server.once('error', (error) => {
+        if (errnoOf(error) === 'EADDRINUSE') resolve(null);
         else reject(error);
       });
       server.listen({ path: pathOf(name) }, () => {

@@ -4,7 +4,7 @@ const BUCKETS_PER_DOUBLING = 8;
 const BUCKETS = 32 * BUCKETS_PER_DOUBLING;
 
 /** What has been counted so far; times in milliseconds. */
-export type LatencySummary = {
+type LatencySummary = {
   readonly count: number;
   readonly averageMs: number;
   readonly maximumMs: number;

@@ -7,7 +7,7 @@ import type { SlabPool } from '../base/slab.js';
 export const SocketEvent = { data: 1, end: 2, error: 3, writable: 4, accepted: 5 } as const;
 
 /** Numeric address and port of one end of a connection. */
-export type SocketAddress = { readonly host: string; readonly port: number };
+type SocketAddress = { readonly host: string; readonly port: number };
 
 /** One non-blocking socket in the event loop. It owns its descriptor until `close`. */
 export interface NativeSocket {
@@ -37,7 +37,7 @@ export interface NativeSocket {
 }
 
 /** What the sockets of this thread have cost since it began. */
-export type SocketCounters = {
+type SocketCounters = {
   /** System calls. */
   readonly receives: number;
   readonly sends: number;
@@ -48,7 +48,7 @@ export type SocketCounters = {
 };
 
 /** The part of the addon that is about sockets; the kernel's NBD has its own (nbd-netlink.ts). */
-export interface NativeAddon {
+interface NativeAddon {
   readonly NativeSocket: new (
     fd: number,
     listening: boolean,

@@ -21,7 +21,7 @@ export interface NbdSocketDriver {
 }
 
 /** The server of one NBD connection, as the socket sees it. */
-export interface NbdServerPort {
+interface NbdServerPort {
   readonly queue: SendQueue;
   readonly isHandshaking: boolean;
   /** True when all bytes are used; false keeps them in place until reading goes on. */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon, NbdKernelError, toNbdKernelError } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import { type NbdAddon, NbdKernelError, toNbdKernelError } from './nbd-netlink.js';
 import {
   applyQueueSettings,
   describeHolders,
@@ -32,9 +32,9 @@ export interface NbdLink {
  * Takes the descriptor of our end (non-blocking; owned by the callee from here on) and starts to
  * answer requests on it at once. It must never open the device itself.
  */
-export type ServeLink = (fd: number) => NbdLink;
+type ServeLink = (fd: number) => NbdLink;
 
-export interface NbdDeviceOptions {
+interface NbdDeviceOptions {
   /** Bytes, a multiple of `blockSizeBytes`. */
   readonly sizeBytes: number;
   /** 512 to 4096, a power of two. */

@@ -1,6 +1,7 @@
 import { mkdir, rename, rm, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { errnoOf } from '../base/errors.js';
+import type { NbdAddon } from './nbd-netlink.js';
 import { devicePath } from './nbd-sysfs.js';
 
 /** Where stable names are kept; other directories in tests. */
@@ -12,7 +13,7 @@ export interface LinkPaths {
   readonly sys: string;
 }
 
-export const LINK_PATHS: LinkPaths = {
+const LINK_PATHS: LinkPaths = {
   links: '/dev/iscsi-nbd',
   properties: '/run/iscsi-nbd/devices',
   sys: '/sys',

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
-import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { errnoOf } from '../base/errors.js';
+import type { NbdAddon } from './nbd-netlink.js';
 
 /**
  * Below every service that may be killed, above none: -1000 would also make a `--run` command that

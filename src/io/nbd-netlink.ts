@@ -1,8 +1,9 @@
-import { ProductError } from '../base/errors.js';
+import { errnoOf, ProductError } from '../base/errors.js';
 
 /**
  * The addon's calls for kernel NBD devices, typed. Every promise runs on a thread of its own and
- * rejects with a `SystemCallError`. Sizes are bytes below 2^53.
+ * rejects with an Error in Node's shape of a failed system call: `code` is the errno name, `errno`
+ * its number and `syscall` the call or netlink command. Sizes are bytes below 2^53.
  */
 export interface NbdAddon {
   nbdResolveFamily(): Promise<{ readonly id: number; readonly multicastGroup: number }>;
@@ -37,7 +38,7 @@ export interface NbdAddon {
   setCpuAffinity(processors: readonly number[]): void;
 }
 
-export interface NbdConnectRequest {
+interface NbdConnectRequest {
   readonly index?: number;
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
@@ -49,7 +50,7 @@ export interface NbdConnectRequest {
   readonly socketFd: number;
 }
 
-export interface NbdReconfigureRequest {
+interface NbdReconfigureRequest {
   readonly index: number;
   readonly identifier: string;
   readonly sizeBytes?: number;
@@ -57,22 +58,13 @@ export interface NbdReconfigureRequest {
   readonly socketFd?: number;
 }
 
-export interface NbdStatus {
+interface NbdStatus {
   readonly index: number;
   readonly connected: boolean;
 }
 
-export interface NbdLinkWatch {
+interface NbdLinkWatch {
   close(): void;
-}
-
-/** What the addon rejects and throws with: Node's own shape of a failed system call. */
-export interface SystemCallError extends Error {
-  /** Errno name, e.g. `EBUSY`. */
-  readonly code: string;
-  readonly errno: number;
-  /** The call or netlink command, e.g. `NBD_CMD_CONNECT`. */
-  readonly syscall: string;
 }
 
 /** The kernel refused something about a device that it should have granted. */
@@ -84,12 +76,6 @@ export class NbdKernelError extends ProductError {
     super('ERR_NBD_KERNEL', message, options);
     this.errno = errno;
   }
-}
-
-/** Errno name of a failed system call (the addon's or Node's); empty for any other value. */
-export function errnoOf(error: unknown): string {
-  if (!(error instanceof Error) || !('errno' in error) || !('code' in error)) return '';
-  return typeof error.errno === 'number' && typeof error.code === 'string' ? error.code : '';
 }
 
 /** `doing` says what was tried, as in "setting the size of /dev/nbd0". */

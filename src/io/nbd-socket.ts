@@ -1,10 +1,10 @@
-import { access, constants, lstat, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { access, constants, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { UsageError } from '../base/errors.js';
+import { codeOf, UsageError } from '../base/errors.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
 import { NbdClient, type NbdServerFactory, type SocketResources } from './nbd-client.js';
 import { errnoName } from './pumped-socket.js';
+import { freeSocketPath } from './unix-socket-path.js';
 
 /** Clients of one socket at a time. */
 const CLIENTS_MAX = 256;
@@ -47,7 +47,7 @@ export class NbdSocketServer {
     await refuseTakenPath(this.path);
     const parent = dirname(this.path);
     const directory = await mkdtemp(join(parent, '.iscsi-nbd-')).catch((cause: unknown) => {
-      throw unusable(this.path, (cause as NodeJS.ErrnoException).code ?? 'EIO');
+      throw unusable(this.path, codeOf(cause) || 'EIO');
     });
     const temporary = join(directory, 's');
     try {
@@ -108,37 +108,22 @@ export class NbdSocketServer {
  */
 export async function refuseTakenPath(path: string): Promise<void> {
   await access(dirname(path), constants.W_OK | constants.X_OK).catch((cause: unknown) => {
-    throw unusable(path, (cause as NodeJS.ErrnoException).code ?? 'EIO');
+    throw unusable(path, codeOf(cause) || 'EIO');
   });
-  const found = await lstat(path).catch(() => null);
-  if (found === null) return;
-  if (!found.isSocket()) {
+  const fault = await freeSocketPath(path);
+  if (fault === 'file') {
     throw new UsageError(
       `--socket ${path}: there is a file of that name that is not a socket; ` +
         'choose another path or remove it',
       { code: 'ERR_SOCKET_PATH' },
     );
   }
-  if (await isAlive(path)) {
+  if (fault === 'busy') {
     throw new UsageError(
       `--socket ${path}: another server is listening there; stop it or choose another path`,
       { code: 'ERR_SOCKET_BUSY', exitCode: 28 },
     );
   }
-  await unlink(path).catch(() => undefined);
-}
-
-function isAlive(path: string): Promise<boolean> {
-  return new Promise((resolvePromise) => {
-    const probe = connect(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolvePromise(true);
-    });
-    probe.once('error', (error: NodeJS.ErrnoException) => {
-      resolvePromise(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT');
-    });
-  });
 }
 
 function unusable(path: string, errno: string): UsageError {

@@ -1,14 +1,14 @@
 import { execFile } from 'node:child_process';
 import { release } from 'node:os';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon, toNbdKernelError } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import { type NbdAddon, toNbdKernelError } from './nbd-netlink.js';
 import { readTextOrNull, SYSTEM_PATHS, type SystemPaths } from './nbd-sysfs.js';
 
 /**
- * Whether this process can make `/dev/nbdX` here. `exitCode` is INTERFACE.md's: 27 where the kernel
- * cannot, 13 where the process may not. `reason` and `advice` are whole sentences.
+ * Whether this process can make `/dev/nbdX` here. `exitCode` is 27 if the kernel cannot, 13 if the
+ * process may not (iscsi-nbd(8), EXIT STATUS). `reason` and `advice` are whole sentences.
  */
-export type KernelSupport =
+type KernelSupport =
   | { readonly supported: true }
   | {
       readonly supported: false;
@@ -61,7 +61,7 @@ export async function requireKernelNbd(
   );
 }
 
-export function systemProbe(): SupportProbe {
+function systemProbe(): SupportProbe {
   return { paths: SYSTEM_PATHS, kernelRelease: release(), loadModule: runModprobe };
 }
 

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UsageError } from '../base/errors.js';
-import { errnoOf, type NbdAddon } from './nbd-netlink.js';
+import { errnoOf, UsageError } from '../base/errors.js';
+import type { NbdAddon } from './nbd-netlink.js';
 
 /** Where the kernel shows itself; other directories in tests. */
 export interface SystemPaths {
@@ -13,14 +13,14 @@ export interface SystemPaths {
 
 export const SYSTEM_PATHS: SystemPaths = { sys: '/sys', proc: '/proc', dev: '/dev' };
 
-export interface ConfiguredDevice {
+interface ConfiguredDevice {
   readonly index: number;
   readonly path: string;
   readonly identifier: string;
 }
 
 /** Who keeps a device busy. `device` is the disk or one of its partitions. */
-export interface DeviceHolder {
+interface DeviceHolder {
   readonly kind: 'mount' | 'swap' | 'holder';
   readonly device: string;
   /** Mount point, or the block device on top; empty for swap. */
@@ -96,7 +96,7 @@ export async function sizeOf(index: number, paths: SystemPaths = SYSTEM_PATHS): 
   return Number(text ?? 0) * SECTOR_BYTES;
 }
 
-export type PartitionRange = { readonly startBytes: number; readonly endBytes: number };
+type PartitionRange = { readonly startBytes: number; readonly endBytes: number };
 
 /** Where the partitions of a device lie; none where the kernel has found none. Does not wait. */
 export function partitionsOf(
@@ -192,7 +192,7 @@ export function describeHolders(holders: readonly DeviceHolder[]): string {
     .join(', ');
 }
 
-export interface QueueSettings {
+interface QueueSettings {
   readonly ioTimeoutMs: number;
   readonly maxSectorsKb: number;
   readonly rotational: boolean;

@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns/promises';
-import { LinkError, ProductError } from '../base/errors.js';
+import { codeOf, LinkError, ProductError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
@@ -9,7 +9,7 @@ import type { Link, LinkAddresses, LinkOpener, LinkUser } from './link.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
 import { errnoName, PumpedSocket, type SocketUser } from './pumped-socket.js';
 
-export type TcpAddress = { readonly host: string; readonly port: number };
+type TcpAddress = { readonly host: string; readonly port: number };
 
 /**
  * An address that does not answer within this time gets company by the next one of the name, so
@@ -174,7 +174,7 @@ async function resolve(host: string, signal: AbortSignal): Promise<string[]> {
     return found.map((entry) => entry.address);
   } catch (cause) {
     if (cause instanceof LinkError) throw cause;
-    const errno = (cause as NodeJS.ErrnoException).code ?? 'EAI_FAIL';
+    const errno = codeOf(cause) || 'EAI_FAIL';
     throw new LinkError(errno, `the name ${host} cannot be looked up (${errno})`, { cause });
   } finally {
     signal.removeEventListener('abort', stop);

@@ -1,4 +1,4 @@
-import { InvariantError, UsageError } from '../base/errors.js';
+import { errnoOf, InvariantError, UsageError } from '../base/errors.js';
 import type { LunUnit } from '../bridge/lun-unit.js';
 import { NbdConnection } from '../bridge/nbd-connection.js';
 import { transmissionFlags } from '../bridge/nbd-export.js';
@@ -8,7 +8,7 @@ import { loadedAddon } from '../io/native.js';
 import { NbdClient } from '../io/nbd-client.js';
 import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
 import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
-import { errnoOf, type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
+import { type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
 import {
   describeHolders,
@@ -35,7 +35,7 @@ const DEAD_CONN_TIMEOUT_SECONDS = 600;
 /** Flags the driver knows: HAS_FLAGS … WRITE_ZEROES; with one connection no CAN_MULTI_CONN. */
 const KERNEL_FLAGS = 0x7f;
 
-export type DeviceExporterOptions = {
+type DeviceExporterOptions = {
   readonly resources: StackResources;
   readonly sessionId: string;
   /** The kernel let go of a device that we did not take away. */

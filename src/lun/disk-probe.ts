@@ -18,9 +18,8 @@ import {
   isManagementUnit,
 } from '../scsi/inquiry.js';
 import { decodeReportLuns, lunField } from '../scsi/lun.js';
-import { parseSense } from '../scsi/sense.js';
-import type { Attention, VerdictAction } from '../scsi/sense-table.js';
-import { verdictOf } from '../scsi/verdict.js';
+import type { Attention, Verdict, VerdictAction } from '../scsi/sense-table.js';
+import { verdictOfReply } from '../scsi/verdict.js';
 
 const CDB_BYTES = 16;
 /** A new session meets a queue of unit attentions: each is read once. */
@@ -94,13 +93,16 @@ export async function clearAttentions(
   onAttention: AttentionHandler,
 ): Promise<void> {
   for (let attempt = 0; attempt < ATTENTIONS_MAX; attempt += 1) {
-    const answer = await asker.execute(testUnitReady(lun));
-    const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
-    const verdict = verdictOf(answer.status, sense);
-    if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);
-    if (verdict.action === 'success' || verdict.action === 'fail') return;
-    if (verdict.action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
+    const { action } = judged(await asker.execute(testUnitReady(lun)), onAttention);
+    if (action === 'success' || action === 'fail') return;
+    if (action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
+}
+
+function judged(answer: ScsiAnswer, onAttention: AttentionHandler): Verdict {
+  const verdict = verdictOfReply(answer);
+  if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);
+  return verdict;
 }
 
 const CAPACITY_QUERIES = [
@@ -125,12 +127,10 @@ export async function readBlockCount(
     const cdb = Buffer.alloc(CDB_BYTES);
     writeCdb(cdb);
     const answer = await asker.execute({ lun, cdb, direction: 'read', length: bytes });
-    const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
-    const verdict = verdictOf(answer.status, sense);
-    if (verdict.attention !== null) onAttention(verdict.attention, verdict.action);
-    if (verdict.action === 'success') return decode(answer.data)?.blockCount ?? null;
+    const { action } = judged(answer, onAttention);
+    if (action === 'success') return decode(answer.data)?.blockCount ?? null;
     // Old disks know the short form only.
-    if (verdict.action !== 'fail') return null;
+    if (action !== 'fail') return null;
   }
   return null;
 }
@@ -150,8 +150,7 @@ export async function reportLuns(asker: Asker): Promise<number[]> {
       direction: 'read',
       length: REPORT_LUNS_BYTES,
     });
-    const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
-    const verdict = verdictOf(answer.status, sense);
+    const verdict = verdictOfReply(answer);
     if (verdict.action === 'success') {
       return (asker.lunFields ?? new LunFields()).reported(decodeReportLuns(answer.data).luns);
     }

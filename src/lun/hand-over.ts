@@ -1,7 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { LinkError } from '../base/errors.js';
-import { parseSense } from '../scsi/sense.js';
-import { verdictOf } from '../scsi/verdict.js';
+import { verdictOfReply } from '../scsi/verdict.js';
 import { type Asker, synchronizeCache } from './disk-probe.js';
 
 /** A unit attention each for power on, mode parameters and the like, before it is done. */
@@ -33,9 +32,7 @@ function flushedInTime(asker: Pick<Asker, 'execute'>, lun: number, clock: Clock)
 async function flushed(asker: Pick<Asker, 'execute'>, lun: number): Promise<boolean> {
   for (let tries = 0; tries < TRIES_MAX; tries += 1) {
     try {
-      const answer = await asker.execute(synchronizeCache(lun));
-      const sense = answer.sense.length > 0 ? parseSense(answer.sense) : null;
-      const { action } = verdictOf(answer.status, sense);
+      const { action } = verdictOfReply(await asker.execute(synchronizeCache(lun)));
       if (action === 'success') return true;
       if (action === 'fail' || action === 'retryAfterDelay') return false;
     } catch (error) {

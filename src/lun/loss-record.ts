@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { errnoOf } from '../base/errors.js';
 
 const lunsSchema = z.array(z.number().int().nonnegative());
 const fileSchema = z.object({
@@ -109,8 +110,8 @@ export class LossRecord {
       const isOurs = isOfAnySession || found.sessionId === this.#sessionId;
       return isOurs ? { lost: found.luns, written: found.written } : { lost: [], written: [] };
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return { lost: [], written: [] };
+      if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error))) return { lost: [], written: [] };
+      const { message } = error as Error;
       this.#onFailure(
         `what the disks have lost cannot be read from ${this.#path} (${message}): every LUN is ` +
           'taken to have lost writes, and its next flush fails',

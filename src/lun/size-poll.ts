@@ -5,7 +5,7 @@ import { productError } from '../base/errors.js';
  * Pause between questions for the size: LIO and others say nothing when a disk grows. One small
  * command for each disk; those who cannot wait that long have a target that says so.
  */
-export const SIZE_POLL_MS = 30_000;
+const SIZE_POLL_MS = 30_000;
 /** A disk that does not answer is asked less and less: what ends the wait harms its session. */
 const SIZE_POLL_MS_MAX = 32 * SIZE_POLL_MS;
 

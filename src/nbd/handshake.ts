@@ -31,7 +31,7 @@ export interface NbdExportCatalog {
   find(name: string): NbdExportInfo | null;
 }
 
-export type NbdMetaContext = { readonly name: string; readonly id: number };
+type NbdMetaContext = { readonly name: string; readonly id: number };
 
 /** What client and server agreed on. */
 export interface NbdHandshakeResult {

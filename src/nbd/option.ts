@@ -41,7 +41,7 @@ export const NBD_REP = {
 export const NBD_INFO = { EXPORT: 0, NAME: 1, DESCRIPTION: 2, BLOCK_SIZE: 3 } as const;
 
 /** Strings are no longer than this ("Conventions"). */
-export const NBD_STRING_BYTES_MAX = 4096;
+const NBD_STRING_BYTES_MAX = 4096;
 
 /** Magic (8), option (4), length of the data (4). */
 export const NBD_OPTION_HEADER_BYTES = 16;
@@ -140,7 +140,7 @@ export function parseName(bytes: Uint8Array): string | null {
   }
 }
 
-export type NbdInfoRequest = { readonly name: string; readonly wanted: ReadonlySet<number> };
+type NbdInfoRequest = { readonly name: string; readonly wanted: ReadonlySet<number> };
 
 /**
  * Data of NBD_OPT_INFO and NBD_OPT_GO: 0 length of the name (4), 4 the name, then the number of
@@ -158,7 +158,7 @@ export function parseInfoRequest(data: Buffer): NbdInfoRequest | null {
   return { name, wanted };
 }
 
-export type NbdMetaContextRequest = {
+type NbdMetaContextRequest = {
   readonly name: string;
   /** Each query byte for byte (latin1): one in an unknown namespace need not be understood. */
   readonly queries: readonly string[];

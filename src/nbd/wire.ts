@@ -18,9 +18,9 @@ export class NbdProtocolError extends ProductError {
 }
 
 /** "Request message", "Simple reply message", "Structured reply chunk message". */
-export const NBD_REQUEST_MAGIC = 0x25609513;
-export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
-export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+const NBD_REQUEST_MAGIC = 0x25609513;
+const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
+const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 
 /** "Request types". */
 export const NBD_CMD = {
@@ -98,11 +98,9 @@ export const NBD_REQUEST_BYTES = 28;
 export const NBD_SIMPLE_REPLY_BYTES = 16;
 export const NBD_CHUNK_HEADER_BYTES = 20;
 export const NBD_OFFSET_DATA_BYTES = NBD_CHUNK_HEADER_BYTES + 8;
-export const NBD_OFFSET_HOLE_BYTES = NBD_CHUNK_HEADER_BYTES + 12;
 export const NBD_BLOCK_STATUS_BYTES = NBD_CHUNK_HEADER_BYTES + 4;
 export const NBD_BLOCK_DESCRIPTOR_BYTES = 8;
 export const NBD_ERROR_CHUNK_BYTES = NBD_CHUNK_HEADER_BYTES + 6;
-export const NBD_ERROR_OFFSET_CHUNK_BYTES = NBD_CHUNK_HEADER_BYTES + 14;
 
 /** Bytes of an error message at most: "Conventions" says strings should not be longer. */
 export const NBD_ERROR_MESSAGE_BYTES_MAX = 256;
@@ -229,23 +227,6 @@ export function writeOffsetDataChunk(
   return NBD_OFFSET_DATA_BYTES;
 }
 
-/** NBD_REPLY_TYPE_OFFSET_HOLE: `holeBytes` (at least 1) bytes from `offsetBytes` on are zero. */
-export function writeOffsetHoleChunk(
-  view: DataView,
-  at: number,
-  flags: number,
-  cookieUpper: number,
-  cookieLower: number,
-  offsetBytes: number,
-  holeBytes: number,
-): number {
-  const type = NBD_REPLY_TYPE.OFFSET_HOLE;
-  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, 12);
-  writeUint64(view, at + 20, offsetBytes);
-  view.setUint32(at + 28, holeBytes);
-  return NBD_OFFSET_HOLE_BYTES;
-}
-
 /**
  * NBD_REPLY_TYPE_BLOCK_STATUS up to its descriptors: `descriptorCount` (at least 1, at most 2^20)
  * of them must follow, each written by `writeBlockDescriptor`.
@@ -299,22 +280,4 @@ export function writeErrorChunk(
   view.setUint32(at + 20, errorNumber);
   view.setUint16(at + 24, messageBytes);
   return NBD_ERROR_CHUNK_BYTES + messageBytes;
-}
-
-/** NBD_REPLY_TYPE_ERROR_OFFSET without a message: the request failed at `offsetBytes`. */
-export function writeErrorOffsetChunk(
-  view: DataView,
-  at: number,
-  flags: number,
-  cookieUpper: number,
-  cookieLower: number,
-  errorNumber: number,
-  offsetBytes: number,
-): number {
-  const type = NBD_REPLY_TYPE.ERROR_OFFSET;
-  writeChunkHeader(view, at, flags, type, cookieUpper, cookieLower, 14);
-  view.setUint32(at + 20, errorNumber);
-  view.setUint16(at + 24, 0);
-  writeUint64(view, at + 26, offsetBytes);
-  return NBD_ERROR_OFFSET_CHUNK_BYTES;
 }

@@ -11,9 +11,7 @@ const FUA = 0x08;
 const DPO = 0x10;
 const UINT32_MAX = 0xffff_ffff;
 /** Blocks one (10) command moves at most: its TRANSFER LENGTH has 16 bits (SBC-3). */
-export const BLOCKS_10_MAX = 0xffff;
-/** Blocks one (16) command moves at most: its TRANSFER LENGTH has 32 bits (SBC-3). */
-export const BLOCKS_16_MAX = UINT32_MAX;
+const BLOCKS_10_MAX = 0xffff;
 
 /** READ(10), or READ(16) where the range needs it (SBC-3). */
 export function writeReadCdb(
@@ -76,7 +74,7 @@ export function writeUnmapCdb(cdb: Buffer, parameterListBytes: number): void {
   cdb.writeUInt16BE(parameterListBytes, 7);
 }
 
-export type BlockExtent = { readonly lba: number; readonly blockCount: number };
+type BlockExtent = { readonly lba: number; readonly blockCount: number };
 
 const UNMAP_HEADER_BYTES = 8;
 const UNMAP_DESCRIPTOR_BYTES = 16;
@@ -86,7 +84,7 @@ export const UNMAP_DESCRIPTORS_MAX = Math.floor(
 );
 
 /** Bytes of an UNMAP parameter list with `descriptorCount` extents. */
-export function unmapParameterListBytes(descriptorCount: number): number {
+function unmapParameterListBytes(descriptorCount: number): number {
   return UNMAP_HEADER_BYTES + descriptorCount * UNMAP_DESCRIPTOR_BYTES;
 }
 
@@ -173,13 +171,6 @@ export function writeReportLunsCdb(cdb: Buffer, allocationBytes: number, selectR
 /** TEST UNIT READY (SPC-4): all zeros. */
 export function writeTestUnitReadyCdb(cdb: Buffer): void {
   cdb[0] = Opcode.testUnitReady;
-}
-
-/** REQUEST SENSE (SPC-4) for fixed format sense (DESC 0). */
-export function writeRequestSenseCdb(cdb: Buffer, allocationBytes: number): void {
-  invariant(fits(allocationBytes, 0xff), `REQUEST SENSE allocation of ${allocationBytes}`);
-  cdb[0] = Opcode.requestSense;
-  cdb[4] = allocationBytes;
 }
 
 function fits(value: number, max: number): boolean {

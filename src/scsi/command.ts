@@ -4,7 +4,7 @@ import { ScsiStatus } from './status.js';
 /** Eight-byte LUN field (SAM-5 §4.7, RFC 7143 §11.2.1.7 (LUN)) as its two 32-bit halves. */
 export type LunField = { readonly upper: number; readonly lower: number };
 
-export type DataDirection = 'none' | 'read' | 'write';
+type DataDirection = 'none' | 'read' | 'write';
 
 /**
  * How a command ended for the initiator:
@@ -17,7 +17,7 @@ export type DataDirection = 'none' | 'read' | 'write';
 export type ScsiOutcome = 'pending' | 'answered' | 'failed' | 'lost' | 'aborted';
 
 /** Sense bytes kept of one reply (SPC-4 §4.5: at most 252). */
-export const SENSE_BYTES_MAX = 252;
+const SENSE_BYTES_MAX = 252;
 
 const CDB_BYTES = 16;
 

@@ -30,9 +30,9 @@ const IDENTIFIER_KINDS = [
   'md5',
   'vendor',
 ] as const;
-export type IdentifierKind = (typeof IDENTIFIER_KINDS)[number];
+type IdentifierKind = (typeof IDENTIFIER_KINDS)[number];
 
-export type DesignatorType = (typeof TYPE_NAMES)[number] | 'unknown';
+type DesignatorType = (typeof TYPE_NAMES)[number] | 'unknown';
 
 const ASSOCIATIONS = ['logical-unit', 'target-port', 'target-device', 'reserved'] as const;
 const CODE_SETS = ['reserved', 'binary', 'ascii', 'utf-8'] as const;

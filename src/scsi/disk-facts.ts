@@ -9,7 +9,7 @@ import { parseSense, type SenseData, SenseKey } from './sense.js';
 import type { Verdict } from './sense-table.js';
 import { replyToWords, verdictOf } from './verdict.js';
 
-export type DiskLimits = {
+type DiskLimits = {
   /** Blocks one READ or WRITE may have; FFFFFFFFh where the device tells no limit. */
   readonly maxTransferBlocks: number;
   /** 0: not told; so for the next one. */
@@ -116,7 +116,7 @@ export class DiskFactsProbe {
    */
   replyReceived(query: FactQuery, reply: FactReply): Verdict {
     invariant(query === this.nextQuery(), `${query.name} is not the query that is due`);
-    const sense = reply.sense.length > 0 ? parseSense(reply.sense) : null;
+    const sense = parseSense(reply.sense);
     const verdict = verdictOf(reply.status, sense);
     if (verdict.action === 'success') {
       this.#decode(query, reply.data);
@@ -163,16 +163,16 @@ export class DiskFactsProbe {
 }
 
 /** ILLEGAL REQUEST for the command, and not for a unit that is not there (25h). */
-function isRefusal(sense: SenseData | null): boolean {
-  return sense?.senseKey === SenseKey.illegalRequest && sense.asc !== 0x25;
+function isRefusal(sense: SenseData): boolean {
+  return sense.senseKey === SenseKey.illegalRequest && sense.asc !== 0x25;
 }
 
-function refused(query: FactQuery, status: number, sense: SenseData | null): ScsiError {
+function refused(query: FactQuery, status: number, sense: SenseData): ScsiError {
   return new ScsiError(`${query.name} failed: ${replyToWords(status, sense)}`, {
     status,
-    senseKey: sense?.senseKey ?? 0,
-    asc: sense?.asc ?? 0,
-    ascq: sense?.ascq ?? 0,
+    senseKey: sense.senseKey,
+    asc: sense.asc,
+    ascq: sense.ascq,
   });
 }
 

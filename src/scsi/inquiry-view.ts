@@ -49,7 +49,7 @@ const PAGE_NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** A page in words, also where its content has no decoder. */
-export function vpdPageName(page: number): string {
+function vpdPageName(page: number): string {
   return PAGE_NAMES.get(page) ?? (page >= 0xc0 ? 'vendor specific' : 'unknown page');
 }
 

@@ -1,8 +1,8 @@
 import { requireBytes, ScsiDataError, uint64OrNull } from './response-data.js';
 
-export type ProvisioningStatus = 'mapped' | 'deallocated' | 'anchored' | 'unknown';
+type ProvisioningStatus = 'mapped' | 'deallocated' | 'anchored' | 'unknown';
 
-export type LbaStatusExtent = {
+type LbaStatusExtent = {
   readonly lba: number;
   readonly blockCount: number;
   readonly status: ProvisioningStatus;

@@ -13,7 +13,7 @@ import { requireBytes, ScsiDataError } from './response-data.js';
  */
 
 /** Numbers `lunField` can encode: 24 bits of extended flat space addressing. */
-export const LUN_NUMBER_MAX = 0xff_ffff;
+const LUN_NUMBER_MAX = 0xff_ffff;
 
 const REPORT_LUNS_HEADER_BYTES = 8;
 const LUN_FIELD_BYTES = 8;
@@ -73,7 +73,7 @@ export function lunEquals(left: LunField, right: LunField): boolean {
   return left.upper === right.upper && left.lower === right.lower;
 }
 
-export type ReportedLuns = {
+type ReportedLuns = {
   /** In the order of the target, each once. */
   readonly luns: readonly LunField[];
   /** Bytes the whole answer has; more than arrived means: ask again with this allocation. */

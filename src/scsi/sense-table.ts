@@ -3,7 +3,8 @@ import type { BlockErrno } from '../base/errors.js';
 /**
  * What a unit attention, or an error that shows the known facts to be stale, asks to be looked at:
  * - `powerOn`: the unit may have lost power, and with it what its volatile cache held;
- * - `reset`: tasks are gone and mode parameters are back to the saved ones, the cache is kept;
+ * - `reset`: tasks are gone and mode parameters are back to the saved ones. The unit does not say
+ *   that its volatile cache was kept, so this counts as a possible loss, as `powerOn` does;
  * - `nexusLost`: only this initiator's state is gone (RFC 7143 §6.3.5.1 (Loss of Nexus
  *   Notification));
  * - `cachedWriteLost`: a deferred error; a write that was acknowledged earlier has failed;
@@ -78,7 +79,7 @@ export function fail(
 /** Stands for every additional sense code, or every qualifier, that has no row of its own. */
 export const ANY = 0x100;
 
-export type SenseRow = readonly [senseKey: number, asc: number, ascq: number, verdict: Verdict];
+type SenseRow = readonly [senseKey: number, asc: number, ascq: number, verdict: Verdict];
 
 /**
  * The one table of sense data (codes: SPC-4 annex of additional sense codes). The most exact row

@@ -35,7 +35,7 @@ export const SenseKey = {
 } as const;
 
 /** Where an ILLEGAL REQUEST points: the byte, and the bit where one is named. */
-export type FieldPointer = {
+type FieldPointer = {
   readonly in: 'cdb' | 'parameters';
   readonly byte: number;
   readonly bit: number | null;
@@ -84,6 +84,12 @@ export function parseSense(bytes: Buffer): SenseData {
     default:
       return NO_SENSE_DATA;
   }
+}
+
+/** Sense data that have these codes and nothing else. */
+export function senseOfCodes(codes: Pick<SenseData, 'senseKey' | 'asc' | 'ascq'>): SenseData {
+  const { senseKey, asc, ascq } = codes;
+  return { ...NO_SENSE_DATA, format: 'fixed', senseKey, asc, ascq };
 }
 
 /** Does `sense` say that the device does not know the command, or not in this form? */

@@ -1,4 +1,4 @@
-import { isUnsupported, SENSE_KEY_NAMES, type SenseData, SenseKey } from './sense.js';
+import { parseSense, SENSE_KEY_NAMES, type SenseData, SenseKey } from './sense.js';
 import {
   ANY,
   fail,
@@ -45,6 +45,14 @@ export function verdictOf(status: number, sense: SenseData | null): Verdict {
   return STATUS_VERDICTS.get(status) ?? fail('EIO', `the unit answered ${statusName(status)}`);
 }
 
+/** The same of a reply as it arrived; `sense` is empty where none came. */
+export function verdictOfReply(reply: {
+  readonly status: number;
+  readonly sense: Buffer;
+}): Verdict {
+  return verdictOf(reply.status, parseSense(reply.sense));
+}
+
 /** The most exact row of the sense table; deferred errors are about an earlier command. */
 export function verdictOfSense(sense: SenseData): Verdict {
   const verdict = rowOf(sense);
@@ -80,11 +88,6 @@ export function replyToWords(status: number, sense: SenseData | null): string {
     return `${statusName(status)}: ${verdictOf(status, null).words}`;
   }
   return `${statusName(status)}: ${sense === null ? 'no sense data' : senseToWords(sense)}`;
-}
-
-/** Does the reply say that the device does not know the command, or not in this form? */
-export function replyIsUnsupported(status: number, sense: SenseData | null): boolean {
-  return status === ScsiStatus.checkCondition && sense !== null && isUnsupported(sense);
 }
 
 function rowOf(sense: SenseData): Verdict {

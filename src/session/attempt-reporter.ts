@@ -9,7 +9,7 @@ export type LoginRefusal = {
   readonly explanation: string;
 };
 
-export type AttemptListener = {
+type AttemptListener = {
   /** The target answered with a status. */
   readonly refused: (refusal: LoginRefusal) => void;
   /** It could not be reached, or broke a rule. */

@@ -5,11 +5,10 @@ import type {
   ScsiRequest,
   SessionOptions,
   StackEvent,
-  StackExport,
   TargetUrl,
 } from '../config/contract.js';
 import { findDisks, reportLuns } from '../lun/disk-probe.js';
-import type { LunExporter } from '../lun/lun-exporter.js';
+import { NoExporter } from '../lun/no-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { newIdentity } from './session-identity.js';
 import { SessionStack } from './session-stack.js';
@@ -28,11 +27,11 @@ export type DiskCapacity = {
 export class ClientSession implements AsyncDisposable {
   readonly #stack: SessionStack;
   readonly #disks = new Map<number, Promise<{ unit: LunUnit; client: BlockClient }>>();
-  readonly #units = new Map<number, LunUnit>();
+  readonly #exporter = new NoExporter();
 
   private constructor(stack: SessionStack) {
     this.#stack = stack;
-    stack.useExporter(new UnitRegister(this.#units), async () => {});
+    stack.useExporter(this.#exporter, async () => {});
   }
 
   /** Logs in. Rejects with the errors of the login, or with what `signal` aborts with. */
@@ -118,38 +117,8 @@ export class ClientSession implements AsyncDisposable {
     for (const { facts } of await findDisks(this.#stack, [lun])) {
       await this.#stack.addDisk(lun, facts);
     }
-    const unit = this.#units.get(lun);
+    const unit = this.#exporter.units.get(lun);
     if (unit === undefined) throw new Error(`LUN ${lun} went away while it was opened`);
     return { unit, client: new BlockClient(unit, this.#stack.resources) };
-  }
-}
-
-/** The stack's units within reach of this program. Their queues know when they are away. */
-class UnitRegister implements LunExporter {
-  readonly #units: Map<number, LunUnit>;
-
-  constructor(units: Map<number, LunUnit>) {
-    this.#units = units;
-  }
-
-  async add(unit: LunUnit): Promise<void> {
-    this.#units.set(unit.lun, unit);
-  }
-
-  async remove(): Promise<void> {}
-
-  async resized(): Promise<void> {}
-
-  describe(unit: LunUnit): StackExport {
-    const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
-    return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
-  }
-
-  deviceOf(): undefined {
-    return undefined;
-  }
-
-  async close(): Promise<void> {
-    this.#units.clear();
   }
 }

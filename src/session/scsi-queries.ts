@@ -25,7 +25,7 @@ import {
   lunToText,
 } from '../scsi/lun.js';
 import { cdbName, Opcode } from '../scsi/opcodes.js';
-import { isUnsupported, parseSense, SenseKey } from '../scsi/sense.js';
+import { isUnsupported, parseSense, SenseKey, senseOfCodes } from '../scsi/sense.js';
 import { ScsiStatus } from '../scsi/status.js';
 import { replyToWords, verdictOf } from '../scsi/verdict.js';
 import { VpdPage } from '../scsi/vpd.js';
@@ -57,7 +57,7 @@ const NO_UNIT_QUALIFIER = 3;
 export type { InquiryView } from '../scsi/inquiry-view.js';
 
 /** A LUN by its number, or by the field that the target reported. */
-export type LunPlace = number | { readonly lun: number; readonly field: LunField };
+type LunPlace = number | { readonly lun: number; readonly field: LunField };
 
 export type Answer<View> = { readonly raw: Buffer; readonly view: View };
 
@@ -206,7 +206,7 @@ async function readCapacity(session: InformationalSession, place: LunPlace): Pro
       writeReadCapacity16Cdb(cdb, CAPACITY_16_BYTES),
     );
   } catch (error) {
-    if (!(error instanceof ScsiError) || !isUnsupported(senseOf(error))) throw error;
+    if (!(error instanceof ScsiError) || !isUnsupported(senseOfCodes(error))) throw error;
     return read(session, place, CAPACITY_10_BYTES, writeReadCapacity10Cdb);
   }
 }
@@ -226,18 +226,18 @@ async function read(
   const request: ScsiRequest = { ...placeOf(place), cdb, direction: 'read', length };
   for (let attempt = 1; ; attempt += 1) {
     const { status, data, sense } = await session.execute(request);
-    const parsed = sense.length > 0 ? parseSense(sense) : null;
+    const parsed = parseSense(sense);
     const verdict = verdictOf(status, parsed);
     const isNoUnit = cdb[0] === Opcode.inquiry && (data[0] ?? 0) >> 5 === NO_UNIT_QUALIFIER;
-    const isRefused = isNoUnit || parsed?.senseKey === SenseKey.illegalRequest;
+    const isRefused = isNoUnit || parsed.senseKey === SenseKey.illegalRequest;
     if (isRefused && (await learnsField(session, request))) continue;
     if (status === ScsiStatus.good || verdict.action === 'success') return data;
     if (verdict.action === 'fail' || attempt === ATTEMPTS_MAX) {
       throw new ScsiError(`LUN ${request.lun}: ${cdbName(cdb)}: ${replyToWords(status, parsed)}`, {
         status,
-        senseKey: parsed?.senseKey ?? 0,
-        asc: parsed?.asc ?? 0,
-        ascq: parsed?.ascq ?? 0,
+        senseKey: parsed.senseKey,
+        asc: parsed.asc,
+        ascq: parsed.ascq,
       });
     }
     if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
@@ -259,11 +259,6 @@ async function learnsField(session: InformationalSession, request: ScsiRequest):
     return false;
   }
   return lunFields.hexOf(request.lun) !== undefined;
-}
-
-function senseOf(error: ScsiError): ReturnType<typeof parseSense> {
-  const { senseKey, asc, ascq } = error;
-  return { ...parseSense(Buffer.alloc(0)), format: 'fixed', senseKey, asc, ascq };
 }
 
 /** True for what one LUN may do wrong while the target and the link are well. */

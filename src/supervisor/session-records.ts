@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { UsageError } from '../base/errors.js';
+import { errnoOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
@@ -84,9 +84,9 @@ export class SessionRecords {
         records.push(record);
       } catch (error) {
         // A logout may have removed it since the directory was read.
-        if (systemCode(error) === 'ENOENT') continue;
+        if (errnoOf(error) === 'ENOENT') continue;
         const reason = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
-        const isSetAside = systemCode(error) === null && (await isRenamed(path, `${path}.broken`));
+        const isSetAside = errnoOf(error) === '' && (await isRenamed(path, `${path}.broken`));
         broken.push({ path: isSetAside ? `${path}.broken` : path, reason });
       }
     }
@@ -99,8 +99,8 @@ export class SessionRecords {
     try {
       return await readRecord(path);
     } catch (error) {
-      const code = systemCode(error);
-      if (code === null || code === 'ENOENT') return null;
+      const code = errnoOf(error);
+      if (code === '' || code === 'ENOENT') return null;
       // Whoever took it for none would write another identity over it.
       throw unusable(path, code, error);
     }
@@ -130,8 +130,8 @@ export class SessionRecords {
       .catch(() => undefined)
       .then(write)
       .catch((error: unknown) => {
-        const code = systemCode(error);
-        throw code === null ? error : unusable(path, code, error);
+        const code = errnoOf(error);
+        throw code === '' ? error : unusable(path, code, error);
       });
     this.#writes.set(path, written);
     const forget = () => {
@@ -154,12 +154,6 @@ async function readRecord(path: string): Promise<SessionRecord> {
   if (found.size > RECORD_BYTES_MAX) throw new Error(`it has ${found.size} bytes`);
   const text = await readFile(path, 'utf8');
   return recordSchema.parse(JSON.parse(text)) as unknown as SessionRecord;
-}
-
-/** The system's name for what went wrong; null when the system had no part in it. */
-function systemCode(error: unknown): string | null {
-  const isSystems = error instanceof Error && 'syscall' in error && 'code' in error;
-  return isSystems ? String(error.code) : null;
 }
 
 function isRenamed(from: string, to: string): Promise<boolean> {

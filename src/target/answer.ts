@@ -2,7 +2,7 @@ import { ScsiError } from '../base/errors.js';
 import { dataIn, scsiResponse } from './codec.js';
 import type { NodeState } from './node-state.js';
 import { encodeSense, type SenseFacts, STATUS } from './scsi/sense.js';
-import type { TargetSession, Task } from './session.js';
+import type { TargetSession, TargetTask } from './session.js';
 
 type Reply = {
   readonly response: number;
@@ -17,7 +17,7 @@ const NO_DATA = Buffer.alloc(0);
 export type TaskPlace = { readonly node: NodeState; readonly session: TargetSession };
 
 /** Runs a task whose data is complete, after the delay a fault may ask for. */
-export function completeTask(task: Task, place: TaskPlace): void {
+export function completeTask(task: TargetTask, place: TaskPlace): void {
   const fault = task.fault;
   if (typeof fault === 'object' && 'delayMs' in fault) {
     task.cancelDelay = place.node.later(fault.delayMs, () => {
@@ -30,7 +30,7 @@ export function completeTask(task: Task, place: TaskPlace): void {
   runTask(task, place);
 }
 
-function runTask(task: Task, place: TaskPlace): void {
+function runTask(task: TargetTask, place: TaskPlace): void {
   if (task.ended) return;
   const reply = replyOf(task);
   place.session.endTask(task);
@@ -42,7 +42,7 @@ function runTask(task: Task, place: TaskPlace): void {
   if (task.connection.isOpen) sendReply(task, reply, place.node);
 }
 
-function replyOf(task: Task): Reply {
+function replyOf(task: TargetTask): Reply {
   const fault = task.fault;
   if (typeof fault === 'object') {
     if ('response' in fault) {
@@ -68,7 +68,7 @@ function replyOf(task: Task): Reply {
 }
 
 /** A write that ends with GOOD although data it needs was not asked for. */
-function isUnasked(task: Task): boolean {
+function isUnasked(task: TargetTask): boolean {
   return task.writes && task.solicitedBytes < task.dataOut.length;
 }
 
@@ -77,7 +77,7 @@ function checkConditionReply(facts: SenseFacts): Reply {
 }
 
 /** Sends Data-In and the response; RFC 7143 §11.4.5 (Residual Count) says what is left over. */
-function sendReply(task: Task, reply: Reply, node: NodeState): void {
+function sendReply(task: TargetTask, reply: Reply, node: NodeState): void {
   const moved = reply.data ?? NO_DATA;
   const offered = task.reads ? task.expectedBytes : 0;
   const data = moved.subarray(0, offered);
@@ -108,7 +108,7 @@ function senseSegment(sense: Buffer | null): Buffer | null {
   return segment;
 }
 
-function residualOf(task: Task, reply: Reply, dataInBytes: number): number {
+function residualOf(task: TargetTask, reply: Reply, dataInBytes: number): number {
   const { fault } = task;
   if (typeof fault === 'object' && 'goodWithResidual' in fault) return fault.goodWithResidual;
   if (reply.status !== STATUS.good) {
@@ -130,7 +130,7 @@ function residualOf(task: Task, reply: Reply, dataInBytes: number): number {
 
 /** Cuts `data` by the initiator's segment maximum and MaxBurstLength; returns the PDUs sent. */
 function sendDataIn(
-  task: Task,
+  task: TargetTask,
   data: Buffer,
   how: {
     readonly node: NodeState;

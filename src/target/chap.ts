@@ -12,7 +12,7 @@ export const CHAP_HASHES: readonly ChapHash[] = [5, 6, 7, 8];
 const BINARY_BYTES_MAX = 1024;
 
 /** hash(identifier, secret, challenge) (RFC 1994 §4.1 (Challenge and Response)). */
-export function chapResponse(
+export function targetChapResponse(
   hash: ChapHash,
   exchange: { readonly identifier: number; readonly secret: string; readonly challenge: Buffer },
 ): Buffer {

@@ -9,7 +9,7 @@ import { serialAdd } from '../base/serial32.js';
 export const HEADER_BYTES = 48;
 
 /** Reserved value of Initiator Task Tag and Target Transfer Tag. */
-export const NO_TAG = 0xffffffff;
+export const TARGET_NO_TAG = 0xffffffff;
 
 export const INITIATOR_OPCODE = {
   nopOut: 0x00,
@@ -22,7 +22,7 @@ export const INITIATOR_OPCODE = {
   snack: 0x10,
 } as const;
 
-export const TARGET_OPCODE = {
+const TARGET_OPCODE = {
   nopIn: 0x20,
   scsiResponse: 0x21,
   taskManagementResponse: 0x22,
@@ -66,7 +66,7 @@ export function dataSegmentLength(header: Buffer): number {
   return header.readUIntBE(5, 3);
 }
 
-export function lunField(header: Buffer): Buffer {
+export function targetLunField(header: Buffer): Buffer {
   return header.subarray(8, 16);
 }
 
@@ -146,7 +146,7 @@ export function dataIn(fields: {
 }): Buffer {
   const flags = fields.final ? FINAL : 0;
   const header = start(TARGET_OPCODE.dataIn, flags, fields.initiatorTaskTag);
-  header.writeUInt32BE(NO_TAG, 20);
+  header.writeUInt32BE(TARGET_NO_TAG, 20);
   header.writeUInt32BE(fields.dataSN, 36);
   header.writeUInt32BE(fields.bufferOffset, 40);
   if (fields.status !== null) {
@@ -240,7 +240,7 @@ export function nopIn(fields: {
 
 /** RFC 7143 §11.17 (Reject); the rejected header travels as data. */
 export function reject(reason: number): Buffer {
-  const header = start(TARGET_OPCODE.reject, FINAL, NO_TAG);
+  const header = start(TARGET_OPCODE.reject, FINAL, TARGET_NO_TAG);
   header[2] = reason;
   return header;
 }
@@ -252,7 +252,7 @@ export function asyncMessage(fields: {
   readonly vendorCode: number;
   readonly parameters: readonly [number, number, number];
 }): Buffer {
-  const header = start(TARGET_OPCODE.async, FINAL, NO_TAG);
+  const header = start(TARGET_OPCODE.async, FINAL, TARGET_NO_TAG);
   fields.lun.copy(header, 8);
   header[36] = fields.event;
   header[37] = fields.vendorCode;
@@ -268,7 +268,7 @@ export class TagCounter {
 
   next(): number {
     this.#last = serialAdd(this.#last, 1);
-    if (this.#last === NO_TAG) this.#last = 1;
+    if (this.#last === TARGET_NO_TAG) this.#last = 1;
     return this.#last;
   }
 }

@@ -1,6 +1,6 @@
 import { ScsiError } from '../base/errors.js';
 import { completeTask, type TaskPlace } from './answer.js';
-import { cmdSNOf, flagsOf, lunField, type Pdu, taskTag, word20 } from './codec.js';
+import { cmdSNOf, flagsOf, type Pdu, targetLunField, taskTag, word20 } from './codec.js';
 import { beginDataOut } from './data-out.js';
 import type { TargetDisk } from './disk.js';
 import { rangeOf } from './scsi/scsi-block.js';
@@ -11,7 +11,7 @@ import {
   reportedLuns,
   type ScsiScene,
 } from './scsi/scsi-unit.js';
-import type { ConnectionPort, Task } from './session.js';
+import type { ConnectionPort, TargetTask } from './session.js';
 import type { TargetOptions } from './settings.js';
 
 const READ_FLAG = 0x40;
@@ -53,10 +53,10 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   else completeTask(task, place);
 }
 
-function newTask(pdu: Pdu, connection: ConnectionPort, target: TargetOptions | null): Task {
+function newTask(pdu: Pdu, connection: ConnectionPort, target: TargetOptions | null): TargetTask {
   const header = pdu.header;
   const flags = flagsOf(header);
-  const field = Buffer.from(lunField(header));
+  const field = Buffer.from(targetLunField(header));
   return {
     initiatorTaskTag: taskTag(header),
     cmdSN: cmdSNOf(header),
@@ -83,7 +83,7 @@ function newTask(pdu: Pdu, connection: ConnectionPort, target: TargetOptions | n
   };
 }
 
-function askFault(task: Task, place: Place): Task['fault'] {
+function askFault(task: TargetTask, place: Place): TargetTask['fault'] {
   const { node, session } = place;
   const opcode = task.cdb[0] ?? 0;
   const count = node.stats.countCommand(opcode);
@@ -104,17 +104,17 @@ function askFault(task: Task, place: Place): Task['fault'] {
   });
 }
 
-function diskOf(task: Task, place: Place): TargetDisk | null {
+function diskOf(task: TargetTask, place: Place): TargetDisk | null {
   return place.session.target?.luns.get(task.lun) ?? null;
 }
 
-function startsLate(task: Task): boolean {
+function startsLate(task: TargetTask): boolean {
   const { fault } = task;
   return typeof fault === 'object' && 'delayMs' in fault && fault.startsLate === true;
 }
 
 /** Gives the task its plan, or the sense it will end with. */
-function plan(task: Task, place: Place, how?: 'withoutAttention' | 'keepingData'): void {
+function plan(task: TargetTask, place: Place, how?: 'withoutAttention' | 'keepingData'): void {
   const { node, session } = place;
   const target = session.target;
   const disk = diskOf(task, place);
@@ -145,7 +145,7 @@ function plan(task: Task, place: Place, how?: 'withoutAttention' | 'keepingData'
 }
 
 /** The reply is the fault's, and no data is asked for. */
-function isForced(fault: Task['fault']): boolean {
+function isForced(fault: TargetTask['fault']): boolean {
   if (typeof fault !== 'object' || 'delayMs' in fault) return false;
   return !('undone' in fault) || fault.undone === 'residual';
 }

@@ -24,7 +24,7 @@ function makeTables(): Uint32Array {
 const tables = makeTables();
 
 /** CRC32C as an unsigned number; on the wire it stands least significant byte first. */
-export function crc32c(...parts: readonly Uint8Array[]): number {
+export function targetCrc32c(...parts: readonly Uint8Array[]): number {
   let crc = 0xffffffff;
   for (const part of parts) crc = update(crc, part);
   return (crc ^ 0xffffffff) >>> 0;
@@ -61,6 +61,6 @@ function update(start: number, bytes: Uint8Array): number {
 /** The four digest bytes as they stand on the wire. */
 export function digestBytes(...parts: readonly Uint8Array[]): Buffer {
   const digest = Buffer.allocUnsafe(4);
-  digest.writeUInt32LE(crc32c(...parts), 0);
+  digest.writeUInt32LE(targetCrc32c(...parts), 0);
   return digest;
 }

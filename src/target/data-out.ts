@@ -2,14 +2,14 @@ import { completeTask, type TaskPlace } from './answer.js';
 import {
   FINAL,
   flagsOf,
-  NO_TAG,
   type Pdu,
   readyToTransfer,
+  TARGET_NO_TAG,
   TagCounter,
   taskTag,
   word20,
 } from './codec.js';
-import type { ConnectionPort, OutstandingR2T, SenseCode, Task } from './session.js';
+import type { ConnectionPort, OutstandingR2T, SenseCode, TargetTask } from './session.js';
 
 /** RFC 7143 §11.4.7.2 (Sense Data): how data that does not fit its rules ends a command. */
 const UNEXPECTED_UNSOLICITED: SenseCode = { key: 0x0b, asc: 0x0c, ascq: 0x0c };
@@ -19,12 +19,12 @@ const PROTOCOL_SERVICE_CRC: SenseCode = { key: 0x0b, asc: 0x47, ascq: 0x05 };
 const transferTags = new TagCounter();
 
 /** Bytes the target wants of a write: what the CDB needs, as far as the initiator offers it. */
-function wantedBytes(task: Task): number {
+function wantedBytes(task: TargetTask): number {
   return task.failure === null ? task.dataOut.length : 0;
 }
 
 /** Takes immediate data and lets the rest come, unsolicited or by R2T. */
-export function beginDataOut(task: Task, pdu: Pdu, place: TaskPlace): void {
+export function beginDataOut(task: TargetTask, pdu: Pdu, place: TaskPlace): void {
   const { session, node } = place;
   const parameters = session.parameters;
   const immediate = pdu.data.length;
@@ -48,17 +48,17 @@ export function beginDataOut(task: Task, pdu: Pdu, place: TaskPlace): void {
 }
 
 /** One SCSI Data-Out PDU of `task`; the caller has matched the Initiator Task Tag. */
-export function takeDataOut(
-  task: Task,
+function takeDataOut(
+  task: TargetTask,
   pdu: Pdu,
   place: TaskPlace & { readonly connection: ConnectionPort },
 ): void {
   const tag = word20(pdu.header);
-  if (tag === NO_TAG) takeUnsolicited(task, pdu, place);
+  if (tag === TARGET_NO_TAG) takeUnsolicited(task, pdu, place);
   else takeSolicited(task, pdu, place);
 }
 
-function takeUnsolicited(task: Task, pdu: Pdu, place: TaskPlace): void {
+function takeUnsolicited(task: TargetTask, pdu: Pdu, place: TaskPlace): void {
   const { stats } = place.node;
   stats.unsolicitedDataOuts += 1;
   if (!task.unsolicitedOpen) {
@@ -85,7 +85,7 @@ function takeUnsolicited(task: Task, pdu: Pdu, place: TaskPlace): void {
   goOn(task, place);
 }
 
-function takeSolicited(task: Task, pdu: Pdu, place: TaskPlace): void {
+function takeSolicited(task: TargetTask, pdu: Pdu, place: TaskPlace): void {
   const tag = word20(pdu.header);
   const r2t = task.r2ts.find((one) => one.tag === tag);
   if (r2t === undefined) {
@@ -115,13 +115,18 @@ function takeSolicited(task: Task, pdu: Pdu, place: TaskPlace): void {
 }
 
 /** The first failure counts; the answer waits until the announced data has come. */
-function fail(task: Task, sense: SenseCode, place: TaskPlace, violation: string | null): void {
+function fail(
+  task: TargetTask,
+  sense: SenseCode,
+  place: TaskPlace,
+  violation: string | null,
+): void {
   task.failure ??= sense;
   if (violation !== null) place.node.stats.violation(violation);
 }
 
 /** Asks for more, or completes the task when nothing is missing. */
-function goOn(task: Task, place: TaskPlace): void {
+function goOn(task: TargetTask, place: TaskPlace): void {
   if (task.unsolicitedOpen) return;
   task.solicitedBytes = Math.max(task.solicitedBytes, task.unsolicitedBytes);
   const wanted = wantedBytes(task);
@@ -139,7 +144,7 @@ function goOn(task: Task, place: TaskPlace): void {
   if (task.r2ts.length === 0 && task.solicitedBytes >= wanted) completeTask(task, place);
 }
 
-function sendR2T(task: Task, bytes: number, place: TaskPlace): void {
+function sendR2T(task: TargetTask, bytes: number, place: TaskPlace): void {
   const start = task.solicitedBytes;
   const r2t: OutstandingR2T = {
     tag: transferTags.next(),

@@ -3,7 +3,7 @@ import { invariant } from '../base/errors.js';
 import { type DiskStore, RamStore } from './disk-store.js';
 
 /** What the disk says of its limits in the Block Limits page (SBC-4 §6.6.4); 0 is "not said". */
-export type DiskLimits = {
+type TargetDiskLimits = {
   /** MAXIMUM TRANSFER LENGTH in blocks; longer transfers are refused. */
   transferBlocksMax: number;
   optimalTransferBlocks: number;
@@ -35,7 +35,7 @@ export type TargetDiskOptions = {
   /** False: no UNMAP, no WRITE SAME with UNMAP, no GET LBA STATUS, LBPME is 0. */
   readonly thin?: boolean;
   readonly senseFormat?: 'fixed' | 'descriptor';
-  readonly limits?: Partial<DiskLimits>;
+  readonly limits?: Partial<TargetDiskLimits>;
 };
 
 /** The longest READ or WRITE: each holds its bytes in one buffer. Told in the Block Limits page. */
@@ -60,7 +60,7 @@ export class TargetDisk {
   senseFormat: 'fixed' | 'descriptor';
   /** False: changes raise no unit attention, as with LIO. */
   announcesChanges = true;
-  readonly limits: DiskLimits;
+  readonly limits: TargetDiskLimits;
   readonly #store: DiskStore;
   /**
    * The volatile cache, seen from behind: the durable content of every block written since it was

@@ -52,7 +52,7 @@ export type CommandFault =
       readonly startsLate?: boolean;
     };
 
-export type DataInOptions = {
+type DataInOptions = {
   /** GOOD status travels in the last Data-In (S bit); default true. */
   collapseStatus?: boolean;
   /** Smaller segments than the initiator asked for. */

@@ -1,6 +1,6 @@
 import { ProtocolError } from '../base/errors.js';
 import { dataSegmentLength, HEADER_BYTES, type Pdu, padding } from './codec.js';
-import { crc32c } from './crc32c.js';
+import { targetCrc32c } from './crc32c.js';
 
 const DIGEST_BYTES = 4;
 
@@ -83,7 +83,7 @@ export class FrameReader {
     let dataStart = headersEnd;
     if (this.headerDigest) {
       dataStart += DIGEST_BYTES;
-      if (crc32c(whole.subarray(0, headersEnd)) !== whole.readUInt32LE(headersEnd)) {
+      if (targetCrc32c(whole.subarray(0, headersEnd)) !== whole.readUInt32LE(headersEnd)) {
         throw new ProtocolError('7.8', 'header digest does not match');
       }
     }
@@ -92,7 +92,7 @@ export class FrameReader {
     const dataDigestGood =
       !this.dataDigest ||
       length === 0 ||
-      crc32c(whole.subarray(dataStart, dataEnd)) === whole.readUInt32LE(dataEnd);
+      targetCrc32c(whole.subarray(dataStart, dataEnd)) === whole.readUInt32LE(dataEnd);
     return {
       header,
       ahs: whole.subarray(HEADER_BYTES, headersEnd),

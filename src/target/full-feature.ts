@@ -4,12 +4,12 @@ import {
   INITIATOR_OPCODE,
   isImmediate,
   logoutResponse,
-  lunField,
-  NO_TAG,
   nopIn,
   opcodeOf,
   type Pdu,
   reject,
+  TARGET_NO_TAG,
+  targetLunField,
   taskTag,
   word20,
 } from './codec.js';
@@ -19,7 +19,7 @@ import type { NodeState } from './node-state.js';
 import type { ConnectionPort, TargetSession } from './session.js';
 import type { Peer } from './settings.js';
 import { taskManagementArrived } from './task-management.js';
-import type { TextExchange } from './text.js';
+import type { TargetTextExchange } from './text.js';
 
 const REJECT = {
   dataDigest: 0x02,
@@ -29,11 +29,11 @@ const REJECT = {
 } as const;
 
 /** What the full-feature functions work with. */
-export type FullFeaturePlace = {
+type FullFeaturePlace = {
   readonly node: NodeState;
   readonly session: TargetSession;
   readonly connection: ConnectionPort;
-  readonly text: TextExchange;
+  readonly text: TargetTextExchange;
   readonly peer: Peer;
 };
 
@@ -73,7 +73,7 @@ export function pduArrived(pdu: Pdu, place: FullFeaturePlace): void {
 }
 
 /** Delivers what stands at ExpCmdSN, and what then follows it. */
-export function deliverHeld(place: FullFeaturePlace): void {
+function deliverHeld(place: FullFeaturePlace): void {
   const { session } = place;
   for (;;) {
     const held = session.window.take();
@@ -117,7 +117,7 @@ function deliver(pdu: Pdu, place: FullFeaturePlace): void {
   }
 }
 
-export function sendReject(pdu: Pdu, reason: number, connection: ConnectionPort): void {
+function sendReject(pdu: Pdu, reason: number, connection: ConnectionPort): void {
   connection.send(reject(reason), Buffer.concat([pdu.header, pdu.ahs]), 'advances');
 }
 
@@ -125,17 +125,17 @@ export function sendReject(pdu: Pdu, reason: number, connection: ConnectionPort)
 function nopArrived(pdu: Pdu, place: FullFeaturePlace): void {
   const { node, connection } = place;
   const initiatorTaskTag = taskTag(pdu.header);
-  if (initiatorTaskTag === NO_TAG) {
+  if (initiatorTaskTag === TARGET_NO_TAG) {
     if (!isImmediate(pdu.header)) node.stats.violation('NOP-Out without a task tag not immediate');
-    if (word20(pdu.header) !== NO_TAG) node.stats.nopAnswers += 1;
+    if (word20(pdu.header) !== TARGET_NO_TAG) node.stats.nopAnswers += 1;
     return;
   }
   node.stats.nopOuts += 1;
   if (node.faults.ignoreNops) return;
   const header = nopIn({
-    lun: lunField(pdu.header),
+    lun: targetLunField(pdu.header),
     initiatorTaskTag,
-    targetTransferTag: NO_TAG,
+    targetTransferTag: TARGET_NO_TAG,
   });
   const most = connection.parameters.initiatorMaxRecvDataSegmentLength;
   connection.send(header, pdu.data.subarray(0, most), 'advances');

@@ -1,10 +1,10 @@
 import {
   CHAP_HASHES,
   type ChapHash,
-  chapResponse,
   chooseHash,
   parseBinary,
   sameBytes,
+  targetChapResponse,
 } from './chap.js';
 import { LOGIN_STATUS, LoginEnd } from './login-status.js';
 import type { ChapSettings } from './settings.js';
@@ -85,7 +85,7 @@ export class SecurityPhase {
       throw new LoginEnd(LOGIN_STATUS.initiatorError);
     }
     const given = parseBinary(keys.get('CHAP_R') ?? '');
-    const expected = chapResponse(state.hash, { ...state, secret: chap.secret });
+    const expected = targetChapResponse(state.hash, { ...state, secret: chap.secret });
     if (keys.get('CHAP_N') !== chap.user || given === null || !sameBytes(given, expected)) {
       throw new LoginEnd(LOGIN_STATUS.authenticationFailure);
     }
@@ -107,7 +107,7 @@ export class SecurityPhase {
     }
     // A challenge sent back to its maker would have the maker prove itself to itself.
     if (sameBytes(challenge, context.own)) throw new LoginEnd(LOGIN_STATUS.authenticationFailure);
-    const proof = chapResponse(context.hash, {
+    const proof = targetChapResponse(context.hash, {
       identifier: number,
       secret: mutual.secret,
       challenge,

@@ -1,5 +1,5 @@
 /** What the target says of a login: RFC 7143 §11.13.5 (Status-Class and Status-Detail). */
-export type LoginStatus = { readonly class: number; readonly detail: number };
+export type TargetLoginStatus = { readonly class: number; readonly detail: number };
 
 export const LOGIN_STATUS = {
   success: { class: 0, detail: 0x00 },
@@ -14,14 +14,14 @@ export const LOGIN_STATUS = {
   sessionTypeNotSupported: { class: 2, detail: 0x09 },
   sessionDoesNotExist: { class: 2, detail: 0x0a },
   invalidDuringLogin: { class: 2, detail: 0x0b },
-} as const satisfies Record<string, LoginStatus>;
+} as const satisfies Record<string, TargetLoginStatus>;
 
 /** Ends the login with a status; thrown inside the login only. */
 export class LoginEnd extends Error {
-  readonly status: LoginStatus;
+  readonly status: TargetLoginStatus;
   readonly keys: readonly (readonly [string, string])[];
 
-  constructor(status: LoginStatus, keys: readonly (readonly [string, string])[] = []) {
+  constructor(status: TargetLoginStatus, keys: readonly (readonly [string, string])[] = []) {
     super(`login ends with status ${status.class}/${status.detail}`);
     this.status = status;
     this.keys = keys;

@@ -9,7 +9,7 @@ import {
   taskTag,
 } from './codec.js';
 import { SecurityPhase } from './login-security.js';
-import { LOGIN_STATUS, LoginEnd, type LoginStatus } from './login-status.js';
+import { LOGIN_STATUS, LoginEnd, type TargetLoginStatus } from './login-status.js';
 import { answerKey, Parameters } from './negotiation.js';
 import type { NodeState } from './node-state.js';
 import type { Peer, TargetOptions } from './settings.js';
@@ -35,14 +35,14 @@ export type LoginIdentity = {
 };
 
 /** What a request leads to: responses to send, and perhaps the end of the phase. */
-export type LoginStep = {
+type TargetLoginStep = {
   readonly header: Buffer;
   readonly data: Buffer;
   readonly outcome: 'continues' | 'succeeded' | 'refused';
 };
 
 /** Gives the session's TSIH when the last response is due; may refuse. */
-export type Admit = (identity: LoginIdentity, parameters: Parameters) => number;
+type Admit = (identity: LoginIdentity, parameters: Parameters) => number;
 
 /** The login phase of one connection (RFC 7143 §6.3 (Login Phase)). */
 export class LoginPhase {
@@ -67,7 +67,7 @@ export class LoginPhase {
   }
 
   /** Null when the target does not answer at all. */
-  requestArrived(pdu: Pdu): LoginStep | null {
+  requestArrived(pdu: Pdu): TargetLoginStep | null {
     if (opcodeOf(pdu.header) !== INITIATOR_OPCODE.login) {
       this.#node.stats.violation('a PDU other than Login Request before the full feature phase');
       return this.#refusal(pdu, LOGIN_STATUS.invalidDuringLogin, []);
@@ -82,7 +82,7 @@ export class LoginPhase {
     }
   }
 
-  #step(pdu: Pdu): LoginStep | null {
+  #step(pdu: Pdu): TargetLoginStep | null {
     this.#checkHeader(pdu);
     this.#text.push(Buffer.from(pdu.data));
     this.#textBytes += pdu.data.length;
@@ -187,7 +187,7 @@ export class LoginPhase {
     return target;
   }
 
-  #negotiate(pdu: Pdu, keys: readonly KeyPair[], answers: KeyPair[]): LoginStep {
+  #negotiate(pdu: Pdu, keys: readonly KeyPair[], answers: KeyPair[]): TargetLoginStep {
     const identity = this.#identity;
     const security = this.#security;
     if (identity === null || security === null) throw new LoginEnd(LOGIN_STATUS.initiatorError);
@@ -230,7 +230,7 @@ export class LoginPhase {
   }
 
   /** The next piece; T and NSG stand only in the last (RFC 7143 §6.2 (Text Mode Negotiation)). */
-  #nextPiece(pdu: Pdu): LoginStep {
+  #nextPiece(pdu: Pdu): TargetLoginStep {
     const data = this.#pieces.shift() ?? Buffer.alloc(0);
     if (this.#pieces.length > 0) {
       return this.#response(pdu, { flags: (this.#piecesFlags & 0x0c) | CONTINUE, data });
@@ -239,7 +239,7 @@ export class LoginPhase {
     return this.#response(pdu, { flags: this.#piecesFlags, data });
   }
 
-  #response(pdu: Pdu, what: { readonly flags: number; readonly data: Buffer }): LoginStep {
+  #response(pdu: Pdu, what: { readonly flags: number; readonly data: Buffer }): TargetLoginStep {
     const done = (what.flags & TRANSIT) !== 0 && (what.flags & 3) === STAGE.fullFeature;
     let tsih = pdu.header.readUInt16BE(14);
     if (done && this.#identity !== null) tsih = this.#admit(this.#identity, this.parameters);
@@ -254,7 +254,7 @@ export class LoginPhase {
     return { header, data: what.data, outcome: done ? 'succeeded' : 'continues' };
   }
 
-  #refusal(pdu: Pdu, status: LoginStatus, keys: readonly KeyPair[]): LoginStep {
+  #refusal(pdu: Pdu, status: TargetLoginStatus, keys: readonly KeyPair[]): TargetLoginStep {
     const header = loginResponse({
       flags: flagsOf(pdu.header) & 0x0c,
       isid: pdu.header.subarray(8, 14),

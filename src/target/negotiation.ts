@@ -113,7 +113,7 @@ function numberRow(
 const OBSOLETE = new Set(['IFMarker', 'OFMarker', 'IFMarkInt', 'OFMarkInt']);
 
 /** The numerical-value syntax of RFC 7143 §6.1 (Text Format): decimal or 0x. */
-export function parseNumber(value: string): number {
+function parseNumber(value: string): number {
   return /^(0[xX][0-9a-fA-F]+|[0-9]+)$/.test(value) ? Number(value) : Number.NaN;
 }
 

@@ -33,7 +33,7 @@ export type OutstandingR2T = {
 export type SenseCode = { readonly key: number; readonly asc: number; readonly ascq: number };
 
 /** One SCSI command from arrival to answer. */
-export type Task = {
+export type TargetTask = {
   readonly initiatorTaskTag: number;
   readonly cmdSN: number;
   readonly lunField: Buffer;
@@ -76,7 +76,7 @@ const ATTENTIONS_MAX = 16;
 const HELD_MAX = 4096;
 
 /** RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging), the target's part of it. */
-export class CommandWindow {
+class TargetCommandWindow {
   expCmdSN: number;
   maxCmdSN: number;
   #size: number;
@@ -142,8 +142,8 @@ export class TargetSession {
   readonly portalGroupTag: number;
   readonly parameters: Parameters;
   readonly connections = new Map<number, ConnectionPort>();
-  readonly tasks = new Map<number, Task>();
-  readonly window: CommandWindow;
+  readonly tasks = new Map<number, TargetTask>();
+  readonly window: TargetCommandWindow;
   ended = false;
   readonly #units = new Map<number, SeenUnit>();
 
@@ -163,11 +163,11 @@ export class TargetSession {
     this.target = facts.target;
     this.portalGroupTag = facts.portalGroupTag;
     this.parameters = facts.parameters;
-    this.window = new CommandWindow(facts.firstCmdSN, facts.windowSize);
+    this.window = new TargetCommandWindow(facts.firstCmdSN, facts.windowSize);
   }
 
   /** Ends a task without an answer. Returns whether it was still alive. */
-  endTask(task: Task): boolean {
+  endTask(task: TargetTask): boolean {
     if (this.tasks.get(task.initiatorTaskTag) === task) {
       this.tasks.delete(task.initiatorTaskTag);
       this.window.update(this.tasks.size);
@@ -180,7 +180,7 @@ export class TargetSession {
   }
 
   /** Ends every task `which` picks; returns how many. */
-  endTasks(which: (task: Task) => boolean = () => true): number {
+  endTasks(which: (task: TargetTask) => boolean = () => true): number {
     let ended = 0;
     for (const task of [...this.tasks.values()]) {
       if (which(task) && this.endTask(task)) ended += 1;

@@ -4,13 +4,13 @@ import {
   asyncMessage,
   cmdSNOf,
   expStatSNOf,
-  NO_TAG,
   nopIn,
   opcodeOf,
   type Pdu,
   padding,
   setDataSegmentLength,
   stampNumbers,
+  TARGET_NO_TAG,
   TagCounter,
 } from './codec.js';
 import { digestBytes } from './crc32c.js';
@@ -24,21 +24,25 @@ import type { NodeState } from './node-state.js';
 import { encodeSense, type SenseFacts } from './scsi/sense.js';
 import { type ConnectionPort, TargetSession } from './session.js';
 import type { Peer } from './settings.js';
-import { TextExchange } from './text.js';
+import { TargetTextExchange } from './text.js';
 
 const NO_DATA = Buffer.alloc(0);
 const NO_LUN = Buffer.alloc(8);
 
 /** How the link ends: after everything sent has left, or at once. */
-export type LinkEnd = 'finished' | 'dropped';
+export type TargetLinkEnd = 'finished' | 'dropped';
 
 type Phase =
   | { readonly kind: 'login'; readonly login: LoginPhase }
-  | { readonly kind: 'full-feature'; readonly session: TargetSession; readonly text: TextExchange }
+  | {
+      readonly kind: 'full-feature';
+      readonly session: TargetSession;
+      readonly text: TargetTextExchange;
+    }
   | { readonly kind: 'closed' };
 
 /** Fields of an Asynchronous Message a test may send: RFC 7143 §11.9 (Asynchronous Message). */
-export type AsyncFields = {
+type AsyncFields = {
   readonly event: number;
   readonly vendorCode?: number;
   readonly parameters?: readonly [number, number, number];
@@ -52,7 +56,7 @@ export class TargetConnection implements ConnectionPort {
   parameters = new Parameters();
   readonly #node: NodeState;
   readonly #send: (bytes: Uint8Array) => void;
-  readonly #closed: (end: LinkEnd) => void;
+  readonly #closed: (end: TargetLinkEnd) => void;
   readonly #peer: Peer;
   readonly #reader = new FrameReader();
   readonly #tags = new TagCounter();
@@ -64,7 +68,7 @@ export class TargetConnection implements ConnectionPort {
   constructor(facts: {
     readonly node: NodeState;
     readonly send: (bytes: Uint8Array) => void;
-    readonly closed: (end: LinkEnd) => void;
+    readonly closed: (end: TargetLinkEnd) => void;
     readonly peer: Peer;
   }) {
     this.#node = facts.node;
@@ -122,8 +126,12 @@ export class TargetConnection implements ConnectionPort {
 
   /** A NOP-In of the target's own; `answerWanted` gives it a Target Transfer Tag. */
   sendNop(answerWanted = true): void {
-    const targetTransferTag = answerWanted ? this.#tags.next() : NO_TAG;
-    this.send(nopIn({ lun: NO_LUN, initiatorTaskTag: NO_TAG, targetTransferTag }), null, 'shows');
+    const targetTransferTag = answerWanted ? this.#tags.next() : TARGET_NO_TAG;
+    this.send(
+      nopIn({ lun: NO_LUN, initiatorTaskTag: TARGET_NO_TAG, targetTransferTag }),
+      null,
+      'shows',
+    );
   }
 
   /** An Asynchronous Message. */
@@ -231,7 +239,7 @@ export class TargetConnection implements ConnectionPort {
     parameters.firstBurstLength = Math.min(parameters.firstBurstLength, parameters.maxBurstLength);
     const session = identity.tsih === 0 ? this.#newSession(identity) : this.#join(identity);
     session.connections.set(this.connectionId, this);
-    this.#phase = { kind: 'full-feature', session, text: new TextExchange() };
+    this.#phase = { kind: 'full-feature', session, text: new TargetTextExchange() };
     const { stats } = this.#node;
     if (session.target === null) stats.discoveryLogins += 1;
     else stats.logins += 1;

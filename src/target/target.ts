@@ -5,7 +5,7 @@ import { NodeState } from './node-state.js';
 import type { TargetSession, UnitAttention } from './session.js';
 import type { Peer, TargetInput, TargetNodeOptions, TargetOptions } from './settings.js';
 import type { TargetStats } from './stats.js';
-import { type LinkEnd, TargetConnection } from './target-connection.js';
+import { TargetConnection, type TargetLinkEnd } from './target-connection.js';
 
 const LUNS_CHANGED: UnitAttention = { asc: 0x3f, ascq: 0x0e };
 const COMMANDS_CLEARED: UnitAttention = { asc: 0x2f, ascq: 0x00 };
@@ -56,7 +56,7 @@ export class TargetNode {
    */
   connect(
     send: (bytes: Uint8Array) => void,
-    closed: (end: LinkEnd) => void,
+    closed: (end: TargetLinkEnd) => void,
     peer: Peer,
   ): TargetConnection {
     const connection = new TargetConnection({

@@ -3,8 +3,8 @@ import type { TaskPlace } from './answer.js';
 import {
   cmdSNOf,
   flagsOf,
-  lunField,
   type Pdu,
+  targetLunField,
   taskManagementResponse,
   taskTag,
   word20,
@@ -120,7 +120,7 @@ function sessionsOf(place: Place): TargetSession[] {
 
 function onLogicalUnit(code: number, pdu: Pdu, place: Place): number {
   const { session, node } = place;
-  const lun = lunKey(lunField(pdu.header), session.target);
+  const lun = lunKey(targetLunField(pdu.header), session.target);
   const disk = session.target?.luns.get(lun);
   if (disk === undefined) return RESPONSE.noSuchLun;
   const everyone = code !== FUNCTION.abortTaskSet;

@@ -3,10 +3,10 @@ import {
   CONTINUE,
   FINAL,
   flagsOf,
-  lunField,
-  NO_TAG,
   type Pdu,
+  TARGET_NO_TAG,
   TagCounter,
+  targetLunField,
   taskTag,
   textResponse,
   word20,
@@ -28,16 +28,16 @@ type TextPlace = {
 };
 
 /** The text exchange of one connection: RFC 7143 §11.10 (Text Request), §11.11 (Text Response). */
-export class TextExchange {
+export class TargetTextExchange {
   #request: Buffer[] = [];
   #requestBytes = 0;
   /** Pieces of an answer that are still to be asked for. */
   #pieces: Buffer[] = [];
-  #transferTag = NO_TAG;
+  #transferTag = TARGET_NO_TAG;
   readonly #tags = new TagCounter();
 
   requestArrived(pdu: Pdu, place: TextPlace): void {
-    if (word20(pdu.header) === NO_TAG) this.#reset();
+    if (word20(pdu.header) === TARGET_NO_TAG) this.#reset();
     else if (word20(pdu.header) !== this.#transferTag) {
       throw new ProtocolError('11.10.4', 'Text Request with a Target Transfer Tag not given');
     }
@@ -67,14 +67,14 @@ export class TextExchange {
     this.#request = [];
     this.#requestBytes = 0;
     this.#pieces = [];
-    this.#transferTag = NO_TAG;
+    this.#transferTag = TARGET_NO_TAG;
   }
 
   #sendPiece(pdu: Pdu, place: TextPlace): void {
     const piece = this.#pieces.shift() ?? Buffer.alloc(0);
     const more = this.#pieces.length > 0;
     this.#respond(pdu, piece, { flags: more ? CONTINUE : FINAL, place });
-    if (!more) this.#transferTag = NO_TAG;
+    if (!more) this.#transferTag = TARGET_NO_TAG;
   }
 
   #respond(
@@ -83,12 +83,12 @@ export class TextExchange {
     how: { readonly flags: number; readonly place: TextPlace },
   ): void {
     const final = (how.flags & FINAL) !== 0;
-    if (!final && this.#transferTag === NO_TAG) this.#transferTag = this.#tags.next();
+    if (!final && this.#transferTag === TARGET_NO_TAG) this.#transferTag = this.#tags.next();
     const header = textResponse({
       flags: how.flags,
-      lun: lunField(pdu.header),
+      lun: targetLunField(pdu.header),
       initiatorTaskTag: taskTag(pdu.header),
-      targetTransferTag: final ? NO_TAG : this.#transferTag,
+      targetTransferTag: final ? TARGET_NO_TAG : this.#transferTag,
     });
     how.place.connection.send(header, data, 'advances');
   }

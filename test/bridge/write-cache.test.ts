@@ -29,7 +29,7 @@ function flush({ client, port }: Bench): string | null {
   return answer.errno;
 }
 
-describe('acknowledged writes in a volatile cache (INTERFACE.md, "Semantics")', () => {
+describe('acknowledged writes in a volatile cache', () => {
   it.each([
     ['power on', POWER_ON],
     ['power on occurred', fixedSense(6, 0x29, 0x01)],

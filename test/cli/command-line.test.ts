@@ -85,6 +85,11 @@ describe('explain', () => {
     expect(JSON.parse(out)).toMatchObject({ kind: 'sense', code: '06/29/00' });
     expect((await run(['explain', '5/24'])).out).toMatch(/ILLEGAL REQUEST/);
   });
+
+  it.each(['06/29/00', '06/29/03'])('%s says that the next flush may fail', async (code) => {
+    const { nextStep } = JSON.parse((await run(['explain', code, '--json'])).out);
+    expect(nextStep).toMatch(/write cache.* the next flush of each client fails with EIO/);
+  });
 });
 
 describe('sizes for people', () => {

@@ -7,34 +7,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SessionOptions, Stack, StackEvent } from '../../src/config/contract.js';
 import { serve } from '../../src/session/stack.js';
 import { run } from './served-disk.js';
+import { sessionOptions } from './session-options.js';
 
-export const SESSION_OPTIONS: SessionOptions = {
-  initiatorName: 'iqn.2024-01.com.example:initiator',
-  sessionType: 'data',
-  chapAlgorithms: ['SHA3-256', 'SHA256', 'SHA1', 'MD5'],
-  headerDigest: ['None'],
-  dataDigest: ['None'],
-  removalLatencySeconds: 60,
+export const SESSION_OPTIONS: SessionOptions = sessionOptions({
   reconnectIntervalSeconds: 1,
   loginTimeoutSeconds: 10,
-  noopIntervalSeconds: 5,
-  noopTimeoutSeconds: 5,
-  abortTimeoutSeconds: 15,
-  logicalUnitResetTimeoutSeconds: 30,
-  taskTimeoutSeconds: 60,
-  portals: [],
   queueDepthMax: 64,
   heldBytesMax: 32 << 20,
-  maxConnections: 1,
-  errorRecoveryLevel: 0,
-  initialR2T: false,
-  immediateData: true,
-  firstBurstLength: 65536,
-  maxBurstLength: 262144,
-  maxRecvDataSegmentLength: 262144,
+  firstBurstLength: 65_536,
   maxOutstandingR2T: 4,
-  readOnly: false,
-};
+});
 
 export class InProcessDisk {
   readonly events: StackEvent[] = [];

@@ -2,7 +2,7 @@
  * PDUs of RFC 7143 §11 (iSCSI PDU Formats) from the target's end, written byte by byte for tests:
  * nothing of src/iscsi is used, so that a mistake there cannot hide itself.
  */
-import { crc32c } from '../../src/target/crc32c.js';
+import { targetCrc32c } from '../../src/target/crc32c.js';
 
 export const NO_TAG = 0xffffffff;
 
@@ -68,7 +68,7 @@ export function encodePdu(pdu: TargetPdu, digests: Digests = NO_DIGESTS): Buffer
 /** Least significant byte first, as RFC 3720 B.4 prints its examples. */
 function digestOf(bytes: Buffer): Buffer {
   const digest = Buffer.alloc(4);
-  digest.writeUInt32LE(crc32c(bytes));
+  digest.writeUInt32LE(targetCrc32c(bytes));
   return digest;
 }
 
@@ -133,7 +133,7 @@ export function decodePdus(
 }
 
 function check(bytes: Buffer, start: number, end: number, what: string): void {
-  const expected = crc32c(bytes.subarray(start, end));
+  const expected = targetCrc32c(bytes.subarray(start, end));
   const sent = bytes.readUInt32LE(end);
   if (sent !== expected) throw new Error(`the ${what} digest sent is ${sent}, not ${expected}`);
 }

@@ -2,43 +2,22 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ServeOptions, StackEvent } from '../../src/config/contract.js';
+import type { ServeOptions, SessionOptions, StackEvent } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
 import { serve } from '../../src/session/stack.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
-import { startTargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
-import { freePort, startTgt, type TgtLun } from './tgt.js';
+import { embeddedTarget } from './embedded-target.js';
+import { sessionOptions } from './session-options.js';
+import { startTgt, type TgtLun } from './tgt.js';
 
 const NAME = 'iqn.2001-04.com.example:served';
 
-const OPTIONS: Omit<ServeOptions, 'socketPath'> = {
+const OPTIONS: SessionOptions = sessionOptions({
   initiatorName: 'iqn.2001-04.com.example:me',
-  sessionType: 'data',
-  chapAlgorithms: ['SHA256'],
-  headerDigest: ['None'],
-  dataDigest: ['None'],
-  removalLatencySeconds: 60,
   reconnectIntervalSeconds: 0.2,
-  loginTimeoutSeconds: 15,
-  noopIntervalSeconds: 5,
   noopTimeoutSeconds: 20,
-  abortTimeoutSeconds: 15,
-  logicalUnitResetTimeoutSeconds: 30,
-  taskTimeoutSeconds: 60,
-  portals: [],
-  queueDepthMax: 128,
-  heldBytesMax: 128 << 20,
-  maxConnections: 1,
-  errorRecoveryLevel: 0,
-  initialR2T: false,
-  immediateData: true,
   firstBurstLength: 65_536,
-  maxBurstLength: 262_144,
-  maxRecvDataSegmentLength: 262_144,
-  maxOutstandingR2T: 1,
-  readOnly: false,
-};
+});
 
 /** An export on a unix socket, served by this process, and the tools of others that judge it. */
 export type Served = {
@@ -97,12 +76,8 @@ export async function serveEmbedded(
   options: Partial<ServeOptions> = {},
 ) {
   const disk = TargetDisk.ram({ sizeBytes: 64 << 20, ...diskOptions });
-  const node = new TargetNode({
-    targets: [{ name: NAME, luns: { 0: disk } }],
-    negotiation: { defaultTime2Wait: 0 },
-  });
-  const server = await startTargetServer(node, { port: await freePort() });
-  const served = await serveUrl(`iscsi://${server.portal}/${NAME}/0`, options);
+  const { node, server, url } = await embeddedTarget({ name: NAME, luns: { 0: disk } });
+  const served = await serveUrl(`${url}/0`, options);
   return {
     ...served,
     disk,

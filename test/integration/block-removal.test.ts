@@ -1,10 +1,8 @@
 import { expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
-import { startTargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
 import { serveEmbedded, serveUrl } from '../helpers/served.js';
-import { freePort } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
 const EIO = 5;
@@ -70,9 +68,8 @@ it('a LUN that is gone is looked for again and again, and the others are left al
     0: TargetDisk.ram({ sizeBytes: MIB, serial: 'A' }),
     1: TargetDisk.ram({ sizeBytes: MIB, serial: 'B' }),
   };
-  const node = new TargetNode({ targets: [{ name, luns }] });
-  const server = await startTargetServer(node, { port: await freePort() });
-  const served = await serveUrl(`iscsi://${server.portal}/${name}`, {
+  const { node, server, url } = await embeddedTarget({ name, luns });
+  const served = await serveUrl(url, {
     reconnectIntervalSeconds: 0.1,
   });
   const looks = [0, 0];

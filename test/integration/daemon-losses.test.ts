@@ -1,4 +1,5 @@
 /** What a daemon knows of writes that a daemon before it acknowledged and nobody flushed. */
+
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -8,7 +9,8 @@ import { SessionRecords } from '../../src/supervisor/session-records.js';
 import { Supervisor } from '../../src/supervisor/supervisor.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
+import type { TargetNode } from '../../src/target/target.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { nbdsh } from '../helpers/served-disk.js';
 import { DaemonProcess } from './daemon-process.js';
 
@@ -23,11 +25,7 @@ let server: TargetServer;
 
 beforeEach(async () => {
   disk = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
-  node = new TargetNode({
-    targets: [{ name: TARGET, luns: { 0: disk } }],
-    negotiation: { defaultTime2Wait: 0 },
-  });
-  server = await startTargetServer(node);
+  ({ node, server } = await embeddedTarget({ name: TARGET, luns: { 0: disk } }));
 });
 afterEach(() => server.close());
 

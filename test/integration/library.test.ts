@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { BlockError, discover, LinkError, openSession, UsageError } from '../../src/library.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
-import { startTargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { freePort, startTgt } from '../helpers/tgt.js';
 
 const NAME = 'iqn.2001-04.com.example:library';
@@ -19,18 +18,7 @@ const options = {
 
 async function embedded(diskOptions: TargetDiskOptions = {}) {
   const disk = TargetDisk.ram({ sizeBytes: 32 * MIB, ...diskOptions });
-  const node = new TargetNode({
-    targets: [{ name: NAME, luns: { 0: disk } }],
-    negotiation: { defaultTime2Wait: 0 },
-  });
-  const server = await startTargetServer(node, { port: await freePort() });
-  return {
-    disk,
-    node,
-    server,
-    url: `iscsi://${server.portal}/${NAME}`,
-    [Symbol.asyncDispose]: () => server.close(),
-  };
+  return { disk, ...(await embeddedTarget({ name: NAME, luns: { 0: disk } })) };
 }
 
 describe('discover', () => {

@@ -13,12 +13,12 @@ import {
 import { newIdentity } from '../../src/session/session-identity.js';
 import { SessionStack } from '../../src/session/session-stack.js';
 import { TargetDisk } from '../../src/target/disk.js';
-import { startTargetServer, type TargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
+import type { TargetServer } from '../../src/target/server.js';
+import type { TargetNode } from '../../src/target/target.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { SESSION_OPTIONS } from '../helpers/in-process.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
 import { serveUrl } from '../helpers/served.js';
-import { freePort } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
 const NAME = 'iqn.2001-04.com.example:array';
@@ -33,13 +33,10 @@ async function start(
   luns: Readonly<Record<number, TargetDisk>>,
   lunKeys: 'numbers' | 'fields' = 'numbers',
 ): Promise<TargetServer> {
-  node = new TargetNode({
-    targets: [{ name: NAME, luns, lunKeys }],
-    negotiation: { defaultTime2Wait: 0 },
-  });
-  const server = await startTargetServer(node, { port: await freePort() });
-  closing.push(() => server.close());
-  return server;
+  const target = await embeddedTarget({ name: NAME, luns, lunKeys });
+  closing.push(() => target.server.close());
+  node = target.node;
+  return target.server;
 }
 
 async function serve(url: string) {

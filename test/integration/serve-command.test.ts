@@ -4,11 +4,10 @@ import { stat, writeFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
-import { startTargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
 import { judge, Workplace } from '../helpers/command-process.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { checked } from '../helpers/published-schema.js';
-import { freePort, startTgt } from '../helpers/tgt.js';
+import { startTgt } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
 const NAME = 'iqn.2001-04.com.example:served';
@@ -17,15 +16,7 @@ const SLOW = 120_000;
 
 async function embedded(luns: Record<number, TargetDisk> = {}) {
   const disk = TargetDisk.ram({ sizeBytes: 8 * MIB });
-  const node = new TargetNode({ targets: [{ name: NAME, luns: { 0: disk, ...luns } }] });
-  const server = await startTargetServer(node, { port: await freePort() });
-  return {
-    disk,
-    node,
-    server,
-    url: `iscsi://${server.portal}/${NAME}`,
-    [Symbol.asyncDispose]: () => server.close(),
-  };
+  return { disk, ...(await embeddedTarget({ name: NAME, luns: { 0: disk, ...luns } })) };
 }
 
 /** What a client reads first: "NBDMAGIC", "IHAVEOPT" (NBD protocol, "Newstyle negotiation"). */

@@ -1,4 +1,5 @@
 /** `serve` that is killed and started again on the same socket is the same session to its target. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -9,8 +10,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
-import { startTargetServer, type TargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
+import type { TargetServer } from '../../src/target/server.js';
+import type { TargetNode } from '../../src/target/target.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { nbdsh } from '../helpers/served-disk.js';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -28,16 +30,11 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-kept-'));
   disk = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
   isids = [];
-  node = new TargetNode({
-    targets: [{ name: NAME, luns: { 0: disk } }],
-    faults: {
-      onLogin: ({ isid }) => {
-        isids.push(isid);
-        return undefined;
-      },
-    },
-  });
-  server = await startTargetServer(node);
+  ({ node, server } = await embeddedTarget({ name: NAME, luns: { 0: disk } }));
+  node.faults.onLogin = ({ isid }) => {
+    isids.push(isid);
+    return undefined;
+  };
 });
 
 afterEach(async () => {

@@ -1,4 +1,5 @@
 /** What clients of a socket are told by the `serve` that follows another one, however it ended. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +11,8 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
+import type { TargetNode } from '../../src/target/target.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
 import { nbdsh } from '../helpers/served-disk.js';
 
@@ -40,16 +42,11 @@ beforeEach(async () => {
   disk = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
   other = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile', serial: 'other' });
   [isids, events] = [[], []];
-  node = new TargetNode({
-    targets: [{ name: NAME, luns: { 0: disk, 1: other } }],
-    faults: {
-      onLogin: ({ isid }) => {
-        isids.push(isid);
-        return undefined;
-      },
-    },
-  });
-  server = await startTargetServer(node);
+  ({ node, server } = await embeddedTarget({ name: NAME, luns: { 0: disk, 1: other } }));
+  node.faults.onLogin = ({ isid }) => {
+    isids.push(isid);
+    return undefined;
+  };
 });
 
 afterEach(async () => {

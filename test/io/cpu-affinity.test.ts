@@ -4,10 +4,8 @@ import { parseCpuList } from '../../src/base/cpu-list.js';
 import { UsageError } from '../../src/base/errors.js';
 import { pinProcess } from '../../src/io/cpu-affinity.js';
 import { TargetDisk } from '../../src/target/disk.js';
-import { startTargetServer } from '../../src/target/server.js';
-import { TargetNode } from '../../src/target/target.js';
 import { Workplace } from '../helpers/command-process.js';
-import { freePort } from '../helpers/tgt.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
 
 describe('a list of processors is as cpuset(7) has it ("List format")', () => {
   // The first two are that page's own examples.
@@ -60,17 +58,12 @@ describe('--cpu-affinity', { timeout: 120_000 }, () => {
   const NAME = 'iqn.2001-04.com.example:pinned';
 
   async function served(flags: readonly string[]) {
-    const node = new TargetNode({
-      targets: [{ name: NAME, luns: { 0: TargetDisk.ram({ sizeBytes: 1 << 20 }) } }],
-    });
-    const server = await startTargetServer(node, { port: await freePort() });
+    const luns = { 0: TargetDisk.ram({ sizeBytes: 1 << 20 }) };
+    await using target = await embeddedTarget({ name: NAME, luns });
     await using place = await Workplace.make();
     // The server is the parent of the command's shell; each of its threads has a status.
     const command = 'grep -h Cpus_allowed_list /proc/$PPID/task/*/status';
-    const url = `iscsi://${server.portal}/${NAME}/0`;
-    const result = await place.run(['serve', url, '--run', command, ...flags]);
-    await server.close();
-    return result;
+    return await place.run(['serve', `${target.url}/0`, '--run', command, ...flags]);
   }
 
   it('puts every thread of the serving process on these processors', async () => {

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../src/base/errors.js';
-import { formatPortal, parsePortal, readPortal } from '../../src/iscsi/login/portal.js';
+import { formatPortal, readPortal } from '../../src/iscsi/login/portal.js';
 
 describe('RFC 7143 §13.8 (TargetAddress)', () => {
   it.each([
@@ -60,7 +59,6 @@ describe('RFC 7143 §13.8 (TargetAddress)', () => {
     'host\n',
   ])('%j is refused in words', (text) => {
     expect(readPortal(text)).toHaveProperty('fault');
-    expect(() => parsePortal(text)).toThrow(UsageError);
   });
 
   it('is written with brackets around IPv6', () => {

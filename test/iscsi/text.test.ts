@@ -7,7 +7,6 @@ import {
   parseBinaryValue,
   parseBooleanValue,
   parseListOfValues,
-  parseNumericalRange,
   parseNumericalValue,
   quoted,
   splitText,
@@ -107,13 +106,6 @@ describe('RFC 7143 §6.1 (Text Format): values', () => {
     '%j is no numerical-value',
     (text) => expect(parseNumericalValue(text)).toBeNull(),
   );
-
-  it('a numerical-range has its lower value on the left', () => {
-    expect(parseNumericalRange('512~0x400')).toEqual({ low: 512, high: 1024 });
-    expect(parseNumericalRange('1024~512')).toBeNull();
-    expect(parseNumericalRange('1')).toBeNull();
-    expect(parseNumericalRange('1~2~3')).toBeNull();
-  });
 
   it('a boolean-value is Yes or No with that very case', () => {
     expect(['Yes', 'No', 'yes', 'NO', ''].map(parseBooleanValue)).toEqual([

@@ -23,10 +23,8 @@ import {
   writeBlockDescriptor,
   writeBlockStatusChunk,
   writeErrorChunk,
-  writeErrorOffsetChunk,
   writeNoneChunk,
   writeOffsetDataChunk,
-  writeOffsetHoleChunk,
   writeSimpleReply,
 } from '../../src/nbd/wire.js';
 
@@ -103,25 +101,16 @@ function answer(
     const reply = make((view) => writeSimpleReply(view, 0, error, ...cookie));
     return isBad ? [reply] : [reply, content];
   }
-  if (isBad && offsetBytes === BAD_SECTOR_BYTES) {
+  if (isBad) {
     const flags = NBD_REPLY_FLAG.DONE;
     const message = 'the medium is bad';
     return [make((view) => writeErrorChunk(view, 0, flags, ...cookie, NBD_ERROR.EIO, message))];
-  }
-  if (isBad) {
-    const at = BAD_SECTOR_BYTES;
-    const error = NBD_ERROR.EIO;
-    return [make((view) => writeErrorOffsetChunk(view, 0, 0, ...cookie, error, at)), done()];
   }
   const half = Math.floor(length / 1024) * 512;
   const parts: Buffer[] = [];
   for (const [start, size] of [[0, half] as const, [half, length - half] as const]) {
     const at = offsetBytes + start;
     if (size === 0) continue;
-    if (disk.isHole(at, at + size)) {
-      parts.push(make((view) => writeOffsetHoleChunk(view, 0, 0, ...cookie, at, size)));
-      continue;
-    }
     parts.push(make((view) => writeOffsetDataChunk(view, 0, 0, ...cookie, at, size)));
     parts.push(content.subarray(start, start + size));
   }

@@ -21,10 +21,8 @@ import {
   writeBlockStatusChunk,
   writeChunkHeader,
   writeErrorChunk,
-  writeErrorOffsetChunk,
   writeNoneChunk,
   writeOffsetDataChunk,
-  writeOffsetHoleChunk,
   writeSimpleReply,
   writeUint64,
 } from '../../src/nbd/wire.js';
@@ -183,15 +181,6 @@ describe('replies, byte for byte', () => {
     );
   });
 
-  test('NBD_REPLY_TYPE_OFFSET_HOLE has a length of exactly 12', () => {
-    const chunk = written((view, at) =>
-      writeOffsetHoleChunk(view, at, 1, ...COOKIE, 512, 0xfffffe00),
-    );
-    expect(chunk).toEqual(
-      bytes('668e33ef', '0001', '0002', COOKIE_HEX, '0000000c', '0000000000000200', 'fffffe00'),
-    );
-  });
-
   test('NBD_REPLY_TYPE_BLOCK_STATUS has a length of 4 and 8 for each descriptor', () => {
     const chunk = written((view, at) => {
       const start = at + writeBlockStatusChunk(view, at, 1, ...COOKIE, 7, 2);
@@ -227,15 +216,6 @@ describe('replies, byte for byte', () => {
     expect(chunk.readUInt32BE(16)).toBe(6 + 255);
     expect(chunk.readUInt16BE(24)).toBe(255);
     expect(chunk.toString('utf8', 26)).toBe(`x${'é'.repeat(127)}`);
-  });
-
-  test('NBD_REPLY_TYPE_ERROR_OFFSET ends with the offset', () => {
-    const chunk = written((view, at) =>
-      writeErrorOffsetChunk(view, at, 0, ...COOKIE, 5, 2 ** 40 + 512),
-    );
-    expect(chunk).toEqual(
-      bytes('668e33ef 0000 8002', COOKIE_HEX, '0000000e 00000005 0000', '0000010000000200'),
-    );
   });
 
   test('64-bit numbers are exact up to 2^63', () => {

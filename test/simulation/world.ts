@@ -6,6 +6,7 @@ import type { SessionStack } from '../../src/session/session-stack.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
 import { TargetNode } from '../../src/target/target.js';
+import { sessionOptions } from '../helpers/session-options.js';
 import { CommandHooks } from './command-hooks.js';
 import { ModelClient } from './model-client.js';
 import { Network } from './network.js';
@@ -17,33 +18,11 @@ import type { WorldExporter } from './world-exporter.js';
 export const TARGET_NAME = 'iqn.2024-01.com.example:disk';
 const ISID = Buffer.from([0x80, 1, 2, 3, 4, 5]);
 
-const OPTIONS: SessionOptions = {
-  initiatorName: 'iqn.2024-01.com.example:host',
-  sessionType: 'data',
-  chapAlgorithms: ['MD5'],
-  headerDigest: ['None'],
-  dataDigest: ['None'],
-  removalLatencySeconds: 60,
-  reconnectIntervalSeconds: 5,
-  loginTimeoutSeconds: 15,
-  noopIntervalSeconds: 5,
-  noopTimeoutSeconds: 5,
-  abortTimeoutSeconds: 15,
-  logicalUnitResetTimeoutSeconds: 30,
-  taskTimeoutSeconds: 60,
-  portals: [],
+const OPTIONS: SessionOptions = sessionOptions({
   queueDepthMax: 32,
   heldBytesMax: 4 << 20,
-  maxConnections: 1,
-  errorRecoveryLevel: 0,
-  initialR2T: false,
-  immediateData: true,
   firstBurstLength: 65_536,
-  maxBurstLength: 262_144,
-  maxRecvDataSegmentLength: 262_144,
-  maxOutstandingR2T: 1,
-  readOnly: false,
-};
+});
 
 export type WorldOptions = {
   readonly random: Seeded;

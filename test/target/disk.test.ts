@@ -1,9 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
-import { openFileDisk } from '../../src/target/disk-file.js';
 
 const KIB = 1024;
 const fill = (length: number, byte: number): Buffer => Buffer.alloc(length, byte);
@@ -75,25 +71,5 @@ describe('a volatile write cache', () => {
     disk.write(0, fill(1536, 4));
     disk.powerLoss((lba) => lba === 1);
     expect(disk.read(0, 1536)).toEqual(Buffer.concat([fill(512, 0), fill(512, 4), fill(512, 0)]));
-  });
-});
-
-describe('a disk in a file', () => {
-  it('keeps its bytes and its size', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'target-disk-'));
-    try {
-      const path = join(folder, 'image');
-      const first = openFileDisk(path, { sizeBytes: 1 << 20 });
-      first.write(4096, fill(4096, 6));
-      first.unmap(4096, 512);
-      first.flush();
-      first.close();
-      const second = openFileDisk(path);
-      expect(second.sizeBytes).toBe(1 << 20);
-      expect(second.read(4096, 1024)).toEqual(Buffer.concat([fill(512, 0), fill(512, 6)]));
-      second.close();
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
   });
 });

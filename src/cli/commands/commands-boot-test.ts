@@ -1,7 +1,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Argv } from 'yargs';
-import { UsageError } from '../../base/errors.js';
+import { codeOf, UsageError } from '../../base/errors.js';
 import {
   compilePattern,
   EXPECT_DEFAULT,
@@ -189,7 +189,7 @@ function fileToWrite(args: Arguments, name: string): string | undefined {
     accessSync(dirname(path), constants.W_OK | constants.X_OK);
     return path;
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
+    const code = codeOf(cause);
     throw new UsageError(`--${name}: nothing can be written in ${dirname(path)} (${code}).`, {
       cause,
       exitCode: (code === 'EACCES' ? EXIT_CODES.notPermitted : EXIT_CODES.invalidUse).code,

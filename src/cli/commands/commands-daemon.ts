@@ -11,6 +11,7 @@ import { type Arguments, type CommandContext, isGiven, textArgument } from '../c
 import { controlPathOf, withControl } from '../daemon-call.js';
 import { Interrupts } from '../interrupts.js';
 import { printLine } from '../print.js';
+import { optionHelp } from '../session-flags.js';
 import { readVersion } from '../version.js';
 
 const STDERR = 2;
@@ -37,7 +38,7 @@ export function withDaemonFlags(parser: Argv): Argv {
     })
     .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
     .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
-    .option('busy-poll', text('microseconds to look for answers before sleeping; 0: none [50]'))
+    .option('busy-poll', text(optionHelp('busyPollMicroseconds')))
     .option('log-level', {
       choices: LOG_LEVELS,
       default: 'info',

@@ -13,7 +13,7 @@ const COUNT_MAX = 1_000_000;
 const BYTES_MAX = 4096;
 const INTERVAL_SECONDS_MAX = 3600;
 
-export type LatencyStatistics = {
+type LatencyStatistics = {
   readonly minMs: number;
   readonly averageMs: number;
   readonly medianMs: number;
@@ -85,7 +85,7 @@ export async function runPing(context: CommandContext, args: Arguments): Promise
 }
 
 /** Statistics of at least one latency; percentiles are the nearest rank's. */
-export function latencyStatistics(latenciesMs: readonly number[]): LatencyStatistics {
+function latencyStatistics(latenciesMs: readonly number[]): LatencyStatistics {
   const sorted = [...latenciesMs].sort((left, right) => left - right);
   const count = Math.max(1, sorted.length);
   const averageMs = sorted.reduce((sum, value) => sum + value, 0) / count;

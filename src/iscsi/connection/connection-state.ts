@@ -2,7 +2,8 @@ import { invariant } from '../../base/errors.js';
 
 /**
  * States of an initiator connection with the RFC's own numbers
- * (RFC 7143 §8.1.1 (State Descriptions for Initiators and Targets)); S3 is the target's alone.
+ * (RFC 7143 §8.1.1 (State Descriptions for Initiators and Targets)); S3 is the target's alone. A
+ * connection begins in S2 (T1 is its construction) and is not used again once it is in S1 or S8.
  */
 export type ConnectionState =
   | 'S1-free'
@@ -14,8 +15,6 @@ export type ConnectionState =
   | 'S8-cleanupWait';
 
 export type ConnectionStateEvent =
-  | 'connectRequested'
-  | 'connectFailed'
   | 'linkOpened'
   | 'loginAccepted'
   | 'loginFailed'
@@ -23,16 +22,12 @@ export type ConnectionStateEvent =
   | 'logoutAskedFor'
   | 'logoutAccepted'
   | 'logoutFailed'
-  | 'linkLost'
-  | 'cleanedUp';
+  | 'linkLost';
 
 /** One move a line; the comment names the transition of §8.1.2. */
 export const CONNECTION_MOVES = {
-  'S1-free': {
-    connectRequested: 'S2-xptWait', // T1
-  },
+  'S1-free': {},
   'S2-xptWait': {
-    connectFailed: 'S1-free', // T2
     linkLost: 'S1-free', // T2
     linkOpened: 'S4-inLogin', // T4
   },
@@ -59,7 +54,6 @@ export const CONNECTION_MOVES = {
   },
   'S8-cleanupWait': {
     linkLost: 'S8-cleanupWait', // already cleaning up
-    cleanedUp: 'S1-free', // M1 of §8.1.4
   },
 } as const satisfies Record<
   ConnectionState,

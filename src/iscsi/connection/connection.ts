@@ -29,7 +29,7 @@ import { AsyncEvent, decodeAsyncMessage, decodeReject } from './unsolicited.js';
 /** Data-In PDUs with damaged data after which the path is not worth keeping. */
 const DAMAGED_MAX = 16;
 
-export type ConnectionOptions = {
+type ConnectionOptions = {
   readonly pool: SlabPool;
   readonly login: LoginMachine;
   readonly firstCmdSN: number;

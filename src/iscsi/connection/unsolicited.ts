@@ -31,7 +31,7 @@ export const AsyncEvent = {
   taskTermination: 5,
 } as const;
 
-export type AsyncOrder =
+type AsyncOrder =
   | { readonly type: 'none' }
   /** Log out and in again, no later than this. */
   | { readonly type: 'logOut'; readonly withinMs: number }
@@ -68,7 +68,7 @@ export function asyncOrderOf(
 /** Reason 0bh of RFC 7143 §11.17.1 (Reason): deprecated, and the end of the connection. */
 const NEGOTIATION_RESET = 0x0b;
 
-export type Rejection = {
+type Rejection = {
   readonly reason: number;
   /** Opcode, tag and command number of the header that was rejected. */
   readonly opcode: number;

@@ -22,7 +22,7 @@ export type ChapOptions = {
 };
 
 /** Why an authentication ended, for what is not the target's own refusal. */
-export type AuthenticationFault =
+type AuthenticationFault =
   | 'targetNotAuthentic'
   | 'targetNotAuthenticated'
   | 'targetUser'

@@ -10,7 +10,7 @@ import { AuthenticationError, type ChapAlgorithm, ChapExchange, type ChapOptions
 export type AuthMethod = 'None' | 'CHAP';
 
 /** What goes out next, unless the target has ended the stage. */
-export type SecurityMove = { readonly pairs: TextPair[]; readonly transit: boolean };
+type SecurityMove = { readonly pairs: TextPair[]; readonly transit: boolean };
 
 type SecurityState =
   | { readonly type: 'methodsOffered' }

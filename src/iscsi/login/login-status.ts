@@ -4,14 +4,14 @@
  */
 
 /** What to do about a status that is not success. */
-export type LoginPolicy =
+type LoginPolicy =
   | 'redirect-permanent'
   | 'redirect-temporary'
   | 'refused-for-good'
   | 'authentication'
   | 'retry';
 
-export type LoginStatus = {
+type LoginStatus = {
   /** The RFC's own name. */
   readonly name: string;
   /** Why, for a person. */

@@ -22,7 +22,7 @@ export type KeyRule =
 
 /** `any` also in the security stage; `operational` only in the other; `fullFeature` not in login.
  * */
-export type KeyStage = 'any' | 'operational' | 'fullFeature';
+type KeyStage = 'any' | 'operational' | 'fullFeature';
 
 export type KeyRow = {
   /** Section of RFC 7143. */

@@ -20,7 +20,7 @@ export type NegotiatedKey = {
 };
 
 /** Where a pair of the target came from. */
-export type PairContext = {
+type PairContext = {
   readonly stage: 'security' | 'operational';
   /** T bit of the response: nothing in it may need an answer. */
   readonly transit: boolean;

@@ -1,4 +1,3 @@
-import { UsageError } from '../../base/errors.js';
 import { parseNumericalValue, quoted } from '../pdu/text.js';
 
 /**
@@ -34,13 +33,6 @@ export function readPortal(text: string): PortalAddress | { readonly fault: stri
     return { fault: `portal group tag ${quoted(tagText)} is not a number from 0 to 65535` };
   }
   return { host: place.host, port, portalGroupTag };
-}
-
-/** As `readPortal`, for what an operator wrote. Throws UsageError. */
-export function parsePortal(text: string): PortalAddress {
-  const portal = readPortal(text);
-  if ('fault' in portal) throw new UsageError(`portal ${quoted(text)}: ${portal.fault}`);
-  return portal;
 }
 
 /** `host:port` with brackets around IPv6, and `,tag` when there is one. */

@@ -1,4 +1,3 @@
-import { UsageError } from '../../base/errors.js';
 import { quoted } from '../pdu/text.js';
 
 /**
@@ -8,17 +7,6 @@ import { quoted } from '../pdu/text.js';
 
 /** RFC 7143 §4.2.7.2 (iSCSI Name Encoding): bytes of UTF-8. */
 export const NAME_BYTES_MAX = 223;
-
-/**
- * `text` as the name that goes on the wire: Normalization Form C and lower case, which is what
- * the profile of RFC 3722 does to the names people use. Throws UsageError that says what is wrong.
- */
-export function parseTargetName(text: string): string {
-  const name = text.normalize('NFC').toLowerCase();
-  const fault = iscsiNameFault(name);
-  if (fault !== null) throw new UsageError(`iSCSI name ${quoted(text)}: ${fault}`);
-  return name;
-}
 
 /**
  * What is wrong with `name`, or null. Case is not judged, since names that a target reports are

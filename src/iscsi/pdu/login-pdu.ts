@@ -10,10 +10,7 @@ export const SECURITY_STAGE = 0;
 export const OPERATIONAL_STAGE = 1;
 export const FULL_FEATURE_PHASE = 3;
 
-export type LoginStage =
-  | typeof SECURITY_STAGE
-  | typeof OPERATIONAL_STAGE
-  | typeof FULL_FEATURE_PHASE;
+type LoginStage = typeof SECURITY_STAGE | typeof OPERATIONAL_STAGE | typeof FULL_FEATURE_PHASE;
 
 /** RFC 7143 §11.12 (Login Request). `data` is at most 8192 bytes, without padding. */
 export type LoginRequest = {

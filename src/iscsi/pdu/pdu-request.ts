@@ -5,7 +5,6 @@ import {
   CONTINUE_BIT,
   FINAL_BIT,
   IMMEDIATE_BIT,
-  RESERVED_TAG,
   RequestOpcode,
   ScsiCommandBit,
   TASK_ATTRIBUTE_SIMPLE,
@@ -95,7 +94,7 @@ export function writeDataOut(out: DataView, at: number, fields: DataOutFields): 
   out.setUint32(at + 44, 0);
 }
 
-export type NopOutFields = {
+type NopOutFields = {
   lun: LunField;
   initiatorTaskTag: number;
   targetTransferTag: number;
@@ -116,7 +115,7 @@ export function writeNopOut(out: DataView, at: number, fields: NopOutFields): vo
   out.setUint32(at + 28, fields.expStatSN);
 }
 
-export type TaskManagementFields = {
+type TaskManagementFields = {
   function: number;
   lun: LunField;
   initiatorTaskTag: number;
@@ -143,7 +142,7 @@ export function writeTaskManagement(out: DataView, at: number, fields: TaskManag
   out.setUint32(at + 32, fields.refCmdSN);
 }
 
-export type LogoutFields = {
+type LogoutFields = {
   reason: number;
   initiatorTaskTag: number;
   cid: number;
@@ -195,4 +194,3 @@ export function writeText(
 
 /** The LUN of PDUs that carry none. */
 export const NO_LUN: LunField = { upper: 0, lower: 0 };
-export const NO_TAG = RESERVED_TAG;

@@ -7,8 +7,6 @@ export const AHS_BYTES_MAX = 255 * 4;
 export const DIGEST_BYTES = 4;
 /** The tag that names nothing: Initiator Task Tag and Target Transfer Tag. */
 export const RESERVED_TAG = 0xffffffff;
-/** DataSegmentLength has 24 bits (§11.2.1.6 (DataSegmentLength)). */
-export const DATA_SEGMENT_BYTES_MAX = 0xffffff;
 
 export const RequestOpcode = {
   nopOut: 0x00,

@@ -22,9 +22,6 @@ const KEY_CHARACTERS_MAX = 63;
  */
 const KEY_PATTERN = /^[A-Za-z][A-Za-z0-9.\-+@_#]*$/;
 
-/** RFC 7143 §6.1 (Text Format): a simple-value has at most 255 bytes. */
-export const SIMPLE_VALUE_BYTES_MAX = 255;
-
 /** RFC 7143 §6.2 (Text Mode Negotiation): answers that must not be proposed. */
 export const RESERVED_ANSWERS: ReadonlySet<string> = new Set([
   'Reject',
@@ -138,15 +135,6 @@ export function parseNumericalValue(text: string): number | null {
   if (!digits) return null;
   const value = BigInt(digits[1] ?? `0x${digits[2]}`);
   return value < 1n << 64n ? Number(value) : null;
-}
-
-/** numerical-range `low~high` with low not above high; null when it is none. */
-export function parseNumericalRange(text: string): { low: number; high: number } | null {
-  const parts = text.split('~');
-  if (parts.length !== 2) return null;
-  const low = parseNumericalValue(parts[0] ?? '');
-  const high = parseNumericalValue(parts[1] ?? '');
-  return low === null || high === null || low > high ? null : { low, high };
 }
 
 /** boolean-value: `Yes` or `No`, null for anything else. */

@@ -17,7 +17,7 @@ import {
 /** A target and where it listens; `portals` has at least one. */
 export type DiscoveredTarget = { readonly name: string; readonly portals: PortalAddress[] };
 
-export type TextStep =
+type TextStep =
   | { readonly type: 'send'; readonly request: TextRequest }
   | { readonly type: 'done'; readonly pairs: TextPair[] };
 

@@ -2,9 +2,9 @@ import { invariant } from '../../base/errors.js';
 import type { PortalAddress } from '../login/portal.js';
 
 /** Redirects followed in one round of attempts, so that two targets cannot play ping-pong. */
-export const REDIRECTS_MAX = 8;
+const REDIRECTS_MAX = 8;
 /** Portals kept of one target; a target that redirects for ever must not fill memory. */
-export const PORTALS_MAX = 64;
+const PORTALS_MAX = 64;
 
 /**
  * All known portals of one target, tried in turn. A round begins at the portal that worked last

@@ -13,7 +13,7 @@ export type EscalationOrder = {
   readonly task: Task | null;
 };
 
-export type EscalationTimers = {
+type EscalationTimers = {
   readonly abortTimeoutMs: number;
   readonly logicalUnitResetTimeoutMs: number;
 };

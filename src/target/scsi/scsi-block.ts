@@ -9,7 +9,7 @@ import {
   writeProtected,
 } from './sense.js';
 
-export type BlockRange = { readonly lba: number; readonly blockCount: number };
+type BlockRange = { readonly lba: number; readonly blockCount: number };
 
 /** What a command wants from the initiator, and what it does when it has it. */
 export type ScsiPlan = {

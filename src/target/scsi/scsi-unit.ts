@@ -17,7 +17,7 @@ import { type InquiryPlace, inquiry } from './scsi-inquiry.js';
 import { modeSense } from './scsi-mode.js';
 import { encodeSense, invalidFieldInCdb, invalidOpcode, noSuchLogicalUnit } from './sense.js';
 
-export const SCSI = {
+const SCSI = {
   testUnitReady: 0x00,
   requestSense: 0x03,
   inquiry: 0x12,
