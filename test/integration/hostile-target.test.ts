@@ -607,27 +607,39 @@ function status(code: number, exit: number, says: RegExp) {
 const openFiles = () => readdirSync('/proc/self/fd').length;
 const filesBefore = openFiles();
 
-describe.concurrent('a target that is legal but unusual works without a pause', () => {
-  test.each(Object.entries(LEGAL))('%s', { timeout: 60_000 }, async (_name, one) => {
-    expect(wentAway(await use(one))).toBe(0);
-  });
+describe.concurrent('a legal but unusual target', () => {
+  test.each(Object.entries(LEGAL))(
+    'the session works without an outage despite %s',
+    { timeout: 60_000 },
+    async (_name, one) => {
+      expect(wentAway(await use(one))).toBe(0);
+    },
+  );
 });
 
-describe.concurrent('a target that breaks a rule once: the session recovers, the disk is right', () => {
-  test.each(Object.entries(RECOVERED))('%s', { timeout: 60_000 }, async (_name, one) => {
-    expect(wentAway(await use(one))).toBe(1);
-  });
+describe.concurrent('a target that breaks a rule once', () => {
+  test.each(Object.entries(RECOVERED))(
+    'the session recovers and the disk is right after %s',
+    { timeout: 60_000 },
+    async (_name, one) => {
+      expect(wentAway(await use(one))).toBe(1);
+    },
+  );
 });
 
-describe.concurrent('a login that cannot succeed ends in its exit code', () => {
-  test.each(Object.entries(REFUSED))('%s', { timeout: 60_000 }, async (_name, one) => {
-    const error: unknown = await use(one).then(
-      () => new Error('the login succeeded'),
-      (reason: unknown) => reason,
-    );
-    expect(String(error)).toMatch(one.says);
-    expect(exitCodeOf(error)).toBe(one.exit);
-  });
+describe.concurrent('a login that cannot succeed', () => {
+  test.each(Object.entries(REFUSED))(
+    'the login ends with its exit code after %s',
+    { timeout: 60_000 },
+    async (_name, one) => {
+      const error: unknown = await use(one).then(
+        () => new Error('the login succeeded'),
+        (reason: unknown) => reason,
+      );
+      expect(String(error)).toMatch(one.says);
+      expect(exitCodeOf(error)).toBe(one.exit);
+    },
+  );
 });
 
 const TEXT = ['TargetName=iqn.2024-01.com.example:found', 'TargetAddress=192.0.2.5:3260,1'];
@@ -661,7 +673,7 @@ describe.concurrent('discovery at a hostile target', () => {
     expect(await discovered({ fullFeature })).toEqual(found);
   });
 
-  test('a window that is closed at login is waited for', async () => {
+  test('a command window that is closed at login is awaited', async () => {
     const fullFeature = when(isText, (pdu, link) => answer(link, pdu))();
     const login: Behaviour = (pdu, link) => {
       if (isSecurity(pdu)) return false;
@@ -673,7 +685,7 @@ describe.concurrent('discovery at a hostile target', () => {
     expect(await discovered({ fullFeature, login })).toEqual(found);
   });
 
-  test('no targets are an answer', async () => {
+  test('an empty list of targets is a valid answer', async () => {
     const fullFeature = when(isText, (pdu, link) => answer(link, pdu, { data: Buffer.alloc(0) }))();
     expect(await discovered({ fullFeature })).toEqual([]);
   });
@@ -702,13 +714,13 @@ describe.concurrent('discovery at a hostile target', () => {
       (pdu: InitiatorPdu, link: HostileLink) => answer(link, pdu, { data: textOf(['Colour=red']) }),
     ],
     ['the end of the connection', 4, (_pdu: InitiatorPdu, link: HostileLink) => link.socket.end()],
-  ] as const)('%s is exit code %i', async (_what, exit, act) => {
+  ] as const)('the discovery ends with %s as exit code %i', async (_what, exit, act) => {
     const fullFeature = when(isText, act)();
     expect(await discovered({ fullFeature }, { taskTimeoutSeconds: 2 })).toBe(exit);
   });
 });
 
-test('at least forty misbehaviours are known', () => {
+test('the tables hold at least forty misbehaviours', () => {
   const count = [LEGAL, RECOVERED, REFUSED].flatMap((table) => Object.keys(table)).length;
   expect(count).toBeGreaterThanOrEqual(40);
 });

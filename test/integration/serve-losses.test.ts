@@ -117,8 +117,8 @@ function protectState(): void {
   chmodSync(served(), 0o555);
 }
 
-describe('a write that was acknowledged by a serve that was killed, and is lost', () => {
-  it('fails the next flush also after a start that found the target down', async () => {
+describe('a lost write that a killed serve had acknowledged', () => {
+  it('the next flush fails also after a start that found the target down', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -132,7 +132,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(new Set(isids).size).toBe(1);
   });
 
-  it('fails the next flush also after a start that did not find the LUN', async () => {
+  it('the next flush fails also after a start that did not find the LUN', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -143,7 +143,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(await flushes()).toEqual([EIO, 0]);
   });
 
-  it('fails the next flush also where the state directory cannot be written any more', async () => {
+  it('the next flush fails also if the state directory has become read-only', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -155,7 +155,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(warned(/cannot be written and stays as it is/)).toBe(true);
   });
 
-  it('fails the next flush also of a disk that has come back without a write cache', async () => {
+  it('the next flush fails also if the disk comes back without a write cache', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -165,7 +165,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(await flushes()).toEqual([EIO, 0]);
   });
 
-  it('fails the next flush also when what was written down of it is broken', async () => {
+  it('the next flush fails also if the loss record is broken', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -175,7 +175,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(warned(/what the disks have lost cannot be read/)).toBe(true);
   });
 
-  it('fails the next flush also when the record of the identity is broken', async () => {
+  it('the next flush fails also if the identity record is broken', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -185,7 +185,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(warned(/the identity record .* is broken/)).toBe(true);
   });
 
-  it('fails one flush, not one more each time that another LUN comes back', async () => {
+  it('one flush fails, not one more each time that another LUN comes back', async () => {
     const flags = ['--removal-latency', '1', '--reconnect-interval', '1'];
     const flush = ['try:', "  h.flush(); print('flushed')", 'except nbd.Error: print("failed")'];
     const uri = `nbd+unix:///0?socket=${socket()}`;
@@ -212,7 +212,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
 });
 
 describe('a serve that ends in order', () => {
-  it('leaves a loss that no client was told of to the next one', async () => {
+  it('a loss that was reported to no client is left to the next serve', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGTERM');
@@ -222,7 +222,7 @@ describe('a serve that ends in order', () => {
     expect(readdirSync(served())).toEqual([]);
   });
 
-  it('has put on the disk what it has acknowledged', async () => {
+  it('acknowledged writes are on the disk', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGTERM');
@@ -234,7 +234,7 @@ describe('a serve that ends in order', () => {
     expect(data).toEqual(Buffer.alloc(4096, 65));
   });
 
-  it('while its target is away leaves to the next one what it could not flush', async () => {
+  it('unflushed writes of an outage are left to the next serve as losses', async () => {
     const first = await serve();
     await write();
     const { port } = server;
@@ -248,7 +248,7 @@ describe('a serve that ends in order', () => {
 });
 
 describe('a serve that was killed before a write was acknowledged', () => {
-  it('is no reason to fail a flush, though the disk says that it was powered on', async () => {
+  it('no flush fails, though the disk reports a power on', async () => {
     await end(await serve(), 'SIGKILL');
     node.restart({ powerLoss: true });
     await serve();
@@ -256,8 +256,8 @@ describe('a serve that was killed before a write was acknowledged', () => {
   });
 });
 
-describe('a loss that cannot be written down', () => {
-  it('is a warning of serve', async () => {
+describe('a loss that cannot be recorded', () => {
+  it('the loss is a warning of serve', async () => {
     await serve();
     const client = await write();
     protectState();
