@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ScriptedPeer } from '../helpers/scripted-peer.js';
 
-describe('a session that goes on after another process', () => {
-  it('begins in an outage: devices wait, and a login is tried at once', () => {
+describe('a session that resumes that of another process', () => {
+  it('the session begins in an outage: requests are held, and a login is tried at once', () => {
     const peer = ScriptedPeer.started({ firstLogin: 'resume' });
     expect(peer.session.state).toBe('reconnecting');
     expect(peer.effects.map((effect) => effect.type)).toEqual(['stateChanged', 'openLink']);
@@ -11,7 +11,7 @@ describe('a session that goes on after another process', () => {
     expect(peer.session.schedule.removalAtMs).toBe(Number.POSITIVE_INFINITY);
   });
 
-  it('§13.9 (TargetPortalGroupTag): is in the group of the one before while requests may wait', () => {
+  it('§13.9 (TargetPortalGroupTag): the session stays in its old group while requests may wait', () => {
     const resumed = { firstLogin: 'resume', portalGroupTag: 1 } as const;
     const peer = ScriptedPeer.started(resumed);
     peer.login({ tag: '2' });
@@ -21,7 +21,7 @@ describe('a session that goes on after another process', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('counts its removal latency from its own beginning, and tries on after it', () => {
+  it('the removal latency runs from the start of the session, and logins are tried after it', () => {
     const peer = ScriptedPeer.started({
       firstLogin: 'resume',
       timers: { removalLatencyMs: 8000 },

@@ -11,7 +11,7 @@ describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
     'naa.52004567BA64678D',
     'naa.62004567BA64678D0123456789ABCDEF',
     'iqn.1993-11.com.disk-vendor:diskarrays.sn.45678',
-  ])('the example %s of the RFC is a name', (name) => {
+  ])('the example %s of the RFC is a valid name', (name) => {
     expect(iscsiNameFault(name)).toBeNull();
   });
 
@@ -30,14 +30,14 @@ describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
     ['eui.02004567A425678', /16 hexadecimal/],
     ['eui.02004567A425678G', /16 hexadecimal/],
     ['naa.52004567BA64678D0', /16 or 32/],
-  ])('%j is refused, and the text says why', (name, why) => {
+  ])('the name %j is rejected, and the text says why', (name, why) => {
     expect(() => parseTargetName(name)).toThrow(why);
     expect(() => parseTargetName(name)).toThrow(UsageError);
   });
 });
 
 describe('RFC 7143 §4.2.7.2 (iSCSI Name Encoding)', () => {
-  it('upper case becomes lower case, and the name Normalization Form C', () => {
+  it('upper case becomes lower case, and the name becomes Normalization Form C', () => {
     expect(parseTargetName('IQN.2001-04.com.Example:Disk')).toBe('iqn.2001-04.com.example:disk');
     expect(parseTargetName('iqn.2001-04.com.example:cafe\u0301')).toBe(
       'iqn.2001-04.com.example:caf\u00e9',
