@@ -155,7 +155,7 @@ describe('SendQueue', () => {
 });
 
 describe('serial numbers of 32 bits (RFC 1982)', () => {
-  it('numbers wrap at 2^32 and compare across the wrap', () => {
+  it('serial numbers wrap at 2^32 and compare across the wrap', () => {
     expect(serialAdd(0xffff_ffff, 1)).toBe(0);
     expect(serialAdd(0, -1)).toBe(0xffff_ffff);
     expect(serialDistance(0xffff_fffe, 1)).toBe(3);

@@ -55,7 +55,7 @@ describe('the report of lost acknowledged writes', () => {
     expect([flush(bench, reader), flush(bench, reader)]).toEqual([EIO, 0]);
   });
 
-  it('a loss no client has a report of is reported to the first later client, and to none after it', () => {
+  it('a loss that was reported to no client is reported to the first later one, and to none after it', () => {
     const bench = diskBench(diskFacts());
     const writer = bench.newPeer();
     write(bench, writer);

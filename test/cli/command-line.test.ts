@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { humanBytes } from '../../src/cli/print.js';
 import { run, URL_LUN0 } from './fake-io.js';
 
-describe('a wrong command line exits with 7', () => {
+describe('a wrong command line', () => {
   it.each([
     [[], /^iscsi-nbd: No command is given\. See `iscsi-nbd --help`\.\n$/],
     [['serv', URL_LUN0], /There is no command 'serv'\. Did you mean serve\? `iscsi-nbd --help`/],

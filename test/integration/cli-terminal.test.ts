@@ -55,7 +55,7 @@ class Terminal implements AsyncDisposable {
   }
 }
 
-describe('in a terminal', { timeout: SLOW }, () => {
+describe('commands in a terminal', { timeout: SLOW }, () => {
   let tgt: Tgt;
   let daemon: DaemonProcess;
 

@@ -222,7 +222,7 @@ describe('a serve that ends in order', () => {
     expect(readdirSync(served())).toEqual([]);
   });
 
-  it('acknowledged writes are on the disk', async () => {
+  it('acknowledged writes are on the disk after an orderly end', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGTERM');
@@ -248,7 +248,7 @@ describe('a serve that ends in order', () => {
 });
 
 describe('a serve that was killed before a write was acknowledged', () => {
-  it('no flush fails, though the disk reports a power on', async () => {
+  it('no flush fails after a serve without acknowledged writes, though the disk reports a power on', async () => {
     await end(await serve(), 'SIGKILL');
     node.restart({ powerLoss: true });
     await serve();

@@ -334,7 +334,7 @@ describe('RFC 7143 §13.23 (TaskReporting) and §13.24 (iSCSIProtocolLevel Negot
     protocolLevel: 1,
   };
 
-  it('both keys are offered if they are configured, and a target of RFC 3720 understands neither', () => {
+  it('TaskReporting and iSCSIProtocolLevel are offered if configured, and RFC 3720 understands neither', () => {
     const script = operational({ offer });
     expect(script.lines).toContain('TaskReporting=ResponseFence,RFC3720');
     expect(script.lines).toContain('iSCSIProtocolLevel=1');
@@ -357,13 +357,13 @@ describe('RFC 7143 §13.23 (TaskReporting) and §13.24 (iSCSIProtocolLevel Negot
     );
   });
 
-  it('discovery sessions are offered neither', () => {
+  it('a discovery session offers neither TaskReporting nor iSCSIProtocolLevel', () => {
     const script = operational({ offer, sessionType: 'Discovery' });
     expect(script.lines.join()).not.toMatch(/TaskReporting|ProtocolLevel/);
   });
 });
 
-describe('RFC 7143 §11.12.6 (TSIH): a connection added to a session', () => {
+describe('RFC 7143 §11.12.6 (TSIH)', () => {
   it('an added connection sends no leading-only key and keeps the parameters of the session', () => {
     const { parameters } = operational().done(accept());
     const options = { tsih: 256, cid: 1, sessionParameters: parameters };

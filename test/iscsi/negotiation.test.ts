@@ -22,7 +22,7 @@ function answersTo(...lines: string[]): string[] {
   return script.lines;
 }
 
-describe('RFC 7143 §13 (Login/Text Operational Text Keys): the rows', () => {
+describe('RFC 7143 §13 (Login/Text Operational Text Keys)', () => {
   // Name, section, default and result function as printed in the RFC.
   it.each([
     ['HeaderDigest', '13.1', 'None', 'list'],

@@ -64,7 +64,7 @@ describe('RFC 7143 §4.2.5.1 (Command Connection Allegiance)', () => {
 });
 
 describe('RFC 7143 §7.5.1 (Timeouts on Transport Exception Events)', () => {
-  it('the session comes back not before DefaultTime2Wait', () => {
+  it('the session does not come back before DefaultTime2Wait', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { DefaultTime2Wait: '3' } });
     peer.loseLink();
     peer.at(3999);
@@ -97,7 +97,7 @@ const opened = (peer: ScriptedPeer) =>
   peer.effects.flatMap((effect) => (effect.type === 'openLink' ? [effect.portal.host] : []));
 
 describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () => {
-  it('0101: the session goes to the address temporarily and comes back to its own portal', () => {
+  it('status 0101: the session goes to the address temporarily and comes back to its own portal', () => {
     const peer = ScriptedPeer.started();
     redirect(peer, 1, '192.0.2.77:860');
     peer.login();
@@ -107,7 +107,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () 
     expect(opened(peer)).toEqual(['192.0.2.1', '192.0.2.77', '192.0.2.1']);
   });
 
-  it('0102: the session stays at the address permanently and keeps the old one as another', () => {
+  it('status 0102: the session stays at the address permanently and keeps the old one as another', () => {
     const peer = ScriptedPeer.started();
     redirect(peer, 2, '192.0.2.77', '192.0.2.78');
     peer.login();
@@ -203,7 +203,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): refusals', () => 
   });
 });
 
-describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () => {
+describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
   it('a portal that has another tag at the next login is not logged in to', () => {
     const peer = ScriptedPeer.loggedIn({}, { tag: '1' });
     peer.loseLink();

@@ -37,7 +37,7 @@ describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
 });
 
 describe('RFC 7143 §4.2.7.2 (iSCSI Name Encoding)', () => {
-  it('upper case becomes lower case, and the name becomes Normalization Form C', () => {
+  it('upper case of a name becomes lower case, and the name becomes Normalization Form C', () => {
     expect(parseTargetName('IQN.2001-04.com.Example:Disk')).toBe('iqn.2001-04.com.example:disk');
     expect(parseTargetName('iqn.2001-04.com.example:cafe\u0301')).toBe(
       'iqn.2001-04.com.example:caf\u00e9',

@@ -193,7 +193,7 @@ describe('NBD_OPT_GO and NBD_OPT_INFO', () => {
     expect(handshake.result).toMatchObject({ structuredReplies: true, transmissionFlags: 0x08ed });
   });
 
-  test('an unknown export is ERR_UNKNOWN and the negotiation continues', () => {
+  test('an option for an unknown export is ERR_UNKNOWN and the negotiation continues', () => {
     const { output, state } = converse(FIXED, info(7, 'nope'), info(7, '17'));
     expect(replyTypes(output)).toEqual([ERR_UNKNOWN, 3, 3, 1]);
     expect(state).toBe('transmission');

@@ -45,7 +45,7 @@ function written(write: (view: DataView, at: number) => number): Buffer {
   return buffer.subarray(3, 3 + length);
 }
 
-describe('numbers', () => {
+describe('NBD numbers', () => {
   test('request types are those of "Request types"', () => {
     expect(NBD_CMD).toEqual({
       READ: 0,

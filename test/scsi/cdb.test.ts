@@ -49,7 +49,7 @@ describe('READ and WRITE', () => {
     );
   });
 
-  it('addresses are exact up to 2^53-1', () => {
+  it('addresses of READ and WRITE are exact up to 2^53-1', () => {
     expect(cdbOf((cdb) => writeReadCdb(cdb, 2 ** 53 - 1, 1, false))).toBe(
       '8800' + '001fffffffffffff' + '00000001' + '0000',
     );
@@ -69,7 +69,7 @@ describe('READ and WRITE', () => {
   });
 });
 
-describe('the other commands', () => {
+describe('other commands', () => {
   it('SYNCHRONIZE CACHE of 0 and 0 is the whole medium, without IMMED (SBC-3)', () => {
     expect(cdbOf((cdb) => writeSynchronizeCacheCdb(cdb, 0, 0))).toBe(`35${'00'.repeat(15)}`);
     expect(cdbOf((cdb) => writeSynchronizeCacheCdb(cdb, 2 ** 33, 7))).toBe(

@@ -17,7 +17,7 @@ function page83(...designators: string[]): Buffer {
 }
 
 describe('standard INQUIRY data', () => {
-  it('the data of tgt are what libiscsi shows (captured on the wire)', () => {
+  it('the INQUIRY data of tgt are what libiscsi shows (captured on the wire)', () => {
     expect(decodeInquiry(hex(TGT.inquiry))).toEqual({
       peripheralQualifier: 0,
       deviceType: 0,
@@ -35,7 +35,7 @@ describe('standard INQUIRY data', () => {
     });
   });
 
-  it('data under 36 bytes are rejected (SPC-4)', () => {
+  it('standard INQUIRY data under 36 bytes are rejected (SPC-4)', () => {
     expect(() => decodeInquiry(hex(TGT.inquiry).subarray(0, 35))).toThrow(ScsiDataError);
     expect(decodeInquiry(hex(TGT.inquiry).subarray(0, 36)).versionDescriptors).toEqual([]);
   });

@@ -61,7 +61,7 @@ describe('LUN fields (SAM-5 §4.7)', () => {
 });
 
 describe('REPORT LUNS answers (SPC-4)', () => {
-  it('the data are eight bytes a LUN after a header of eight', () => {
+  it('REPORT LUNS data are eight bytes a LUN after a header of eight', () => {
     const data = Buffer.from('0000001000000000' + '0000000000000000' + '4101000000000000', 'hex');
     expect(decodeReportLuns(data)).toEqual({
       luns: [
@@ -72,7 +72,7 @@ describe('REPORT LUNS answers (SPC-4)', () => {
     });
   });
 
-  it('data that were cut off yield the allocation that they need', () => {
+  it('REPORT LUNS data that were cut off yield the allocation that they need', () => {
     const data = Buffer.from('0000100000000000' + '0001000000000000' + '00020000', 'hex');
     const { luns, neededBytes } = decodeReportLuns(data);
     expect(luns).toEqual([{ upper: 0x0001_0000, lower: 0 }]);
@@ -84,7 +84,7 @@ describe('REPORT LUNS answers (SPC-4)', () => {
     expect(decodeReportLuns(data).luns).toHaveLength(1);
   });
 
-  it('data with no header or a broken length are rejected', () => {
+  it('REPORT LUNS data with no header or a broken length are rejected', () => {
     expect(() => decodeReportLuns(Buffer.alloc(7))).toThrow(ScsiDataError);
     expect(() => decodeReportLuns(Buffer.from('0000000900000000', 'hex'))).toThrow(ScsiDataError);
   });

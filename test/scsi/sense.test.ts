@@ -33,26 +33,26 @@ describe('sense data', () => {
     });
   });
 
-  it('fixed format has INFORMATION if VALID is set (SPC-4 §4.5.3)', () => {
+  it('sense in fixed format has INFORMATION if VALID is set (SPC-4 §4.5.3)', () => {
     const valid = parseSense(hex('f00003000012340a00000000110000000000'));
     expect(valid).toMatchObject({ senseKey: 3, asc: 0x11, information: 0x1234 });
     const invalid = parseSense(hex('700003000012340a00000000110000000000'));
     expect(invalid.information).toBeNull();
   });
 
-  it('fixed format points to the wrong field (SPC-4 §4.5.2)', () => {
+  it('sense in fixed format points to the wrong field (SPC-4 §4.5.2)', () => {
     // SKSV, C/D, BPV, bit 5 of byte 2.
     const sense = parseSense(hex('700005000000000a000000002400' + '00' + 'cd0002'));
     expect(sense.fieldPointer).toEqual({ in: 'cdb', byte: 2, bit: 5 });
     expect(senseToWords(sense)).toContain('cdb byte 2 bit 5');
   });
 
-  it('fixed format reports progress in parts of 65536', () => {
+  it('sense in fixed format reports progress in parts of 65536', () => {
     const sense = parseSense(hex('700002000000000a000000000404' + '00' + '808000'));
     expect(sense.progress).toBe(0.5);
   });
 
-  it('descriptor format has its facts in bytes 1–3 and in descriptors (SPC-4 §4.5.2)', () => {
+  it('sense in descriptor format has its facts in bytes 1–3 and in descriptors (SPC-4 §4.5.2)', () => {
     const sense = parseSense(
       hex('72031100' + '00000014' + '000a8000' + '0000000123456789' + '02060000' + '80123400'),
     );
