@@ -18,6 +18,7 @@ import {
   type Rule,
   type SourceFile,
   syntax,
+  testTitles,
 } from './tidy-rules.js';
 
 const ROOT = new URL('../', import.meta.url);
@@ -164,18 +165,29 @@ const RULES: readonly {
     files: SOURCES,
     broken: [source('src/iscsi/pdu/a.ts', "throw new ProtocolError('19.1', 'no');")],
   },
+  {
+    title: 'a test title has its own subject',
+    rule: testTitles,
+    files: TESTS,
+    broken: [
+      source('test/a.test.ts', "it('that is kept', () => {});"),
+      source('test/b.test.ts', "test.each([1])('of %i blocks is read', () => {});"),
+      source('test/c.test.ts', "it.skipIf(true)('prints a line', () => {});"),
+      source('test/d.test.ts', 'it(`is so`, () => {});'),
+    ],
+  },
 ];
 
 function source(path: string, text: string): SourceFile {
   return { path, text };
 }
 
-describe.each(RULES)('$title', ({ rule, files, broken }) => {
-  it('the files keep the rule', () => {
+describe.each(RULES)('$title', ({ title, rule, files, broken }) => {
+  it(`every file keeps the rule: ${title}`, () => {
     expect(files.flatMap(rule)).toEqual([]);
   });
 
-  it.each(broken)('the rule sees what breaks it: $path', (file) => {
+  it.each(broken)(`the rule sees what breaks it: $path (${title})`, (file) => {
     expect(rule(file)).not.toEqual([]);
   });
 });
@@ -252,6 +264,11 @@ describe('exceptions of the rules', () => {
       'function a(randomBytes: Random) { randomBytes(16); }',
     );
     expect(purity(file)).toEqual([]);
+  });
+
+  it('a title may begin with a name that has a word of the list in it', () => {
+    const file = source('test/a.test.ts', "it('onFirst is called once', () => {});");
+    expect(testTitles(file)).toEqual([]);
   });
 
   it('an instant that was passed in may be shown', () => {
