@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { LoginRefusedError, ProtocolError, UsageError } from '../../src/base/errors.js';
+import { LoginRefusedError, ProtocolError, UsageError } from '../../../src/base/errors.js';
 import {
   accept,
   ISID,

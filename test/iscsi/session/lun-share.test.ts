@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, type InitiatorPdu, type Lun, OP } from '../helpers/peer-pdu.js';
-import { type Config, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, type InitiatorPdu, type Lun, OP } from '../../helpers/peer-pdu.js';
+import { type Config, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const TIMERS = { noopIntervalMs: 0 };
 const lunOf = (number: number): Lun => [number << 16, 0];

@@ -1,8 +1,8 @@
 /** What waits to be sent to a LUN when the LUN says that it may be another disk now. */
 import { describe, expect, it } from 'vitest';
-import type { ScsiCommand } from '../../src/scsi/command.js';
-import { FROM, type InitiatorPdu, OP, type TargetPdu } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import type { ScsiCommand } from '../../../src/scsi/command.js';
+import { FROM, type InitiatorPdu, OP, type TargetPdu } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 /** Fixed format sense data of UNIT ATTENTION, INQUIRY DATA HAS CHANGED, after its length. */
 const INQUIRY_CHANGED = Buffer.from([

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { SendQueue } from '../../src/base/send-queue.js';
-import { SLAB_BYTES } from '../../src/base/slab.js';
-import { FROM, type InitiatorPdu, OP } from '../helpers/peer-pdu.js';
-import { patternOf, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { SendQueue } from '../../../src/base/send-queue.js';
+import { SLAB_BYTES } from '../../../src/base/slab.js';
+import { FROM, type InitiatorPdu, OP } from '../../helpers/peer-pdu.js';
+import { patternOf, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const SEGMENT_BYTES = 16;
 const PDU_BYTES = 48 + SEGMENT_BYTES;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ProtocolError, UsageError } from '../../src/base/errors.js';
+import { ProtocolError, UsageError } from '../../../src/base/errors.js';
 import {
   AuthenticationError,
   ChallengeMemory,
@@ -7,7 +7,7 @@ import {
   ChapExchange,
   type ChapOptions,
   chapResponse,
-} from '../../src/iscsi/login/chap.js';
+} from '../../../src/iscsi/login/chap.js';
 
 const ALL: ChapAlgorithm[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
 const secret = Buffer.from('alicesecret12345');

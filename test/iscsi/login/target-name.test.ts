@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../src/base/errors.js';
-import { iscsiNameFault, parseTargetName } from '../../src/iscsi/login/target-name.js';
+import { UsageError } from '../../../src/base/errors.js';
+import { iscsiNameFault, parseTargetName } from '../../../src/iscsi/login/target-name.js';
 
 describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
   it.each([

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { type Config, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { type Config, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const F = 0x80;
 const [ABORT_TASK, LU_RESET, WARM_RESET] = [1, 5, 6];

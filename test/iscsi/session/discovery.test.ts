@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { ProtocolError } from '../../src/base/errors.js';
-import type { TextResponse } from '../../src/iscsi/pdu/login-pdu.js';
-import type { TextPair } from '../../src/iscsi/pdu/text.js';
+import { ProtocolError } from '../../../src/base/errors.js';
+import type { TextResponse } from '../../../src/iscsi/pdu/login-pdu.js';
+import type { TextPair } from '../../../src/iscsi/pdu/text.js';
 import {
   parseSendTargets,
   SEND_TARGETS_ALL,
   TextExchange,
-} from '../../src/iscsi/session/discovery.js';
+} from '../../../src/iscsi/session/discovery.js';
 
 const RESERVED = 0xffffffff;
 const VIA = { host: '10.1.0.45', port: 3000, portalGroupTag: 7 };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { describeLoginStatus, formatLoginStatus } from '../../src/iscsi/login/login-status.js';
+import { describeLoginStatus, formatLoginStatus } from '../../../src/iscsi/login/login-status.js';
 
 describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
   it.each([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 describe('a session that resumes that of another process', () => {
   it('the session begins in an outage: requests are held, and a login is tried at once', () => {

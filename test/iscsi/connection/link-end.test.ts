@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, OP } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, OP } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 /** A session whose logout request has been sent, and a write of it that nobody answers. */
 function leaving() {

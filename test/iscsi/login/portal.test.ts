@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../src/base/errors.js';
-import { formatPortal, parsePortal, readPortal } from '../../src/iscsi/login/portal.js';
+import { UsageError } from '../../../src/base/errors.js';
+import { formatPortal, parsePortal, readPortal } from '../../../src/iscsi/login/portal.js';
 
 describe('RFC 7143 §13.8 (TargetAddress)', () => {
   it.each([

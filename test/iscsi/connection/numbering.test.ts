@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const GOOD = { opcode: OP.scsiResponse, ttt: 0 };
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ProtocolError } from '../../src/base/errors.js';
+import { ProtocolError } from '../../../src/base/errors.js';
 import {
   decodeText,
   encodeText,
@@ -12,7 +12,7 @@ import {
   quoted,
   splitText,
   TextCollector,
-} from '../../src/iscsi/pdu/text.js';
+} from '../../../src/iscsi/pdu/text.js';
 
 const bytes = (text: string) => Buffer.from(text, 'utf8');
 

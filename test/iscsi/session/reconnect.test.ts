@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { chapResponse } from '../../src/iscsi/login/chap.js';
-import { FROM, linesOf, OP, textOf } from '../helpers/peer-pdu.js';
-import { type Config, ISID, PORTALS, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { chapResponse } from '../../../src/iscsi/login/chap.js';
+import { FROM, linesOf, OP, textOf } from '../../helpers/peer-pdu.js';
+import { type Config, ISID, PORTALS, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 describe('RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)', () => {
   it('the login after an outage has the same ISID and TSIH 0', () => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { LoginRefusedError } from '../../src/base/errors.js';
-import { AuthenticationError, type ChapAlgorithm } from '../../src/iscsi/login/chap.js';
+import { LoginRefusedError } from '../../../src/base/errors.js';
+import { AuthenticationError, type ChapAlgorithm } from '../../../src/iscsi/login/chap.js';
 import { accept, LoginScript, NO_SECURITY } from './login-script.js';
 
 const SECRET = Buffer.from('initiator-secret');

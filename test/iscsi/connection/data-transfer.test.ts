@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Digests, FROM, type InitiatorPdu, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { type Config, patternOf, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { type Digests, FROM, type InitiatorPdu, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { type Config, patternOf, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const F = 0x80;
 const LUN1 = [0x00010000, 0] as const;

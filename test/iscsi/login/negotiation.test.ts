@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ProductError, UsageError } from '../../src/base/errors.js';
-import { KEY_ROWS } from '../../src/iscsi/login/negotiation-keys.js';
+import { ProductError, UsageError } from '../../../src/base/errors.js';
+import { KEY_ROWS } from '../../../src/iscsi/login/negotiation-keys.js';
 import { accept, OFFER, operational, TGT_ANSWER } from './login-script.js';
 
 const section = (number: string) => expect.objectContaining({ section: number });

@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ProtocolError } from '../../src/base/errors.js';
-import { SlabPool } from '../../src/base/slab.js';
-import { PduEvent, PduReader } from '../../src/iscsi/pdu/pdu-reader.js';
-import { BusySession, damaged, damages } from '../helpers/hostile-stream.js';
-import { encodePdu, OP, type TargetPdu } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { ProtocolError } from '../../../src/base/errors.js';
+import { SlabPool } from '../../../src/base/slab.js';
+import { PduEvent, PduReader } from '../../../src/iscsi/pdu/pdu-reader.js';
+import { BusySession, damaged, damages } from '../../helpers/hostile-stream.js';
+import { encodePdu, OP, type TargetPdu } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 /** One property for so many seconds: FUZZ_SECONDS makes it long; the seed is printed on failure. */
 const SECONDS = Number(process.env['FUZZ_SECONDS'] ?? '1');
@@ -216,7 +216,7 @@ describe('RFC 7143 §7.7 (Format Errors): a target that sends anything', () => {
 });
 
 describe('test/corpus', () => {
-  const folder = new URL('../corpus/', import.meta.url);
+  const folder = new URL('../../corpus/', import.meta.url);
   const names = readdirSync(folder).filter((name) => name.endsWith('.hex'));
 
   it('the corpus has ten streams at least', () => {
