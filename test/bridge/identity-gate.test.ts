@@ -8,12 +8,12 @@ const OUTAGE = { mayBeExchanged: true, allowUnidentified: false };
 
 describe('the identity gate', () => {
   it.each([
-    ['the same', {}],
-    ['larger', { blockCount: 1 << 22 }],
-    ['read-only', { readOnly: true }],
-    ['with another firmware', { revision: '2' }],
-    ['with one identifier more', { identifiers: ['eui.1', 'naa.3000000000000001'] }],
-  ])('the gate accepts a disk that is %s', (_how, change) => {
+    ['no change', {}],
+    ['more blocks', { blockCount: 1 << 22 }],
+    ['write protection', { readOnly: true }],
+    ['another firmware', { revision: '2' }],
+    ['one identifier more', { identifiers: ['eui.1', 'naa.3000000000000001'] }],
+  ])('the gate accepts a disk with %s', (_how, change) => {
     expect(whyAnotherDisk(diskFacts(), diskFacts(change), OUTAGE)).toBeNull();
   });
 

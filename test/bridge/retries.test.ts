@@ -86,7 +86,7 @@ describe('retries of a command', () => {
 
   it.each([
     ['goes on', false],
-    ['is looked at each time', true],
+    ['is probed each time', true],
   ])(
     'an endless series of unit attentions is an error after a minute, if the unit %s',
     (_name, isHeld) => {

@@ -163,7 +163,7 @@ describe('a write whose response is injected', () => {
     ['SPACE ALLOCATION FAILED: no space', { sense: { key: 7, asc: 0x27, ascq: 7 } }, 'ENOSPC'],
     ['WRITE PROTECTED: not permitted', { sense: { key: 7, asc: 0x27, ascq: 0 } }, 'EPERM'],
     ['RESERVATION CONFLICT: not permitted', { status: 0x18 }, 'EPERM'],
-    ['a status nobody knows: an error', { status: 0x22 }, 'EIO'],
+    ['an unknown status: an error', { status: 0x22 }, 'EIO'],
     ['BUSY, for ever: an error after a minute', { status: 0x08 }, 'EIO'],
     ['TASK SET FULL, for ever: an error after a minute', { status: 0x28 }, 'EIO'],
     ['ACA ACTIVE, for ever: an error after a minute', { status: 0x30 }, 'EIO'],

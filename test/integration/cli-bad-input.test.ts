@@ -72,7 +72,7 @@ describe('the error for wrong input', {
     pattern: RegExp,
   ])[] = [
     [
-      'a port nobody listens on',
+      'a port without a listener',
       () => ['discover', `127.0.0.1:${closedPort}`],
       4,
       /No connection to 127\.0\.0\.1:\d+ \(ECONNREFUSED\): .*nothing listens.* Check the address/,

@@ -167,7 +167,7 @@ const LEGAL: Readonly<Record<string, Case>> = {
     },
   },
   'numbers in hexadecimal': { keys: { MaxBurstLength: '0x10000', FirstBurstLength: '0X1000' } },
-  'keys nobody knows': {
+  'unknown keys': {
     login: () => {
       let isAsked = false;
       return (pdu, link) => {
@@ -305,12 +305,12 @@ const LEGAL: Readonly<Record<string, Case>> = {
       }
     }),
   },
-  'rejects that concern nobody': {
+  'rejects of no known task': {
     fullFeature: before((_pdu, link) =>
       link.send({ opcode: OP.reject, byte2: 9, ttt: 0, data: Buffer.alloc(48, 5) }),
     ),
   },
-  'answers to tags nobody has': {
+  'responses with unknown tags': {
     fullFeature: before((pdu, link) => {
       const itt = pdu.itt ^ 0x5000;
       link.send({ opcode: OP.dataIn, itt, flags: 0, data: Buffer.alloc(512, 1) });
@@ -416,7 +416,7 @@ const RECOVERED: Readonly<Record<string, Case>> = {
   'Data-In that never came (ExpDataSN)': sends((pdu) => response(pdu, { word36: 9 })),
   'an R2T for a read': sends((pdu) => r2t(pdu, 0, 512)),
   'a NOP-In with both tags': sends(() => ({ opcode: OP.nopIn, itt: 1, ttt: 1 })),
-  'a Logout Response nobody asked for': sends(() => ({ opcode: OP.logout, itt: 0 })),
+  'a Logout Response without a request': sends(() => ({ opcode: OP.logout, itt: 0 })),
   'a Login Response after the login': sends(() => ({ opcode: OP.login, flags: 0x87, itt: 0 })),
   'a Reject with half a header': sends(() => ({ opcode: OP.reject, data: Buffer.alloc(20) })),
   'the deprecated reject reason 0bh': sends((pdu) => ({
@@ -520,7 +520,7 @@ const REFUSED: Readonly<Record<string, Case & { readonly exit: number; readonly 
   'the T and the C bit': login(5, /T bit and the C bit/, (pdu, link) =>
     link.answerLogin(pdu, securityAnswer, { flags: pdu.flags | 0x40 }),
   ),
-  'a stage nobody proposed': login(5, /stage/, (pdu, link) =>
+  'a stage that was not proposed': login(5, /stage/, (pdu, link) =>
     link.answerLogin(pdu, securityAnswer, { flags: 0x83 }),
   ),
   'a TSIH of 0': atOperational(5, /TSIH/, (pdu, link) => {
@@ -528,7 +528,7 @@ const REFUSED: Readonly<Record<string, Case & { readonly exit: number; readonly 
     bytes.writeUInt16BE(0, 14);
     link.write(bytes);
   }),
-  'a value nobody offered': atOperational(5, /HeaderDigest/, (pdu, link) =>
+  'a value that was not offered': atOperational(5, /HeaderDigest/, (pdu, link) =>
     link.answerLogin(pdu, operationalAnswer({ HeaderDigest: 'CRC64' }, linesOf(pdu))),
   ),
   'NotUnderstood for a key all must know': atOperational(5, /understand/, (pdu, link) =>

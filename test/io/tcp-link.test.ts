@@ -74,7 +74,7 @@ test('a name whose first address refuses is reached at the next one', async () =
 });
 
 test.each([
-  ['a port nobody listens on', '127.0.0.1', 'ECONNREFUSED'],
+  ['a port without a listener', '127.0.0.1', 'ECONNREFUSED'],
   ['a name that does not exist', 'no-such-host.invalid', /^(ENOTFOUND|EAI_AGAIN)$/],
   ['an address without a route', '255.255.255.255', /^(ENETUNREACH|EACCES|EINVAL)$/],
 ])('%s is a failed connection, not a crash', async (_what, host, errno) => {
