@@ -268,7 +268,7 @@ export const errorSections: Rule = (file) =>
 const SUBJECTLESS = new Set(
   [
     'about above after again also although and as at because before between beyond but by during',
-    'for from if in instead into it its like never not of on once only or out outside',
+    'for from if in instead into it its like never not of on once or out outside',
     'over past per rather since than that then there they though through to under unless until',
     'upon when where which while who whose with within without',
     'are be been can cannot come could did do does had has have is may might must need should was',

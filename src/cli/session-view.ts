@@ -2,6 +2,7 @@ import { formatHostPort } from '../config/target-url.js';
 import type { SessionView } from '../supervisor/session-info.js';
 import type { CliIo } from './context.js';
 import { columnsOf, fitted } from './fit.js';
+import { lunStateText, lunTroubles } from './lun-text.js';
 import { printable, printLine, printTable } from './print.js';
 
 const TYPES = ['discovery', 'informational', 'data', 'boot'];
@@ -18,7 +19,7 @@ export function appliesText(applies: string): string {
   return APPLIES[applies] ?? applies;
 }
 
-/** A line for each session, and below them what is wrong with those that are away. */
+/** A line for each session, and below them what is wrong with those and their LUNs. */
 export function printSessions(io: CliIo, sessions: readonly SessionView[]): void {
   const rows = sessions.map((session) => [
     session.UniqueSessionId,
@@ -32,7 +33,8 @@ export function printSessions(io: CliIo, sessions: readonly SessionView[]): void
   printTable(io, headings, fitted(headings, rows, columnsOf(io)));
   for (const session of sessions) {
     const trouble = troubleOf(session);
-    if (trouble !== '') printLine(io, printable(`${session.UniqueSessionId}: ${trouble}`));
+    const troubles = [...(trouble === '' ? [] : [trouble]), ...lunTroubles(session.devices)];
+    for (const text of troubles) printLine(io, printable(`${session.UniqueSessionId}: ${text}`));
   }
 }
 
@@ -42,7 +44,11 @@ export function printSession(io: CliIo, session: SessionView): void {
   printNamed(io, {
     ...facts,
     Connection: ConnectionsList.flatMap((connection) => pairs(connection)),
-    device: devices.map((device) => `LUN ${device.lun}  ${device.device ?? device.uri}`),
+    device: devices.map((device) => {
+      const where = device.device ?? device.uri ?? '-';
+      const why = device.lastError === null ? '' : `  ${device.lastError}`;
+      return `LUN ${device.lun}  ${where}  ${lunStateText(device)}${why}`;
+    }),
   });
   printLine(io, '');
   printTable(

@@ -180,8 +180,8 @@ const METHODS = {
       ),
     }),
   ),
-  Devices: method(noParams, async (_params, { supervisor }) => ({
-    devices: supervisor.sessions.flatMap(viewDevices),
+  Devices: method(noParams, async (_params, { supervisor, nowMs }) => ({
+    devices: supervisor.sessions.flatMap((session) => viewDevices(session, nowMs())),
   })),
   Rescan: method(
     z.strictObject({ UniqueSessionId: sessionId.optional() }),

@@ -4,6 +4,7 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import { UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { readPortal } from '../iscsi/login/portal.js';
+import { LUN_STATES } from '../lun/lun-state.js';
 import { type StatisticsView, viewStatistics } from '../supervisor/session-info.js';
 import type { Supervisor } from '../supervisor/supervisor.js';
 
@@ -55,6 +56,7 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
     help: 'Sessions, whatever their state',
     registers: [registry],
   });
+  const setLuns = lunMetrics(registry);
   return async () => {
     sessions.set(supervisor.sessions.length);
     const views = supervisor.sessions.map((session) => viewStatistics(session, nowMs()));
@@ -65,7 +67,38 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
         metric.inc(labels, row.value(view));
       }
     }
+    setLuns(views);
     return registry.metrics();
+  };
+}
+
+/** What each LUN is doing. The returned function takes over a reading. */
+function lunMetrics(registry: Registry): (views: readonly StatisticsView[]) => void {
+  const labelNames = ['session', 'target', 'lun'] as const;
+  const state = new Gauge({
+    name: 'iscsi_nbd_lun_state',
+    help: '1 for the state that the LUN is in, 0 for the others',
+    labelNames: [...labelNames, 'state'] as const,
+    registers: [registry],
+  });
+  const removal = new Gauge({
+    name: 'iscsi_nbd_lun_removal_seconds',
+    help: 'Time until what waits for the LUN fails; absent while that is not due',
+    labelNames,
+    registers: [registry],
+  });
+  return (views) => {
+    state.reset();
+    removal.reset();
+    for (const view of views) {
+      for (const { lun, lunState, removalInSeconds } of view.luns) {
+        const { UniqueSessionId: session, TargetiSCSIName: target } = view;
+        const labels = { session, target, lun: String(lun) };
+        for (const one of LUN_STATES)
+          state.set({ ...labels, state: one }, one === lunState ? 1 : 0);
+        if (removalInSeconds !== null) removal.set(labels, removalInSeconds);
+      }
+    }
   };
 }
 

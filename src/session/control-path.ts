@@ -1,6 +1,5 @@
 import { LinkError } from '../base/errors.js';
-import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
-import type { SessionState } from '../iscsi/session/session-state.js';
+import type { ScsiAnswer, ScsiRequest, SessionState } from '../config/contract.js';
 import { lunFieldToHex } from '../scsi/lun.js';
 
 const INQUIRY = 0x12;

@@ -1,22 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { hostname } from 'node:os';
-import { LinkError, ProductError, ProtocolError, UsageError } from '../base/errors.js';
+import { LinkError, ProductError, ProtocolError } from '../base/errors.js';
 import { Fragments } from '../base/fragments.js';
 import { LunFields } from '../bridge/lun-fields.js';
-import type { ScsiAnswer, ScsiRequest, SessionOptions } from '../config/contract.js';
+import type { ScsiAnswer, ScsiRequest, SessionOptions, SessionState } from '../config/contract.js';
 import { Initiator } from '../io/initiator.js';
-import { ChallengeMemory } from '../iscsi/login/chap.js';
-import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { TextRequest, TextResponse } from '../iscsi/pdu/login-pdu.js';
 import { RequestOpcode } from '../iscsi/pdu/pdu.js';
 import type { TextPair } from '../iscsi/pdu/text.js';
 import { TextExchange } from '../iscsi/session/discovery.js';
 import { Session } from '../iscsi/session/session.js';
-import type {
-  SessionConfig,
-  SessionIdentity,
-  SessionType,
-} from '../iscsi/session/session-config.js';
 import type { SessionEffect } from '../iscsi/session/session-effect.js';
 import type { AttentionHandler } from '../lun/disk-probe.js';
 import type { Runtime } from '../lun/runtime.js';
@@ -26,32 +18,22 @@ import { parseSense } from '../scsi/sense.js';
 import { ScsiStatus } from '../scsi/status.js';
 import { verdictOf } from '../scsi/verdict.js';
 import { ControlPath } from './control-path.js';
+import { type SessionTarget, sessionConfig } from './protocol-config.js';
+import type { SessionEvent } from './session-event.js';
+import { SessionOutage } from './session-outage.js';
 
-export type SessionTarget = {
-  readonly type: SessionType;
-  readonly targetName?: string;
-  readonly portals: readonly PortalAddress[];
-  readonly identity: SessionIdentity;
-  readonly firstLogin: SessionConfig['firstLogin'];
-};
-
-/** Longest wait for the answer to our logout; a target that is gone must not hold us up. */
-const LOGOUT_TIMEOUT_MS = 3000;
 const REPORT_LUNS = 0xa0;
-
-/**
- * The CHAP challenges of all sessions of this process: one of ours that comes back on any
- * connection is a reflection (RFC 7143 §9.2.1 (CHAP Considerations)).
- */
-const CHALLENGES = new ChallengeMemory();
 
 /** A session with promises: for the control path. The data path uses `initiator` itself. */
 export class SessionHandle {
   readonly session: Session;
   readonly initiator: Initiator;
   readonly lunFields = new LunFields();
+  /** Infinity: devices are never removed. Set it by `setRemovalLatency`. */
+  readonly removalTimers: { removalLatencyMs: number };
   readonly #runtime: Runtime;
-  readonly #listeners: ((effect: SessionEffect) => void)[] = [];
+  readonly #outage: SessionOutage;
+  readonly #listeners: ((event: SessionEvent) => void)[] = [];
   readonly #control: ControlPath;
   readonly #afterSettling: (() => void)[] = [];
   readonly #taskTimeoutMs: number;
@@ -62,6 +44,8 @@ export class SessionHandle {
    * is reported once (SAM-5 §5.14), and whoever meets it, it is the logical unit's.
    */
   onAttention: (lun: number, ...met: Parameters<AttentionHandler>) => void = () => undefined;
+  /** True while requests of a disk wait for the session. */
+  isSomeHeld: () => boolean = () => false;
   #textWaiter: ((answer: SessionEffect | Error) => void) | null = null;
   readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
 
@@ -87,18 +71,49 @@ export class SessionHandle {
       onSettled: () => this.#settled(),
       onAllSent,
     });
+    this.removalTimers = { removalLatencyMs: options.removalLatencySeconds * 1000 };
+    this.#outage = new SessionOutage({
+      clock: runtime.clock,
+      timers: this.removalTimers,
+      isSomeHeld: () => this.isSomeHeld(),
+      onRemoved: (event) => {
+        this.initiator.with((session) => session.requestsFailed());
+        this.#emit(event);
+      },
+    });
     this.#control = new ControlPath({
       send: (request) => this.send(request),
-      state: () => this.session.state,
+      state: () => this.state,
     });
+  }
+
+  /** As users see it. */
+  get state(): SessionState {
+    return this.#outage.view(this.session.state);
+  }
+
+  /** Instant at which the session counts as removed; Infinity while that is not due. */
+  get removalAtMs(): number {
+    return this.#outage.removalAtMs;
+  }
+
+  /** Seconds, or Infinity; an outage that runs counts from its beginning. */
+  setRemovalLatency(seconds: number): void {
+    this.removalTimers.removalLatencyMs = seconds * 1000;
+    this.#outage.removalLatencyChanged();
+  }
+
+  /** No request of a disk waits any more. */
+  lunRemoved(): void {
+    this.#outage.lunRemoved();
   }
 
   get sessionId(): string {
     return this.session.identity.sessionId;
   }
 
-  /** Hears every effect from now on; the returned function ends that. */
-  listen(listener: (effect: SessionEffect) => void): () => void {
+  /** Hears every event from now on; the returned function ends that. */
+  listen(listener: (event: SessionEvent) => void): () => void {
     this.#listeners.push(listener);
     return () => {
       const at = this.#listeners.indexOf(listener);
@@ -274,8 +289,12 @@ export class SessionHandle {
       for (const ping of this.#pings.values()) ping.done(null);
       this.#pings.clear();
     }
-    for (const listener of [...this.#listeners]) listener(effect);
-    if (effect.type === 'stateChanged') this.#control.stateChanged(effect.to);
+    this.#emit(effect.type === 'stateChanged' ? this.#outage.stateChanged(effect) : effect);
+  }
+
+  #emit(event: SessionEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+    if (event.type === 'stateChanged') this.#control.stateChanged(event.to);
   }
 
   #noteAttention(lun: number, done: ScsiCommand, sense: Buffer): void {
@@ -295,75 +314,4 @@ export class SessionHandle {
     this.#pings.delete(tag);
     ping?.done(this.#runtime.clock.nowMs() - ping.sentAtMs);
   }
-}
-
-function sessionConfig(target: SessionTarget, options: SessionOptions): SessionConfig {
-  if (options.maxConnections !== 1 || options.errorRecoveryLevel !== 0) {
-    throw new UsageError(
-      'this version has one connection a session and error recovery level 0: ' +
-        'set --max-connections 1 and --error-recovery-level 0, or leave them out',
-      { exitCode: 27 },
-    );
-  }
-  const seconds = (value: number) => value * 1000;
-  return {
-    type: target.type,
-    portals: target.portals,
-    queueDepthMax: options.queueDepthMax,
-    firstLogin: target.firstLogin,
-    timers: {
-      reconnectIntervalMs: seconds(options.reconnectIntervalSeconds),
-      loginTimeoutMs: seconds(options.loginTimeoutSeconds),
-      noopIntervalMs: seconds(options.noopIntervalSeconds),
-      noopTimeoutMs: seconds(options.noopTimeoutSeconds),
-      removalLatencyMs: seconds(options.removalLatencySeconds),
-      taskTimeoutMs: seconds(options.taskTimeoutSeconds),
-      abortTimeoutMs: seconds(options.abortTimeoutSeconds),
-      logicalUnitResetTimeoutMs: seconds(options.logicalUnitResetTimeoutSeconds),
-      logoutTimeoutMs: LOGOUT_TIMEOUT_MS,
-    },
-    login: {
-      initiatorName: options.initiatorName,
-      initiatorAlias: hostname(),
-      ...(target.targetName === undefined ? {} : { targetName: target.targetName }),
-      ...chapOf(options),
-      offer: {
-        headerDigest: options.headerDigest,
-        dataDigest: options.dataDigest,
-        maxConnections: 1,
-        initialR2T: options.initialR2T,
-        immediateData: options.immediateData,
-        maxRecvDataSegmentLength: options.maxRecvDataSegmentLength,
-        maxBurstLength: options.maxBurstLength,
-        firstBurstLength: Math.min(options.firstBurstLength, options.maxBurstLength),
-        maxOutstandingR2T: options.maxOutstandingR2T,
-        // Zero lets the target alone say how long to wait: the result is the larger of the two.
-        defaultTime2Wait: 0,
-        defaultTime2Retain: 20,
-        errorRecoveryLevel: 0,
-        // With one connection responses are in order anyway, so a fence costs nothing.
-        taskReporting: ['ResponseFence', 'RFC3720'],
-        protocolLevel: 1,
-      },
-      randomBytes,
-    },
-  };
-}
-
-function chapOf(options: SessionOptions) {
-  const { chap } = options;
-  if (chap === undefined) return {};
-  const target =
-    chap.target === undefined
-      ? {}
-      : { target: { ...chap.target, secret: Buffer.from(chap.target.secret) } };
-  return {
-    chap: {
-      user: chap.user,
-      secret: Buffer.from(chap.secret),
-      algorithms: options.chapAlgorithms,
-      memory: CHALLENGES,
-      ...target,
-    },
-  };
 }

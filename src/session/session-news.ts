@@ -1,7 +1,7 @@
 import { formatPortal } from '../iscsi/login/portal.js';
-import type { SessionEffect } from '../iscsi/session/session-effect.js';
 import { parseSense } from '../scsi/sense.js';
 import { senseToWords } from '../scsi/verdict.js';
+import type { SessionEvent } from './session-event.js';
 
 /** Names of RFC 7143 §11.9.1 (AsyncEvent); 248–255 are the vendor's. */
 const ASYNC_EVENTS: readonly string[] = [
@@ -14,7 +14,7 @@ const ASYNC_EVENTS: readonly string[] = [
 ];
 
 /** What a session has to say that no event of its own tells, for a person; null for the rest. */
-export function newsOf(effect: SessionEffect): string | null {
+export function newsOf(effect: SessionEvent): string | null {
   switch (effect.type) {
     case 'warned':
       return effect.message;

@@ -16,19 +16,20 @@ import type {
 } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { formatPortal } from '../iscsi/login/portal.js';
-import type { SessionEffect } from '../iscsi/session/session-effect.js';
 import { type Asker, testUnitReady } from '../lun/disk-probe.js';
 import { diskWarnings } from '../lun/disk-warnings.js';
 import type { LunClaims } from '../lun/lun-claims.js';
 import type { LunExporter } from '../lun/lun-exporter.js';
+import { LunLifecycle } from '../lun/lun-lifecycle.js';
+import { LunLifecycles } from '../lun/lun-lifecycles.js';
 import { NoExporter } from '../lun/no-exporter.js';
 import type { Runtime, StackResources } from '../lun/runtime.js';
-import { UnitLife } from '../lun/unit-life.js';
-import { UnitLives } from '../lun/unit-lives.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { AttemptReporter } from './attempt-reporter.js';
 import { CommandDepth } from './command-depth.js';
-import { SessionHandle, type SessionTarget } from './session-handle.js';
+import type { SessionTarget } from './protocol-config.js';
+import type { SessionEvent } from './session-event.js';
+import { SessionHandle } from './session-handle.js';
 import { newsOf } from './session-news.js';
 import type { OutageCounters, SessionStackEnd, SessionStackOptions } from './stack-options.js';
 
@@ -36,9 +37,9 @@ import type { OutageCounters, SessionStackEnd, SessionStackOptions } from './sta
 const REQUESTS_MAX = 8192;
 
 /**
- * One session with its disks and what makes them usable, built up and torn down in order. It joins
- * the session's states to the lives of the units (`UnitLife`): held while away, gone after the
- * removal latency, back after the identity gate.
+ * One session with its disks and what makes them usable, built up and torn down in order. What
+ * happens to the session it passes on to the lifecycle of each LUN, which decides what becomes of
+ * its requests.
  */
 export class SessionStack implements Stack, Asker {
   readonly resources: StackResources;
@@ -48,9 +49,9 @@ export class SessionStack implements Stack, Asker {
   readonly #hooks: StackHooks;
   readonly #options: SessionOptions;
   readonly #handle: SessionHandle;
-  readonly #lives: UnitLives;
-  /** Lives whose unit has been given to the exporter. */
-  readonly #exported = new WeakSet<UnitLife>();
+  readonly #luns: LunLifecycles;
+  /** LUNs that have been given to the exporter. */
+  readonly #exported = new WeakSet<LunLifecycle>();
   readonly #onLunsChanged: () => void;
   readonly #turns = new Turns();
   readonly #depth: CommandDepth;
@@ -71,7 +72,7 @@ export class SessionStack implements Stack, Asker {
 
   constructor(runtime: Runtime, hooks: StackHooks, target: SessionTarget & SessionStackOptions) {
     this.#runtime = runtime;
-    this.#lives = new UnitLives(runtime.clock);
+    this.#luns = new LunLifecycles(runtime.clock);
     this.#hooks = hooks;
     this.#options = target.options;
     this.#claims = target.claims;
@@ -103,10 +104,11 @@ export class SessionStack implements Stack, Asker {
       refused: (refusal) => this.#emit({ event: 'loginRefused', ...refusal }),
       failed: (message) => this.#emit({ event: 'warning', message }),
     });
-    this.#handle.listen((effect) => this.#effect(effect));
-    this.#handle.onAttention = (...met) => this.#lives.questionMet(...met);
+    this.#handle.listen((event) => this.#heard(event));
+    this.#handle.onAttention = (...met) => this.#luns.attentionMet(...met);
+    this.#handle.isSomeHeld = () => this.#luns.isSomeHeld;
     this.#handle.onReportLuns = (is) =>
-      this.#lives.lunsReported(is, (lun) => this.execute(testUnitReady(lun)));
+      this.#luns.lunsReported(is, (lun) => this.execute(testUnitReady(lun)));
   }
 
   get sessionId(): string {
@@ -124,18 +126,23 @@ export class SessionStack implements Stack, Asker {
   }
 
   get units(): readonly LunUnit[] {
-    return this.#lives.all.map((life) => life.unit);
+    return this.#luns.all.map(({ unit }) => unit);
+  }
+
+  /** The LUNs that are served, or were, in the order in which they were added. */
+  get luns(): readonly LunLifecycle[] {
+    return this.#luns.all;
   }
 
   get exports(): readonly StackExport[] {
     const exporter = this.#exporter;
     if (exporter === null) return [];
-    const there = this.#lives.all.filter((life) => this.#exported.has(life) && life.isExported);
-    return there.map((life) => exporter.describe(life.unit));
+    const there = this.#luns.all.filter((lun) => this.#exported.has(lun) && lun.isExported);
+    return there.map(({ unit }) => exporter.describe(unit));
   }
 
   get counters(): OutageCounters {
-    const { heldRequestsTotal, longestHoldMs } = this.#lives;
+    const { heldRequestsTotal, longestHoldMs } = this.#luns;
     return { outages: this.#outages, heldRequests: heldRequestsTotal, longestHoldMs };
   }
 
@@ -169,19 +176,19 @@ export class SessionStack implements Stack, Asker {
     await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
-    const life = this.#newLife(lun, facts, exporter);
-    this.#lives.add(life);
+    const lifecycle = this.#newLifecycle(lun, facts, exporter);
+    this.#luns.add(lifecycle);
     // A new login since the facts were read: they have to be compared first, as in any outage.
     const isFirst = this.#handle.session.logins <= 1;
-    if (!this.#isLoggedIn || !isFirst) life.hold();
-    if (this.#isLoggedIn && !isFirst) life.look();
+    if (!this.#isLoggedIn || !isFirst) lifecycle.sessionLost('its disk has to be found again');
+    if (this.#isLoggedIn && !isFirst) lifecycle.sessionBack();
     const exported = this.#turns.run(() => {
       this.#refuseIfClosing();
-      return exporter.add(life.unit);
+      return exporter.add(lifecycle.unit);
     });
-    await exported.catch((error: unknown) => this.#lives.giveUp(life, error));
-    this.#exported.add(life);
-    const device = exporter.deviceOf(life.unit);
+    await exported.catch((error: unknown) => this.#luns.giveUp(lifecycle, error));
+    this.#exported.add(lifecycle);
+    const device = exporter.deviceOf(lifecycle.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
     for (const warning of diskWarnings(lun, facts, this.#options)) this.#emit(warning);
   }
@@ -189,10 +196,9 @@ export class SessionStack implements Stack, Asker {
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
   takenOver(unit: LunUnit, how: { isClean: boolean; hadCache?: boolean } = { isClean: false }) {
     if (this.#losses?.wasLostBefore(unit.lun)) unit.disk.lossKnownBefore();
-    if (!how.isClean) this.#lives.takenOver(unit, how.hadCache === true);
+    if (!how.isClean) this.#luns.takenOver(unit, how.hadCache === true);
   }
 
-  /** Tells something that works less well than it could. */
   warn(message: string): void {
     this.#emit({ event: 'warning', message });
   }
@@ -205,20 +211,20 @@ export class SessionStack implements Stack, Asker {
     });
   }
 
-  /** Looks at every disk again, as after an attention; new ones are the caller's to add. */
-  lookAgain(): void {
-    this.#lives.lookAgain();
+  /** Probes every disk again, as after a unit attention; new ones are the caller's to add. */
+  probeAgain(): void {
+    this.#luns.probeAgain();
   }
 
-  /** True when a disk is away though the session is there; looks under way are waited for. */
+  /** True when a disk is away though the session is there; probes under way are waited for. */
   isSomeAway(): Promise<boolean> {
-    return this.#lives.isSomeAway();
+    return this.#luns.isSomeAway();
   }
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
   setRemovalLatency(seconds: number): void {
-    this.#handle.initiator.with((session) => session.removalLatencyChanged(seconds * 1000));
-    for (const life of this.#lives.all) life.removalLatencyChanged();
+    this.#handle.setRemovalLatency(seconds);
+    for (const lun of this.#luns.all) lun.removalLatencyChanged();
   }
 
   /** Commands in flight at most, while the target takes that many. */
@@ -233,7 +239,7 @@ export class SessionStack implements Stack, Asker {
   /** The kernel let go of a device without being asked: somebody else disconnected it. */
   deviceLinkLost(unit: LunUnit, reason: string): void {
     if (this.#closing !== null) return;
-    this.#lives.of(unit)?.end(reason);
+    this.#luns.of(unit)?.close(reason);
     this.#emit({ event: 'deviceRemoved', ...this.#place(unit), reason });
     const device = this.#exporter?.deviceOf(unit) ?? 'the device';
     this.#fail(
@@ -254,27 +260,27 @@ export class SessionStack implements Stack, Asker {
         throw error;
       });
     } else if (force) {
-      // The close that is under way may be waiting for requests or looks: they end now.
+      // The close that is under way may be waiting for requests or probes: they end now.
       this.#forcing.abort();
-      this.#lives.fail();
+      this.#luns.fail();
     }
     return this.#closing;
   }
 
   async #close(force: boolean): Promise<void> {
-    if (!force && this.#isLoggedIn) await this.#lives.looksEnded(this.#forcing.signal);
+    if (!force && this.#isLoggedIn) await this.#luns.probesEnded(this.#forcing.signal);
     // While the session is away nothing can be written: what is held has to fail.
     const isForced = force || this.#forcing.signal.aborted || !this.#isLoggedIn;
     // One disk that is away is no reason to take the others from their users.
-    const away = this.#lives.all.filter(({ state }) => isForced || state !== 'serving');
-    if (isForced) this.#lives.fail();
+    const away = this.#luns.all.filter(({ state }) => isForced || state !== 'serving');
+    if (isForced) this.#luns.fail();
     await this.#turns.run(async () => {
       await this.#exporter?.close({
         force: isForced,
-        isServing: (unit) => !away.some((life) => life.unit === unit),
-        unused: () => this.#lives.fail(away),
+        isServing: (unit) => !away.some((lun) => lun.unit === unit),
+        unused: () => this.#luns.fail(away),
       });
-      for (const life of this.#lives.all) life.end('logged out');
+      for (const lun of this.#luns.all) lun.close('logged out');
     });
     await this.#handle.logout();
     this.#depth.close();
@@ -296,7 +302,7 @@ export class SessionStack implements Stack, Asker {
     });
   }
 
-  #newLife(lun: number, facts: DiskFacts, exporter: LunExporter): UnitLife {
+  #newLifecycle(lun: number, facts: DiskFacts, exporter: LunExporter): LunLifecycle {
     const { pool, clock } = this.#runtime;
     const unit = new LunUnit({
       lun,
@@ -308,7 +314,7 @@ export class SessionStack implements Stack, Asker {
       clock,
       budget: this.resources.budget,
       onAttention: (_unit, attention) => {
-        this.#lives.attended(life, attention);
+        this.#luns.unitAttention(lifecycle, attention);
         if (attention === 'lunsChanged' || attention === 'lunGone') this.#onLunsChanged();
       },
       onCongested: () => this.#depth.congested(),
@@ -316,69 +322,68 @@ export class SessionStack implements Stack, Asker {
       onFirstWrite: () => this.#onFirstWrite?.(lun),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
-    const life: UnitLife = new UnitLife({
+    const lifecycle: LunLifecycle = new LunLifecycle({
       unit,
       execute: (request, onSent) => this.execute(request, onSent),
       clock,
       turns: this.#turns,
       allowUnidentified: this.#options.allowUnidentified === true,
-      timers: this.#handle.session.timers,
+      timers: this.#handle.removalTimers,
+      probeIntervalMs: () => this.#handle.session.timers.reconnectIntervalMs,
       exporter: () => exporter,
       factsRead: () => this.#depth.limitDisk(unit.disk),
       openExporter: () => this.#openExporter(),
-      tell: (told, news) => this.#emit({ ...news, ...this.#place(told.unit) }),
+      emit: (from, news) => this.#emit({ ...news, ...this.#place(from.unit) }),
+      onRemoved: () => this.#handle.lunRemoved(),
     });
     this.#depth.limitDisk(unit.disk);
-    return life;
+    return lifecycle;
   }
 
   #fail(error: ProductError): void {
     this.#settleClosed.reject(error);
   }
 
-  #effect(effect: SessionEffect): void {
-    switch (effect.type) {
+  #heard(event: SessionEvent): void {
+    switch (event.type) {
       case 'stateChanged':
-        this.#stateChanged(effect);
+        this.#stateChanged(event);
         return;
       case 'closeLink':
-        this.#isLoggedOut = effect.end === 'orderly';
+        this.#isLoggedOut = event.end === 'orderly';
         return;
       case 'attemptFailed':
-        this.#attempts.failed(effect.error);
+        this.#attempts.failed(event.error);
         return;
       case 'portalChanged': {
-        const [from, to] = [formatPortal(effect.from), formatPortal(effect.to)];
+        const [from, to] = [formatPortal(event.from), formatPortal(event.to)];
         this.#emit({ event: 'portalChanged', from, to });
         return;
       }
       default: {
-        const message = newsOf(effect);
+        const message = newsOf(event);
         if (message !== null) this.#emit({ event: 'warning', message });
       }
     }
   }
 
-  /** Told before the commands that were in flight come back, so that they are held. */
-  #stateChanged(change: Extract<SessionEffect, { type: 'stateChanged' }>): void {
+  /** Comes before the commands that were in flight come back, so that they are held. */
+  #stateChanged(change: Extract<SessionEvent, { type: 'stateChanged' }>): void {
     const { from, to, reason } = change;
     if (to === 'reconnecting' || to === 'loggingOut' || to === 'closed') {
-      for (const life of this.#lives.all) life.hold();
+      for (const lun of this.#luns.all) lun.sessionLost(reason);
     }
     this.#emit({ event: 'sessionState', from, to, reason });
     switch (to) {
       case 'loggedIn':
         this.#attempts.succeeded();
-        for (const life of this.#lives.all) life.look();
+        for (const lun of this.#luns.all) lun.sessionBack();
         return;
       case 'reconnecting':
         this.#outages += 1;
         this.#handle.whenSettled(() => {
-          for (const life of this.#lives.all) life.tellHeld();
+          for (const lun of this.#luns.all) lun.emitHeld();
         });
-        return;
-      case 'removed':
-        for (const life of this.#lives.all) life.remove(reason);
         return;
       default:
     }

@@ -7,6 +7,7 @@ import { type FoundDisk, findAmong, findDisks, reportLuns } from '../lun/disk-pr
 import { unflushed } from '../lun/hand-over.js';
 import type { LossRecord } from '../lun/loss-record.js';
 import { LunClaims } from '../lun/lun-claims.js';
+import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { SessionStack } from '../session/session-stack.js';
@@ -111,7 +112,7 @@ export class ManagedSession {
   }
 
   get state(): SessionState {
-    return this.#isClosed ? 'closed' : this.stack.handle.session.state;
+    return this.#isClosed ? 'closed' : this.stack.handle.state;
   }
 
   /** Its target is away, or a disk of it that is not removed; a look under way is waited for. */
@@ -146,6 +147,11 @@ export class ManagedSession {
   /** What can be used of it now. */
   get exports(): readonly StackExport[] {
     return this.isOpen ? this.stack.exports : [];
+  }
+
+  /** Its LUNs, those that have been removed included. */
+  get luns(): readonly LunLifecycle[] {
+    return this.isOpen ? this.stack.luns : [];
   }
 
   /** Logs in and makes the exports; called again it is the same attempt. */
@@ -245,7 +251,7 @@ export class ManagedSession {
       await this.#keep(lun, facts);
       await stack.addDisk(lun, facts);
     }
-    stack.lookAgain();
+    stack.probeAgain();
     return [...known()].filter((lun) => !before.has(lun));
   }
 

@@ -1,5 +1,8 @@
 import { z } from 'zod';
+import type { StackExport } from '../config/contract.js';
 import type { Connection } from '../iscsi/connection/connection.js';
+import type { LunLifecycle } from '../lun/lun-lifecycle.js';
+import { LUN_STATES } from '../lun/lun-state.js';
 import type { ManagedSession } from './managed-session.js';
 import { liveValues, settingsOf } from './session-timers.js';
 
@@ -54,11 +57,22 @@ const connectionSchema = z.object({
   MaxDatagramSize: z.literal(0),
 });
 
+/** What a LUN is doing. */
+const lunStatusFields = {
+  lun: count,
+  /** Null while it is not there. */
+  device: z.string().nullable(),
+  lunState: z.enum(LUN_STATES),
+  /** Until what waits fails and the device is removed; null while that is not due. */
+  removalInSeconds: z.number().min(0).nullable(),
+  /** Why it does not serve; null while it does. */
+  lastError: z.string().nullable(),
+};
+
 export const deviceSchema = z.object({
   UniqueSessionId: id,
   TargetiSCSIName: z.string(),
-  lun: count,
-  device: z.string().nullable(),
+  ...lunStatusFields,
   socket: z.string().nullable(),
   uri: z.string().nullable(),
   sizeBytes: diskBytes,
@@ -104,7 +118,7 @@ export const sessionSchema = z.object({
   options: z.record(z.string(), numberOrNever),
   /** Every option of the session, and when another value would count. */
   settings: z.array(settingSchema),
-  /** Until the devices are removed; null while that is not running. */
+  /** Until the first device is removed; null while that is not due. */
   removalInSeconds: z.number().min(0).nullable(),
   heldRequests: count,
   heldBytes: count,
@@ -148,6 +162,7 @@ export const statisticsSchema = z.object({
   heldBytes: count,
   state: stateSchema,
   removalInSeconds: z.number().min(0).nullable(),
+  luns: z.array(z.object(lunStatusFields)),
   /** Monotonic instant of the reading, for rates. */
   atMs: z.number(),
 });
@@ -155,6 +170,7 @@ export const statisticsSchema = z.object({
 export type SessionView = z.output<typeof sessionSchema>;
 export type DeviceView = z.output<typeof deviceSchema>;
 export type StatisticsView = z.output<typeof statisticsSchema>;
+export type LunStatus = StatisticsView['luns'][number];
 
 const TYPE_NUMBERS = { informational: 1, data: 2, boot: 3 } as const;
 
@@ -198,29 +214,45 @@ export function viewSession(session: ManagedSession, nowMs: number): SessionView
     attempts: machine.attempts,
     logins: machine.logins,
     lastError: session.statistics.lastError,
-    nextAttemptInSeconds: secondsUntil(machine.schedule.attemptAtMs, nowMs),
-    devices: viewDevices(session),
+    nextAttemptInSeconds: secondsUntil(machine.attemptAtMs, nowMs),
+    devices: viewDevices(session, nowMs),
   };
 }
 
-export function viewDevices(session: ManagedSession): DeviceView[] {
-  return session.exports.map((entry) => {
-    const unit = session.stack.units.find((other) => other.lun === entry.lun);
+/** Every LUN of the session, those that have been removed included. */
+export function viewDevices(session: ManagedSession, nowMs: number): DeviceView[] {
+  return session.luns.map((lun) => {
+    const { queue } = lun.unit;
+    const place = exportOf(session, lun);
     return {
       UniqueSessionId: session.sessionId,
       TargetiSCSIName: session.plan.request.targetName,
-      lun: entry.lun,
-      device: entry.device ?? null,
-      socket: entry.socket ?? null,
-      uri: entry.uri ?? null,
-      sizeBytes: entry.sizeBytes,
-      blockSizeBytes: entry.blockSizeBytes,
-      readOnly: entry.readOnly,
+      ...viewLun(session, lun, nowMs),
+      socket: place?.socket ?? null,
+      uri: place?.uri ?? null,
+      sizeBytes: queue.sizeBytes,
+      blockSizeBytes: queue.blockSizeBytes,
+      readOnly: queue.readOnly,
       state: session.state,
-      heldRequests: unit?.queue.heldRequests ?? 0,
-      heldBytes: unit?.queue.heldBytes ?? 0,
+      heldRequests: queue.heldRequests,
+      heldBytes: queue.heldBytes,
     };
   });
+}
+
+function viewLun(session: ManagedSession, lun: LunLifecycle, nowMs: number): LunStatus {
+  return {
+    lun: lun.unit.lun,
+    device: exportOf(session, lun)?.device ?? null,
+    lunState: lun.state,
+    removalInSeconds: secondsUntil(lun.removalAtMs, nowMs),
+    lastError: lun.lastError,
+  };
+}
+
+/** How its users reach it; undefined while it is removed. */
+function exportOf(session: ManagedSession, { unit }: LunLifecycle): StackExport | undefined {
+  return session.exports.find(({ lun }) => lun === unit.lun);
 }
 
 export function viewStatistics(session: ManagedSession, nowMs: number): StatisticsView {
@@ -254,6 +286,7 @@ export function viewStatistics(session: ManagedSession, nowMs: number): Statisti
     ...heldBy(session),
     state: session.state,
     removalInSeconds: removalInSeconds(session, nowMs),
+    luns: session.luns.map((lun) => viewLun(session, lun, nowMs)),
     atMs: nowMs,
   };
 }
@@ -290,7 +323,8 @@ function viewConnection(
 }
 
 function removalInSeconds(session: ManagedSession, nowMs: number): number | null {
-  return secondsUntil(session.stack.handle.session.schedule.removalAtMs, nowMs);
+  const ofLuns = session.luns.map(({ removalAtMs }) => removalAtMs);
+  return secondsUntil(Math.min(session.stack.handle.removalAtMs, ...ofLuns), nowMs);
 }
 
 function secondsUntil(atMs: number, nowMs: number): number | null {

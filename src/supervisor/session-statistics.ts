@@ -1,5 +1,5 @@
 import { LinkError, LoginRefusedError, type ProductError, ProtocolError } from '../base/errors.js';
-import type { SessionEffect } from '../iscsi/session/session-effect.js';
+import type { SessionEvent } from '../session/session-event.js';
 import type { SessionHandle } from '../session/session-handle.js';
 
 /** Readings of late are over the window that runs and the one before it. */
@@ -60,7 +60,7 @@ export class SessionStatistics {
     return { atMs, bytes: this.#bytes, buckets: this.#handle.initiator.latency.snapshot() };
   }
 
-  #effect(effect: SessionEffect): void {
+  #effect(effect: SessionEvent): void {
     if (effect.type === 'attemptFailed') {
       this.loginFailures += 1;
       this.lastError = effect.error.message;

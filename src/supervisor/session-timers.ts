@@ -23,7 +23,8 @@ type LiveRow = {
 /** Options that a running session takes, and when each counts. */
 const LIVE_OPTIONS = {
   removalLatencySeconds: {
-    ...timer('removalLatencyMs', 'now'),
+    applies: 'now',
+    get: ({ stack }) => stack.handle.removalTimers.removalLatencyMs / 1000,
     set: ({ stack }, seconds) => stack.setRemovalLatency(seconds),
   },
   reconnectIntervalSeconds: timer('reconnectIntervalMs', 'nextAttempt'),

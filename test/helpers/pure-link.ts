@@ -36,7 +36,6 @@ export class PureLink implements ScsiPort {
           loginTimeoutMs: 15_000,
           noopIntervalMs: 0,
           noopTimeoutMs: 5000,
-          removalLatencyMs: 60_000,
           taskTimeoutMs: 3_600_000,
           abortTimeoutMs: 15_000,
           logicalUnitResetTimeoutMs: 30_000,

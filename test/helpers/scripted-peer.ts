@@ -50,7 +50,6 @@ export function sessionConfig(config: Config = {}): SessionConfig {
       loginTimeoutMs: 15000,
       noopIntervalMs: 5000,
       noopTimeoutMs: 5000,
-      removalLatencyMs: 60000,
       taskTimeoutMs: 60000,
       abortTimeoutMs: 15000,
       logicalUnitResetTimeoutMs: 30000,

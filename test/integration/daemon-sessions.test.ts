@@ -430,9 +430,11 @@ describe('a session in an outage', () => {
     await daemon.until(async () => (await view()).state === 'reconnecting');
     await daemon.run('set', name(18), 'removal-latency', '1');
     await daemon.until(async () => (await view()).state === 'removed');
-    await daemon.until(async () => (await view()).devices.length === 0);
+    expect((await view()).devices).toMatchObject([
+      { device: null, uri: null, lunState: 'removed' },
+    ]);
     if (target !== undefined) node.addTarget(target);
-    await daemon.until(async () => (await view()).devices.length === 1);
+    await daemon.until(async () => (await view()).devices[0]?.lunState === 'serving');
   });
 });
 

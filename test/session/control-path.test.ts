@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { LinkError } from '../../src/base/errors.js';
-import type { ScsiRequest } from '../../src/config/contract.js';
-import type { SessionState } from '../../src/iscsi/session/session-state.js';
+import type { ScsiRequest, SessionState } from '../../src/config/contract.js';
 import { ControlPath } from '../../src/session/control-path.js';
 
 const GOOD = { status: 0, data: Buffer.from('data'), sense: Buffer.alloc(0) };

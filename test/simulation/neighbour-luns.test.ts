@@ -80,7 +80,7 @@ test('a disk without command queuing gets one command at a time, control command
   };
   const client = world.newClient(0);
   const asked = Array.from({ length: 20 }, (_, index) => ask(world, client, read(index * 4096)));
-  world.stack.lookAgain();
+  world.stack.probeAgain();
   await world.when(() => asked.every(({ reply }) => reply !== null), 60_000);
   expect(asked.map(({ reply }) => reply?.error)).toEqual(Array(20).fill(0));
   expect(most).toBe(1);

@@ -81,7 +81,7 @@ test('held requests fail with EIO after the removal latency, and the LUN returns
   await world.pass(200);
   expect(write.reply?.error).toBe(EIO);
   expect(world.exporter.isExported).toBe(false);
-  expect(world.stack.handle.session.state).toBe('removed');
+  expect(world.stack.handle.state).toBe('removed');
   world.network.become('up');
   await world.pass(6000);
   expect(world.exporter.isExported).toBe(true);

@@ -94,7 +94,7 @@ test('a forced close does not wait for a disk that is being probed', async () =>
   const world = await worldWithoutLun1(60);
   world.node.faults.onCommand = ({ lun }) => (lun === 0 ? 'ignore' : undefined);
   world.node.raiseAttention(TARGET_NAME, 0, LUNS_CHANGED);
-  world.stack.lookAgain();
+  world.stack.probeAgain();
   const orderly = world.stack.close();
   await world.pass(1000);
   const beganAtMs = world.nowMs;

@@ -28,7 +28,8 @@ import {
   withSession,
 } from '../daemon-call.js';
 import { columnsOf, fitted } from '../fit.js';
-import { humanBytes, printJson, printLine, printTable, warn } from '../print.js';
+import { lunStateText, lunTroubles } from '../lun-text.js';
+import { humanBytes, printable, printJson, printLine, printTable, warn } from '../print.js';
 import { withProgress } from '../progress.js';
 import { withSessionFlags } from '../session-flags.js';
 import { appliesText, printSession, printSessions } from '../session-view.js';
@@ -195,7 +196,7 @@ export async function runSession(context: CommandContext, args: Arguments): Prom
   return EXIT_CODES.ok.code;
 }
 
-/** `devices`: what can be used now. */
+/** `devices`: every LUN of every session, and what it is doing. */
 export async function runDevices(context: CommandContext, args: Arguments): Promise<number> {
   const { devices } = await withDaemon(context, args, (client) =>
     askDaemon(client, devicesSchema, 'Devices'),
@@ -214,11 +215,17 @@ export async function runDevices(context: CommandContext, args: Arguments): Prom
     humanBytes(device.sizeBytes),
     device.readOnly ? 'ro' : 'rw',
     String(device.lun),
+    lunStateText(device),
     device.state,
     device.TargetiSCSIName,
   ]);
-  const headings = ['DEVICE', 'SIZE', 'MODE', 'LUN', 'SESSION', 'TARGET'];
+  const headings = ['DEVICE', 'SIZE', 'MODE', 'LUN', 'STATE', 'SESSION', 'TARGET'];
   printTable(context.io, headings, fitted(headings, rows, columnsOf(context.io)));
+  for (const device of devices) {
+    for (const trouble of lunTroubles([device])) {
+      printLine(context.io, printable(`${device.UniqueSessionId}: ${trouble}`));
+    }
+  }
   return EXIT_CODES.ok.code;
 }
 

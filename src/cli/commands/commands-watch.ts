@@ -11,6 +11,7 @@ import { askDaemon, controlPathOf, withControl } from '../daemon-call.js';
 import { eventText } from '../event-text.js';
 import { columnsOf, fitted } from '../fit.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
+import { lunTroubles } from '../lun-text.js';
 import { humanBytes, printable, printLine, printTable } from '../print.js';
 
 /** A terminal of fewer columns is spared the median. */
@@ -114,6 +115,11 @@ function draw(
     ];
   });
   printTable(context.io, headings, fitted(headings, rows, columns));
+  for (const view of now) {
+    for (const trouble of lunTroubles(view.luns)) {
+      printLine(context.io, printable(`${view.UniqueSessionId.slice(0, 8)} ${trouble}`));
+    }
+  }
   if (rows.length === 0) printLine(context.io, 'no session');
 }
 

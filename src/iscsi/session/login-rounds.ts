@@ -19,7 +19,6 @@ export class LoginRounds {
   readonly #plan: LoginPlan;
   readonly #timers: SessionTimers;
   readonly #effects: SessionEffect[];
-  readonly #isResumed: boolean;
 
   constructor(options: {
     readonly identity: SessionIdentity;
@@ -31,14 +30,6 @@ export class LoginRounds {
     this.#plan = new LoginPlan(options.identity, options.config);
     this.#timers = options.timers;
     this.#effects = options.effects;
-    this.#isResumed = options.config.firstLogin === 'resume';
-  }
-
-  /** The session begins. True when it goes on in an outage that another process left. */
-  resumed(nowMs: number): boolean {
-    if (!this.#isResumed) return false;
-    this.schedule.outageResumed(nowMs, this.#timers.removalLatencyMs);
-    return true;
   }
 
   /** A login to the current portal, to be made now. */
@@ -104,16 +95,15 @@ export class LoginRounds {
     return portal;
   }
 
-  /** The removal latency has passed: what waited has failed. */
-  removed(): void {
-    this.schedule.removed();
+  /** No request waits for the session any more. */
+  requestsFailed(): void {
     this.#plan.requestsFailed();
   }
 
   /** The session lost its connection; `time2WaitMs` is the target's wish. */
   outageBegan(nowMs: number, time2WaitMs: number): void {
     this.portals.outageBegan();
-    const { removalLatencyMs, reconnectIntervalMs } = this.#timers;
-    this.schedule.outageBegan(nowMs, { time2WaitMs, removalLatencyMs, reconnectIntervalMs });
+    const { reconnectIntervalMs } = this.#timers;
+    this.schedule.outageBegan(nowMs, { time2WaitMs, reconnectIntervalMs });
   }
 }

@@ -1,14 +1,11 @@
 import { NEVER_MS } from '../../base/clock.js';
 
 /**
- * When the next login attempt is due and when the devices are to go: a round of attempts over all
- * portals every interval, not before the target's Time2Wait (RFC 7143 §7.5 (Connection Timeout
- * Management)), and one removal a latency after the outage began.
+ * When the next login attempt is due: a round of attempts over all portals every interval, not
+ * before the target's Time2Wait (RFC 7143 §7.5 (Connection Timeout Management)).
  */
 export class ReconnectSchedule {
   attemptAtMs = NEVER_MS;
-  removalAtMs = NEVER_MS;
-  #outageStartedAtMs = 0;
   #roundStartedAtMs = 0;
   #loggedInAtMs = 0;
   /** Logins in a row that did not last for one interval. */
@@ -30,17 +27,11 @@ export class ReconnectSchedule {
    */
   outageBegan(
     nowMs: number,
-    waits: {
-      readonly time2WaitMs: number;
-      readonly removalLatencyMs: number;
-      readonly reconnectIntervalMs: number;
-    },
+    waits: { readonly time2WaitMs: number; readonly reconnectIntervalMs: number },
   ): void {
-    const { time2WaitMs, removalLatencyMs, reconnectIntervalMs } = waits;
+    const { time2WaitMs, reconnectIntervalMs } = waits;
     const isShort = nowMs - this.#loggedInAtMs < reconnectIntervalMs;
     this.#shortLives = isShort ? this.#shortLives + 1 : 0;
-    this.#outageStartedAtMs = nowMs;
-    this.removalAtMs = nowMs + removalLatencyMs;
     this.attemptAtMs = nowMs + time2WaitMs;
     if (this.#shortLives > 1) {
       const nextAtMs = this.#roundStartedAtMs + reconnectIntervalMs;
@@ -58,30 +49,13 @@ export class ReconnectSchedule {
     this.attemptAtMs = Math.max(nowMs, this.#roundStartedAtMs + reconnectIntervalMs);
   }
 
-  /** An outage nobody saw the beginning of: its latency counts from now. */
-  outageResumed(nowMs: number, removalLatencyMs: number): void {
-    this.#outageStartedAtMs = nowMs;
-    this.removalAtMs = nowMs + removalLatencyMs;
-  }
-
-  /** The latency counts from the beginning of the outage, whenever it is changed. */
-  removalLatencyChanged(removalLatencyMs: number): void {
-    this.removalAtMs = this.#outageStartedAtMs + removalLatencyMs;
-  }
-
-  removed(): void {
-    this.removalAtMs = NEVER_MS;
-  }
-
   loggedIn(nowMs: number): void {
     this.#loggedInAtMs = nowMs;
-    this.removalAtMs = NEVER_MS;
     this.attemptAtMs = NEVER_MS;
   }
 
   /** Nothing is to happen any more. */
   stop(): void {
-    this.removalAtMs = NEVER_MS;
     this.attemptAtMs = NEVER_MS;
   }
 }

@@ -24,8 +24,6 @@ export type SessionTimers = {
   /** 0: off. Read when a connection begins. */
   noopIntervalMs: number;
   noopTimeoutMs: number;
-  /** Infinity: never. */
-  removalLatencyMs: number;
   taskTimeoutMs: number;
   abortTimeoutMs: number;
   logicalUnitResetTimeoutMs: number;
@@ -50,8 +48,7 @@ export type SessionConfig = {
   readonly queueDepthMax: number;
   /**
    * The first login: one round over the portals and then closed, attempts for ever, or `resume`:
-   * the session of a process before this one goes on, so it begins as `reconnecting`, with its
-   * removal latency counted from now.
+   * the session of a process before this one goes on, so it begins as `reconnecting`.
    */
   readonly firstLogin: 'once' | 'forever' | 'resume';
 };

@@ -1,24 +1,16 @@
 import { invariant } from '../../base/errors.js';
 
 /**
- * Life of a session as its user sees it. `reconnecting` and `removed` differ only in the devices:
- * after the removal latency they are taken away, attempts go on
- * (Microsoft's LoginToTarget, "Device removal latency").
+ * Life of a session. What becomes of its disks while it is `reconnecting` is not the session's
+ * business: attempts go on whether or not they have been removed.
  */
-export type SessionState =
-  | 'loggingIn'
-  | 'loggedIn'
-  | 'reconnecting'
-  | 'removed'
-  | 'loggingOut'
-  | 'closed';
+export type SessionState = 'loggingIn' | 'loggedIn' | 'reconnecting' | 'loggingOut' | 'closed';
 
 export type SessionStateEvent =
   | 'resumed'
   | 'loginSucceeded'
   | 'loginGivenUp'
   | 'linkLost'
-  | 'removalLatencyPassed'
   | 'logoutRequested'
   | 'logoutFinished';
 
@@ -34,11 +26,6 @@ export const SESSION_MOVES = {
     logoutRequested: 'loggingOut',
   },
   reconnecting: {
-    loginSucceeded: 'loggedIn',
-    removalLatencyPassed: 'removed',
-    logoutRequested: 'loggingOut',
-  },
-  removed: {
     loginSucceeded: 'loggedIn',
     logoutRequested: 'loggingOut',
   },

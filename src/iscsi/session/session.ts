@@ -76,7 +76,9 @@ export class Session {
 
   /** Begins the first login. */
   start(nowMs: number): void {
-    if (this.#rounds.resumed(nowMs)) this.#enter('resumed', 'goes on after another process');
+    if (this.config.firstLogin === 'resume') {
+      this.#enter('resumed', 'goes on after another process');
+    }
     this.#attempt(nowMs);
   }
 
@@ -84,16 +86,15 @@ export class Session {
     return Math.min(
       this.#keepalive?.deadlineAtMs ?? NEVER_MS,
       this.#rounds.schedule.attemptAtMs,
-      this.#rounds.schedule.removalAtMs,
       this.flow.deadlineAtMs,
       this.#loginDeadlineAtMs,
       this.#logoutDeadlineAtMs,
     );
   }
 
-  /** Instants of the next attempt and of the removal; each is Infinity while it is not due. */
-  get schedule(): { readonly attemptAtMs: number; readonly removalAtMs: number } {
-    return this.#rounds.schedule;
+  /** Instant of the next attempt; Infinity while none is due. */
+  get attemptAtMs(): number {
+    return this.#rounds.schedule.attemptAtMs;
   }
 
   get commandsWaiting(): number {
@@ -176,11 +177,6 @@ export class Session {
   timeReached(nowMs: number): void {
     if (nowMs >= this.#loginDeadlineAtMs) this.#timedOut('no login', nowMs);
     if (nowMs >= this.#logoutDeadlineAtMs) this.#timedOut('no answer to the logout', nowMs);
-    if (nowMs >= this.#rounds.schedule.removalAtMs) {
-      this.#rounds.removed();
-      const seconds = this.timers.removalLatencyMs / 1000;
-      this.#enter('removalLatencyPassed', `away for the removal latency of ${seconds} s`);
-    }
     if (nowMs >= this.#rounds.schedule.attemptAtMs) this.#attempt(nowMs);
     try {
       this.#keepalive?.timeReached(nowMs);
@@ -209,11 +205,9 @@ export class Session {
     }
   }
 
-  /** The removal latency has been changed: a running one counts from the outage's beginning. */
-  removalLatencyChanged(removalLatencyMs: number): void {
-    this.timers.removalLatencyMs = removalLatencyMs;
-    if (this.state === 'reconnecting')
-      this.#rounds.schedule.removalLatencyChanged(removalLatencyMs);
+  /** Nothing waits for the session any more: any portal group of the target will do. */
+  requestsFailed(): void {
+    this.#rounds.requestsFailed();
   }
 
   #enter(event: SessionStateEvent, reason: string, error?: ProductError): void {

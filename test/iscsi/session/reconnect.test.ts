@@ -223,12 +223,12 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
   });
 
   /** A session of group 1 whose portal refuses it now: the next one is PORTALS[1]. */
-  function atOtherPortal(removalLatencyMs?: number): ScriptedPeer {
-    const timers = removalLatencyMs === undefined ? {} : { timers: { removalLatencyMs } };
-    const peer = ScriptedPeer.loggedIn({ portals: PORTALS, ...timers }, { tag: '1' });
+  function atOtherPortal(waits: 'requestsWait' | 'nothingWaits' = 'requestsWait'): ScriptedPeer {
+    const peer = ScriptedPeer.loggedIn({ portals: PORTALS }, { tag: '1' });
     peer.loseLink();
+    if (waits === 'nothingWaits') peer.session.requestsFailed();
     peer.at(peer.session.deadlineAtMs);
-    expect(peer.session.state).toBe(removalLatencyMs === 0 ? 'removed' : 'reconnecting');
+    expect(peer.session.state).toBe('reconnecting');
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0301 << 16 });
     peer.at(peer.session.deadlineAtMs);
     peer.effects.length = 0;
@@ -252,8 +252,8 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
     expect(peer.take('portalChanged')).toHaveLength(1);
   });
 
-  it('a portal of another group is used after the removal latency, with a warning', () => {
-    const peer = atOtherPortal(0);
+  it('a portal of another group is used when no request waits any more, with a warning', () => {
+    const peer = atOtherPortal('nothingWaits');
     peer.login({ tag: '2' });
     expect(peer.session.state).toBe('loggedIn');
     expect(peer.effects).toContainEqual({

@@ -11,7 +11,7 @@ import { type Asker, clearAttentions, readBlockCount, readFacts } from './disk-p
  * Attentions after which the LUN may be another disk, or one with other facts. A reset brings mode
  * pages back to what was saved: the write cache and write protection may be others.
  */
-const LOOK_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
+const PROBE_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
   'powerOn',
   'reset',
   'mediumChanged',
@@ -28,18 +28,18 @@ const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
   'inquiryChanged',
   'lunsChanged',
 ]);
-/** A disk that changes under every look is looked at again later. */
-const LOOKS_MAX = 4;
-/** What a question meets has been told by the session already, to this unit among others. */
-const TOLD_ELSEWHERE = () => undefined;
+/** A disk that changes under every probe is probed again later. */
+const TRIES_MAX = 4;
+/** What a question meets has been reported by the session already, to this LUN among others. */
+const REPORTED_ELSEWHERE = () => undefined;
 
 export type Finding =
   /** `attentions` is their number when the facts were read: a later one makes them stale. */
   | { readonly is: 'same'; readonly facts: DiskFacts; readonly attentions: number }
-  | { readonly is: 'other' | 'absent'; readonly why: string }
-  | { readonly is: 'untold' };
+  | { readonly is: 'other' | 'none'; readonly why: string }
+  | { readonly is: 'changing' };
 
-export type UnitQuestionsOptions = {
+export type LunProbeOptions = {
   readonly unit: LunUnit;
   /** A disk without identity is known again by its make and size. */
   readonly allowUnidentified: boolean;
@@ -48,26 +48,28 @@ export type UnitQuestionsOptions = {
   readonly clock: Clock;
 };
 
-/** Asks one unit what it is now, and knows whether the answers still count. */
-export class UnitQuestions {
-  /** Attentions of the unit so far after which the facts have to be read again. */
+/** Asks what is at a LUN now, and knows whether the answers still count. */
+export class LunProbe {
+  /** Attentions of the LUN so far after which the facts have to be read again. */
   attentions = 0;
+  /** The session was lost since the LUN last served. */
+  isAfterLoss = false;
   /** A question is still in the queue: the target has not been asked. */
-  isUnsent = false;
-  readonly #options: UnitQuestionsOptions;
+  #isUnsent = false;
+  readonly #options: LunProbeOptions;
   readonly #asker: Asker;
   #mayHaveMissedPowerOn = false;
-  /** Another disk may have come since the unit was known to be the same. */
+  /** Another disk may have come since the LUN was known to be the same. */
   #mayBeExchanged = false;
 
   /** `onSent` is told of each question of `find` that leaves for the target. */
-  constructor(options: UnitQuestionsOptions, onSent: () => void) {
+  constructor(options: LunProbeOptions, onSent: () => void) {
     this.#options = options;
     this.#asker = {
       execute: (request) => {
-        this.isUnsent = true;
+        this.#isUnsent = true;
         return options.execute(request, () => {
-          this.isUnsent = false;
+          this.#isUnsent = false;
           onSent();
         });
       },
@@ -75,36 +77,52 @@ export class UnitQuestions {
     };
   }
 
-  /** True when the unit has to be looked at; what a look has found so far is out of date then. */
-  attended(attention: Attention): boolean {
-    if (!LOOK_AGAIN.has(attention)) return false;
+  /** The session goes on, and neighbours keep the question from being sent. */
+  get isKeptFromAsking(): boolean {
+    return this.#isUnsent && !this.isAfterLoss;
+  }
+
+  sessionLost(): void {
+    this.isAfterLoss = true;
+    this.#mayBeExchanged = true;
+  }
+
+  /** True when the LUN has to be probed; what a probe has found so far is out of date then. */
+  unitAttention(attention: Attention): boolean {
+    if (!PROBE_AGAIN.has(attention)) return false;
     this.attentions += 1;
     if (EXCHANGED.has(attention)) this.#mayBeExchanged = true;
     return true;
   }
 
-  /** The unit serves again: it is the same disk. */
+  /** It is the same disk, and is to be exported again: what the outage was is over. */
+  outageOver(): void {
+    this.isAfterLoss = false;
+  }
+
+  /** The LUN serves again: it is the same disk. */
   admitted(): void {
+    this.isAfterLoss = false;
     this.#mayBeExchanged = false;
   }
 
   /** Nobody waits for the question that is in the queue. */
   abandoned(): void {
-    this.isUnsent = false;
+    this.#isUnsent = false;
   }
 
   /** What is at the LUN now; rejects with LinkError when the session goes meanwhile. */
-  async find(how: { readonly isOutage: boolean; readonly isRemoved: boolean }): Promise<Finding> {
+  async find({ isRemoved }: { readonly isRemoved: boolean }): Promise<Finding> {
     const { unit, allowUnidentified } = this.#options;
-    if (how.isOutage) this.#mayBeExchanged = true;
-    for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
+    const isAfterLoss = this.isAfterLoss;
+    for (let tries = 0; tries < TRIES_MAX; tries += 1) {
       try {
-        this.#askForAttentions(how.isOutage || how.isRemoved);
-        await clearAttentions(this.#asker, unit.lun, TOLD_ELSEWHERE);
+        this.#askForAttentions(isAfterLoss || isRemoved);
+        await clearAttentions(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         this.#mayHaveMissedPowerOn = false;
         // What is told before the facts are read does not make them stale.
         const { attentions } = this;
-        const facts = await readFacts(this.#asker, unit.lun, TOLD_ELSEWHERE);
+        const facts = await readFacts(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         if (attentions !== this.attentions) continue;
         const occasion = { mayBeExchanged: this.#mayBeExchanged, allowUnidentified };
         const why = whyAnotherDisk(unit.facts, facts, occasion);
@@ -113,26 +131,26 @@ export class UnitQuestions {
         const { message } = productError(error);
         if (error instanceof LinkError) throw error;
         // The target has answered: with the link up nothing has been missed.
-        if (!how.isOutage) this.#mayHaveMissedPowerOn = false;
-        return { is: 'absent', why: message };
+        if (!isAfterLoss) this.#mayHaveMissedPowerOn = false;
+        return { is: 'none', why: message };
       }
     }
-    return { is: 'untold' };
+    return { is: 'changing' };
   }
 
-  /** Blocks the unit has now; null where it does not tell. */
+  /** Blocks the disk has now; null if it does not report them. */
   blockCount(): Promise<number | null> {
     const { unit, execute } = this.#options;
     const { pause } = this.#asker;
     const asker: Asker = { execute: (request) => execute(request, () => undefined), pause };
-    return readBlockCount(asker, unit.lun, TOLD_ELSEWHERE);
+    return readBlockCount(asker, unit.lun, REPORTED_ELSEWHERE);
   }
 
   /**
-   * A unit attention is told once. When the link went before the answer to the first look after a
-   * login, that may have been the one about the power: loss has to be assumed, so that none is
-   * silent. So it is at a removed disk, which has no other commands. A look at a disk that serves
-   * is one command among many and tells no more.
+   * A unit attention is reported once. If the link went before the answer to the first probe after
+   * a login, that may have been the one about the power: loss has to be assumed, so that none is
+   * silent. The same holds for a removed disk, which gets no other commands. A probe of a disk that
+   * serves is one command among many, and nothing follows from its loss.
    */
   #askForAttentions(isOnlyCommand: boolean): void {
     if (this.#mayHaveMissedPowerOn) this.#options.unit.disk.cacheMayBeLost();

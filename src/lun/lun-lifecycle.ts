@@ -1,0 +1,391 @@
+import { isDeepStrictEqual } from 'node:util';
+import { type Clock, NEVER_MS } from '../base/clock.js';
+import { productError } from '../base/errors.js';
+import type { Turns } from '../base/turns.js';
+import type { LunUnit } from '../bridge/lun-unit.js';
+import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import type { Attention, VerdictAction } from '../scsi/sense-table.js';
+import type { LunExporter } from './lun-exporter.js';
+import { type Finding, LunProbe } from './lun-probe.js';
+import { isHeld, type LunEvent, type LunState, lunMove } from './lun-state.js';
+import { ProbeRun } from './probe-run.js';
+import { RemovalTimer, type RemovalTimers } from './removal-timer.js';
+import { SizePoll } from './size-poll.js';
+
+/** What happens to a LUN; whoever publishes it adds which LUN it is. */
+export type LunNews =
+  | { readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number }
+  | { readonly event: 'deviceReleased' | 'deviceAttached' }
+  | { readonly event: 'deviceRemoved'; readonly reason: string }
+  | { readonly event: 'deviceResized'; readonly sizeBytes: number };
+
+export type LunLifecycleOptions = {
+  readonly unit: LunUnit;
+  /** One command over the session as it is now; `onSent` is called when it leaves. */
+  readonly execute: (request: ScsiRequest, onSent: () => void) => Promise<ScsiAnswer>;
+  readonly clock: Clock;
+  /** The exporter's work, in order over all LUNs of a session. */
+  readonly turns: Turns;
+  /** See the option of that name. */
+  readonly allowUnidentified: boolean;
+  readonly timers: RemovalTimers;
+  /** Pause between two probes of a LUN that does not serve. */
+  readonly probeIntervalMs: () => number;
+  readonly exporter: () => LunExporter;
+  /** The unit has the facts of a probe that has found the same disk. */
+  readonly factsRead: (unit: LunUnit) => void;
+  /** Opens what the exporter serves on, if that went with the last LUN. */
+  readonly openExporter: () => Promise<void>;
+  readonly emit: (lifecycle: LunLifecycle, news: LunNews) => void;
+  /** No request of it waits any more. */
+  readonly onRemoved: () => void;
+};
+
+/**
+ * What moves one LUN through the states of `lun-state`, and what each move does: its requests are
+ * held while the session is away, let go only after a probe has found the same disk (bridge's
+ * identity gate), and failed if that takes longer than the removal latency or another disk is
+ * found. Then its export is removed, and made again under the same name when the disk is back. A
+ * LUN at which the target has no disk yet (it is still starting) is away too, and probed again.
+ */
+export class LunLifecycle {
+  readonly unit: LunUnit;
+  #state: LunState = 'serving';
+  /** Why it does not serve; null while it does. */
+  lastError: string | null = null;
+  /** Longest time a request may have been held so far. */
+  longestHoldMs = 0;
+  readonly #options: LunLifecycleOptions;
+  /** Instant since which requests are held. */
+  #heldSinceMs = 0;
+  readonly #probe: LunProbe;
+  readonly #run: ProbeRun;
+  readonly #removal: RemovalTimer;
+  readonly #poll: SizePoll;
+  /** `deviceHeld` has been emitted, and `deviceReleased` has to follow. */
+  #hasEmittedHeld = false;
+  /** What the exporter, and those who use it, know of the disk. */
+  #exported: DiskFacts;
+  /** Resolves when the export that is being made is there, or has failed. */
+  #exporting: Promise<void> = Promise.resolve();
+
+  constructor(options: LunLifecycleOptions) {
+    const { unit, clock, timers } = options;
+    this.unit = unit;
+    this.#options = options;
+    this.#exported = unit.facts;
+    this.#probe = new LunProbe(options, () => this.#probeSent());
+    this.#run = new ProbeRun(clock);
+    const due = (reason: string) => this.#removed('removalLatencyPassed', reason);
+    this.#removal = new RemovalTimer({ clock, timers, due });
+    this.#poll = new SizePoll({
+      clock,
+      ask: () => (this.state === 'serving' ? this.#probe.blockCount() : null),
+      changed: () => this.unitAttention('capacityChanged'),
+      blockCount: () => unit.facts.blockCount,
+    });
+  }
+
+  get state(): LunState {
+    return this.#state;
+  }
+
+  /** Its export or device is there. */
+  get isExported(): boolean {
+    return this.state === 'serving' || this.state === 'checking' || this.state === 'away';
+  }
+
+  /** Its requests wait. */
+  get isHeld(): boolean {
+    return isHeld(this.state);
+  }
+
+  /** Instant at which what waits is failed; Infinity while that is not due. */
+  get removalAtMs(): number {
+    return this.isHeld ? this.#removal.dueAtMs : NEVER_MS;
+  }
+
+  get isProbing(): boolean {
+    return this.#run.isRunning;
+  }
+
+  /** Resolves when the probe under way ends or is replaced, at `untilMs` at the latest. */
+  probed(untilMs: number, signal?: AbortSignal): Promise<void> {
+    return this.#run.ended(untilMs, signal);
+  }
+
+  /**
+   * Nothing is sent from now on. An outage begins with the first loss of the session; one more
+   * before the LUN has served again does not put the removal off.
+   */
+  sessionLost(reason: string): void {
+    if (this.state === 'closed') return;
+    this.#stopProbing();
+    const isFirstLoss = !this.#probe.isAfterLoss;
+    this.#probe.sessionLost();
+    const from = this.#move('sessionLost');
+    if (from === 'removed') return;
+    this.lastError = reason;
+    if (from === 'serving') this.#hold();
+    else if (isFirstLoss || from === 'returning') this.#countFromNow();
+  }
+
+  /** The session is there: is it the same disk? */
+  sessionBack(): void {
+    if (this.state === 'closed') return;
+    this.#move('sessionBack');
+    this.#probeNow();
+  }
+
+  /**
+   * The disk reports a unit attention, in words of the sense table. What a probe under way has found
+   * so far may be about the disk before.
+   */
+  unitAttention(attention: Attention): void {
+    if (this.#probe.unitAttention(attention)) this.probeAgain();
+  }
+
+  /**
+   * A command of whoever met a unit attention of this LUN. A LUN that is gone reports so to every
+   * probe, which is no news.
+   */
+  attentionMet(attention: Attention, action: VerdictAction): void {
+    if (action === 'fail' && this.state !== 'serving') return;
+    this.unit.disk.attended(attention, 'reported to a command of ours');
+  }
+
+  /** Probes the disk if it serves; else it is being probed, or will be. */
+  probeAgain(): void {
+    if (this.state !== 'serving') return;
+    this.#move('probeRequested');
+    this.#hold();
+    this.#probeNow();
+  }
+
+  /** Emits once an outage how much is held. */
+  emitHeld(): void {
+    if (this.state !== 'away' || this.#hasEmittedHeld) return;
+    this.#hasEmittedHeld = true;
+    const { heldRequests, heldBytes } = this.unit.queue;
+    this.#emit({ event: 'deviceHeld', requests: heldRequests, bytes: heldBytes });
+  }
+
+  /** The removal latency is another one; it counts from when the LUN stopped serving. */
+  removalLatencyChanged(): void {
+    this.#removal.latencyChanged();
+  }
+
+  /** Nothing happens to the LUN any more; its requests fail. */
+  close(reason: string): void {
+    this.#noteHold();
+    this.#move('closeRequested');
+    this.#poll.stop();
+    this.#stopProbing();
+    this.#removal.stop();
+    this.unit.queue.fail(reason);
+    this.unit.close();
+  }
+
+  /** Returns the state before. */
+  #move(event: LunEvent): LunState {
+    const from = this.#state;
+    this.#state = lunMove(from, event);
+    return from;
+  }
+
+  /** Requests are held from now on. */
+  #hold(): void {
+    this.unit.hold();
+    this.#countFromNow();
+  }
+
+  /** While the export is being made nothing is removed; the time counts all the same. */
+  #countFromNow(): void {
+    this.#heldSinceMs = this.#options.clock.nowMs();
+    if (this.state !== 'returning') this.#startRemoval();
+  }
+
+  #startRemoval(): void {
+    this.#removal.start(this.#heldSinceMs, () => this.#probe.isKeptFromAsking);
+  }
+
+  /** A command of the probe has left for the target. */
+  #probeSent(): void {
+    // Until now it was not the disk that kept us waiting.
+    if (this.isHeld && this.#removal.isOverdue) this.#countFromNow();
+  }
+
+  #probeNow(): void {
+    this.#stopProbing();
+    this.#run.start(
+      (isCurrent) => this.#probeOnce(isCurrent),
+      // The next login probes again; without one (a command was aborted) we do.
+      () => this.#probeLater(),
+    );
+  }
+
+  #probeLater(): void {
+    this.#run.later(this.#options.probeIntervalMs(), () => this.#probeNow());
+  }
+
+  #stopProbing(): void {
+    this.#run.stop();
+    this.#probe.abandoned();
+  }
+
+  async #probeOnce(isCurrent: () => boolean): Promise<void> {
+    const finding = await this.#probe.find({ isRemoved: this.state === 'removed' });
+    if (!isCurrent()) return;
+    switch (finding.is) {
+      case 'same':
+        await this.#sameDiskFound(finding, isCurrent);
+        return;
+      case 'other':
+        this.#removed('otherDiskFound', finding.why);
+        break;
+      case 'none':
+        if (this.#move('noDiskFound') !== 'removed') this.lastError = finding.why;
+        this.emitHeld();
+        break;
+      case 'changing':
+    }
+    if (isCurrent()) this.#probeLater();
+  }
+
+  async #sameDiskFound(
+    finding: Extract<Finding, { is: 'same' }>,
+    isCurrent: () => boolean,
+  ): Promise<void> {
+    const { facts } = finding;
+    const { unit, state } = this;
+    if (state === 'returning') {
+      // A probe before this one has begun to export it, and waits for its turn: that comes first.
+      await this.#exporting;
+      if (isCurrent()) this.#probeNow();
+      return;
+    }
+    unit.disk.facts = facts;
+    this.#options.factsRead(unit);
+    const wasRemoved = state === 'removed';
+    if (wasRemoved && !(await this.#export(isCurrent))) return;
+    // A process that takes over relies on what is written down: before the next acknowledgement.
+    if (!isDeepStrictEqual(this.#exported, facts)) {
+      await this.#options.exporter().keepFacts?.(unit);
+    }
+    const isStale = finding.attentions !== this.#probe.attentions;
+    if (!isCurrent() || isStale) {
+      if (wasRemoved && this.state === 'returning') this.#exportedTooLate();
+      if (isCurrent()) this.#probeNow();
+      return;
+    }
+    await this.#serve(wasRemoved, facts);
+  }
+
+  /** Held requests go out, and the exporter's users see what has changed. */
+  async #serve(wasRemoved: boolean, facts: DiskFacts): Promise<void> {
+    this.#noteHold();
+    this.#removal.stop();
+    this.#move(wasRemoved ? 'exported' : 'sameDiskFound');
+    this.lastError = null;
+    this.#probe.admitted();
+    this.unit.queue.release();
+    if (wasRemoved) this.#emit({ event: 'deviceAttached' });
+    else if (this.#hasEmittedHeld) this.#emit({ event: 'deviceReleased' });
+    this.#hasEmittedHeld = false;
+    const before = this.#exported;
+    this.#exported = facts;
+    if (facts.blockCount !== before.blockCount) await this.#resized(!wasRemoved);
+    else if (facts.readOnly !== before.readOnly && !wasRemoved) await this.#updateExporter();
+  }
+
+  /** Exports the disk again; requests that come early are held. False if it has to wait. */
+  async #export(isCurrent: () => boolean): Promise<boolean> {
+    const { unit } = this;
+    const { turns, exporter, openExporter } = this.#options;
+    this.#move('sameDiskFound');
+    this.#probe.outageOver();
+    this.#hold();
+    const exported = turns.run(async () => {
+      if (this.state !== 'returning') return;
+      await exporter().add(unit);
+      await openExporter();
+    });
+    this.#exporting = exported.catch(() => undefined);
+    try {
+      await exported;
+    } catch (error) {
+      const { message } = productError(error);
+      if (this.state === 'returning') this.#exportFailed(message, isCurrent);
+      return false;
+    }
+    if (this.state !== 'returning') return false;
+    if (isCurrent()) return true;
+    this.#exportedTooLate();
+    return false;
+  }
+
+  #exportFailed(why: string, isCurrent: () => boolean): void {
+    this.#move('exportFailed');
+    const reason = `it is back but cannot be exported yet: ${why}`;
+    this.unit.queue.fail(reason);
+    // Each probe tries again, and one event is enough.
+    if (reason !== this.lastError) this.#emit({ event: 'deviceRemoved', reason });
+    this.lastError = reason;
+    if (isCurrent()) this.#probeLater();
+  }
+
+  /** The session went meanwhile, or the disk has to be probed again: the export is there. */
+  #exportedTooLate(): void {
+    this.#move('exportedTooLate');
+    this.#startRemoval();
+  }
+
+  /** What is held fails now, and the export or device is removed. */
+  #removed(event: 'removalLatencyPassed' | 'otherDiskFound', reason: string): void {
+    this.#noteHold();
+    const from = this.#move(event);
+    const isLate = event === 'removalLatencyPassed' && this.lastError !== null;
+    this.lastError = isLate ? `${reason}: ${this.lastError}` : reason;
+    if (from === 'removed') return;
+    this.#removal.stop();
+    this.unit.queue.fail(reason);
+    const { turns, exporter, onRemoved } = this.#options;
+    turns
+      .run(async () => {
+        if (this.state !== 'closed') await exporter().remove(this.unit, reason);
+      })
+      .then(
+        () => this.#emit({ event: 'deviceRemoved', reason }),
+        (error: unknown) => {
+          const { message } = productError(error);
+          const why = `${reason}; it could not be removed: ${message}`;
+          this.#emit({ event: 'deviceRemoved', reason: why });
+        },
+      );
+    onRemoved();
+  }
+
+  async #resized(isKnown: boolean): Promise<void> {
+    if (isKnown) await this.#updateExporter();
+    this.#emit({ event: 'deviceResized', sizeBytes: this.unit.queue.sizeBytes });
+  }
+
+  /** The exporter's users are to see another size or write protection. */
+  async #updateExporter(): Promise<void> {
+    const { turns, exporter } = this.#options;
+    await turns.run(async () => {
+      if (this.state !== 'closed') await exporter().resized(this.unit);
+    });
+  }
+
+  #noteHold(): void {
+    if (this.unit.queue.heldRequests === 0) return;
+    const heldMs = this.#options.clock.nowMs() - this.#heldSinceMs;
+    this.longestHoldMs = Math.max(this.longestHoldMs, heldMs);
+  }
+
+  #emit(news: LunNews): void {
+    this.#options.emit(this, news);
+  }
+}

@@ -1,0 +1,66 @@
+import { type Clock, NEVER_MS } from '../base/clock.js';
+
+/**
+ * The time that something may be away before what waits for it fails: the removal latency, and the
+ * only place that measures it.
+ */
+export class RemovalTimer {
+  readonly #clock: Clock;
+  readonly #timers: RemovalTimers;
+  readonly #due: (reason: string) => void;
+  #cancel: () => void = () => undefined;
+  #sinceMs = NEVER_MS;
+  #isUnasked: () => boolean = () => false;
+  /** The latency has passed, but the disk had not been asked; `start` begins anew. */
+  isOverdue = false;
+
+  constructor(options: {
+    readonly clock: Clock;
+    readonly timers: RemovalTimers;
+    /** The removal latency has passed. */
+    readonly due: (reason: string) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#timers = options.timers;
+    this.#due = options.due;
+  }
+
+  /** Instant at which it is due; Infinity while it does not run, or never ends. */
+  get dueAtMs(): number {
+    return this.#sinceMs === NEVER_MS ? NEVER_MS : this.#sinceMs + this.#timers.removalLatencyMs;
+  }
+
+  /**
+   * Counts from `sinceMs`. If `isUnasked` holds at the end, the disk is not to blame: neighbours
+   * stand in the way of the probe, and `isOverdue` says that the timer has to be started again.
+   */
+  start(sinceMs: number, isUnasked: () => boolean = () => false): void {
+    this.stop();
+    this.#sinceMs = sinceMs;
+    this.#isUnasked = isUnasked;
+    const { dueAtMs } = this;
+    if (dueAtMs === NEVER_MS) return;
+    this.#cancel = this.#clock.at(dueAtMs, () => {
+      this.isOverdue = this.#isUnasked();
+      if (this.isOverdue) return;
+      const seconds = this.#timers.removalLatencyMs / 1000;
+      this.stop();
+      this.#due(`away for the removal latency of ${seconds} s`);
+    });
+  }
+
+  /** The removal latency is another one: a timer that runs counts from its beginning. */
+  latencyChanged(): void {
+    if (this.#sinceMs !== NEVER_MS) this.start(this.#sinceMs, this.#isUnasked);
+  }
+
+  stop(): void {
+    this.#cancel();
+    this.#cancel = () => undefined;
+    this.#sinceMs = NEVER_MS;
+    this.isOverdue = false;
+  }
+}
+
+/** Infinity: for ever. */
+export type RemovalTimers = { readonly removalLatencyMs: number };
