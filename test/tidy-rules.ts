@@ -273,6 +273,45 @@ export const errorSections: Rule = (file) =>
     return TITLES[section.text] === undefined ? `RFC 7143 has no §${section.text}` : null;
   });
 
+/** First words of a title whose subject is missing: the title reads only after its `describe`. */
+const SUBJECTLESS = new Set(
+  [
+    'about above after again also although and as at because before between beyond but by during',
+    'for from if in instead into it its like never not of on once or out outside',
+    'over past per rather since than that then there they though through to under unless until',
+    'upon when where which while who whose with within without',
+    'are be been can cannot come could did do does had has have is may might must need should was',
+    'were will would',
+    'accepts adds advances asks becomes begins belongs brings carries comes continues decodes',
+    'drops ends exists exits expects fails falls finds fits follows forgets gets gives goes grows',
+    'hears holds honours ignores keeps knows leaves lets loses makes',
+    'opens outlives passes prefers prints proves puts reaches refuses rejects releases removes',
+    'repeats reports rises says sees sends serves shows stays stops survives takes tells',
+    'throws uses waits wakes warns',
+    'carry fail give keep refuse survive take told untold',
+  ].flatMap((words) => words.split(' ')),
+);
+
+/** A title of a test is a clause with its own subject, so that it reads without its `describe`. */
+export const testTitles: Rule = (file) =>
+  complaints(file, (node) => {
+    const title = ts.isCallExpression(node) ? titleOfTest(node) : null;
+    const first = title === null ? null : /^[a-z]+(?![\w.=-])/.exec(title);
+    return first !== null && SUBJECTLESS.has(first[0]) ? `has no subject in "${title}"` : null;
+  });
+
+/** `it('title', …)`, `test.each(rows)('title', …)`, also with a template; null for other calls. */
+function titleOfTest(call: ts.CallExpression): string | null {
+  let callee: ts.Expression = call.expression;
+  while (ts.isCallExpression(callee) || ts.isPropertyAccessExpression(callee)) {
+    callee = callee.expression;
+  }
+  const [title] = call.arguments;
+  if (!ts.isIdentifier(callee) || !['it', 'test'].includes(callee.text)) return null;
+  if (title !== undefined && ts.isTemplateExpression(title)) return title.head.text;
+  return title !== undefined && ts.isStringLiteralLike(title) ? title.text : null;
+}
+
 /** Circles among files, each as the list of its paths; types count as well as values. */
 export function importCycles(files: readonly SourceFile[]): string[] {
   const edges = new Map(

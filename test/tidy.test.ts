@@ -19,6 +19,7 @@ import {
   type SourceFile,
   scriptsTop,
   syntax,
+  testTitles,
 } from './tidy-rules.js';
 
 const ROOT = new URL('../', import.meta.url);
@@ -173,28 +174,39 @@ const RULES: readonly {
     files: SOURCES,
     broken: [source('src/iscsi/pdu/a.ts', "throw new ProtocolError('19.1', 'no');")],
   },
+  {
+    title: 'a test title has its own subject',
+    rule: testTitles,
+    files: TESTS,
+    broken: [
+      source('test/a.test.ts', "it('that is kept', () => {});"),
+      source('test/b.test.ts', "test.each([1])('of %i blocks is read', () => {});"),
+      source('test/c.test.ts', "it.skipIf(true)('prints a line', () => {});"),
+      source('test/d.test.ts', 'it(`is so`, () => {});'),
+    ],
+  },
 ];
 
 function source(path: string, text: string): SourceFile {
   return { path, text };
 }
 
-describe.each(RULES)('$title', ({ rule, files, broken }) => {
-  it('holds', () => {
+describe.each(RULES)('$title', ({ title, rule, files, broken }) => {
+  it(`every file keeps the rule: ${title}`, () => {
     expect(files.flatMap(rule)).toEqual([]);
   });
 
-  it.each(broken)('sees what breaks it: $path', (file) => {
+  it.each(broken)(`the rule sees what breaks it: $path (${title})`, (file) => {
     expect(rule(file)).not.toEqual([]);
   });
 });
 
-describe('no import goes in a circle', () => {
-  it('holds', () => {
+describe('importCycles', () => {
+  it('the sources have no circle of imports', () => {
     expect(importCycles(SOURCES)).toEqual([]);
   });
 
-  it('sees a circle', () => {
+  it('the rule sees a circle', () => {
     const circle = [
       source('src/base/a.ts', "import { b } from './b.js';"),
       source('src/base/b.ts', "import type { C } from './c.js';"),
@@ -209,14 +221,14 @@ describe('no import goes in a circle', () => {
 describe('the rooms', () => {
   const rooms = Object.keys(LAYER_IMPORTS);
 
-  it('have an order: of any two at most one may import the other', () => {
+  it('the rooms have an order: of any two at most one may import the other', () => {
     const both = rooms.filter((one) =>
       LAYER_IMPORTS[one]?.some((other) => LAYER_IMPORTS[other]?.includes(one)),
     );
     expect(both).toEqual([]);
   });
 
-  it('refuse an import from any room that is not below them', () => {
+  it('the rooms refuse an import from any room that is not below them', () => {
     const missed: string[] = [];
     for (const room of rooms) {
       for (const other of rooms) {
@@ -229,11 +241,11 @@ describe('the rooms', () => {
     expect(missed).toEqual([]);
   });
 
-  it('have no more files than one can take in at a glance', () => {
+  it('no folder has more files than one can take in at a glance', () => {
     expect(crowdedFolders(SOURCES.map(({ path }) => path))).toEqual([]);
   });
 
-  it('are told from crowded ones', () => {
+  it('crowded folders are reported', () => {
     const many = Array.from({ length: 31 }, (_, index) => `src/lun/${index}.ts`);
     const some = Array.from({ length: 15 }, (_, index) => `src/daemon/${index}.ts`);
     const found = ['src/lun: 31 files', 'src/daemon: 15 files'];
@@ -241,8 +253,8 @@ describe('the rooms', () => {
   });
 });
 
-describe('the rules allow', () => {
-  it('a citation that runs over the end of a line', () => {
+describe('exceptions of the rules', () => {
+  it('a citation may run over the end of a line', () => {
     const file = source(
       'src/iscsi/pdu/a.ts',
       '/**\n * As RFC 7143 §11.8 (Ready To\n * Transfer (R2T)).\n */',
@@ -250,12 +262,12 @@ describe('the rules allow', () => {
     expect(citations(file)).toEqual([]);
   });
 
-  it('members of ours with the name of a global', () => {
+  it('a member of ours may have the name of a global', () => {
     const file = source('src/iscsi/pdu/a.ts', 'this.#port.process(1); const a = { fetch: 1 };');
     expect(purity(file)).toEqual([]);
   });
 
-  it('a source of randomness that is passed in', () => {
+  it('a source of randomness may be passed in', () => {
     const file = source(
       'src/iscsi/pdu/a.ts',
       'function a(randomBytes: Random) { randomBytes(16); }',
@@ -263,7 +275,12 @@ describe('the rules allow', () => {
     expect(purity(file)).toEqual([]);
   });
 
-  it('instants that were passed in to be shown', () => {
+  it('a title may begin with a name that has a word of the list in it', () => {
+    const file = source('test/a.test.ts', "it('onFirst is called once', () => {});");
+    expect(testTitles(file)).toEqual([]);
+  });
+
+  it('an instant that was passed in may be shown', () => {
     expect(purity(source('src/bridge/a.ts', 'new Date(atMs).toISOString();'))).toEqual([]);
   });
 });

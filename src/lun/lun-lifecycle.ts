@@ -139,8 +139,8 @@ export class LunLifecycle {
   }
 
   /**
-   * The disk reports a unit attention, in words of the sense table. What a probe under way has found
-   * so far may be about the disk before.
+   * The disk reports a unit attention, in words of the sense table. What a probe under way has
+   * found so far may be about the disk before.
    */
   unitAttention(attention: Attention): void {
     if (this.#probe.unitAttention(attention)) this.probeAgain();

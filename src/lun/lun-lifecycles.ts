@@ -65,8 +65,8 @@ export class LunLifecycles {
   }
 
   /**
-   * A LUN has reported a unit attention. LUNs that have changed may all be other disks, and a target
-   * may report that to one of them only.
+   * A LUN has reported a unit attention. LUNs that have changed may all be other disks, and a
+   * target may report that to one of them only.
    */
   unitAttention(lifecycle: LunLifecycle, attention: Attention): void {
     lifecycle.unitAttention(attention);
@@ -81,8 +81,8 @@ export class LunLifecycles {
   }
 
   /**
-   * REPORT LUNS clears the unit attention about changed LUNs for all of them (SPC-4 §6.33). So each
-   * that serves gets a command before it, to report that itself, and is probed after it.
+   * REPORT LUNS clears the unit attention about changed LUNs for all of them (SPC-4 §6.33). So
+   * each that serves gets a command before it, to report that itself, and is probed after it.
    */
   lunsReported(is: 'sent' | 'answered', ask: (lun: number) => Promise<unknown>): void {
     for (const lifecycle of this.#all) {
@@ -92,7 +92,7 @@ export class LunLifecycles {
     }
   }
 
-  /** Waits for the probes that are under way, which take some round trips, or as long as allowed. */
+  /** Waits for the probes that are under way: for some round trips, ten seconds at most. */
   async probesEnded(signal?: AbortSignal): Promise<void> {
     const untilMs = this.#clock.nowMs() + PROBES_MS_MAX;
     for (const lifecycle of this.#all) {

@@ -19,8 +19,8 @@ export class ProbeRun {
   }
 
   /**
-   * Takes the place of the probe before. `failed` is called if this one rejects with an error of the
-   * product, unless it has been replaced.
+   * Takes the place of the probe before. `failed` is called if this one rejects with an error of
+   * the product, unless it has been replaced.
    */
   start(probe: (isCurrent: () => boolean) => Promise<void>, failed: () => void): void {
     this.stop();

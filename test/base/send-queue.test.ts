@@ -70,7 +70,7 @@ describe('SendQueue', () => {
     { maxLength: 60 },
   );
 
-  it('gives out what was put in, byte for byte and once, however the socket takes it', () => {
+  it('the queue yields each byte once and in order, however the socket accepts it', () => {
     fc.assert(
       fc.property(steps, (rows) => {
         const model = new Model();
@@ -94,7 +94,7 @@ describe('SendQueue', () => {
     );
   });
 
-  it('tells once when it was empty and is not any more', () => {
+  it('onFirst is called once each time the queue stops being empty', () => {
     const model = new Model();
     let times = 0;
     model.queue.onFirst = () => {
@@ -109,7 +109,7 @@ describe('SendQueue', () => {
     expect(times).toBe(2);
   });
 
-  it('a payload is held until its last byte has left', () => {
+  it('the queue holds a payload until its last byte is sent', () => {
     const pool = new SlabPool({ slabsMax: 4 });
     const slab = pool.acquire();
     const queue = new SendQueue(pool);
@@ -121,7 +121,7 @@ describe('SendQueue', () => {
     expect(pool.references(slab)).toBe(0);
   });
 
-  it('headers use the start of their slab again once all have left', () => {
+  it('headers use the start of their slab again once all are sent', () => {
     const queue = new SendQueue(new SlabPool({ slabsMax: 4 }));
     queue.pushCopy(Buffer.alloc(100));
     expect(queue.reserve(10)).toBe(100);
@@ -137,7 +137,7 @@ describe('SendQueue', () => {
     expect(queued(queue).subarray(-20).equals(Buffer.alloc(20, 2))).toBe(true);
   });
 
-  it('clear lets go of everything, and the queue may be used again', () => {
+  it('clear releases every slab, and the queue can be used again', () => {
     const pool = new SlabPool({ slabsMax: 4 });
     const queue = new SendQueue(pool);
     queue.pushCopy(Buffer.from('lost'));
@@ -147,7 +147,7 @@ describe('SendQueue', () => {
     expect(queued(queue).toString()).toBe('kept');
   });
 
-  it('a slice outside the payload is a bug that is noticed', () => {
+  it('a slice outside the payload throws an InvariantError', () => {
     const pool = new SlabPool({ slabsMax: 4 });
     const queue = new SendQueue(pool);
     expect(() => queue.pushSlice(new Fragments(pool), 0, 1)).toThrow(InvariantError);
@@ -155,7 +155,7 @@ describe('SendQueue', () => {
 });
 
 describe('serial numbers of 32 bits (RFC 1982)', () => {
-  it('go round at 2^32 and compare over it', () => {
+  it('serial numbers wrap at 2^32 and compare across the wrap', () => {
     expect(serialAdd(0xffff_ffff, 1)).toBe(0);
     expect(serialAdd(0, -1)).toBe(0xffff_ffff);
     expect(serialDistance(0xffff_fffe, 1)).toBe(3);

@@ -6,7 +6,7 @@ import { SLAB_BYTES, SlabPool } from '../../src/base/slab.js';
 import { SlabWriter } from '../../src/base/slab-writer.js';
 
 describe('SlabPool', () => {
-  it('a slab is free again when as many let go as took it, and not before', () => {
+  it('a slab is free again when every reference is released, and not before', () => {
     const pool = new SlabPool({ slabsMax: 2 });
     const slab = pool.acquire();
     pool.retain(slab);
@@ -18,14 +18,14 @@ describe('SlabPool', () => {
     expect(pool.acquire()).toBe(slab);
   });
 
-  it('has at most its maximum: then there is none, or it is a bug of ours', () => {
+  it('a pool at its maximum yields no slab: tryAcquire returns -1, acquire throws', () => {
     const pool = new SlabPool({ slabsMax: 1 });
     pool.acquire();
     expect(pool.tryAcquire()).toBe(-1);
     expect(() => pool.acquire()).toThrow(InvariantError);
   });
 
-  it('one reference too few, or one to a free slab, is a bug that is noticed', () => {
+  it('a reference too few, or one to a free slab, throws an InvariantError', () => {
     const pool = new SlabPool({ slabsMax: 1 });
     const slab = pool.acquire();
     pool.release(slab);
@@ -33,7 +33,7 @@ describe('SlabPool', () => {
     expect(() => pool.retain(slab)).toThrow(InvariantError);
   });
 
-  it('gives the pages of more than its idle ones back, tells so, and uses the slabs again', () => {
+  it('the pool gives back the pages of slabs above idleMax, reports it, and uses the slabs again', () => {
     const pool = new SlabPool({ slabsMax: 3, idleMax: 1 });
     const made: number[] = [];
     const givenBack: number[] = [];
@@ -51,7 +51,7 @@ describe('SlabPool', () => {
     expect(again.map((slab) => pool.references(slab))).toEqual([1, 1, 1]);
   });
 
-  it('trims what was not needed since the last time, and keeps what was', () => {
+  it('trim gives back the slabs that were not needed since the last trim, and keeps the others', () => {
     const pool = new SlabPool({ slabsMax: 40 });
     const givenBack: number[] = [];
     pool.onGivenBack = (index) => givenBack.push(index);
@@ -93,7 +93,7 @@ describe('Fragments', () => {
     { maxLength: 40 },
   );
 
-  it('read as the pieces in their order, in any slice, and hold each slab until cleared', () => {
+  it('fragments read as their pieces in order, in any slice, and hold each slab until cleared', () => {
     fc.assert(
       fc.property(pieces, fc.nat(100), (rows, percent) => {
         const pool = new SlabPool({ slabsMax: 5 });
@@ -133,7 +133,7 @@ describe('Fragments', () => {
     expect([fragments.count, fragments.byteLength, pool.references(slab)]).toEqual([2, 16, 3]);
   });
 
-  it('short pieces of payloads that arrive by turns are joined, each with its own', () => {
+  it('short pieces of payloads that arrive in turns are joined within their own payload', () => {
     const pool = new SlabPool({ slabsMax: 8 });
     const [slab] = filled(pool);
     const payloads = [new Fragments(pool), new Fragments(pool)];
@@ -154,7 +154,7 @@ describe('Fragments', () => {
     expect(pool.inUse).toBe(0);
   });
 
-  it('short and long pieces by turns make two entries for each long one at most', () => {
+  it('short and long pieces in turns make at most two entries for each long one', () => {
     const pool = new SlabPool({ slabsMax: 8 });
     const [slab] = filled(pool);
     const payload = new Fragments(pool);
@@ -180,7 +180,7 @@ describe('Fragments', () => {
     expect(payload.byteLength).toBe(164);
   });
 
-  it('a payload that is emptied and used again does not touch what it held before', () => {
+  it('a payload that is emptied and used again does not change what it held before', () => {
     const pool = new SlabPool({ slabsMax: 8 });
     const [slab] = filled(pool);
     const [payload, copy] = [new Fragments(pool), new Fragments(pool)];
@@ -198,7 +198,7 @@ describe('Fragments', () => {
     expect(payload.toBuffer().equals(Buffer.alloc(100, 0xee))).toBe(true);
   });
 
-  it('a slice outside is a bug that is noticed', () => {
+  it('a slice outside the payload throws an InvariantError', () => {
     const fragments = new Fragments(new SlabPool({ slabsMax: 1 }));
     expect(() => fragments.appendSlice(fragments, 0, 1)).toThrow(InvariantError);
     expect(() => fragments.appendSlice(fragments, -1, 0)).toThrow(InvariantError);
@@ -206,7 +206,7 @@ describe('Fragments', () => {
 });
 
 describe('SlabWriter', () => {
-  it('puts small pieces one after another into one slab, and goes on in the next', () => {
+  it('the writer packs small pieces into one slab, and continues in the next', () => {
     const pool = new SlabPool({ slabsMax: 3 });
     const writer = new SlabWriter(pool);
     const into = [0, 1, 2].map(() => new Fragments(pool));
@@ -222,7 +222,7 @@ describe('SlabWriter', () => {
     expect(pool.inUse).toBe(0);
   });
 
-  it('takes no more than a slab at a time', () => {
+  it('the writer rejects more than one slab at a time', () => {
     const pool = new SlabPool({ slabsMax: 1 });
     const into = new Fragments(pool);
     const tooMuch = Buffer.alloc(SLAB_BYTES + 1);

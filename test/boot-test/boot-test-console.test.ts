@@ -13,8 +13,8 @@ function read(text: string | Buffer): { lines: string[]; unfinished: string } {
   return result;
 }
 
-describe('the text of a console', () => {
-  it('is lines, without empty ones, and the beginning of the next', () => {
+describe('console text', () => {
+  it('a console yields its lines, without empty ones, and the start of the next line', () => {
     expect(read('one\r\ntwo\n\n\rthree\rlogin: ')).toEqual({
       lines: ['one', 'two', 'three'],
       unfinished: 'login: ',
@@ -32,28 +32,28 @@ describe('the text of a console', () => {
     ['control characters', 'a\x00b\x07c\x0ed\x7fe\n', ['abcde']],
     ['control characters of ISO 8859-1', 'a\u009b31mb\n', ['a31mb']],
     ['backspaces', 'abx\bc\n', ['abc']],
-  ])('is without control sequences (ECMA-48): %s', (_, text, lines) => {
+  ])('console lines have no control sequences (ECMA-48): %s', (_, text, lines) => {
     expect(read(text)).toEqual({ lines, unfinished: '' });
   });
 
-  it('ends a line where the cursor goes to another, as firmware paints its screen', () => {
+  it('a cursor move to another row ends the line, as where firmware paints its screen', () => {
     const screen = '\x1b[2J\x1b[01;01HFirst\x1b[02;01HSecond\x1b[3dThird\x1b[J';
     expect(read(screen)).toEqual({ lines: ['First', 'Second', 'Third'], unfinished: '' });
   });
 
-  it('goes on with a line where the cursor is said to be in it already, as SeaBIOS does', () => {
+  it('a cursor move to its present position does not end the line, as in SeaBIOS', () => {
     // As it came from SeaBIOS 1.16.2, while GRUB was speaking.
     const seabios =
       '\x1b[0;30;47mWelcome t\x1b[04;09H\x1b[04;10Ho GRUB!\r\n\n\x1b[H\x1b[J\x1b[1;1H';
     expect(read(seabios)).toEqual({ lines: ['Welcome to GRUB!'], unfinished: '' });
   });
 
-  it('keeps characters of several bytes whole, and replaces what is no UTF-8', () => {
+  it('multi-byte characters stay whole, and invalid UTF-8 is replaced', () => {
     expect(read('größe ✓\n').lines).toEqual(['größe ✓']);
     expect(read(Buffer.from([0x61, 0xff, 0x62, 0x0a])).lines).toEqual(['a\ufffdb']);
   });
 
-  it('is bounded: a line without an end is cut, a sequence without an end is text again', () => {
+  it('console lines are bounded: an endless line is cut, an endless sequence becomes text', () => {
     const long = read('x'.repeat(10_000));
     expect(long.lines.map((line) => line.length)).toEqual([4096, 4096]);
     expect(long.unfinished).toHaveLength(10_000 - 2 * 4096);

@@ -34,7 +34,7 @@ function judge() {
 }
 
 describe('the judge of a boot', () => {
-  it('waits for the rest of a line that fails, which says why', async () => {
+  it('the judge waits for the rest of a failing line, which holds the reason', async () => {
     const { seen, say } = judge();
     say('Kernel panic - not sync');
     await vi.advanceTimersByTimeAsync(500);
@@ -46,14 +46,14 @@ describe('the judge of a boot', () => {
     expect(seen.verdict?.lastLines).toEqual([line, 'and more']);
   });
 
-  it('does not wait for ever: a prompt has no end', async () => {
+  it('the judge stops waiting for the end of a failing line: a prompt has none', async () => {
     const { seen, say } = judge();
     say('grub> ');
     await vi.advanceTimersByTimeAsync(2000);
     expect(seen.verdict).toMatchObject({ reason: 'failPattern', line: 'grub> ' });
   });
 
-  it('passes by what was said before the machine ended', async () => {
+  it('a line written before the machine ended passes the boot', async () => {
     const { boot, seen, say } = judge();
     say('login:');
     boot.machineEnded('');
@@ -64,14 +64,14 @@ describe('the judge of a boot', () => {
   it.each([
     ['a panic the guest tells the machine of', 'GUEST_PANICKED', {}, 'panicked'],
     ['the guest switching itself off', 'SHUTDOWN', { guest: true }, 'shutdown'],
-  ])('fails by %s', async (_, event, data, reason) => {
+  ])('the boot fails by %s', async (_, event, data, reason) => {
     const { boot, seen } = judge();
     boot.machineTold({ event, data });
     await vi.advanceTimersByTimeAsync(0);
     expect(seen.verdict).toMatchObject({ passed: false, reason });
   });
 
-  it('says nothing of the image when the overlay is full', async () => {
+  it('a full overlay is an error and no verdict on the image', async () => {
     const { boot, seen } = judge();
     const data = { action: 'stop', nospace: true, reason: 'No space left on device' };
     boot.machineTold({ event: 'BLOCK_IO_ERROR', data });
@@ -79,7 +79,7 @@ describe('the judge of a boot', () => {
     expect(seen.error).toMatchObject({ code: 'ERR_DISK_FULL', exitCode: 1 });
   });
 
-  it('keeps the last 20 lines, and is over after the time, by its last look', async () => {
+  it('the judge keeps the last 20 lines, and reports a timeout when the time is over', async () => {
     const { boot, seen, say } = judge();
     for (let line = 1; line <= 50; line += 1) say(`line ${line}\n`);
     boot.machineTold({ event: 'RESET', data: { guest: true } });

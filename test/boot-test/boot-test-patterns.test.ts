@@ -13,7 +13,7 @@ const judgeBy = (expected: string, failed = FAIL_DEFAULT) =>
     fail: compilePattern('--fail-regex', failed),
   });
 
-describe('the patterns a boot is judged by', () => {
+describe('the boot test patterns', () => {
   it.each([
     // What the programs print, as found in their sources.
     ['Linux', '[    4.930248] Kernel panic - not syncing: VFS: Unable to mount root fs'],
@@ -27,7 +27,7 @@ describe('the patterns a boot is judged by', () => {
     ['initramfs-tools', '(initramfs) '],
     ['dracut', 'Entering emergency mode. Exit the shell to continue.'],
     ['systemd', 'You are in emergency mode. After logging in, type "journalctl -xb"'],
-  ])('fail where %s gives up', (_, line) => {
+  ])('the default patterns fail where %s gives up', (_, line) => {
     expect(judgeBy(EXPECT_DEFAULT).look(['fine so far', line])).toEqual({ kind: 'failed', line });
   });
 
@@ -37,11 +37,11 @@ describe('the patterns a boot is judged by', () => {
     '[    0.000000] Kernel command line: panic=-1 quiet',
     '[  OK  ] Stopped Emergency Shell.',
     'Shell> echo from startup.nsh',
-  ])('do not fail for what a good boot may say: %s', (line) => {
+  ])('the default patterns do not fail on a line of a good boot: %s', (line) => {
     expect(judgeBy(EXPECT_DEFAULT).look([line])).toBeNull();
   });
 
-  it('the first line decides; within a line what is expected does', () => {
+  it('the first matching line decides; within a line --expect takes precedence', () => {
     const patterns = judgeBy('up', 'down');
     expect(patterns.look(['x', 'down', 'up'])).toEqual({ kind: 'failed', line: 'down' });
     expect(patterns.look(['x', 'up', 'down'])).toEqual({ kind: 'expected', line: 'up' });
@@ -49,7 +49,7 @@ describe('the patterns a boot is judged by', () => {
     expect(patterns.look([])).toBeNull();
   });
 
-  it('one that backtracks for ever is ended, and is the fault of who gave it', () => {
+  it('a pattern that backtracks without end is stopped, and is a usage error', () => {
     const patterns = judgeBy('^(a+)+$');
     expect(patterns.look(['aaaa!'])).toBeNull();
     expect(() => patterns.look([`${'a'.repeat(4000)}!`])).toThrow(
@@ -58,12 +58,15 @@ describe('the patterns a boot is judged by', () => {
     expect(patterns.look(['aaaa'])).toMatchObject({ kind: 'expected' });
   });
 
-  it.each(['(', '[', 'a**', '\\', '(?<n', 'x{2,1}', ''])('%j is refused with its flag', (text) => {
-    expect(() => compilePattern('--expect', text)).toThrow(UsageError);
-    expect(() => compilePattern('--expect', text)).toThrow(/^--expect /);
-  });
+  it.each(['(', '[', 'a**', '\\', '(?<n', 'x{2,1}', ''])(
+    'the pattern %j is rejected with the name of its flag',
+    (text) => {
+      expect(() => compilePattern('--expect', text)).toThrow(UsageError);
+      expect(() => compilePattern('--expect', text)).toThrow(/^--expect /);
+    },
+  );
 
-  it('are bounded in length', () => {
+  it('a pattern longer than 4096 characters is rejected', () => {
     expect(() => compilePattern('--expect', 'a'.repeat(4097))).toThrow(/longer than 4096/);
   });
 });

@@ -65,7 +65,7 @@ function ibft(target: Readonly<Record<string, string>>, more = {}) {
 }
 
 describe('iscsi_nbd= on the kernel command line', () => {
-  it('names portal, target and LUN by URL, and options after commas', () => {
+  it('iscsi_nbd= names portal, target and LUN by URL, and options after commas', () => {
     const line = `iscsi_nbd=iscsi://[2001:db8::1]:3261/${TARGET}/7,removal-latency=never,read-only`;
     expect(source(line)).toMatchObject({
       portal: { host: '2001:db8::1', port: 3261 },
@@ -76,12 +76,12 @@ describe('iscsi_nbd= on the kernel command line', () => {
     });
   });
 
-  it('takes options as iscsi_nbd.NAME=VALUE too, where a value may be a list', () => {
+  it('iscsi_nbd.NAME=VALUE sets an option too, and its value may be a list', () => {
     const line = `iscsi_nbd.ibft=no iscsi_nbd.header-digest=CRC32C,None iscsi_nbd=iscsi://192.0.2.1/${TARGET}/0`;
     expect(source(line).options).toEqual({ headerDigest: 'CRC32C,None' });
   });
 
-  it('warns of a password, which everybody can read there, and never shows it', () => {
+  it('a password on the command line causes a warning that every user can read it, and is never shown', () => {
     const found = source(`iscsi_nbd=iscsi://me%s3cret,x@192.0.2.1/${TARGET}/0`);
     expect(found.chap?.user).toBe('me');
     expect(found.chap?.secret.reveal()).toBe('s3cret,x');
@@ -104,12 +104,15 @@ describe('iscsi_nbd= on the kernel command line', () => {
     ['a session type', `iscsi_nbd=iscsi://h/${TARGET}/0,session-type=data`, /no option/],
     ['a wrong port after a password', `iscsi_nbd=iscsi://u%s3cret/x,y@h:0/${TARGET}/0`, /port/],
     ['a port over 65535', `iscsi_nbd=iscsi://h:65536/${TARGET}/0`, /port/],
-  ])('is refused with %s, by a message that says what is wrong', (_what, line, message) => {
-    expect(() => source(line)).toThrow(message);
-    expect(() => source(line)).not.toThrow(/s3cret/);
-  });
+  ])(
+    'iscsi_nbd= with %s is rejected with a message that names the fault',
+    (_what, line, message) => {
+      expect(() => source(line)).toThrow(message);
+      expect(() => source(line)).not.toThrow(/s3cret/);
+    },
+  );
 
-  it('ends at --, after which parameters are for the init process', () => {
+  it('parameters after -- are ignored, as they are for the init process', () => {
     expect(parseBootCommandLine(`quiet -- iscsi_nbd=iscsi://h/${TARGET}/0`)).toBeNull();
   });
 });
@@ -126,18 +129,18 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
       1,
     ],
     ['netroot=iscsi:192.0.2.5::::naa.6001405abcdef012', { host: '192.0.2.5', port: 3260 }, 0],
-  ])('%s', (line, portal, lun) => {
+  ])('the boot source is read from %s', (line, portal, lun) => {
     const targetName = line.includes('naa.') ? 'naa.6001405abcdef012' : TARGET;
     expect(source(line)).toMatchObject({ portal, lun, targetName, warnings: [] });
   });
 
-  it('takes user and password, and those of the target, before the server', () => {
+  it('netroot= takes the user names and passwords of both sides before the server', () => {
     const { chap } = source(`netroot=iscsi:joe:p@ss:tgt:back@192.0.2.5::::${TARGET}`);
     expect([chap?.user, chap?.secret.reveal()]).toEqual(['joe', 'p@ss']);
     expect([chap?.target?.user, chap?.target?.secret.reveal()]).toEqual(['tgt', 'back']);
   });
 
-  it('takes everything from rd.iscsi.* where netroot= leaves it away', () => {
+  it('rd.iscsi.* parameters fill in what netroot= omits', () => {
     const found = source(
       'netroot=iscsi: rd.iscsi.initiator=iqn.2001-04.com.example:me rd.iscsi.target.ip=192.0.2.9 ' +
         `rd.iscsi.target.name=${TARGET} rd.iscsi.target.port=3261 rd.iscsi.target.group=1 ` +
@@ -153,7 +156,7 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
     expect([found.chap?.target?.user, found.chap?.target?.secret.reveal()]).toEqual(['t', 'qw']);
   });
 
-  it("takes open-iscsi's settings that mean something here, and tells of the others", () => {
+  it('rd.iscsi.param= sets the open-iscsi settings that have an option, and warns of the others', () => {
     const found = source(
       `netroot=iscsi:192.0.2.5::::${TARGET} ` +
         'rd.iscsi.param=node.session.timeo.replacement_timeout=-1 ' +
@@ -165,7 +168,7 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
     ]);
   });
 
-  it('makes other servers of the same LUN into further portals', () => {
+  it('other servers of the same LUN become further portals', () => {
     const netroots = ['192.0.2.5', '[2001:db8::5]'].map((at) => `netroot=iscsi:${at}::::${TARGET}`);
     const found = source(netroots.join(' '));
     expect(found.portal.host).toBe('192.0.2.5');
@@ -173,7 +176,7 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
   });
 
   it.each(['rd.iscsi.firmware', 'rd.iscsi.firmware=1 netroot=iscsi'])(
-    'leaves the choice to the firmware: %s',
+    'the parameters leave the choice to the firmware: %s',
     (line) => expect(parseBootCommandLine(line)).toBe('firmware'),
   );
 
@@ -182,7 +185,9 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
     'netroot=nfs:192.0.2.5:/root',
     'root=/dev/nbd0 netroot=dhcp',
     '',
-  ])('says nothing of a boot LUN: %j', (line) => expect(parseBootCommandLine(line)).toBeNull());
+  ])('a command line without a boot LUN yields no source: %j', (line) =>
+    expect(parseBootCommandLine(line)).toBeNull(),
+  );
 
   it.each([
     [`netroot=iscsi:192.0.2.5:17:::${TARGET}`, /not 6/],
@@ -206,14 +211,14 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
     [`netroot=iscsi:h::::${TARGET} rd.iscsi.param=x`, /name=value/],
     [`netroot=iscsi:h::::${TARGET} netroot=iscsi:h:::1:${TARGET}`, /different LUNs/],
     [`netroot=iscsi:h::::${TARGET} rd.iscsi.target.group=65536`, /65535/],
-  ])('refuses %s without showing a secret', (line, message) => {
+  ])('the parser rejects %s without showing a secret', (line, message) => {
     expect(() => source(line)).toThrow(message);
     expect(() => source(line)).not.toThrow(/s3cret/);
   });
 });
 
-describe("the firmware's table (iBFT) as /sys/firmware/ibft shows it", () => {
-  it('gives initiator, interface and target', () => {
+describe('the iBFT in /sys/firmware/ibft', () => {
+  it('the table yields initiator, interface and target', () => {
     expect(ibft({})).toMatchObject({
       origin: "the firmware's iSCSI boot table (target0)",
       portal: { host: '192.0.2.10', port: 3260 },
@@ -228,13 +233,21 @@ describe("the firmware's table (iBFT) as /sys/firmware/ibft shows it", () => {
   it.each([
     ['1', {}],
     ['2', { 'rev-chap-name': 'san', 'rev-chap-name-secret': 'reverse-s3cret' }],
-  ])('gives the CHAP names and secrets of chap-type %s, and does not show them', (type, more) => {
-    const found = ibft({ 'chap-type': type, 'chap-name': 'joe', 'chap-secret': 's3cret', ...more });
-    expect([found.chap?.user, found.chap?.secret.reveal()]).toEqual(['joe', 's3cret']);
-    expect(found.chap?.target?.user).toBe(type === '2' ? 'san' : undefined);
-    expect(found.chap?.target?.secret.reveal()).toBe(type === '2' ? 'reverse-s3cret' : undefined);
-    expect(inspect(found, { depth: 9 })).not.toContain('s3cret');
-  });
+  ])(
+    'the table yields the CHAP names and secrets of chap-type %s, which are not shown',
+    (type, more) => {
+      const found = ibft({
+        'chap-type': type,
+        'chap-name': 'joe',
+        'chap-secret': 's3cret',
+        ...more,
+      });
+      expect([found.chap?.user, found.chap?.secret.reveal()]).toEqual(['joe', 's3cret']);
+      expect(found.chap?.target?.user).toBe(type === '2' ? 'san' : undefined);
+      expect(found.chap?.target?.secret.reveal()).toBe(type === '2' ? 'reverse-s3cret' : undefined);
+      expect(inspect(found, { depth: 9 })).not.toContain('s3cret');
+    },
+  );
 
   it.each([
     ['00000000', 0],
@@ -244,11 +257,11 @@ describe("the firmware's table (iBFT) as /sys/firmware/ibft shows it", () => {
     ['0ff000000', 255],
     ['412c000000', 0x12c],
     ['405000000', 5],
-  ])('reads the LUN %s, bytes without leading zeros, as %d', (text, lun) => {
+  ])('the LUN %s, bytes without leading zeros, is read as %d', (text, lun) => {
     expect(ibft({ lun: text }).lun).toBe(lun);
   });
 
-  it('prefers the target that the firmware started from, then the first that is valid', () => {
+  it('the target that the firmware started from is preferred, then the first valid one', () => {
     const other = { ...TARGET0, 'target-name': `${TARGET}2` };
     const chosen = (first: string, second: string) =>
       ibft({ flags: first }, { target1: { ...other, flags: second } }).targetName;
@@ -259,7 +272,7 @@ describe("the firmware's table (iBFT) as /sys/firmware/ibft shows it", () => {
     expect(() => chosen('0', '0')).toThrow(/no valid target/);
   });
 
-  it('does without initiator, interface, port and LUN', () => {
+  it('a table without initiator, interface, port and LUN is valid', () => {
     const path = table({
       target0: { flags: '3', 'ip-addr': '2001:db8::9', 'target-name': TARGET },
     });
@@ -287,7 +300,7 @@ describe("the firmware's table (iBFT) as /sys/firmware/ibft shows it", () => {
     ['chap-type', '1', /chap-name/],
     ['flags', 'x', /flags/],
     ['nic-assoc', '300', /nic-assoc/],
-  ])('refuses %s = %j, and names the file', (key, value, message) => {
+  ])('the value %s = %j is rejected with the name of its file', (key, value, message) => {
     expect(() => ibft({ [key]: value })).toThrow(message);
   });
 
@@ -296,19 +309,19 @@ describe("the firmware's table (iBFT) as /sys/firmware/ibft shows it", () => {
     ['ethernet0', { ...ETHERNET0, mac: 'x' }, /ethernet0\/mac/],
     ['ethernet0', { ...ETHERNET0, gateway: 'a b' }, /ethernet0\/gateway/],
     ['ethernet0', { ...ETHERNET0, vlan: '4096' }, /ethernet0\/vlan/],
-  ])('refuses a wrong %s', (name, values, message) => {
+  ])('a wrong value in %s is rejected', (name, values, message) => {
     expect(() => ibft({}, { [name]: values })).toThrow(message);
   });
 });
 
-describe('the places of a boot LUN', () => {
+describe('readBootSource', () => {
   function places(line: string, target: Readonly<Record<string, string>> | null) {
     const commandLine = join(table({}), 'cmdline');
     writeFileSync(commandLine, line);
     return { commandLine, ibft: target === null ? '/nowhere' : table({ target0: target }) };
   }
 
-  it('are asked in order: the command line, then the firmware', () => {
+  it('the sources are read in order: the command line, then the firmware', () => {
     const url = 'iscsi_nbd=iscsi://192.0.2.1/iqn.2001-04.com.example:mine/1';
     expect(readBootSource('auto', places(url, TARGET0)).lun).toBe(1);
     expect(readBootSource('ibft', places(url, TARGET0)).targetName).toBe(TARGET);
@@ -321,9 +334,12 @@ describe('the places of a boot LUN', () => {
     ['cmdline', 'quiet'],
     ['ibft', 'quiet'],
     ['auto', 'rd.iscsi.firmware'],
-  ] as const)('without any, %s ends with 21 and says what to add (%s)', (from, line) => {
-    expect(() => readBootSource(from, places(line, null))).toThrow(
-      expect.objectContaining({ exitCode: 21, message: expect.stringContaining('iscsi') }),
-    );
-  });
+  ] as const)(
+    'a missing boot source with --from %s exits with 21 and says what to add (%s)',
+    (from, line) => {
+      expect(() => readBootSource(from, places(line, null))).toThrow(
+        expect.objectContaining({ exitCode: 21, message: expect.stringContaining('iscsi') }),
+      );
+    },
+  );
 });

@@ -15,8 +15,8 @@ function failedRequest(errno: BlockRequest['errno']): BlockRequest {
   return request;
 }
 
-describe('failed requests are told', () => {
-  it('with what, where and why', () => {
+describe('IoErrorReporter', () => {
+  it('a failed request is reported with operation, position and reason', () => {
     const told: IoError[] = [];
     new IoErrorReporter((error) => told.push(error)).failed(failedRequest('EIO'));
     expect(told).toEqual([
@@ -30,7 +30,7 @@ describe('failed requests are told', () => {
     ]);
   });
 
-  it('at each doubling of their number, so that a dead disk does not flood', () => {
+  it('failed requests are reported at each doubling of their number, so a dead disk causes no flood', () => {
     const told: IoError[] = [];
     const reporter = new IoErrorReporter((error) => told.push(error));
     for (let count = 0; count < 100; count += 1) reporter.failed(failedRequest('EIO'));
@@ -38,7 +38,7 @@ describe('failed requests are told', () => {
     expect(reporter.count).toBe(100);
   });
 
-  it("but not when the client's request was wrong, or on trial", () => {
+  it("a failed request is not reported if the client's request was wrong or on trial", () => {
     const told: IoError[] = [];
     const reporter = new IoErrorReporter((error) => told.push(error));
     for (const errno of [null, 'EINVAL', 'ENOTSUP'] as const) reporter.failed(failedRequest(errno));

@@ -14,8 +14,8 @@ function newFields() {
   return { fields, told };
 }
 
-describe('the field of a LUN (SAM-5 §4.7)', () => {
-  it('is the usual one of its number until the target reports another', () => {
+describe('LunFields (SAM-5 §4.7)', () => {
+  it('a LUN has the usual field of its number until the target reports another', () => {
     const { fields } = newFields();
     expect(fields.fieldOf(5)).toEqual(lunField(5));
     expect(fields.hexOf(5)).toBeUndefined();
@@ -29,7 +29,7 @@ describe('the field of a LUN (SAM-5 §4.7)', () => {
   it.each([
     ['the usual one, whatever the order', [FLAT_5, PERIPHERAL_5], PERIPHERAL_5],
     ['the first where none is the usual one', [EXTENDED_5, FLAT_5], EXTENDED_5],
-  ])('of two that are reported is %s', (_which, reported, used) => {
+  ])('the field used among two reported ones is %s', (_which, reported, used) => {
     const { fields, told } = newFields();
     expect(fields.reported(reported)).toEqual([5]);
     expect(fields.fieldOf(5)).toEqual(used);
@@ -38,7 +38,7 @@ describe('the field of a LUN (SAM-5 §4.7)', () => {
     expect(told).toHaveLength(1);
   });
 
-  it('stays what it is once a disk is made of the LUN', () => {
+  it('the field of a LUN does not change once a disk is made of it', () => {
     const { fields, told } = newFields();
     fields.reported([FLAT_5]);
     expect(fields.fix(5)).toEqual(FLAT_5);
@@ -48,7 +48,7 @@ describe('the field of a LUN (SAM-5 §4.7)', () => {
     expect(fields.fix(5, '0005000000000000')).toEqual(FLAT_5);
   });
 
-  it('is that of the record for a process that takes over', () => {
+  it('a process that takes over uses the field of the record', () => {
     const { fields } = newFields();
     expect(fields.fix(5, '4005000000000000')).toEqual(FLAT_5);
     expect(fields.reported([FLAT_5])).toEqual([5]);

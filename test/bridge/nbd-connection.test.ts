@@ -22,8 +22,8 @@ function setUp(limits: { requestsMax?: number; bytesMax?: number } = {}) {
   return { pool, budget, unitBudget, disk, peer: new Peer(pool, unitBudget, disk) };
 }
 
-describe('requests', () => {
-  it('reach the disk with what they say, and are answered by their cookie, in any order', () => {
+describe('NbdConnection: requests', () => {
+  it('requests reach the disk with all fields, and replies carry their cookie, in any order', () => {
     const { disk, peer } = setUp();
     peer.send(
       request(READ!, { cookie: 7n, offset: 4096n, length: 512 }),
@@ -43,7 +43,7 @@ describe('requests', () => {
     ]);
   });
 
-  it('flags that belong to the command come through', () => {
+  it('command flags reach the disk', () => {
     const { disk, peer } = setUp();
     peer.send(
       request(WRITE_ZEROES!, { flags: NO_HOLE!, length: 512 }),
@@ -76,7 +76,7 @@ describe('requests', () => {
     expect([budget.requests, budget.bytes]).toEqual([0, 0]);
   });
 
-  it('a write over the maximum is skipped to its end and answered with EINVAL', () => {
+  it('the payload of a write over the maximum is skipped to its end, and the reply is EINVAL', () => {
     const { disk, peer } = setUp();
     const length = (32 << 20) + 512;
     const head = request(WRITE!, { length });
@@ -92,7 +92,7 @@ describe('requests', () => {
     ]);
   });
 
-  it('NBD_CMD_DISC has no reply and waits for what is under way', () => {
+  it('NBD_CMD_DISC has no reply and waits for the pending requests', () => {
     const { disk, peer } = setUp();
     peer.send(request(FLUSH!), request(FLUSH!, { cookie: 2n }), request(DISC!));
     expect(peer.finished).toBeNull();
@@ -107,8 +107,8 @@ describe('requests', () => {
   });
 });
 
-describe('back-pressure', () => {
-  it('a client over the budget is not read, and goes on where it stopped', () => {
+describe('NbdConnection: back-pressure', () => {
+  it('a client over the budget is not read, and resumes where it stopped', () => {
     const { disk, peer, budget } = setUp({ requestsMax: 2 });
     const all = [1n, 2n, 3n, 4n, 5n].map((cookie) => request(FLUSH!, { cookie }));
     expect(peer.send(...all)).toBe(false);
@@ -122,7 +122,7 @@ describe('back-pressure', () => {
     expect(budget.requests).toBe(0);
   });
 
-  it('nobody is read while 2 MiB wait for the link to the target, until it has taken all', () => {
+  it('no client is read while 2 MiB wait for the connection to the target, until all is sent', () => {
     const { disk, peer, budget } = setUp();
     let backlogBytes = 2 << 20;
     budget.backlogBytes = () => backlogBytes;
@@ -135,7 +135,7 @@ describe('back-pressure', () => {
     expect(disk.requests.length).toBe(2);
   });
 
-  it('one request larger than the whole budget is served', () => {
+  it('a single request larger than the whole budget is served', () => {
     const { disk, peer } = setUp({ bytesMax: 1024 });
     peer.send(request(READ!, { length: 4096 }), request(READ!, { length: 512 }));
     expect(disk.requests.length).toBe(1);
@@ -192,7 +192,7 @@ describe('back-pressure', () => {
     expect(peer.reading).toBe(true);
   });
 
-  it('a thousand clients that do not read together have a bound', () => {
+  it('the memory of a thousand clients that read no replies together is bounded', () => {
     const { pool, budget, unitBudget, disk } = setUp();
     const slab = pool.acquire();
     for (let client = 0; client < 1000; client += 1) {
@@ -210,8 +210,8 @@ describe('back-pressure', () => {
   });
 });
 
-describe('a client that is gone', () => {
-  it('has no replies, gives its budget back, and its bytes stay until the disk is done', () => {
+describe('NbdConnection: a client that disconnected', () => {
+  it('the client gets no replies, frees its budget, and its bytes stay until the disk is done', () => {
     const { pool, disk, peer, budget } = setUp();
     peer.send(request(WRITE!, { payload: Buffer.alloc(512, 1) }));
     const [write] = disk.requests;
@@ -223,14 +223,14 @@ describe('a client that is gone', () => {
     expect([pool.inUse, budget.requests, budget.bytes, budget.unsentBytes]).toEqual([0, 0, 0, 0]);
   });
 
-  it('in the middle of a write gives back what it took', () => {
+  it('a disconnect in the middle of a write frees its slabs and its budget', () => {
     const { pool, disk, peer, budget } = setUp();
     peer.send(request(WRITE!, { length: 4096 }), Buffer.alloc(100));
     peer.close();
     expect([disk.requests.length, pool.inUse, budget.requests]).toEqual([0, 0, 0]);
   });
 
-  it('while it is parked is not read on, although its own request ends: the bytes are not its own', () => {
+  it('a parked client that disconnected is not read on when its own request ends', () => {
     const { pool, disk, peer, budget } = setUp({ requestsMax: 1 });
     peer.send(request(FLUSH!), request(WRITE!, { payload: Buffer.alloc(512) }));
     expect(peer.reading).toBe(false);
@@ -240,7 +240,7 @@ describe('a client that is gone', () => {
     expect(pool.inUse).toBe(0);
   });
 
-  it('leaves nothing in the queue for room', () => {
+  it('a client that disconnects leaves no entry in the queue for room', () => {
     const { pool, budget, unitBudget, disk, peer } = setUp({ requestsMax: 1 });
     peer.send(request(FLUSH!));
     for (let client = 0; client < 1000; client += 1) {
@@ -254,13 +254,13 @@ describe('a client that is gone', () => {
   });
 });
 
-describe('a client that breaks the protocol', () => {
-  it('is told apart by an error where its bytes arrive', () => {
+describe('NbdConnection: a client that breaks the protocol', () => {
+  it('a wrong magic throws where the bytes arrive', () => {
     const { peer } = setUp();
     expect(() => peer.send(Buffer.alloc(28))).toThrow(/magic/);
   });
 
-  it('after it was parked ends alone: whose answer woke it does not notice', () => {
+  it('a wrong magic of a parked client ends that client alone, not the one whose reply woke it', () => {
     const { disk, peer, budget } = setUp({ requestsMax: 1 });
     peer.send(request(FLUSH!), Buffer.alloc(28));
     expect(() => disk.done()).not.toThrow();
@@ -269,7 +269,7 @@ describe('a client that breaks the protocol', () => {
   });
 });
 
-describe('a handshake', () => {
+describe('NbdConnection: handshake', () => {
   const abilities = {
     blockStatus: true,
     trim: true,
@@ -278,7 +278,7 @@ describe('a handshake', () => {
     physicalBlockBytes: 4096,
   };
 
-  it('whose answers are over a slab is answered all the same', () => {
+  it('a handshake whose replies exceed a slab is completed', () => {
     const pool = new SlabPool({ slabsMax: 64 });
     const disk = new HeldDisk();
     const name = (at: number) => String(at).padEnd(4000, 'n');
@@ -304,7 +304,7 @@ describe('a handshake', () => {
   });
 });
 
-describe('block status replies', () => {
+describe('sendStructuredReply: block status', () => {
   const extents = [
     { lengthBytes: 512, hole: false, zero: false },
     { lengthBytes: 0xffff_fe00 - 512, hole: true, zero: true },
@@ -313,7 +313,7 @@ describe('block status replies', () => {
   it.each([
     ['all extents', false, 2],
     ['with REQ_ONE one extent', true, 1],
-  ])('carry %s ("NBD_REPLY_TYPE_BLOCK_STATUS")', (_what, oneExtent, count) => {
+  ])('block status replies carry %s ("NBD_REPLY_TYPE_BLOCK_STATUS")', (_what, oneExtent, count) => {
     const { pool, peer } = setUp();
     const asked = new BlockRequest(peer.connection, pool);
     asked.operation = 'blockStatus';
@@ -337,7 +337,7 @@ describe('block status replies', () => {
   });
 });
 
-describe('what a client is told of a disk ("Transmission flags", "Size constraints")', () => {
+describe('exportInfo ("Transmission flags", "Size constraints")', () => {
   const abilities = {
     blockStatus: true,
     trim: true,
@@ -347,7 +347,7 @@ describe('what a client is told of a disk ("Transmission flags", "Size constrain
   };
   const device = { ...new HeldDisk(), submit: () => {}, clientGone: () => {} };
 
-  it('flush, FUA, DF and several connections always; trim and zeroes as the disk can', () => {
+  it('the flags always offer flush, FUA, DF and several connections; trim and zeroes as the disk can', () => {
     const all = 1 | 4 | 8 | 32 | 64 | 128 | 256 | 2048;
     expect(exportInfo('', '', device, abilities).transmissionFlags).toBe(all);
     const plain = { ...abilities, trim: false, writeZeroes: false, rotational: true };
@@ -356,7 +356,7 @@ describe('what a client is told of a disk ("Transmission flags", "Size constrain
     expect(readOnly.transmissionFlags).toBe(1 | 2 | 4 | 8 | 128 | 256);
   });
 
-  it('block sizes are powers of two in order, whatever physical block the disk claims', () => {
+  it('the block sizes are powers of two in order, whatever physical block the disk reports', () => {
     const info = exportInfo('', '', device, {
       ...abilities,
       physicalBlockBytes: 512 * 2 ** 15 * 16,

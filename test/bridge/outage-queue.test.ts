@@ -7,7 +7,7 @@ const write = (block: number) =>
   ({ operation: 'write', offset: block * 512, data: Buffer.alloc(512, block) }) as const;
 const blocks = (sent: { cdb: Buffer }[]): number[] => sent.map(({ cdb }) => cdb.readUInt32BE(2));
 
-describe('while the session is away', () => {
+describe('OutageQueue during an outage', () => {
   it('requests are held and go out in the order of arrival, lost ones in their place', () => {
     const { client, port, unit } = diskBench(diskFacts());
     const answers = [client.ask(write(1)), client.ask(write(2))];
@@ -27,7 +27,7 @@ describe('while the session is away', () => {
     expect([unit.queue.heldRequests, unit.queue.heldBytes]).toEqual([0, 0]);
   });
 
-  it('when the disk is taken away they fail with EIO, and so do all that follow', () => {
+  it('held and later requests fail with EIO when the disk is removed', () => {
     const { client, port, unit } = diskBench(diskFacts());
     client.ask(write(0));
     unit.queue.hold();
@@ -41,14 +41,14 @@ describe('while the session is away', () => {
     expect(client.ask(write(3)).answers).toBe(0);
   });
 
-  it('a trim names many bytes and holds none', () => {
+  it('a trim covers many bytes and holds none', () => {
     const { client, unit } = diskBench(diskFacts());
     unit.queue.hold();
     client.ask({ operation: 'trim', length: 1 << 29 });
     expect([unit.queue.heldRequests, unit.queue.heldBytes]).toEqual([1, 0]);
   });
 
-  it('the requests of a client that is gone end: no later write of it is overtaken', () => {
+  it('requests of a client that disconnected end: none overtakes a later write', () => {
     const { client, port, unit, pool } = diskBench(diskFacts());
     const other = new BlockClient(unit.queue, pool);
     unit.queue.hold();
@@ -61,8 +61,8 @@ describe('while the session is away', () => {
   });
 });
 
-describe('a request that is lost while the session goes on', () => {
-  it('is sent again at once, then with pauses, and in the end fails', () => {
+describe('a request that is lost while the session lives', () => {
+  it('a lost request is retried immediately, then with pauses, and fails in the end', () => {
     const { client, port, clock } = diskBench(diskFacts());
     const startMs = clock.nowMs();
     const answer = client.ask(write(1));
@@ -78,7 +78,7 @@ describe('a request that is lost while the session goes on', () => {
     expect(clock.nowMs() - startMs).toBeGreaterThan(20_000);
   });
 
-  it('does not spin when every command comes back inside submit', () => {
+  it('a request whose every command fails inside submit is retried with pauses, not in a loop', () => {
     const { client, port, clock, unit } = diskBench(diskFacts());
     port.onSubmit = (sent) => port.lost(sent);
     const answer = client.ask(write(1));
@@ -92,7 +92,7 @@ describe('a request that is lost while the session goes on', () => {
   });
 });
 
-it('tells the facts of the disk behind it', () => {
+it('OutageQueue reports the size, block size and write protection of its disk', () => {
   const { unit, clock } = diskBench(diskFacts({ blockSizeBytes: 4096, blockCount: 10 }));
   const queue = new OutageQueue(unit.disk, clock);
   expect([queue.sizeBytes, queue.blockSizeBytes, queue.readOnly]).toEqual([40960, 4096, false]);

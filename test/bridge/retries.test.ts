@@ -6,9 +6,9 @@ const WRITE = { operation: 'write', data: Buffer.alloc(512) } as const;
 const BUSY = 0x08;
 const TASK_SET_FULL = 0x28;
 
-describe('a command that did not end well', () => {
+describe('retries of a command', () => {
   it.each([0x04, 0x05, 0x07, 0x08, 0x09])(
-    'rejected for reason %i is not sent again (RFC 7143 §11.17.1 (Reason))',
+    'a command rejected for reason %i is not sent again (RFC 7143 §11.17.1 (Reason))',
     (reason) => {
       const { client, port } = diskBench(diskFacts());
       const answer = client.ask(WRITE);
@@ -18,7 +18,7 @@ describe('a command that did not end well', () => {
   );
 
   it.each([0x02, 0x06, 0x0a])(
-    'rejected for reason %i is sent again after a pause (RFC 7143 §11.17.1 (Reason))',
+    'a command rejected for reason %i is sent again after a pause (RFC 7143 §11.17.1 (Reason))',
     (reason) => {
       const { client, port, clock } = diskBench(diskFacts());
       const answer = client.ask(WRITE);
@@ -29,7 +29,7 @@ describe('a command that did not end well', () => {
     },
   );
 
-  it('for no reason that lasts is sent again at once, 16 times at most', () => {
+  it('a command that failed for a transient reason is sent again at once, 16 times at most', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask(WRITE);
     let tries = 0;
@@ -44,7 +44,7 @@ describe('a command that did not end well', () => {
     ['BUSY', BUSY],
     ['TASK SET FULL', TASK_SET_FULL],
   ])(
-    '%s is answered by a pause that grows, for a minute, and by fewer commands',
+    '%s leads to pauses that grow, for a minute, and to fewer commands in flight',
     (_name, status) => {
       const { client, port, clock, hooks } = diskBench(diskFacts());
       const startMs = clock.nowMs();
@@ -86,9 +86,9 @@ describe('a command that did not end well', () => {
 
   it.each([
     ['goes on', false],
-    ['is looked at each time', true],
+    ['is probed each time', true],
   ])(
-    'a series of unit attentions without an end is an error after a minute, if the unit %s',
+    'an endless series of unit attentions is an error after a minute, if the unit %s',
     (_name, isHeld) => {
       const { client, port, clock, unit, hooks } = diskBench(diskFacts());
       if (isHeld) hooks.onAttention = () => unit.queue.hold();
@@ -109,7 +109,7 @@ describe('a command that did not end well', () => {
     },
   );
 
-  it('a response code of the target is no SCSI status: again after a pause', () => {
+  it('a command that ends with an iSCSI response code and no SCSI status is retried after a pause', () => {
     const { client, port, clock } = diskBench(diskFacts());
     const answer = client.ask(WRITE);
     port.failed(port.take(), 1);
@@ -119,7 +119,7 @@ describe('a command that did not end well', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('does not go out while the identity of the disk is not known to be the same', () => {
+  it('a command is not retried while the identity of the disk is not confirmed', () => {
     const { client, port, clock, unit } = diskBench(diskFacts());
     const answer = client.ask(WRITE);
     port.status(port.take(), BUSY);
@@ -131,7 +131,7 @@ describe('a command that did not end well', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('fails when the disk is taken away in its pause', () => {
+  it('a command in a retry pause fails when the disk is removed', () => {
     const { client, port, clock, unit } = diskBench(diskFacts());
     const answer = client.ask(WRITE);
     port.status(port.take(), BUSY);
@@ -140,7 +140,7 @@ describe('a command that did not end well', () => {
     expect([answer.answers, answer.errno, answer.reason]).toEqual([1, 'EIO', 'removed']);
   });
 
-  it('parts not sent yet stay back once the unit is held', () => {
+  it('parts not yet sent are held while the unit is held', () => {
     const { client, port, unit } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const answer = client.ask({ operation: 'write', data: Buffer.alloc(20 * 512) });
     unit.queue.hold();
@@ -151,7 +151,7 @@ describe('a command that did not end well', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('after a unit attention is held back when the attention holds the unit', () => {
+  it('a command that met a unit attention is held if the attention holds the unit', () => {
     const { client, port, unit, hooks } = diskBench(diskFacts());
     hooks.onAttention = () => unit.queue.hold();
     client.ask(WRITE);

@@ -11,8 +11,8 @@ const MIB = 1 << 20;
 const lba10 = ({ cdb }: Sent): number => cdb.readUInt32BE(2);
 const count10 = ({ cdb }: Sent): number => cdb.readUInt16BE(7);
 
-describe('bytes become blocks', () => {
-  it('a write names its first block and its count, and carries its bytes', () => {
+describe('ScsiDisk: blocks', () => {
+  it('a write command has its first block, its block count and its bytes', () => {
     const { client, port } = diskBench(diskFacts());
     const data = Buffer.alloc(1024, 0x5a);
     const answer = client.ask({ operation: 'write', offset: 4096, data });
@@ -24,7 +24,7 @@ describe('bytes become blocks', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('blocks of 4096 bytes are counted as such', () => {
+  it('offsets and lengths are counted in blocks of 4096 bytes on such a disk', () => {
     const { client, port } = diskBench(diskFacts({ blockSizeBytes: 4096, blockCount: 1 << 18 }));
     client.ask({ operation: 'write', offset: 40960, data: Buffer.alloc(8192) });
     const sent = port.take();
@@ -59,13 +59,13 @@ describe('bytes become blocks', () => {
     ['an offset inside a block', { operation: 'read', offset: 1, length: 512 }, 'EINVAL'],
     ['a length of part of a block', { operation: 'read', offset: 0, length: 100 }, 'EINVAL'],
     ['a length of nothing', { operation: 'read', offset: 0, length: 0 }, 'EINVAL'],
-  ] as const)('%s is refused without a command', (_title, asked, errno) => {
+  ] as const)('%s is rejected without a command', (_title, asked, errno) => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask(asked);
     expect([answer.answers, answer.errno, port.sent.length]).toEqual([1, errno, 0]);
   });
 
-  it.each(['write', 'trim', 'writeZeroes'] as const)('a read-only disk refuses %s', (operation) => {
+  it.each(['write', 'trim', 'writeZeroes'] as const)('a read-only disk rejects %s', (operation) => {
     const asked = { operation, offset: 0, data: Buffer.alloc(512) };
     for (const bench of [
       diskBench(diskFacts({ readOnly: true })),
@@ -77,7 +77,7 @@ describe('bytes become blocks', () => {
   });
 });
 
-describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
+describe('ScsiDisk: a request over MAXIMUM TRANSFER LENGTH', () => {
   it('a write becomes commands of at most that many blocks, eight at a time', () => {
     const facts = diskFacts({ limits: { maxTransferBlocks: 8 } });
     const { client, port } = diskBench(facts);
@@ -97,7 +97,7 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
     expect(disk.equals(data)).toBe(true);
   });
 
-  it('a read is joined in the order of the disk, however the answers come', () => {
+  it('a read is joined in the order of the disk, whatever the order of the responses', () => {
     const { client, port, dataIn } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const answer = client.ask({ operation: 'read', offset: 0, length: 4 * 512 });
     const sent = [port.take(), port.take(), port.take(), port.take()];
@@ -109,7 +109,7 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
     expect(answer.data.equals(expected)).toBe(true);
   });
 
-  it('a read whose first part is lost at once has none of that part in the data of the next try', () => {
+  it('a read whose first part is lost at once has no data of that part in the next try', () => {
     const { client, port, dataIn } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     port.onSubmit = (sent) => {
       port.onSubmit = null;
@@ -126,13 +126,13 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
     expect([answer.answers, answer.data.equals(expected)]).toEqual([1, true]);
   });
 
-  it('without a limit of the disk one command has at most 8 MiB', () => {
+  it('a command has at most 8 MiB if the disk reports no limit', () => {
     const { client, port } = diskBench(diskFacts());
     client.ask({ operation: 'read', offset: 0, length: 32 * MIB });
     expect(port.sent.map(({ command }) => command.transferLength)).toEqual(Array(4).fill(8 * MIB));
   });
 
-  it('when one part fails the others are awaited and the request fails once', () => {
+  it('a request of which one part fails waits for the other parts and fails once', () => {
     const { client, port, dataIn } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const answer = client.ask({ operation: 'read', offset: 0, length: 20 * 512 });
     port.check(port.take(), fixedSense(3, 0x11));
@@ -145,7 +145,7 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
     expect([answer.answers, answer.errno, answer.data.length]).toEqual([1, 'EIO', 0]);
   });
 
-  it('a part that is lost sends the whole request again, once all parts are back', () => {
+  it('a part that is lost sends the whole request again, once all parts have ended', () => {
     const { client, port } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(3 * 512) });
     port.lost(port.take());
@@ -157,7 +157,7 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('an end inside submit neither ends the request early nor twice', () => {
+  it('a command that ends inside submit ends the request neither early nor twice', () => {
     const { client, port, unit } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     port.onSubmit = (sent) => port.lost(sent);
     unit.queue.hold();
@@ -170,8 +170,8 @@ describe('a request over MAXIMUM TRANSFER LENGTH is split', () => {
   });
 });
 
-describe('FUA', () => {
-  it('is a bit of the WRITE where the disk says DPOFUA', () => {
+describe('ScsiDisk: FUA', () => {
+  it('FUA is a bit of the WRITE if the disk reports DPOFUA', () => {
     const { client, port } = diskBench(diskFacts({ dpoFua: true }));
     const answer = client.ask({ operation: 'write', fua: true, data: Buffer.alloc(512) });
     const sent = port.take();
@@ -181,7 +181,7 @@ describe('FUA', () => {
   });
 
   it.each(['write', 'writeZeroes', 'trim'] as const)(
-    'of %s is a SYNCHRONIZE CACHE after it where there is no bit',
+    'FUA of %s is a SYNCHRONIZE CACHE after it if the disk has no such bit',
     (operation) => {
       const { client, port } = diskBench(diskFacts({ dpoFua: false }));
       const answer = client.ask({ operation, fua: true, data: Buffer.alloc(512) });
@@ -197,15 +197,15 @@ describe('FUA', () => {
     },
   );
 
-  it('means nothing on a read', () => {
+  it('FUA has no effect on a read', () => {
     const { client, port } = diskBench(diskFacts());
     client.ask({ operation: 'read', fua: true, length: 512 });
     expect(port.take().cdb[1]).toBe(0);
   });
 });
 
-describe('a flush', () => {
-  it('is SYNCHRONIZE CACHE of the whole disk, and waits for its end', () => {
+describe('ScsiDisk: flush', () => {
+  it('a flush is SYNCHRONIZE CACHE of the whole disk, and waits for its end', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'flush' });
     const sent = port.take();
@@ -218,14 +218,17 @@ describe('a flush', () => {
   it.each([
     ['fixed', fixedSense(5, 0x20)],
     ['descriptor', Buffer.from('7205200000000000', 'hex')],
-  ])('is nothing to a disk without a cache that does not know it (%s sense)', (_format, sense) => {
-    const { client, port } = diskBench(diskFacts({ writeCacheEnabled: false }));
-    const answer = client.ask({ operation: 'flush' });
-    port.check(port.take(), sense);
-    expect([answer.answers, answer.errno]).toEqual([1, null]);
-  });
+  ])(
+    'a flush succeeds on a disk without a cache that rejects the command (%s sense)',
+    (_format, sense) => {
+      const { client, port } = diskBench(diskFacts({ writeCacheEnabled: false }));
+      const answer = client.ask({ operation: 'flush' });
+      port.check(port.take(), sense);
+      expect([answer.answers, answer.errno]).toEqual([1, null]);
+    },
+  );
 
-  it('fails where a disk with a cache refuses it', () => {
+  it('a flush fails if a disk with a cache rejects it', () => {
     const { client, port } = diskBench(diskFacts({ writeCacheEnabled: true }));
     const answer = client.ask({ operation: 'flush' });
     port.check(port.take(), fixedSense(5, 0x20));
@@ -233,8 +236,8 @@ describe('a flush', () => {
   });
 });
 
-describe('bytes that are not what the blocks have', () => {
-  it('a short read is read again and never given to the client', () => {
+describe('ScsiDisk: a transfer that does not match its blocks', () => {
+  it('a short read is repeated and never given to the client', () => {
     const { client, port, dataIn } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'read', offset: 0, length: 1024 });
     const short = port.take();
@@ -250,7 +253,7 @@ describe('bytes that are not what the blocks have', () => {
   it.each([
     ['more', -7168],
     ['less', 7168],
-  ])('a disk that has %s for a write has other blocks now: it is looked at', (_how, residual) => {
+  ])('a disk that takes %s for a write is probed, as it has other blocks now', (_how, residual) => {
     const { client, port, attentions, hooks, unit } = diskBench(diskFacts());
     hooks.onAttention = () => unit.queue.hold();
     const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(8192) });
@@ -272,7 +275,7 @@ describe('bytes that are not what the blocks have', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('an UNMAP whose list the target did not ask for has not been done', () => {
+  it('an UNMAP whose list the target did not request is not done', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'trim', length: 4096 });
     port.good(port.take(), { sentBytes: 0 });
@@ -281,7 +284,7 @@ describe('bytes that are not what the blocks have', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('RECOVERED ERROR for a write whose data was not asked for is no success', () => {
+  it('a RECOVERED ERROR for a write whose data was not requested is no success', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(512) });
     const sent = port.take();
@@ -291,7 +294,7 @@ describe('bytes that are not what the blocks have', () => {
     expect([answer.answers, answer.errno]).toEqual([1, null]);
   });
 
-  it('a read that overflows is not believed', () => {
+  it('a read that overflows is not trusted', () => {
     const { client, port, attentions, dataIn } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'read', offset: 0, length: 512 });
     const sent = port.take();
@@ -302,7 +305,7 @@ describe('bytes that are not what the blocks have', () => {
   });
 });
 
-describe('memory', () => {
+describe('ScsiDisk: memory', () => {
   it('a read that waits for the session holds no data of the last try', () => {
     const { client, port, pool, unit, dataIn } = diskBench(diskFacts());
     client.ask({ operation: 'read', length: 4096 });

@@ -142,8 +142,8 @@ const seen = ({ errno, data }: Answer): string => {
   return data.equals(BYTES) ? 'ok' : 'wrong data';
 };
 
-describe('what a client sees when the target answers a read with', () => {
-  it.each(rows)('$name: once $expected.once, always $expected.always', (row) => {
+describe('a read whose response is injected', () => {
+  it.each(rows)('a read gets $name: once $expected.once, always $expected.always', (row) => {
     const { sense, expected, attention } = row;
     const once = world(READ10, (count) => (count === 1 ? { sense } : undefined));
     const first = once.client.ask({ operation: 'read', length: 4096 });
@@ -157,19 +157,19 @@ describe('what a client sees when the target answers a read with', () => {
   });
 });
 
-describe('what a client sees when the target answers a write with', () => {
+describe('a write whose response is injected', () => {
   it.each([
     ['RECOVERED ERROR: it is written', { sense: { key: 1, asc: 0x17, ascq: 1 } }, null],
     ['SPACE ALLOCATION FAILED: no space', { sense: { key: 7, asc: 0x27, ascq: 7 } }, 'ENOSPC'],
     ['WRITE PROTECTED: not permitted', { sense: { key: 7, asc: 0x27, ascq: 0 } }, 'EPERM'],
     ['RESERVATION CONFLICT: not permitted', { status: 0x18 }, 'EPERM'],
-    ['a status nobody knows: an error', { status: 0x22 }, 'EIO'],
+    ['an unknown status: an error', { status: 0x22 }, 'EIO'],
     ['BUSY, for ever: an error after a minute', { status: 0x08 }, 'EIO'],
     ['TASK SET FULL, for ever: an error after a minute', { status: 0x28 }, 'EIO'],
     ['ACA ACTIVE, for ever: an error after a minute', { status: 0x30 }, 'EIO'],
     ['TASK ABORTED, for ever: an error', { status: 0x40 }, 'EIO'],
     ['response 1 (target failure), for ever: an error', { response: 1 }, 'EIO'],
-  ] as const)('%s', (_name, fault, errno) => {
+  ] as const)('a write gets %s', (_name, fault, errno) => {
     const { client, clock } = world(WRITE10, () => fault);
     const answer = client.ask({ operation: 'write', offset: 8192, data: BYTES });
     expect(settle(clock, answer).errno).toBe(errno);
@@ -182,15 +182,18 @@ describe('what a client sees when the target answers a write with', () => {
     ['TASK ABORTED', { status: 0x40 }],
     ['a response code that is not 0', { response: 1 }],
     ['a deferred error', { sense: { key: 3, asc: 0x0c, ascq: 0, deferred: true } }],
-  ] as const)('%s, a few times: nothing, and the bytes are there', (_name, fault) => {
-    const { client, clock, disk } = world(WRITE10, (count) => (count < 4 ? fault : undefined));
-    const answer = client.ask({ operation: 'write', offset: 8192, data: BYTES });
-    expect(settle(clock, answer).errno).toBeNull();
-    expect(disk.read(8192, 4096).equals(BYTES)).toBe(true);
-  });
+  ] as const)(
+    'a write succeeds and its bytes are there after a few responses of %s',
+    (_name, fault) => {
+      const { client, clock, disk } = world(WRITE10, (count) => (count < 4 ? fault : undefined));
+      const answer = client.ask({ operation: 'write', offset: 8192, data: BYTES });
+      expect(settle(clock, answer).errno).toBeNull();
+      expect(disk.read(8192, 4096).equals(BYTES)).toBe(true);
+    },
+  );
 });
 
-describe('what a client sees of a flush', () => {
+describe('a flush whose response is injected', () => {
   it('a deferred error about an acknowledged write fails the next flush, and one only', () => {
     const sense = { key: 3, asc: 0x0c, ascq: 0, deferred: true };
     const { client, clock } = world(READ10, (count) => (count === 1 ? { sense } : undefined));
@@ -201,7 +204,7 @@ describe('what a client sees of a flush', () => {
     expect(flushes.map((flush) => settle(clock, flush).errno)).toEqual(['EIO', null]);
   });
 
-  it('a medium error on SYNCHRONIZE CACHE is told', () => {
+  it('a medium error on SYNCHRONIZE CACHE is reported', () => {
     const sense = { key: 3, asc: 0x0c, ascq: 2 };
     const { client, clock } = world(SYNCHRONIZE_CACHE10, () => ({ sense }));
     expect(settle(clock, client.ask({ operation: 'flush' })).errno).toBe('EIO');

@@ -39,8 +39,8 @@ function serve(disk: HeldDisk): void {
   disk.done();
 }
 
-describe('clients that hold a little of many slabs', () => {
-  it('cannot take them all: what arrives is packed when many are in use', () => {
+describe('clients that hold a part of many slabs', () => {
+  it('clients cannot use up the slabs: received bytes are packed if many are in use', () => {
     const { pool, disk, peer } = setUp();
     // Each receive is a slab of its own, and each write keeps it.
     for (let block = 0; block < 10 * SLABS_MAX; block += 1) peer.send(write(block));
@@ -53,7 +53,7 @@ describe('clients that hold a little of many slabs', () => {
     expect(pool.isTight).toBe(false);
   });
 
-  it('are not read when few are left, and go on when some are answered', () => {
+  it('clients are not read while few slabs are left, and resume after some replies', () => {
     const { pool, budget, unitBudget, disk, peer } = setUp();
     const other = new Peer(pool, unitBudget, disk);
     let held = 0;
@@ -76,7 +76,7 @@ describe('clients that hold a little of many slabs', () => {
     expect([pool.inUse, budget.requests, budget.bytes]).toEqual([0, 0, 0]);
   });
 
-  it('one request is served however little memory is left, so that there is always an end', () => {
+  it('a single request is served however little memory is left, so that the clients progress', () => {
     const { pool, disk, peer } = setUp();
     const taken = Array.from({ length: LIMITS.scarce + 8 }, () => pool.acquire());
     for (let block = 0; block < 10; block += 1) {
@@ -89,7 +89,7 @@ describe('clients that hold a little of many slabs', () => {
   });
 });
 
-it('packed bytes are the same ones, over the end of a slab too', () => {
+it('packed bytes are unchanged, also across the end of a slab', () => {
   const pool = new SlabPool({ slabsMax: 8, limits: { tight: 1, scarce: 8 } });
   const source = pool.acquire();
   const other = pool.acquire();

@@ -18,7 +18,7 @@ function same({ cdb }: Sent): [number, number, boolean] {
 }
 
 describe('trim', () => {
-  it('is one UNMAP with one descriptor', () => {
+  it('a trim is one UNMAP with one descriptor', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'trim', offset: 5120, length: 1024 });
     const sent = port.take();
@@ -34,7 +34,7 @@ describe('trim', () => {
     [{ from: 4, to: 20 }, [11, 8]],
     [{ from: 2, to: 11 }, [3, 8]],
   ] as const)(
-    'is rounded inwards to granules of 8 blocks that begin at block 3 (%o)',
+    'a trim is rounded inwards to granules of 8 blocks that begin at block 3 (%o)',
     ({ from, to }, expected) => {
       const facts = diskFacts({ limits: { unmapGranularity: 8, unmapAlignment: 3 } });
       const { client, port } = diskBench(facts);
@@ -43,7 +43,7 @@ describe('trim', () => {
     },
   );
 
-  it('never names a block that was not asked for, and all whole granules that were', () => {
+  it('a trim covers all whole granules of the request and no block outside it', () => {
     for (const granularity of [1, 3, 8]) {
       for (const alignment of [0, 1, 7]) {
         for (let from = 0; from < 12; from += 1) {
@@ -86,13 +86,13 @@ describe('trim', () => {
     }
   });
 
-  it('of less than a granule does nothing and succeeds', () => {
+  it('a trim of less than a granule succeeds without a command', () => {
     const { client, port } = diskBench(diskFacts({ limits: { unmapGranularity: 8 } }));
     const answer = client.ask({ operation: 'trim', offset: 512, length: 7 * 512 });
     expect([answer.answers, answer.errno, port.sent.length]).toEqual([1, null, 0]);
   });
 
-  it('over MAXIMUM UNMAP LBA COUNT is split', () => {
+  it('a trim over MAXIMUM UNMAP LBA COUNT is split', () => {
     const { client, port } = diskBench(diskFacts({ limits: { unmapLbaMax: 4 } }));
     client.ask({ operation: 'trim', offset: 0, length: 10 * 512 });
     expect(port.sent.map(unmapped)).toEqual([
@@ -102,7 +102,7 @@ describe('trim', () => {
     ]);
   });
 
-  it('without UNMAP is WRITE SAME with the UNMAP bit, also where the blocks read as anything', () => {
+  it('a trim without UNMAP is WRITE SAME with the UNMAP bit, also if unmapped blocks read as anything', () => {
     const thin = { unmap: false, writeSame16Unmap: true, readsZero: false };
     const { client, port } = diskBench(diskFacts({ thin, limits: { writeSameBlocksMax: 0 } }));
     client.ask({ operation: 'trim', offset: 0, length: 4096 });
@@ -111,7 +111,7 @@ describe('trim', () => {
     expect(sent.data.equals(Buffer.alloc(512))).toBe(true);
   });
 
-  it('to a disk that cannot does nothing, and a refusal of the disk is no error: it is advice', () => {
+  it('a trim that the disk cannot do, or rejects, succeeds: it is advice', () => {
     const cannot = diskBench(diskFacts({ thin: { unmap: false, writeSame16Unmap: false } }));
     const answer = cannot.client.ask({ operation: 'trim', length: 512 });
     expect([answer.errno, cannot.port.sent.length]).toEqual([null, 0]);
@@ -123,7 +123,7 @@ describe('trim', () => {
 });
 
 describe('write zeroes', () => {
-  it('is WRITE SAME(16) of one block of zeros, with UNMAP where such blocks read as zeros', () => {
+  it('a write of zeroes is WRITE SAME(16) of one zero block, with UNMAP if unmapped blocks read as zeros', () => {
     const { client, port } = diskBench(diskFacts());
     client.ask({ operation: 'writeZeroes', offset: 512, length: 4096 });
     const sent = port.take();
@@ -131,7 +131,7 @@ describe('write zeroes', () => {
     expect(sent.data.equals(Buffer.alloc(512))).toBe(true);
   });
 
-  it('NO_HOLE, or blocks that may read as anything: without UNMAP', () => {
+  it('a write of zeroes has no UNMAP with NO_HOLE, or if unmapped blocks may read as anything', () => {
     const noHole = diskBench(diskFacts());
     noHole.client.ask({ operation: 'writeZeroes', length: 512, noHole: true });
     expect(same(noHole.port.take())[2]).toBe(false);
@@ -140,7 +140,7 @@ describe('write zeroes', () => {
     expect(same(anything.port.take())[2]).toBe(false);
   });
 
-  it('over MAXIMUM WRITE SAME LENGTH is split', () => {
+  it('a write of zeroes over MAXIMUM WRITE SAME LENGTH is split', () => {
     const { client, port } = diskBench(diskFacts({ limits: { writeSameBlocksMax: 3 } }));
     client.ask({ operation: 'writeZeroes', length: 7 * 512 });
     expect(port.sent.map((sent) => same(sent).slice(0, 2))).toEqual([
@@ -150,7 +150,7 @@ describe('write zeroes', () => {
     ]);
   });
 
-  it('FAST_ZERO fails with ENOTSUP, at once, unless blocks are only taken away', () => {
+  it('FAST_ZERO fails with ENOTSUP, at once, unless the disk can unmap the blocks', () => {
     const fast = diskBench(diskFacts());
     fast.client.ask({ operation: 'writeZeroes', length: 512, fastZero: true });
     expect(fast.port.sent.length).toBe(1);
@@ -161,7 +161,7 @@ describe('write zeroes', () => {
   });
 
   it.each([0x20, 0x24])(
-    'refused by the disk (05h/%ih) writes zeros as data, from then on',
+    'a write of zeroes that the disk rejects (05h/%ih) writes zeros as data, from then on',
     (asc) => {
       const { client, port } = diskBench(diskFacts({ limits: { maxTransferBlocks: 8 } }));
       const answer = client.ask({ operation: 'writeZeroes', offset: 1024, length: 5120 });
@@ -182,7 +182,7 @@ describe('write zeroes', () => {
     },
   );
 
-  it('does not go round in circles when the disk refuses to write zeros too', () => {
+  it('a write of zeroes fails if the disk rejects the zeros as data too', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask({ operation: 'writeZeroes', length: 512 });
     port.check(port.take(), fixedSense(5, 0x24));
@@ -206,7 +206,7 @@ describe('block status', () => {
     return data;
   }
 
-  it('is GET LBA STATUS; extents are cut to what was asked', () => {
+  it('a block status request is GET LBA STATUS; its extents are cut to the request', () => {
     const { client, port, dataIn } = diskBench(diskFacts());
     const answer = client.ask(asked);
     const sent = port.take();
@@ -227,7 +227,7 @@ describe('block status', () => {
     ]);
   });
 
-  it('a hole is not told to be zero where unmapped blocks may read as anything', () => {
+  it('a hole is not reported as zero if unmapped blocks may read as anything', () => {
     const { client, port, dataIn } = diskBench(diskFacts({ thin: { readsZero: false } }));
     const answer = client.ask(asked);
     const sent = port.take();
@@ -242,7 +242,7 @@ describe('block status', () => {
     ['an extent after it', lbaStatus([[9, 1, 1]])],
     ['an empty extent', lbaStatus([[2, 0, 1]])],
     ['noise', Buffer.alloc(100, 0xff)],
-  ])('an answer that says %s counts as data, and harms nobody', (_what, bytes) => {
+  ])('a response with %s counts as data, and does no harm', (_what, bytes) => {
     const { client, port, dataIn } = diskBench(diskFacts());
     const answer = client.ask(asked);
     const sent = port.take();
@@ -252,7 +252,7 @@ describe('block status', () => {
     expect(answer.extents).toEqual([{ lengthBytes: 8192, hole: false, zero: false }]);
   });
 
-  it('a disk that does not know the command has only data', () => {
+  it('a disk that does not support the command has only data', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask(asked);
     port.check(port.take(), fixedSense(5, 0x20));
@@ -260,7 +260,7 @@ describe('block status', () => {
     expect(answer.extents).toEqual([{ lengthBytes: 8192, hole: false, zero: false }]);
   });
 
-  it('other failures are told; a lost one is asked again', () => {
+  it('other failures of the command are reported; a lost command is repeated', () => {
     const { client, port } = diskBench(diskFacts());
     const answer = client.ask(asked);
     port.lost(port.take());

@@ -23,8 +23,8 @@ function session(count: number, limits: { requestsMax?: number; bytesMax?: numbe
 const reads = (count: number, length = 4 * KIB): Buffer[] =>
   Array.from({ length: count }, () => request(READ, { length }));
 
-describe('a logical unit that does not answer', () => {
-  it('leaves requests and bytes to the others of its session', () => {
+describe('UnitBudget of a unit that does not respond', () => {
+  it('a hung unit leaves requests and bytes to the other units of its session', () => {
     for (const limits of [{ requestsMax: 64 }, { bytesMax: 64 * 4 * KIB }]) {
       const { units } = session(2, limits);
       const [hung, healthy] = [units[0]!, units[1]!];
@@ -41,7 +41,7 @@ describe('a logical unit that does not answer', () => {
     }
   });
 
-  it('does not keep its clients before those of others, who are woken in turn', () => {
+  it('clients of a hung unit do not wait before those of others, which wake in turn', () => {
     const { units } = session(3, { requestsMax: 12 });
     const [hung, first, second] = [units[0]!, units[1]!, units[2]!];
     for (let client = 0; client < 10; client += 1) hung.newPeer().send(...reads(10));
@@ -58,7 +58,7 @@ describe('a logical unit that does not answer', () => {
     expect(hung.disk.requests).toHaveLength(8);
   });
 
-  it('has room again for what the others do not use when it answers', () => {
+  it('a unit that responds again gets the room that the others do not use', () => {
     const { budget, units } = session(2, { requestsMax: 8 });
     const [one, other] = [units[0]!, units[1]!];
     one.peer.send(...reads(20));
@@ -71,20 +71,20 @@ describe('a logical unit that does not answer', () => {
   });
 });
 
-describe('the budget of a session', () => {
-  it('is all one unit may have when there is no other', () => {
+describe('Budget of a session', () => {
+  it('a unit alone may use the whole budget', () => {
     const { units } = session(1, { requestsMax: 10 });
     units[0]!.peer.send(...reads(20));
     expect(units[0]!.disk.requests).toHaveLength(10);
   });
 
-  it('lets each unit have one request of any size, however many units there are', () => {
+  it('each unit may have one request of any size, however many units there are', () => {
     const { units } = session(20, { requestsMax: 8, bytesMax: KIB });
     for (const { peer } of units) peer.send(...reads(3, 64 * KIB));
     expect(units.map(({ disk }) => disk.requests.length)).toEqual(Array(20).fill(1));
   });
 
-  it('wakes the clients of several units round robin', () => {
+  it('the budget wakes the clients of several units round robin', () => {
     const { budget, units } = session(3, { requestsMax: 6, bytesMax: 1 << 20 });
     const order: number[] = [];
     let backlogBytes = 2 << 20;
@@ -103,7 +103,7 @@ describe('the budget of a session', () => {
     expect([...order].sort()).toEqual([0, 1, 2]);
   });
 
-  it('has the part of a unit that has ended for the others', () => {
+  it('the share of a unit that has ended goes to the others', () => {
     const { budget, units } = session(2, { requestsMax: 8 });
     const [ended, other] = [units[0]!, units[1]!];
     ended.peer.send(...reads(2));
@@ -118,7 +118,7 @@ describe('the budget of a session', () => {
     expect([budget.requests, budget.bytes, budget.requestsReserved]).toEqual([0, 0, 0]);
   });
 
-  it('may be another one while requests are under way', () => {
+  it('the limit may change while requests are pending', () => {
     const { budget, units } = session(2, { bytesMax: 64 * KIB });
     const [one, other] = [units[0]!, units[1]!];
     one.peer.send(...reads(100));

@@ -35,14 +35,14 @@ describe('acknowledged writes in a volatile cache', () => {
     ['power on occurred', fixedSense(6, 0x29, 0x01)],
     ['reset', fixedSense(6, 0x29, 0x03)],
     ['device internal reset', fixedSense(6, 0x29, 0x04)],
-  ])('after %s exactly the next flush fails', (_name, sense) => {
+  ])('exactly the next flush fails after %s', (_name, sense) => {
     const bench = diskBench(diskFacts());
     acknowledge(bench);
     report(bench, sense);
     expect([flush(bench), flush(bench)]).toEqual(['EIO', null]);
   });
 
-  it('the attention may come to the flush itself', () => {
+  it('a unit attention that meets the flush itself counts', () => {
     const bench = diskBench(diskFacts());
     acknowledge(bench);
     const answer = bench.client.ask(FLUSH);
@@ -51,7 +51,7 @@ describe('acknowledged writes in a volatile cache', () => {
     expect(flush(bench)).toBeNull();
   });
 
-  it('every flush under way when the loss is seen fails, as it may have run too late', () => {
+  it('every pending flush fails when the loss is reported, as it may have run too late', () => {
     const bench = diskBench(diskFacts());
     acknowledge(bench);
     const first = bench.client.ask(FLUSH);
@@ -81,7 +81,7 @@ describe('acknowledged writes in a volatile cache', () => {
     expect(flush(bench)).toBe('EIO');
   });
 
-  it('no write, a FUA write, or a disk without a cache: nothing to lose', () => {
+  it('a loss needs an acknowledged write, no FUA, and a disk with a cache', () => {
     const none = diskBench(diskFacts());
     const fua = diskBench(diskFacts());
     acknowledge(fua, true);
@@ -93,7 +93,7 @@ describe('acknowledged writes in a volatile cache', () => {
     }
   });
 
-  it('I_T nexus loss leaves the cache alone (SAM-5 §6.3.4)', () => {
+  it('an I_T nexus loss leaves the cache alone (SAM-5 §6.3.4)', () => {
     const bench = diskBench(diskFacts());
     acknowledge(bench);
     report(bench, NEXUS_LOST);
@@ -107,7 +107,7 @@ describe('acknowledged writes in a volatile cache', () => {
     expect([flush(bench), flush(bench)]).toEqual(['EIO', null]);
   });
 
-  it('what was told to be lost is not lost again', () => {
+  it('a loss that was reported is not reported again', () => {
     const bench = diskBench(diskFacts());
     acknowledge(bench);
     report(bench, POWER_ON);
@@ -116,7 +116,7 @@ describe('acknowledged writes in a volatile cache', () => {
     expect(flush(bench)).toBeNull();
   });
 
-  it('write zeroes counts as a write', () => {
+  it('a write of zeroes counts as a write', () => {
     const bench = diskBench(diskFacts());
     bench.client.ask({ operation: 'writeZeroes', length: 4096 });
     bench.port.good(bench.port.take());
@@ -124,7 +124,7 @@ describe('acknowledged writes in a volatile cache', () => {
     expect(flush(bench)).toBe('EIO');
   });
 
-  it('an attention met before the first command after a new login counts', () => {
+  it('a unit attention before the first command after a new login counts', () => {
     const bench = diskBench(diskFacts());
     acknowledge(bench);
     bench.unit.queue.hold();
@@ -136,14 +136,14 @@ describe('acknowledged writes in a volatile cache', () => {
 });
 
 describe('a disk taken over from a process that died', () => {
-  it('may have lost what that process acknowledged: after power on the next flush fails', () => {
+  it('a power on fails the next flush, as writes that process acknowledged may be lost', () => {
     const bench = diskBench(diskFacts());
     bench.unit.disk.takenOver();
     report(bench, POWER_ON);
     expect([flush(bench), flush(bench)]).toEqual(['EIO', null]);
   });
 
-  it('has lost nothing where it tells of no power on, or has no volatile cache', () => {
+  it('a disk without a power on, or without a volatile cache, has lost nothing', () => {
     const quiet = diskBench(diskFacts());
     quiet.unit.disk.takenOver();
     report(quiet, NEXUS_LOST);
@@ -155,8 +155,8 @@ describe('a disk taken over from a process that died', () => {
   });
 });
 
-describe('a write that was under way when the cache was emptied', () => {
-  it('in parts is done again from the start', () => {
+describe('a write that was pending when the cache was lost', () => {
+  it('a write in parts is repeated from the start', () => {
     const bench = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const answer = bench.client.ask({ operation: 'write', data: Buffer.alloc(1024) });
     bench.port.good(bench.port.take());
@@ -169,7 +169,7 @@ describe('a write that was under way when the cache was emptied', () => {
     expect(flush(bench)).toBeNull();
   });
 
-  it('with FUA by a flush is written again, and the flush of others still fails', () => {
+  it('a write with FUA by a flush is repeated, and the flush of other clients still fails', () => {
     const bench = diskBench(diskFacts({ dpoFua: false }));
     acknowledge(bench);
     const answer = bench.client.ask({ ...WRITE, fua: true });

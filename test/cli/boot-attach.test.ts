@@ -9,9 +9,12 @@ describe('attach --from', () => {
     ['a place that is none', ['attach', '--boot', '--from', 'disk'], 7, 'cmdline'],
     // No machine that runs tests was started from a LUN.
     ['a system that was not started from a LUN', ['attach', '--boot', '--from', 'auto'], 21, 'LUN'],
-  ])('with %s ends with its status and says what to do', async (_what, argv, status, words) => {
-    const cli = new CliRun([...argv, '--removal-latency', 'never'], fakeBackend({}));
-    expect(await cli.result).toBe(status);
-    expect(cli.err).toContain(words);
-  });
+  ])(
+    'attach with %s exits with its status and says what to do',
+    async (_what, argv, status, words) => {
+      const cli = new CliRun([...argv, '--removal-latency', 'never'], fakeBackend({}));
+      expect(await cli.result).toBe(status);
+      expect(cli.err).toContain(words);
+    },
+  );
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { humanBytes } from '../../src/cli/print.js';
 import { run, URL_LUN0 } from './fake-io.js';
 
-describe('a wrong command line exits with 7', () => {
+describe('a wrong command line', () => {
   it.each([
     [[], /^iscsi-nbd: No command is given\. See `iscsi-nbd --help`\.\n$/],
     [['serv', URL_LUN0], /There is no command 'serv'\. Did you mean serve\? `iscsi-nbd --help`/],
@@ -26,7 +26,7 @@ describe('a wrong command line exits with 7', () => {
     [['capacity', 'disk1'], /does not begin with iscsi:\/\//],
     [['capacity', URL_LUN0, '--config', '/no/such/file'], /\/no\/such\/file cannot be read/],
     [['explain', 'zzz'], /none of the forms/],
-  ])('%j', async (argv, pattern) => {
+  ])('the arguments %j are rejected with status 7', async (argv, pattern) => {
     const { code, out, err } = await run(argv);
     expect(err).toMatch(pattern);
     expect(code).toBe(7);
@@ -34,7 +34,7 @@ describe('a wrong command line exits with 7', () => {
   });
 
   it.each(['--password', '--chap-password', '--chap-secret', '--secret'])(
-    'and a secret on it is not shown (%s)',
+    'a secret on the command line is not shown (%s)',
     async (flag) => {
       const { code, err } = await run(['capacity', URL_LUN0, `${flag}=hunter2`]);
       expect(code).toBe(7);
@@ -45,7 +45,7 @@ describe('a wrong command line exits with 7', () => {
 });
 
 it.each([[['--', 'explain', '24']], [['explain', '--', '24']]])(
-  '-- before an argument changes nothing: %j',
+  'the argument -- before an argument changes nothing: %j',
   async (argv) => {
     const plain = await run(['explain', '24']);
     expect(plain.out).not.toBe('');
@@ -54,7 +54,7 @@ it.each([[['--', 'explain', '24']], [['explain', '--', '24']]])(
 );
 
 describe('a password in the URL', () => {
-  it('is used, with a warning that does not show it', async () => {
+  it('a password in the URL is used, with a warning that does not show it', async () => {
     let secret = '';
     const { err } = await run(['discover', 'me%hunter2@h'], {
       discover: async (_portal, options) => {
@@ -74,13 +74,13 @@ describe('explain', () => {
     ['0201', 'loginStatus', 'Authentication failure'],
     ['0x0302', 'loginStatus', 'Out of resources'],
     ['EIO', 'errno', 'i/o error'],
-  ])('%s is a %s: %s', async (code, kind, name) => {
+  ])('the code %s is explained as a %s: %s', async (code, kind, name) => {
     const result = await run(['explain', code, '--json']);
     expect(result.code).toBe(0);
     expect(JSON.parse(result.out)).toMatchObject({ kind, name });
   });
 
-  it('knows sense codes', async () => {
+  it('the command explains sense codes', async () => {
     const { out } = await run(['explain', '06/29/00', '--json']);
     expect(JSON.parse(out)).toMatchObject({ kind: 'sense', code: '06/29/00' });
     expect((await run(['explain', '5/24'])).out).toMatch(/ILLEGAL REQUEST/);
@@ -92,7 +92,7 @@ describe('explain', () => {
   });
 });
 
-describe('sizes for people', () => {
+describe('humanBytes', () => {
   it.each([
     [0, '0 B'],
     [512, '512 B'],
@@ -101,7 +101,7 @@ describe('sizes for people', () => {
     [1_073_741_823, '1.0 GiB'],
     [1_610_612_736, '1.5 GiB'],
     [2 ** 53, '8.0 PiB'],
-  ])('%i is %s', (bytes, text) => {
+  ])('the size of %i bytes is shown as %s', (bytes, text) => {
     expect(humanBytes(bytes)).toBe(text);
   });
 });

@@ -17,8 +17,8 @@ function terminal(isTTY: boolean) {
   return { io, shown: () => String(stderr.read() ?? '') };
 }
 
-describe('progress', () => {
-  it('tells a person what is waited for after a second, and clears the line at the end', async () => {
+describe('withProgress', () => {
+  it('a terminal shows what is pending after a second, and its line is cleared at the end', async () => {
     const { io, shown } = terminal(true);
     const work = withProgress(
       io,
@@ -34,7 +34,7 @@ describe('progress', () => {
     expect(shown()).toBe('\r\u001b[K');
   });
 
-  it('says nothing of what is quick, fails as its work does, and tells programs nothing', async () => {
+  it('progress shows nothing for quick work and for programs, and fails as its work does', async () => {
     const quick = terminal(true);
     await expect(withProgress(quick.io, 'x', Promise.reject(new Error('no')))).rejects.toThrow(
       'no',

@@ -44,7 +44,7 @@ function refusalOf(parts: Parameters<typeof load>[0]): string {
 }
 
 describe('options', () => {
-  it('have the defaults of the interface', () => {
+  it('the options have the defaults of the interface', () => {
     const { values, sources } = load({});
     expect(values).toMatchObject({
       sessionType: 'data',
@@ -68,7 +68,7 @@ describe('options', () => {
     expect(sources.queueDepthMax).toBe('default');
   });
 
-  it('have defaults that their own schema accepts', () => {
+  it('the default of each option is valid for its own schema', () => {
     for (const name of OPTION_NAMES) {
       const row = OPTION_ROWS[name];
       if (!('defaultValue' in row) || name === 'portals') continue;
@@ -85,11 +85,11 @@ describe('options', () => {
     ['initialR2T', 'initial-r2t'],
     ['maxOutstandingR2T', 'max-outstanding-r2t'],
     ['busyPollMicroseconds', 'busy-poll'],
-  ] as const)('%s has the flag --%s', (name, flag) => {
+  ] as const)('the option %s has the flag --%s', (name, flag) => {
     expect(flagOf(name)).toBe(flag);
   });
 
-  it('are taken from flags before environment before file before defaults', () => {
+  it('an option is taken from flags before environment before file before defaults', () => {
     const yaml = 'queueDepthMax: 1\nmaxConnections: 2\nabortTimeoutSeconds: 3\n';
     const environment = { ISCSI_NBD_QUEUE_DEPTH_MAX: '10', ISCSI_NBD_MAX_CONNECTIONS: '20' };
     const { values, sources } = load({ yaml, environment, flags: { 'queue-depth-max': '100' } });
@@ -107,14 +107,14 @@ describe('options', () => {
     });
   });
 
-  it("honour libiscsi's user variables, after our own", () => {
+  it('the user variables of libiscsi are used, after our own', () => {
     const environment = { LIBISCSI_CHAP_USERNAME: 'a', LIBISCSI_CHAP_TARGET_USERNAME: 'b' };
     expect(load({ environment }).values).toMatchObject({ chapUser: 'a', targetChapUser: 'b' });
     const own = { ...environment, [environmentNameOf('chapUser')]: 'c' };
     expect(load({ environment: own }).values.chapUser).toBe('c');
   });
 
-  it('are written as text, numbers, lists and words', () => {
+  it('option values are written as text, numbers, lists and words', () => {
     const yaml = [
       'removalLatencySeconds: never',
       'heldBytesMax: 64 MiB',
@@ -153,14 +153,14 @@ describe('options', () => {
 });
 
 describe('a wrong option', () => {
-  it('of the file is named by line and key', () => {
+  it('a wrong option of the file is reported with line and key', () => {
     const yaml = '# sessions\nreadOnly: true\nqueueDepthMax: lots\n';
     expect(refusalOf({ yaml })).toMatch(
       /config-\d+\.yaml, line 3: queueDepthMax must be a whole number from 1 to 4096, not "lots"/,
     );
   });
 
-  it('of the file is found also where a flag overrides it', () => {
+  it('a wrong option of the file is reported also if a flag overrides it', () => {
     const flags = { 'queue-depth-max': '5' };
     expect(refusalOf({ yaml: 'queueDepthMax: -1', flags })).toMatch(/line 1: queueDepthMax/);
   });
@@ -170,11 +170,11 @@ describe('a wrong option', () => {
     ['removal-latency: 3', 'removalLatencySeconds'],
     ['queueDepthMx: 3', 'queueDepthMax'],
     ['readonly: 3', 'readOnly'],
-  ])('%s gets a "did you mean"', (yaml, name) => {
+  ])('the unknown option in %s gets a "did you mean"', (yaml, name) => {
     expect(refusalOf({ yaml })).toContain(`Did you mean ${name}?`);
   });
 
-  it('that is like no other gets no guess', () => {
+  it('an option name that is like no other gets no guess', () => {
     expect(refusalOf({ yaml: 'zzz: 1' })).toMatch(/line 1: there is no option "zzz"\.$/);
   });
 
@@ -194,17 +194,17 @@ describe('a wrong option', () => {
     ['initiatorName: disk', /initiatorName must be an iSCSI name/],
     ['headerDigest: MD5', /headerDigest must be a list out of None, CRC32C/],
     ['maxRecvDataSegmentLength: 16777216', /from 512 to 16777215/],
-  ])('in YAML %j is refused', (yaml, pattern) => {
+  ])('the YAML text %j is rejected', (yaml, pattern) => {
     expect(refusalOf({ yaml })).toMatch(pattern);
   });
 
-  it('is refused with words although it is nested deeper than any stack', () => {
+  it('an option value that is nested deeper than any stack is rejected in words', () => {
     let deep: unknown = 1;
     for (let level = 0; level < 300_000; level += 1) deep = [deep];
     expect(() => configOf({ queueDepthMax: deep })).toThrow(/a value nested too deeply/);
   });
 
-  it('of a flag or the environment is named by it', () => {
+  it('a wrong option of a flag or the environment is reported by its name there', () => {
     expect(refusalOf({ flags: { 'removal-latency': 'soon' } })).toMatch(
       /^--removal-latency must be a number of seconds from 0 to 604800, or never, not "soon"/,
     );
@@ -221,7 +221,7 @@ describe('a wrong option', () => {
 });
 
 describe('the configuration file', () => {
-  it('may be missing, unless it was asked for', () => {
+  it('the configuration file may be missing, unless it was named', () => {
     const configPath = join(directory, 'no-such-file');
     expect(() => loadConfig({ flags: {}, environment: {}, configPath })).toThrow(/ENOENT/);
     expect(loadConfig({ flags: {}, environment: {} }).values.queueDepthMax).toBeGreaterThan(0);

@@ -16,14 +16,14 @@ const resolve = () =>
   resolveInitiatorName({ stateDirectory: stateDirectory(), systemPath: systemPath() });
 
 describe('the initiator name', () => {
-  it("is that of the system's file, where comments mean nothing", () => {
+  it('the name is read from the file of the system, where comments are skipped', () => {
     const text =
       '## InitiatorName=iqn.2001-04.com.example:no\nInitiatorName=iqn.2001-04.com.example:h\n';
     writeFileSync(systemPath(), text);
     expect(resolve()).toBe('iqn.2001-04.com.example:h');
   });
 
-  it('is generated once, and kept', () => {
+  it('the name is generated once, and kept', () => {
     const name = resolve();
     expect(name).toMatch(/^iqn\.\d{4}-\d{2}\.[a-z.-]+:[0-9a-f]{12}$/);
     expect(resolve()).toBe(name);
@@ -33,21 +33,21 @@ describe('the initiator name', () => {
     expect(statSync(kept).mode & 0o777).toBe(0o600);
   });
 
-  it('that is not valid is an error that names the file', () => {
+  it('an invalid name is an error that names the file', () => {
     writeFileSync(systemPath(), 'InitiatorName=disk\n');
     expect(resolve).toThrow(/initiatorname\.iscsi is not valid: it does not start with iqn/);
     writeFileSync(systemPath(), '# nothing\n');
     expect(resolve).toThrow(/no line InitiatorName=/);
   });
 
-  it('that cannot be kept is an error with a way out', () => {
+  it('a name that cannot be stored is an error that names --initiator-name', () => {
     writeFileSync(stateDirectory(), 'a file in the way');
     expect(resolve).toThrow(/--initiator-name/);
   });
 });
 
 describe('the state directory', () => {
-  it("is the system's for root and the user's for others", () => {
+  it('the directory is in /var/lib for root and in the home for other users', () => {
     expect(stateDirectoryOf({}, 0)).toBe('/var/lib/iscsi-nbd');
     expect(stateDirectoryOf({ XDG_STATE_HOME: '/s' }, 1000)).toBe('/s/iscsi-nbd');
     expect(stateDirectoryOf({ HOME: '/home/me' }, 1000)).toBe('/home/me/.local/state/iscsi-nbd');

@@ -23,7 +23,7 @@ describe("the daemon's log", () => {
     sessionId,
   });
 
-  it('says of each event the session, its target and the LUN, once each', () => {
+  it('a log line has the session, its target and the LUN of the event, once each', () => {
     const { log, lines } = logTo('info');
     const logs = new SessionLogs(log, (id) =>
       id === sessionId ? 'iqn.2001-04.com.example:a' : '',
@@ -46,7 +46,7 @@ describe("the daemon's log", () => {
     }
   });
 
-  it('keeps no secret that gets into its fields', () => {
+  it('a log line has no secret that is in its fields', () => {
     const { log, lines } = logTo('trace');
     const hidden = { secret: 'hunter2', password: 'hunter2', response: 'hunter2' };
     log.trace({ ...hidden, chap: { secret: 'hunter2' }, a: { b: hidden } }, 'x');
@@ -57,8 +57,8 @@ describe("the daemon's log", () => {
   });
 });
 
-describe('for the journal', () => {
-  it("a line begins with the priority of syslog (sd-daemon(3)) that pino's level is", () => {
+describe('the log in the journal', () => {
+  it('a line begins with the priority of syslog (sd-daemon(3)) of its pino level', () => {
     const { log, lines } = logTo('trace', journalStream);
     log.error('e');
     log.warn('w');
@@ -68,7 +68,7 @@ describe('for the journal', () => {
     expect(lines().map((line) => line.slice(0, 4))).toEqual(['<3>{', '<4>{', '<6>{', '<7>{']);
   });
 
-  it('JOURNAL_STREAM counts only where it names the stream that is written (systemd.exec(5))', () => {
+  it('JOURNAL_STREAM counts only if it names the stream that is written (systemd.exec(5))', () => {
     const file = openSync('/dev/null', 'r');
     const { dev, ino } = fstatSync(file);
     const names = [`${dev}:${ino}`, `${dev}:${ino + 1}`, '', undefined];

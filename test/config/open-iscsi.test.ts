@@ -62,7 +62,7 @@ function put(place: string, text: string): void {
 }
 
 describe('a node record of open-iscsi', () => {
-  it('is a login with the same portal, timers and offers', () => {
+  it('a record becomes a login with the same portal, timers and offers', () => {
     expect(parseNodeRecord(RECORD)).toEqual({
       targetName: 'iqn.2001-04.com.example:disk1',
       portals: [{ host: '192.0.2.1', port: 3260 }],
@@ -87,26 +87,26 @@ describe('a node record of open-iscsi', () => {
     });
   });
 
-  it('has values that our options take', () => {
+  it('a record has values that our options accept', () => {
     for (const [name, value] of Object.entries(parseNodeRecord(RECORD).options)) {
       const { schema } = OPTION_ROWS[name as OptionName];
       expect(schema.safeParse(value).success, name).toBe(true);
     }
   });
 
-  it('that never gives up (-1) is one that never removes', () => {
+  it('a record that never gives up (-1) becomes a login that never removes', () => {
     const text = RECORD.replace('replacement_timeout = 120', 'replacement_timeout = -1');
     expect(parseNodeRecord(text).options.removalLatencySeconds).toBe('never');
   });
 
-  it('without CHAP has no secrets, whatever else stands there', () => {
+  it('a record without CHAP has no secrets, whatever else it holds', () => {
     const login = parseNodeRecord(RECORD.replace('authmethod = CHAP', 'authmethod = None'));
     expect(login.chap).toBeUndefined();
     expect(login.targetChap).toBeUndefined();
   });
 
   it.each(['', 'node.name = x', 'node.name = iqn.2001-04.com.example:a\n'])(
-    'that is none is refused: %j',
+    'a text that is no record is rejected: %j',
     (text) => {
       expect(() => parseNodeRecord(text)).toThrow();
     },
@@ -114,7 +114,7 @@ describe('a node record of open-iscsi', () => {
 });
 
 describe('a directory of node records', () => {
-  it('has one login a target, with all its portals, in both layouts', () => {
+  it('a directory yields one login a target, with all its portals, in both layouts', () => {
     const other = RECORD.replaceAll('192.0.2.1', '192.0.2.2');
     put('iqn.2001-04.com.example:disk1/192.0.2.1,3260,1/default', RECORD);
     put('iqn.2001-04.com.example:disk1/192.0.2.2,3260,1', other);
@@ -144,7 +144,7 @@ describe('a directory of node records', () => {
     return { code, out: String(stdout.read() ?? ''), err: String(stderr.read() ?? '') };
   }
 
-  it('is shown without a daemon and without writing a secret (--dry-run)', async () => {
+  it('the logins are shown without a daemon and without writing a secret (--dry-run)', async () => {
     put('nodes/disk1/portal', RECORD);
     put('nodes/disk2/portal', RECORD.replace('disk1', 'disk2').replace('automatic', 'manual'));
     const secrets = join(directory, 'secrets');
@@ -158,7 +158,7 @@ describe('a directory of node records', () => {
     expect(statSync(secrets, { throwIfNoEntry: false })).toBeUndefined();
   });
 
-  it('puts each secret into a file for its owner only, and needs a daemon (status 20)', async () => {
+  it('each secret is written to a file for its owner only, and status 20 asks for a daemon', async () => {
     put('nodes/disk1/portal', RECORD);
     const secrets = join(directory, 'secrets');
     const shown = await importNodes('--dry-run', '--secrets-directory', secrets);
@@ -169,7 +169,7 @@ describe('a directory of node records', () => {
     expect(statSync(chapSecretFile).mode & 0o777).toBe(0o600);
   });
 
-  it('that has none for the boot is status 21', async () => {
+  it('a directory without an automatic record exits with 21', async () => {
     put('nodes/disk1/portal', RECORD.replace('automatic', 'manual'));
     expect((await importNodes()).code).toBe(21);
   });

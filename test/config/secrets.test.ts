@@ -42,7 +42,7 @@ function chap(parts: {
 }
 
 describe('a secret', () => {
-  it('shows [secret] wherever it is printed', () => {
+  it('a secret shows [secret] wherever it is printed', () => {
     const secret = new Secret('hunter2hunter2');
     const shown = [
       `${secret}`,
@@ -57,7 +57,7 @@ describe('a secret', () => {
     expect(secret.reveal()).toBe('hunter2hunter2');
   });
 
-  it('is kept out of the log under the names options give it', () => {
+  it('a secret is kept out of the log under its option names', () => {
     const stream = new PassThrough();
     const log = createLog({ level: 'info', pretty: false, stream });
     log.info({
@@ -70,17 +70,17 @@ describe('a secret', () => {
 });
 
 describe('a secret file', () => {
-  it('loses one trailing newline, and nothing else', () => {
+  it('a secret loses one trailing newline, and nothing else', () => {
     expect(readSecretFile(file('a', ' secret \n')).reveal()).toBe(' secret ');
     expect(readSecretFile(file('b', 'secret\r\n')).reveal()).toBe('secret');
     expect(readSecretFile(file('c', 'secret\n\n')).reveal()).toBe('secret\n');
   });
 
-  it.each([0o640, 0o604, 0o620, 0o644, 0o660])('is refused with mode %o', (mode) => {
+  it.each([0o640, 0o604, 0o620, 0o644, 0o660])('a secret file with mode %o is rejected', (mode) => {
     expect(() => readSecretFile(file('mode', 'secret', mode))).toThrow(/others can get at it/);
   });
 
-  it('is refused when it is empty, too large, missing, or no file', () => {
+  it('a secret file that is empty, too large, missing, or no file is rejected', () => {
     expect(() => readSecretFile(file('empty', '\n'))).toThrow(/it is empty/);
     expect(() => readSecretFile(file('large', 'x'.repeat(1025)))).toThrow(/over 1024 bytes/);
     expect(() => readSecretFile(join(directory, 'missing'))).toThrow(/ENOENT/);
@@ -89,18 +89,18 @@ describe('a secret file', () => {
 });
 
 describe('CHAP credentials', () => {
-  it('are none where nobody names a user', async () => {
+  it('no credentials are used if no user is named', async () => {
     expect(await chap({})).toBeUndefined();
     expect(await chap({ environment: { LIBISCSI_CHAP_PASSWORD: 'x' } })).toBeUndefined();
   });
 
-  it('come from the URL first', async () => {
+  it('the secret of the URL takes precedence', async () => {
     const flags = { 'chap-user': 'other', 'chap-secret-file': file('f', 'from file') };
     const url = { user: 'me', password: 'from url' };
     expect(await chap({ flags, url })).toEqual({ user: 'me', secret: 'from url' });
   });
 
-  it('come from the flag before the environment before the configuration file', async () => {
+  it('the secret is read from the flag before the environment before the configuration file', async () => {
     const path = file('g', 'from file');
     const environment = { LIBISCSI_CHAP_PASSWORD: 'from environment' };
     const url = { user: 'me' };
@@ -111,7 +111,7 @@ describe('CHAP credentials', () => {
     expect((await chap({ url, yaml }))?.secret).toBe('from file');
   });
 
-  it("come from systemd's credentials, whose mode systemd answers for", async () => {
+  it('the secret is read from the systemd credentials, whose mode is not checked', async () => {
     const credentials = join(directory, 'credentials');
     mkdirSync(credentials);
     file('credentials/chap-secret', 'from systemd', 0o440);
@@ -119,7 +119,7 @@ describe('CHAP credentials', () => {
     expect(await chap({ environment })).toEqual({ user: 'me', secret: 'from systemd' });
   });
 
-  it('are asked for last', async () => {
+  it('the user is prompted last', async () => {
     const asked: string[] = [];
     const prompt = async (question: string) => {
       asked.push(question);
@@ -130,7 +130,7 @@ describe('CHAP credentials', () => {
     await expect(chap({ url: { user: 'me' } })).rejects.toThrow(/--chap-secret-file/);
   });
 
-  it('of the target go along with ours, never alone', async () => {
+  it('the credentials of the target are used together with ours, never alone', async () => {
     const environment = {
       LIBISCSI_CHAP_USERNAME: 'me',
       LIBISCSI_CHAP_PASSWORD: 'mine',
@@ -148,14 +148,14 @@ describe('CHAP credentials', () => {
     ).rejects.toThrow(/--target-chap-secret-file/);
   });
 
-  it('with a secret file but no user are a mistake', async () => {
+  it('a secret file without a user is an error', async () => {
     const flags = { 'chap-secret-file': file('h', 'x') };
     await expect(chap({ flags })).rejects.toThrow(/no user/);
   });
 });
 
-describe('the prompt', () => {
-  it('shows the question and not the answer', async () => {
+describe('promptForSecret', () => {
+  it('the prompt shows the question and not the answer', async () => {
     const input = new PassThrough();
     const output = new PassThrough();
     const answer = promptForSecret('Secret: ', { input, output });
@@ -164,7 +164,7 @@ describe('the prompt', () => {
     expect(String(output.read())).toBe('Secret: \n');
   });
 
-  it('refuses an empty answer and the end of the input', async () => {
+  it('the prompt rejects an empty answer and the end of the input', async () => {
     const empty = new PassThrough();
     const asked = promptForSecret('', { input: empty, output: new PassThrough() });
     empty.write('\r');

@@ -21,7 +21,7 @@ function messageOf(action: () => unknown): string {
 }
 
 describe('a target URL', () => {
-  it('has host, target name and LUN; the port is 3260 by default', () => {
+  it('a target URL has host, target name and LUN; the port is 3260 by default', () => {
     expect(parseTargetUrl(`iscsi://192.0.2.1/${NAME}/3`)).toEqual({
       host: '192.0.2.1',
       port: 3260,
@@ -30,7 +30,7 @@ describe('a target URL', () => {
     });
   });
 
-  it('without a LUN means every LUN', () => {
+  it('a target URL without a LUN means every LUN', () => {
     expect(parseTargetUrl(`iscsi://san.example:860/${NAME}`)).toMatchObject({
       host: 'san.example',
       port: 860,
@@ -38,7 +38,7 @@ describe('a target URL', () => {
     });
   });
 
-  it('has an IPv6 address in brackets, also with a zone', () => {
+  it('an IPv6 address stands in brackets, also with a zone', () => {
     expect(parseTargetUrl(`iscsi://[2001:db8::1]:3261/${NAME}/0`)).toMatchObject({
       host: '2001:db8::1',
       port: 3261,
@@ -49,24 +49,24 @@ describe('a target URL', () => {
     });
   });
 
-  it("takes libiscsi's user%password@, where a password may hold '@', '%' and ':'", () => {
+  it("the user%password@ of libiscsi is read, and the password may hold '@', '%' and ':'", () => {
     const url = parseTargetUrl(`iscsi://me%p@ss%w:rd@192.0.2.1/${NAME}/1`);
     expect(url).toMatchObject({ user: 'me', password: 'p@ss%w:rd', host: '192.0.2.1' });
   });
 
-  it("takes a password that holds '/'", () => {
+  it("a password may hold '/'", () => {
     const url = parseTargetUrl(`iscsi://me%p/w@192.0.2.1/${NAME}/1`);
     expect(url).toMatchObject({ user: 'me', password: 'p/w', host: '192.0.2.1', lun: 1 });
     expect(parsePortalArgument('iscsi://me%p/w@h/')).toMatchObject({ password: 'p/w', host: 'h' });
   });
 
-  it('takes an iSCSI name as the user', () => {
+  it('an iSCSI name may be the user', () => {
     expect(parseTargetUrl(`iscsi://iqn.2001-04.com.example:me@h/${NAME}`)).toMatchObject({
       user: 'iqn.2001-04.com.example:me',
     });
   });
 
-  it('keeps the case of the target name', () => {
+  it('the target name keeps its case', () => {
     const name = 'iqn.2001-04.com.example:Disk';
     expect(parseTargetUrl(`iscsi://h/${name}`).targetName).toBe(name);
   });
@@ -92,11 +92,11 @@ describe('a target URL', () => {
     [`iscsi://me%@h/${NAME}`, /password after '%' is empty/],
     [`iscsi://h/${NAME} /1`, /blank or control character/],
     [`iscsi://${'h'.repeat(4000)}/${NAME}`, /4\d+ characters/],
-  ])('that is malformed is refused by the part that is wrong: %s', (text, pattern) => {
+  ])('a malformed target URL is rejected with the wrong part: %s', (text, pattern) => {
     expect(messageOf(() => parseTargetUrl(text))).toMatch(pattern);
   });
 
-  it('never shows its password, neither as text nor in an error', () => {
+  it('a password is never shown, neither as text nor in an error', () => {
     expect(formatTargetUrl(parseTargetUrl(`iscsi://me%hunter2@h/${NAME}/1`))).toBe(
       `iscsi://me@h/${NAME}/1`,
     );
@@ -119,7 +119,7 @@ describe('a target URL', () => {
     }
   });
 
-  it('or any other text gives a result or a UsageError', () => {
+  it('any text gives a target URL or a UsageError', () => {
     const piece = fc.constantFrom('iscsi://', '@', '%', ':', '/', '[', ']', ',', NAME, 'h', '::1');
     const text = fc.array(fc.oneof(piece, fc.string())).map((parts) => parts.join(''));
     fc.assert(
@@ -141,15 +141,15 @@ describe('a portal argument', () => {
     ['[2001:db8::1]:3261', { host: '2001:db8::1', port: 3261 }],
     ['192.0.2.1:3260,1', { host: '192.0.2.1', port: 3260, portalGroupTag: 1 }],
     ['iscsi://me@h:1/', { host: 'h', port: 1, user: 'me' }],
-  ])('is %s', (text, portal) => {
+  ])('a portal argument yields %s', (text, portal) => {
     expect(parsePortalArgument(text)).toEqual(portal);
   });
 
-  it('has no target name', () => {
+  it('a portal argument with a target name is rejected', () => {
     expect(messageOf(() => parsePortalArgument(`iscsi://h/${NAME}`))).toMatch(/no target name/);
   });
 
-  it('is shown with brackets around IPv6 and without the usual port', () => {
+  it('a portal is shown with brackets around IPv6 and without the usual port', () => {
     expect(formatHostPort({ host: '::1', port: 3260 })).toBe('[::1]');
     expect(formatHostPort({ host: 'h', port: 1 })).toBe('h:1');
   });

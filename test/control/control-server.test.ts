@@ -100,21 +100,21 @@ afterEach(async () => {
 });
 
 describe('the control socket', () => {
-  it('is for its owner only (mode 0600), from its first moment', () => {
+  it('the socket is for its owner only (mode 0600), from its creation', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  it('is gone after close', async () => {
+  it('the socket is removed by close', async () => {
     await server.close();
     expect(statSync(path, { throwIfNoEntry: false })).toBeUndefined();
   });
 
-  it('is not taken from a living daemon (exit status 28)', async () => {
+  it('the socket of a living daemon is not taken over (exit status 28)', async () => {
     const other = new ControlServer({ path, call, onFailure: () => {} });
     await expect(other.listen()).rejects.toMatchObject({ exitCode: 28 });
   });
 
-  it('is taken over from a daemon that died', async () => {
+  it('the socket of a dead daemon is taken over', async () => {
     const stale = join(directory, 'stale.sock');
     const { spawnSync } = await import('node:child_process');
     const script = `require('net').createServer().listen(${JSON.stringify(stale)}, () => process.kill(process.pid, 9))`;
@@ -128,7 +128,7 @@ describe('the control socket', () => {
     await other.close();
   });
 
-  it('is not made over a file that is no socket', async () => {
+  it('a file that is no socket is not replaced', async () => {
     const file = join(directory, 'file');
     writeFileSync(file, 'precious');
     const other = new ControlServer({ path: file, call, onFailure: () => {} });
@@ -137,7 +137,7 @@ describe('the control socket', () => {
 });
 
 describe('a request (JSON-RPC 2.0)', () => {
-  it('is answered with its id, be it a number, a text or null', async () => {
+  it('a response has the id of its request, be it a number, a text or null', async () => {
     const client = new RawClient(path);
     client.send(echo(7) + echo('seven') + echo(null));
     expect((await client.line(1))['id']).toBe(7);
@@ -145,14 +145,14 @@ describe('a request (JSON-RPC 2.0)', () => {
     expect((await client.line(3))['id']).toBe(null);
   });
 
-  it('without id is done and not answered', async () => {
+  it('a request without an id is executed without a response', async () => {
     const client = new RawClient(path);
     client.send(echo(undefined) + echo(2));
     expect(await client.line(1)).toEqual({ jsonrpc: '2.0', id: 2, result: 1 });
     expect(calls).toBe(2);
   });
 
-  it('may come in any pieces, down to single bytes', async () => {
+  it('a request may arrive in any pieces, down to single bytes', async () => {
     const client = new RawClient(path);
     for (const byte of echo(1)) {
       client.send(byte);
@@ -174,15 +174,18 @@ describe('a request (JSON-RPC 2.0)', () => {
     ['params by position', '{"jsonrpc":"2.0","id":1,"method":"echo","params":[1]}', -32602],
     ['100,000 brackets', '['.repeat(100_000), -32700],
     ['bytes that are no UTF-8', '\u0000\uffff', -32700],
-  ])('with %s is refused with the code of the standard, and the next is served', async (...row) => {
-    const [, text, code] = row;
-    const client = new RawClient(path);
-    client.send(`${text}\n${echo(5)}`);
-    expect(await client.code(1)).toBe(code);
-    expect(await client.line(2)).toEqual({ jsonrpc: '2.0', id: 5, result: 1 });
-  });
+  ])(
+    'a request with %s is rejected with the code of the standard, and the next is served',
+    async (...row) => {
+      const [, text, code] = row;
+      const client = new RawClient(path);
+      client.send(`${text}\n${echo(5)}`);
+      expect(await client.code(1)).toBe(code);
+      expect(await client.line(2)).toEqual({ jsonrpc: '2.0', id: 5, result: 1 });
+    },
+  );
 
-  it('that fails tells the error with its exit status', async () => {
+  it('a request that fails reports the error with its exit status', async () => {
     const client = new RawClient(path);
     client.send('{"jsonrpc":"2.0","id":1,"method":"refuse"}\n');
     const { error } = await client.line();
@@ -193,7 +196,7 @@ describe('a request (JSON-RPC 2.0)', () => {
     });
   });
 
-  it('that breaks the daemon tells the log, not the client', async () => {
+  it('an internal error is reported to the log, not to the client', async () => {
     const client = new RawClient(path);
     client.send('{"jsonrpc":"2.0","id":1,"method":"break"}\n');
     expect(await client.code()).toBe(-32603);
@@ -202,8 +205,8 @@ describe('a request (JSON-RPC 2.0)', () => {
   });
 });
 
-describe('a client that misbehaves harms only itself', () => {
-  it('half a message and gone', async () => {
+describe('a misbehaving client of the control socket', () => {
+  it('a client that disconnects in the middle of a message is removed', async () => {
     const client = new RawClient(path);
     client.send('{"jsonrpc":"2.0","id":1,"met');
     await until(() => server.clientCount === 1);
@@ -212,7 +215,7 @@ describe('a client that misbehaves harms only itself', () => {
     expect(calls).toBe(0);
   });
 
-  it('a line of 100 MB: it is told and cut off, and memory stays', async () => {
+  it('a line of 100 MB is rejected, the client is disconnected, and memory stays bounded', async () => {
     const before = process.memoryUsage.rss();
     const client = new RawClient(path);
     const chunk = 'x'.repeat(1 << 20);
@@ -243,7 +246,7 @@ describe('a client that misbehaves harms only itself', () => {
     expect(await client.line()).toMatchObject({ result: 1 });
   });
 
-  it('a thousand connections: those beyond the bound are told, and nobody is lost', async () => {
+  it('connections beyond the bound are rejected, and the others are served', async () => {
     const first = new RawClient(path);
     first.send(echo(1));
     await first.line();
@@ -260,7 +263,7 @@ describe('a client that misbehaves harms only itself', () => {
     expect(await late.line()).toMatchObject({ result: 1 });
   });
 
-  it('more requests than may be under way: the rest waits in the socket', async () => {
+  it('requests beyond the maximum of pending ones wait in the socket', async () => {
     const client = new RawClient(path);
     const wait = '{"jsonrpc":"2.0","id":1,"method":"wait"}\n';
     client.send(wait.repeat(100));
@@ -273,7 +276,7 @@ describe('a client that misbehaves harms only itself', () => {
     expect(calls).toBe(100);
   });
 
-  it('one that asks and never reads is not served on, and costs a bounded memory', async () => {
+  it('a client that never reads its responses is not read, and costs a bounded memory', async () => {
     const client = new RawClient(path);
     client.socket.pause();
     client.send('{"jsonrpc":"2.0","id":1,"method":"big"}\n'.repeat(60));
@@ -287,7 +290,7 @@ describe('a client that misbehaves harms only itself', () => {
     await until(() => client.text.length > 29_000_000, 60_000);
   });
 
-  it('a subscriber that never reads is dropped, the others hear every event', async () => {
+  it('a subscriber that never reads is dropped, and the others get every event', async () => {
     const deaf = new RawClient(path);
     deaf.socket.pause();
     const good = new RawClient(path);
@@ -305,7 +308,7 @@ describe('a client that misbehaves harms only itself', () => {
     expect(await good.line(2001)).toMatchObject({ params: { count: 1999 } });
   });
 
-  it('one that never reads does not keep the daemon from its end', async () => {
+  it('a client that never reads does not delay the close of the server', async () => {
     const client = new RawClient(path);
     client.socket.pause();
     client.send('{"jsonrpc":"2.0","id":1,"method":"big"}\n'.repeat(10));

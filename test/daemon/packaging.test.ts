@@ -9,16 +9,16 @@ import { EXIT_CODES } from '../../src/errors/exit-codes.js';
 const text = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
 const plain = (page: string) => page.replaceAll('\\-', '-');
 
-describe('the commented example of the configuration', () => {
+describe('the example configuration (config.yaml)', () => {
   const example = text('packaging/config.yaml');
   const lines = example.split('\n').filter((line) => /^# [a-z][a-zA-Z0-9]*: /.test(line));
   const options = lines.map((line) => line.slice(2));
 
-  it('is valid as it is', () => {
+  it('the example is valid as it is', () => {
     expect(parseConfigText({ path: 'config.yaml', text: example }).size).toBe(0);
   });
 
-  it('names every option a file can have, each as it can be written', () => {
+  it('the example names every option that a file may have, each in a valid form', () => {
     const given = parseConfigText({ path: 'config.yaml', text: options.join('\n') });
     const wanted = OPTION_NAMES.filter((name) => name !== 'sessionType');
     expect([...given.keys()].sort()).toEqual([...wanted].sort());
@@ -27,7 +27,7 @@ describe('the commented example of the configuration', () => {
     }
   });
 
-  it('shows the defaults that hold', () => {
+  it('the example shows the default values', () => {
     const given = parseConfigText({ path: 'config.yaml', text: options.join('\n') });
     const examples: readonly OptionName[] = ['portals', 'luns'];
     for (const [name, { value }] of given) {
@@ -39,13 +39,13 @@ describe('the commented example of the configuration', () => {
 });
 
 describe('the manual pages', () => {
-  it('tell of every option', () => {
+  it('the page iscsi-nbd.yaml(5) describes every option', () => {
     const page = plain(text('man/iscsi-nbd.yaml.5'));
     const told = OPTION_NAMES.filter((name) => page.includes(`.B ${name}\n`));
     expect(told).toEqual([...OPTION_NAMES]);
   });
 
-  it('tell of every command of the daemon, every method and every exit status', () => {
+  it('the page iscsi-nbd(8) describes every daemon command, every method and every exit status', () => {
     const page = plain(text('man/iscsi-nbd.8'));
     for (const { usage } of DAEMON_COMMANDS) {
       expect(page).toMatch(new RegExp(`^\\.B .*\\b${usage.split(' ')[0]}\\b`, 'm'));
@@ -59,21 +59,21 @@ describe('the manual pages', () => {
   });
 });
 
-describe('the service of systemd', () => {
+describe('the systemd service', () => {
   const unit = text('packaging/systemd/iscsi-nbd.service');
 
-  it('waits for readiness, is watched, and lets no other process speak for it', () => {
+  it('the service waits for readiness, has a watchdog, and accepts notifications of the daemon only', () => {
     expect(unit).toMatch(/^Type=notify$/m);
     expect(unit).toMatch(/^NotifyAccess=main$/m);
     expect(unit).toMatch(/^WatchdogSec=\d+$/m);
   });
 
-  it('gives the daemon more time than it waits for its LUNs', () => {
+  it('the start timeout is longer than the wait of the daemon for its LUNs', () => {
     const seconds = Number(/^TimeoutStartSec=(\d+)$/m.exec(unit)?.[1]);
     expect(seconds).toBeGreaterThan(180);
   });
 
-  it('keeps what outlives the daemon', () => {
+  it('the service preserves what outlives the daemon', () => {
     expect(unit).toMatch(/^RuntimeDirectoryPreserve=yes$/m);
     expect(unit).toMatch(/^KillMode=mixed$/m);
   });

@@ -58,9 +58,9 @@ async function told(count: number): Promise<{ pid: number; text: string }[]> {
   return lines().map((line) => JSON.parse(line));
 }
 
-describe('systemd (sd_notify(3))', () => {
+describe('SystemdNotify (sd_notify(3))', () => {
   for (const kind of ['path', 'abstract']) {
-    it(`is told by the process itself of the start, readiness and the end (${kind})`, async () => {
+    it(`the process itself reports its start, readiness and end to systemd (${kind})`, async () => {
       const path = kind === 'path' ? join(directory, 'notify') : `@${directory}/notify`;
       await startManager(path);
       const systemd = new SystemdNotify({ NOTIFY_SOCKET: path }, log);
@@ -78,7 +78,7 @@ describe('systemd (sd_notify(3))', () => {
     });
   }
 
-  it('is fed more often than the watchdog time, until the end', async () => {
+  it('the watchdog is notified more often than its time, until the end', async () => {
     const path = join(directory, 'notify');
     await startManager(path);
     const systemd = new SystemdNotify({ NOTIFY_SOCKET: path, WATCHDOG_USEC: '100000' }, log);
@@ -90,7 +90,7 @@ describe('systemd (sd_notify(3))', () => {
     expect((await told(5)).at(-1)?.text).toMatch(/^STOPPING=1/);
   });
 
-  it('is not fed for another process (WATCHDOG_PID)', async () => {
+  it('the watchdog of another process is not notified (WATCHDOG_PID)', async () => {
     const path = join(directory, 'notify');
     await startManager(path);
     const other = { WATCHDOG_USEC: '1000', WATCHDOG_PID: '1' };
@@ -104,7 +104,7 @@ describe('systemd (sd_notify(3))', () => {
     ]);
   });
 
-  it('gets every message although its queue was full meanwhile', async () => {
+  it('each message is delivered although the queue of systemd was full meanwhile', async () => {
     const path = join(directory, 'notify');
     await startManager(path, 'slow');
     let queued = 0;
@@ -117,19 +117,19 @@ describe('systemd (sd_notify(3))', () => {
     expect(logged).toEqual([]);
   });
 
-  it('gets no further assignment from the text of a status', async () => {
+  it('the text of a status adds no further assignment', async () => {
     const path = join(directory, 'notify');
     await startManager(path);
     await new SystemdNotify({ NOTIFY_SOCKET: path }, log).status('a\nMAINPID=1\0');
     expect((await told(1)).map(({ text }) => text)).toEqual(['STATUS=a MAINPID=1 ']);
   });
 
-  it('is left alone where it did not start us', async () => {
+  it('a process that systemd did not start sends no message', async () => {
     await new SystemdNotify({}, log).ready('serving');
     expect(logged).toEqual([]);
   });
 
-  it('costs a warning and nothing else where it is not, or its address is none', async () => {
+  it('an invalid or absent address causes a warning and nothing else', async () => {
     const addresses = ['relative', '@', '/', join(directory, 'absent'), `/${'x'.repeat(107)}`];
     for (const address of addresses) {
       logged.length = 0;

@@ -15,7 +15,7 @@ const refusal = (statusClass: number, statusDetail: number) =>
   new LoginRefusedError('no', { statusClass, statusDetail });
 
 describe('exit codes', () => {
-  it('are those iscsiadm documents', () => {
+  it('the exit codes are those that iscsiadm documents', () => {
     const codes = Object.values(EXIT_CODES).map((row) => row.code);
     expect(codes).toEqual([
       0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 15, 18, 19, 20, 21, 24, 27, 28, 32, 33, 130, 143,
@@ -44,11 +44,11 @@ describe('exit codes', () => {
     [AbortSignal.abort().reason, 130],
     ['text', 1],
     [undefined, 1],
-  ])('of %s is %i', (error, code) => {
+  ])('the exit code of %s is %i', (error, code) => {
     expect(exitCodeOf(error)).toBe(code);
   });
 
-  it('RFC 7143 §11.13.5: status class 2 is for good (19), 0201 authentication (24), 3 later (5)', () => {
+  it('RFC 7143 §11.13.5: status class 2 is permanent (19), 0201 authentication (24), 3 temporary (5)', () => {
     expect(exitCodeOf(refusal(2, 0))).toBe(19);
     expect(exitCodeOf(refusal(2, 1))).toBe(24);
     expect(exitCodeOf(refusal(2, 3))).toBe(19);
@@ -56,7 +56,7 @@ describe('exit codes', () => {
     expect(exitCodeOf(refusal(1, 1))).toBe(19);
   });
 
-  it('have names', () => {
+  it('each exit code has a name', () => {
     expect(exitNameOfCode(24)).toBe('authenticationFailed');
     expect(exitNameOfCode(99)).toBeUndefined();
   });

@@ -10,7 +10,7 @@ const TEST_UNIT_READY = 0x00;
 /** More than the socket takes at a time, less than the server keeps for one client. */
 const READS = 24;
 
-it('a client that is slow gets what was answered before its export goes', async () => {
+it('a slow client gets its pending replies before its export is removed', async () => {
   await using served = await serveEmbedded({ sizeBytes: 32 * MIB });
   for (let at = 0; at < READS; at += 1) served.disk.write(at * MIB, Buffer.alloc(MIB, at + 1));
   const client = await RawNbd.open(served.socket);
@@ -47,7 +47,7 @@ it('a client that reads nothing keeps its export for a second at most', async ()
   await Promise.all(reads);
 });
 
-it('what is held when the export goes is answered with EIO, not with silence', async () => {
+it('held requests of a removed export fail with EIO', async () => {
   await using served = await serveEmbedded();
   const client = await RawNbd.open(served.socket);
   await served.server.close();
@@ -62,7 +62,7 @@ it('what is held when the export goes is answered with EIO, not with silence', a
   for (const write of writes) expect((await write).error).toBe(EIO);
 });
 
-it('a LUN that is gone is looked for again and again, and the others are left alone', async () => {
+it('a missing LUN is probed again and again, and the others are left alone', async () => {
   const name = 'iqn.2001-04.com.example:two';
   const luns = {
     0: TargetDisk.ram({ sizeBytes: MIB, serial: 'A' }),

@@ -7,7 +7,7 @@ import { serveTgt } from '../helpers/served.js';
 const [RESERVE_6, RELEASE_6] = [0x16, 0x17];
 const EPERM = 1;
 
-it('tgt: while another initiator has the unit reserved requests are EPERM, and then all is well', async () => {
+it('tgt: requests get EPERM while another initiator has the unit reserved, and succeed afterwards', async () => {
   await using served = await serveTgt({ sizeBytes: 8 << 20 });
   await using other = await openSession(served.tgt.url(), {
     initiatorName: 'iqn.2024-01.com.example:other',

@@ -38,8 +38,8 @@ async function tell(served: Served, calls: readonly string[]): Promise<Record<st
   return JSON.parse(await served.nbdsh(...script)) as Record<string, string>;
 }
 
-describe('errors, told by libnbd (NBD protocol, "Error values"); the connection stays usable', () => {
-  it('each wrong request has its error', async () => {
+describe('errors seen by libnbd (NBD protocol, "Error values")', () => {
+  it('each wrong request gets its error', async () => {
     await using served = await serveEmbedded({ sizeBytes: 64 * MIB });
     const expected = {
       'h.pread(512, 64 << 20)': 'EINVAL',
@@ -73,7 +73,7 @@ describe('errors, told by libnbd (NBD protocol, "Error values"); the connection 
     expect(await tell(served, Object.keys(expected))).toEqual(expected);
   });
 
-  it('a read-only disk is EPERM for what changes it, and says so beforehand', async () => {
+  it('a read-only disk is reported, and rejects changes with EPERM', async () => {
     await using served = await serveEmbedded({ readOnly: true });
     const script = [
       ...connect(served),
@@ -84,7 +84,7 @@ describe('errors, told by libnbd (NBD protocol, "Error values"); the connection 
     expect((await served.nbdsh(...script)).trim()).toBe('True EPERM EPERM EPERM ok ok');
   });
 
-  it('a command nobody knows is EINVAL', async () => {
+  it('an unknown command gets EINVAL', async () => {
     await using served = await serveEmbedded();
     const script = `
 import socket, struct
@@ -105,7 +105,7 @@ print(answers)
     expect((await served.nbdsh(script)).trim()).toBe('[22, 22, 0]');
   });
 
-  it('blocks of 4096 bytes are the smallest request', async () => {
+  it('a request smaller than a block of 4096 bytes gets EINVAL', async () => {
     await using served = await serveEmbedded({ blockSizeBytes: 4096 });
     const script = [
       ...connect(served),
@@ -116,8 +116,8 @@ print(answers)
   });
 });
 
-describe('what the target does for a request', () => {
-  it('FUA and FLUSH reach it, TRIM gives space back, WRITE_ZEROES unmaps unless NO_HOLE', async () => {
+describe('requests at the target', () => {
+  it('FUA and FLUSH reach the target, TRIM frees space, WRITE_ZEROES unmaps unless NO_HOLE', async () => {
     await using served = await serveEmbedded({ writeCache: 'volatile' });
     const { disk, node } = served;
     await served.nbdsh(
@@ -179,7 +179,7 @@ describe('what the target does for a request', () => {
     },
   );
 
-  it('requests over its limits come in pieces, and in the right place', async () => {
+  it('requests over the limits of the target are split, and each part is at its place', async () => {
     await using served = await serveEmbedded({
       limits: { transferBlocksMax: 24, writeSameBlocksMax: 40, unmapBlocksMax: 56 },
     });
@@ -208,7 +208,7 @@ describe('what the target does for a request', () => {
     );
   });
 
-  it('after a power loss with unflushed writes exactly one flush fails', async () => {
+  it('exactly one flush fails after a power loss with unflushed writes', async () => {
     await using served = await serveEmbedded({ writeCache: 'volatile' });
     const { node } = served;
     node.faults.onCommand = ({ opcode, count }) => {
@@ -227,7 +227,7 @@ describe('what the target does for a request', () => {
 });
 
 describe('a disk that changes', () => {
-  it('that grows is larger for the next client, and for requests of this one', async () => {
+  it('a disk that grows is larger for the next client, and for requests of this one', async () => {
     await using served = await serveEmbedded();
     served.disk.resize(128 * MIB);
     const script = [
@@ -241,7 +241,7 @@ describe('a disk that changes', () => {
     expect(served.events.map(({ event }) => event)).toContain('deviceResized');
   });
 
-  it('that becomes write protected refuses writes with EPERM, and comes back', async () => {
+  it('a disk that becomes write-protected rejects writes with EPERM until it is writable again', async () => {
     await using served = await serveEmbedded();
     served.disk.readOnly = true;
     const refused = [
@@ -254,7 +254,7 @@ describe('a disk that changes', () => {
     await served.nbdsh(...connect(served), 'alive()');
   });
 
-  it('that shrinks is not the same disk: its requests fail and it is taken away', async () => {
+  it('a disk that shrinks counts as another disk: its requests fail and it is removed', async () => {
     await using served = await serveEmbedded();
     served.disk.resize(32 * MIB);
     const script = [...connect(served), 'print(told(lambda: h.pread(512, 0)))'];
@@ -271,8 +271,8 @@ const targets = [
   },
 ];
 
-describe.each(targets)('the tools of others, on $name', ({ open }) => {
-  it('nbdinfo: what is offered, and a map with the hole where nothing was written', async () => {
+describe.each(targets)('foreign NBD clients, on $name', ({ open }) => {
+  it('nbdinfo shows the capabilities, and a map with a hole where no data was written', async () => {
     await using served = await open();
     const { exports } = JSON.parse(await served.run('nbdinfo', '--json', served.uri)) as {
       exports: Record<string, unknown>[];
@@ -298,7 +298,7 @@ describe.each(targets)('the tools of others, on $name', ({ open }) => {
     expect(data.map(({ offset, length }) => [offset, length])).toEqual([[MIB, MIB]]);
   });
 
-  it('nbdcopy over four connections and qemu-img compare: the same bytes', async () => {
+  it('nbdcopy over four connections and qemu-img compare agree on every byte', async () => {
     await using served = await open();
     const folder = join(served.socket, '..');
     const image = join(folder, 'image');
@@ -311,7 +311,7 @@ describe.each(targets)('the tools of others, on $name', ({ open }) => {
     expect((await readFile(back)).equals(await readFile(image))).toBe(true);
   });
 
-  it('qemu-io: patterns, zeroes, discards and flushes read back as they should', async () => {
+  it('qemu-io reads back its patterns, zeroes, discards and flushes', async () => {
     await using served = await open();
     const commands = [
       'write -P 0x11 0 4M',
@@ -358,7 +358,7 @@ it('tgt: a trim frees the blocks of the backing file', async () => {
   await served.run('rm', file);
 });
 
-it('a target whose queue is full gets fewer commands at a time, and every request is done', async () => {
+it('a target whose queue is full gets fewer commands at a time, and every request succeeds', async () => {
   await using served = await serveEmbedded();
   const { node } = served;
   const QUEUE = 8;

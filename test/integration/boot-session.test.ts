@@ -34,7 +34,7 @@ async function sessions(daemon: DaemonProcess): Promise<SessionView[]> {
 }
 
 describe('a Boot session (MSiSCSI type 3)', { timeout: 120_000 }, () => {
-  it('is logged out only with --force; --all passes it over and says so', async () => {
+  it('a Boot session is logged out only with --force; --all skips it with a message', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     expect(await login(daemon, ROOT, '--type', 'boot')).toMatchObject({ code: 0 });
@@ -52,7 +52,7 @@ describe('a Boot session (MSiSCSI type 3)', { timeout: 120_000 }, () => {
     expect(await sessions(daemon)).toEqual([]);
   });
 
-  it('has the same identity at every start of the machine, and another one than data', async () => {
+  it('a Boot session has the same identity at every start, and another one than data sessions', async () => {
     const identities = [];
     for (let start = 0; start < 2; start += 1) {
       // A state directory of its own each time, as /run is after a reboot.
@@ -69,7 +69,7 @@ describe('a Boot session (MSiSCSI type 3)', { timeout: 120_000 }, () => {
     expect((await sessions(daemon))[0]?.ISID).not.toEqual(identities[0]?.[1]);
   });
 
-  it('goes over to a daemon that is started with --take-over, while the first one lives', async () => {
+  it('a Boot session moves to a daemon that is started with --take-over, while the first one lives', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await login(daemon, ROOT, '--type', 'boot', '--persistent');
@@ -87,7 +87,7 @@ describe('a Boot session (MSiSCSI type 3)', { timeout: 120_000 }, () => {
     ]);
   });
 
-  it('is left as it is by SIGTERM, with the cache of its disk written', async () => {
+  it('a Boot session survives SIGTERM, with the cache of its disk written', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await login(daemon, ROOT, '--type', 'boot', '--persistent');
@@ -106,7 +106,7 @@ describe('a Boot session (MSiSCSI type 3)', { timeout: 120_000 }, () => {
     expect(ended).toContainEqual({ sessionType: 'data', active: false, handedOver: undefined });
   });
 
-  it('without --take-over the second daemon is refused (status 28)', async () => {
+  it('a second daemon without --take-over is rejected (status 28)', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const { ended, pid } = daemon;

@@ -117,7 +117,7 @@ async function seen(
 describe('boot-test of a Linux', { timeout: SLOW }, () => {
   const said = ['--expect', `^${LINUX_MARKER}$`];
 
-  it('passes twice at once, and the LUN is untouched although the system writes', async () => {
+  it('two tests pass at once, and the LUN is unchanged although the system writes', async () => {
     const before = checksum(fileOf('linux'));
     const args = [url('linux'), ...said, ...TCG];
     const results = await Promise.all([run(args), run(args)]);
@@ -132,7 +132,7 @@ describe('boot-test of a Linux', { timeout: SLOW }, () => {
     expect(checksum(fileOf('linux'))).toBe(before);
   });
 
-  it('passes with --firmware uefi', async () => {
+  it('the test passes with --firmware uefi', async () => {
     const { code, out } = await run([url('linux'), '--firmware', 'uefi', ...said, ...TCG]);
     expect(out).toMatch(/^passed: /);
     expect(code).toBe(0);
@@ -143,7 +143,7 @@ describe('boot-test', { timeout: SLOW }, () => {
   const written = ['--expect', 'written and read back', ...TCG];
 
   it.each(['virtio', 'scsi', 'sata'])(
-    'the LUN is a %s disk whose writes it never sees',
+    'the LUN is a %s disk, and no write of the system reaches it',
     async (disk) => {
       const before = checksum(fileOf('writer'));
       const { code, out, left } = await run([url('writer'), '--disk', disk, ...written]);
@@ -154,7 +154,7 @@ describe('boot-test', { timeout: SLOW }, () => {
     },
   );
 
-  it('--keep-overlay has what the system wrote, over the LUN as any program finds it', async () => {
+  it('the file of --keep-overlay holds the writes of the system, over the LUN as backing file', async () => {
     const overlay = place.file('kept.qcow2');
     const { code, err } = await run([url('writer'), '--keep-overlay', overlay, ...written]);
     expect(err).toContain(`what the system wrote is in ${overlay}`);
@@ -169,14 +169,14 @@ describe('boot-test', { timeout: SLOW }, () => {
     expect(again.code).toBe(7);
   });
 
-  it('--write boots the LUN itself, and what the system writes is on it', async () => {
+  it('the option --write boots the LUN itself, and the writes of the system are on it', async () => {
     const { code, err } = await run([url('writer'), '--write', ...written]);
     expect(err).toContain('what it writes stays on the LUN');
     expect(code).toBe(0);
     expect(await sectorOne(fileOf('writer'))).toBe(0x57);
   });
 
-  it('without --write even a client that tries cannot write: the session is read-only', async () => {
+  it('the session is read-only without --write, so that no client can write', async () => {
     const before = checksum(fileOf('prompt'));
     await using own = await Workplace.make();
     const flags = ['--expect', 'never', '--json', '--console'];
@@ -197,14 +197,14 @@ describe('boot-test', { timeout: SLOW }, () => {
     expect(checksum(fileOf('prompt'))).toBe(before);
   });
 
-  it('expects a login prompt by default, which is a line that has not ended', async () => {
+  it('the default expects a login prompt, which is a line that has not ended', async () => {
     const { code, out, err } = await run([url('prompt'), ...TCG]);
     expect(out).toMatch(/^passed: \S+ said "small login:" after \d+\.\d s\n$/);
     expect(err.split('\n')).toHaveLength(3);
     expect(code).toBe(0);
   });
 
-  it('--json: ready, bootStarted, the console with --console, and the verdict at the end', async () => {
+  it('the output of --json is ready, bootStarted, the console with --console, and the verdict', async () => {
     const { code, out, err } = await run([url('prompt'), '--json', '--console', ...TCG]);
     const events = objects(out);
     const own = ['bootStarted', 'console', 'verdict'];
@@ -232,7 +232,7 @@ describe('boot-test', { timeout: SLOW }, () => {
     expect(code).toBe(0);
   });
 
-  it('the machine is what was wished for', async () => {
+  it('the machine has the hardware of the options', async () => {
     const wishes = ['--memory', '256M', '--cpus', '2', '--cpu', 'qemu64', '--network', 'user'];
     await using own = await Workplace.make();
     const args = ['boot-test', url('prompt'), '--expect', 'never', '--json', '--console'];
@@ -252,23 +252,26 @@ describe('boot-test', { timeout: SLOW }, () => {
     ['panic', 'a kernel that panics', /said "Kernel panic - not syncing: no init"/],
     ['off', 'a system that switches itself off', /switched itself off .* before it said \/login:/],
     ['circle', 'a system that starts over and over', /started 6 times anew/],
-  ])('%s: %s has failed, with the last lines of the console and status 1', async (name, _, why) => {
-    const { code, out, err, left } = await run([url(name), ...TCG]);
-    expect(out).toMatch(/^failed: [^\n]*\n$/);
-    expect(out).toMatch(why);
-    expect(err).toMatch(/the console said last:\n {2}SeaBIOS/);
-    expect(err).not.toContain('\x1b');
-    expect(code).toBe(1);
-    expect(left).toEqual([]);
-  });
+  ])(
+    'LUN "%s": %s fails the test, with the last lines of the console and status 1',
+    async (name, _, why) => {
+      const { code, out, err, left } = await run([url(name), ...TCG]);
+      expect(out).toMatch(/^failed: [^\n]*\n$/);
+      expect(out).toMatch(why);
+      expect(err).toMatch(/the console said last:\n {2}SeaBIOS/);
+      expect(err).not.toContain('\x1b');
+      expect(code).toBe(1);
+      expect(left).toEqual([]);
+    },
+  );
 
-  it('--fail-regex is what fails it in place of panics', async () => {
+  it('the patterns of --fail-regex replace those for panics', async () => {
     const { code, out } = await run([url('prompt'), '--fail-regex', '^hell', ...TCG]);
     expect(out).toMatch(/^failed: .*said "hello" .*, and not yet \/login:\/\n$/);
     expect(code).toBe(1);
   });
 
-  it('ends with status 33 when the time is over, with a picture of the screen', async () => {
+  it('the test exits with status 33 at the timeout, with a picture of the screen', async () => {
     const png = place.file('screen.png');
     const args = [url('prompt'), '--expect', 'never', '--timeout', '5', '--screenshot', png];
     const { code, out, err } = await run([...args, '--accel', 'tcg']);
@@ -281,7 +284,7 @@ describe('boot-test', { timeout: SLOW }, () => {
     expect([bytes.readUInt32BE(16), bytes.readUInt32BE(20)]).toEqual([720, 400]);
   });
 
-  it('an outage is a pause: the target dies and returns, and the system notices nothing', async () => {
+  it('an outage is a pause: the target dies and returns, and the system sees no error', async () => {
     await using own = await Workplace.make();
     const interval = ['--reconnect-interval', '0.2'];
     const args = ['boot-test', url('reader'), '--expect', '^done$', '--json', '--console'];
@@ -315,14 +318,14 @@ describe('boot-test', { timeout: SLOW }, () => {
   });
 });
 
-describe('boot-test that is ended', { timeout: SLOW }, () => {
+describe('boot-test that is interrupted', { timeout: SLOW }, () => {
   const forever = ['--expect', 'never', '--json', '--console', ...TCG];
   const isUp = (event: Record<string, unknown>) => event['line'] === 'hello';
 
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
-  ] as const)('by %s leaves no QEMU, no session and no file', async (signal, status) => {
+  ] as const)('an end by %s leaves no QEMU, no session and no file', async (signal, status) => {
     await using own = await Workplace.make();
     await using process = own.start(['boot-test', url('prompt'), ...forever]);
     await seen(process, isUp);
@@ -336,7 +339,7 @@ describe('boot-test that is ended', { timeout: SLOW }, () => {
     expect((await tgt.adm(...connections)).trim()).toBe('');
   });
 
-  it('by two signals at once leaves no file either', async () => {
+  it('two signals at once leave no file either', async () => {
     await using own = await Workplace.make();
     await using process = own.start(['boot-test', url('prompt'), ...forever]);
     await seen(process, isUp);
@@ -346,7 +349,7 @@ describe('boot-test that is ended', { timeout: SLOW }, () => {
     expect(await own.content()).toEqual([]);
   });
 
-  it('by SIGKILL leaves no QEMU, and nothing of the size of an overlay', async () => {
+  it('a SIGKILL leaves no QEMU, and nothing of the size of an overlay', async () => {
     await using own = await Workplace.make();
     await using process = own.start(['boot-test', url('prompt'), ...forever]);
     await seen(process, isUp);
@@ -359,7 +362,7 @@ describe('boot-test that is ended', { timeout: SLOW }, () => {
     expect(left).toEqual(['nbd.sock']);
   });
 
-  it('QEMU itself killed is a failure that says so', async () => {
+  it('the death of QEMU is a failure with that reason', async () => {
     await using own = await Workplace.make();
     await using running = own.start(['boot-test', url('prompt'), ...forever]);
     await seen(running, isUp);
@@ -370,7 +373,7 @@ describe('boot-test that is ended', { timeout: SLOW }, () => {
   });
 });
 
-describe('boot-test says what is wrong before it boots', { timeout: SLOW }, () => {
+describe('boot-test: errors before the boot', { timeout: SLOW }, () => {
   const cases: readonly (readonly [flags: string, lun: string, code: number, words: RegExp])[] = [
     ['--expect (', 'empty', 7, /--expect '\(' is no regular expression.*: Unterminated group/],
     ['--fail-regex [', 'empty', 7, /--fail-regex '\[' is no regular expression/],
@@ -396,16 +399,19 @@ describe('boot-test says what is wrong before it boots', { timeout: SLOW }, () =
     ['--firmware bios', 'large blocks', 7, /blocks of 4096 bytes.*use --firmware uefi/],
   ];
 
-  it.each(cases)('%s (%s): status %d', async (flags, lun, status, words) => {
-    const { code, out, err, left } = await run([url(lun), ...flags.split(' ')]);
-    expect(err).toMatch(/^iscsi-nbd: [^\n]+\.\n$/);
-    expect(err).toMatch(words);
-    expect(out).toBe('');
-    expect(code).toBe(status);
-    expect(left).toEqual([]);
-  });
+  it.each(cases)(
+    'the flags %s (LUN %s) are rejected with status %d',
+    async (flags, lun, status, words) => {
+      const { code, out, err, left } = await run([url(lun), ...flags.split(' ')]);
+      expect(err).toMatch(/^iscsi-nbd: [^\n]+\.\n$/);
+      expect(err).toMatch(words);
+      expect(out).toBe('');
+      expect(code).toBe(status);
+      expect(left).toEqual([]);
+    },
+  );
 
-  it('empty values are variables that were not set', async () => {
+  it('an empty value is rejected, as it may be a variable that is not set', async () => {
     for (const flag of ['--expect', '--fail-regex', '--screenshot', '--keep-overlay']) {
       const { code, err } = await run([url('empty'), `${flag}=`]);
       expect(err).toContain(`${flag} is empty`);
@@ -413,7 +419,7 @@ describe('boot-test says what is wrong before it boots', { timeout: SLOW }, () =
     }
   });
 
-  it('a URL without a LUN does where there is one disk, else names those there are', async () => {
+  it('a URL without a LUN is valid if there is one disk; otherwise the error names the disks', async () => {
     const { code, err } = await run([url('empty').replace(/\/\d+$/, '')]);
     expect(err).toMatch(/has 10 disks \(LUN 1, 2, .*, 10\), and one is booted/);
     expect(code).toBe(7);
@@ -422,7 +428,7 @@ describe('boot-test says what is wrong before it boots', { timeout: SLOW }, () =
   it.each([
     ['qemu-system-x86_64', 'qemu-system-x86', []],
     ['qemu-img', 'qemu-utils', ['qemu-system-x86_64']],
-  ])('without %s the status is 27, and the package %s is named', async (what, name, there) => {
+  ])('a machine without %s gets status 27 and the package %s', async (what, name, there) => {
     const folder = place.file(`without-${what}`);
     await mkdir(folder);
     for (const program of ['setpriv', ...there]) {

@@ -60,7 +60,7 @@ async function impostor(greet: (socket: Socket) => void) {
   };
 }
 
-describe('what a person gets wrong is one paragraph, and the right status', {
+describe('the error for wrong input', {
   timeout: SLOW,
 }, () => {
   const at = (port: number, rest = `/${NAME}/1`) => `iscsi://127.0.0.1:${port}${rest}`;
@@ -72,7 +72,7 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     pattern: RegExp,
   ])[] = [
     [
-      'a port nobody listens on',
+      'a port without a listener',
       () => ['discover', `127.0.0.1:${closedPort}`],
       4,
       /No connection to 127\.0\.0\.1:\d+ \(ECONNREFUSED\): .*nothing listens.* Check the address/,
@@ -178,23 +178,26 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     ['an empty --run', () => ['serve', at(tgt.port), '--run', ''], 7, /--run is empty/],
   ];
 
-  it.each(cases)('%s', async (_what, args, code, pattern) => {
-    await using place = await Workplace.make();
-    const words = args().map((word) =>
-      word.replace(/^SOCKET$/, place.file('disk.sock')).replace(/^PLACE/, place.path),
-    );
-    const result = await place.run(words);
-    expectParagraph(result, pattern);
-    expect(result.code).toBe(code);
-    expect(await place.content()).toEqual([]);
-  });
+  it.each(cases)(
+    'the error is one paragraph with its status for %s',
+    async (_what, args, code, pattern) => {
+      await using place = await Workplace.make();
+      const words = args().map((word) =>
+        word.replace(/^SOCKET$/, place.file('disk.sock')).replace(/^PLACE/, place.path),
+      );
+      const result = await place.run(words);
+      expectParagraph(result, pattern);
+      expect(result.code).toBe(code);
+      expect(await place.content()).toEqual([]);
+    },
+  );
 
-  it('leaves no session at the target', async () => {
+  it('the wrong calls leave no session at the target', async () => {
     const connections = ['--lld', 'iscsi', '--mode', 'conn', '--op', 'show', '--tid', '1'];
     expect((await tgt.adm(...connections)).trim()).toBe('');
   });
 
-  it('a socket path that is a file is refused, and the file is as it was', async () => {
+  it('a socket path that is a file is rejected, and the file is unchanged', async () => {
     await using place = await Workplace.make();
     const file = place.file('precious');
     await writeFile(file, 'data');
@@ -205,7 +208,7 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     expect(await place.content()).toEqual(['precious']);
   });
 
-  it('a socket path somebody else serves on is busy: 28, and the other goes on', async () => {
+  it('a socket path on which another process serves is busy: 28, and that process goes on', async () => {
     await using place = await Workplace.make();
     const socket = place.file('disk.sock');
     await using first = place.start(['serve', at(tgt.port), '--socket', socket]);
@@ -220,7 +223,7 @@ describe('what a person gets wrong is one paragraph, and the right status', {
   });
 
   it.each(['discover', 'capacity', 'serve'])(
-    '%s at a portal that never answers ends at --login-timeout with 8',
+    'the command %s at a portal that never responds ends at --login-timeout with 8',
     async (command) => {
       await using silent = await impostor(() => {});
       await using place = await Workplace.make();
@@ -233,14 +236,14 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     },
   );
 
-  it.runIf(canMakeHole())('an address that swallows every packet is a timeout too: 8', async () => {
+  it.runIf(canMakeHole())('an address that drops every packet is a timeout too: 8', async () => {
     const run = `"${process.execPath}" dist/cli/main.js capacity iscsi://203.0.113.2/${NAME}/1`;
     const flags = '--login-timeout 1 --initiator-name iqn.2001-04.com.example:me';
     const out = await judge('unshare', '-n', 'sh', '-c', `${HOLE}; ${run} ${flags} 2>&1; echo $?`);
     expect(out).toMatch(/^iscsi-nbd: No [^\n]* in time .*203\.0\.113\.2.*\n8\n$/);
   });
 
-  it('a portal that ends the connection at once is a lost connection: 4', async () => {
+  it('a portal that closes the connection at once is a lost connection: 4', async () => {
     await using rude = await impostor((socket) => socket.resetAndDestroy());
     await using place = await Workplace.make();
     const result = await place.run(['discover', `127.0.0.1:${rude.port}`]);
@@ -248,7 +251,7 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     expect(result.code).toBe(4);
   });
 
-  it('a portal that speaks something else is told as such: 5', async () => {
+  it('a portal that speaks another protocol is reported as such: 5', async () => {
     await using babble = await impostor((socket) => socket.write('HTTP/1.1 400 \r\n'.repeat(200)));
     await using place = await Workplace.make();
     const result = await place.run(['discover', `127.0.0.1:${babble.port}`]);
@@ -256,7 +259,7 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     expect(result.code).toBe(5);
   });
 
-  it('with --json the error is one object on standard error', async () => {
+  it('the error with --json is one object on standard error', async () => {
     await using place = await Workplace.make();
     const result = await place.run([
       'serve',
@@ -277,7 +280,7 @@ describe('what a person gets wrong is one paragraph, and the right status', {
     expect(result.code).toBe(4);
   });
 
-  it('standard output on a full disk is an error, without a stack trace', async () => {
+  it('a full disk at standard output is an error, without a stack trace', async () => {
     const command = `"${process.execPath}" dist/cli/main.js explain 24 2>&1 >/dev/full; echo $?`;
     expect(await judge('sh', '-c', command)).toMatch(/^iscsi-nbd: [^\n]*ENOSPC[^\n]*\n1\n$/);
   });
@@ -294,45 +297,49 @@ function isReadableByAll(): boolean {
   }
 }
 
-describe.runIf(isRoot && isReadableByAll())('as a user without rights', { timeout: SLOW }, () => {
-  const asNobody = async (place: Workplace, ...args: string[]): Promise<CommandResult> => {
-    const words = ['--reuid', '65534', '--regid', '65534', '--clear-groups', 'env', '-i'];
-    const variables = [`PATH=${process.env['PATH']}`, `HOME=${place.file('home')}`];
-    const script = `"$@" 2>"$0"; echo "status $?"`;
-    const err = place.file('err');
-    await writeFile(err, '');
-    const node = [process.execPath, 'dist/cli/main.js', ...args];
-    const out = await judge('sh', '-c', script, err, 'setpriv', ...words, ...variables, ...node);
-    const code = Number(/status (\d+)\n$/.exec(out)?.[1]);
-    return { code, out: out.replace(/status \d+\n$/, ''), err: await judge('cat', err) };
-  };
+describe.runIf(isRoot && isReadableByAll())(
+  'commands of an unprivileged user',
+  { timeout: SLOW },
+  () => {
+    const asNobody = async (place: Workplace, ...args: string[]): Promise<CommandResult> => {
+      const words = ['--reuid', '65534', '--regid', '65534', '--clear-groups', 'env', '-i'];
+      const variables = [`PATH=${process.env['PATH']}`, `HOME=${place.file('home')}`];
+      const script = `"$@" 2>"$0"; echo "status $?"`;
+      const err = place.file('err');
+      await writeFile(err, '');
+      const node = [process.execPath, 'dist/cli/main.js', ...args];
+      const out = await judge('sh', '-c', script, err, 'setpriv', ...words, ...variables, ...node);
+      const code = Number(/status (\d+)\n$/.exec(out)?.[1]);
+      return { code, out: out.replace(/status \d+\n$/, ''), err: await judge('cat', err) };
+    };
 
-  it('attach says that it takes rights (13), or that the kernel has no driver (27)', async () => {
-    await using place = await Workplace.make();
-    const name = ['--initiator-name', 'iqn.2001-04.com.example:nobody'];
-    const result = await asNobody(place, 'attach', tgt.url(1), ...name);
-    expectParagraph(result, /No \/dev\/nbdX can be made here\. .*`iscsi-nbd serve` exports/);
-    expect(result.code).toBe(existsSync('/proc/modules') ? 13 : 27);
-  });
+    it('attach reports that it needs rights (13), or that the kernel has no driver (27)', async () => {
+      await using place = await Workplace.make();
+      const name = ['--initiator-name', 'iqn.2001-04.com.example:nobody'];
+      const result = await asNobody(place, 'attach', tgt.url(1), ...name);
+      expectParagraph(result, /No \/dev\/nbdX can be made here\. .*`iscsi-nbd serve` exports/);
+      expect(result.code).toBe(existsSync('/proc/modules') ? 13 : 27);
+    });
 
-  it('a socket where one may not write is 13', async () => {
-    await using place = await Workplace.make();
-    await mkdir(place.file('closed'), { mode: 0o700 });
-    const name = ['--initiator-name', 'iqn.2001-04.com.example:nobody'];
-    const socket = place.file('closed/disk.sock');
-    const result = await asNobody(place, 'serve', tgt.url(1), '--socket', socket, ...name);
-    expectParagraph(result, /no permission to write in .*closed; choose another place/);
-    expect(result.code).toBe(13);
-  });
+    it('a socket in a folder without write permission is rejected with 13', async () => {
+      await using place = await Workplace.make();
+      await mkdir(place.file('closed'), { mode: 0o700 });
+      const name = ['--initiator-name', 'iqn.2001-04.com.example:nobody'];
+      const socket = place.file('closed/disk.sock');
+      const result = await asNobody(place, 'serve', tgt.url(1), '--socket', socket, ...name);
+      expectParagraph(result, /no permission to write in .*closed; choose another place/);
+      expect(result.code).toBe(13);
+    });
 
-  it('where no initiator name can be kept, 13 says how to give one', async () => {
-    await using place = await Workplace.make();
-    const result = await asNobody(place, 'capacity', tgt.url(1));
-    if (existsSync('/etc/iscsi/initiatorname.iscsi') && result.code === 0) return;
-    expectParagraph(
-      result,
-      /initiator name cannot be (?:kept in|read from) .* --initiator-name iqn\./,
-    );
-    expect(result.code).toBe(13);
-  });
-});
+    it('the error 13 says how to set an initiator name if none can be stored', async () => {
+      await using place = await Workplace.make();
+      const result = await asNobody(place, 'capacity', tgt.url(1));
+      if (existsSync('/etc/iscsi/initiatorname.iscsi') && result.code === 0) return;
+      expectParagraph(
+        result,
+        /initiator name cannot be (?:kept in|read from) .* --initiator-name iqn\./,
+      );
+      expect(result.code).toBe(13);
+    });
+  },
+);

@@ -85,7 +85,7 @@ async function sessionOf(target: string): Promise<SessionView> {
 }
 
 describe('the commands of the daemon', { timeout: SLOW }, () => {
-  it('daemon --json says that it is ready in one line, and 28 to a second one', async () => {
+  it('daemon --json prints one ready line, and a second daemon exits with 28', async () => {
     expect(checked('daemon-ready', daemon.out)).toMatchObject({
       event: 'ready',
       control: daemon.control,
@@ -99,7 +99,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     expect(second.err).toContain(`Another daemon (process ${daemon.pid}) owns`);
   });
 
-  it('login prints the session and its disks; again it is the same one', async () => {
+  it('login prints the session and its disks; a repeated login prints the same session', async () => {
     const first = await cli('login', portal, DISK, '--removal-latency', '20');
     expectGood(first);
     const [session = '', disk] = first.out.trimEnd().split('\n');
@@ -114,7 +114,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     expect((await cli('login', portal, DISK)).out).toContain('is logged in already');
   });
 
-  it('login says why it fails', async () => {
+  it('login reports why it fails', async () => {
     await expectRefused(19, /0203 Not found/, 'login', portal, 'iqn.2024-01.com.example:none');
     await expectRefused(24, /0201 .*CHAP/, 'login', portal, CHAP);
     await expectRefused(
@@ -130,7 +130,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     await expectRefused(4, /ECONNREFUSED/, 'login', '127.0.0.1:1', OTHER);
   });
 
-  it('a LUN the daemon may write to is served by nobody else, but to read or when told', async () => {
+  it('a LUN open for writing in the daemon is served elsewhere only with --read-only or --shared', async () => {
     const serve = ['serve', `iscsi://${portal}/${DISK}/1`, '--run', 'nbdinfo --size "$uri"'];
     const words = new RegExp(`Process ${daemon.pid} has LUN 1 of ${DISK} already.*--read-only`);
     const [refused, readOnly, shared] = await Promise.all([
@@ -144,7 +144,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     expect(shared).toMatchObject({ code: 0, out: `${8 * MIB}\n` });
   });
 
-  it('sessions lists them', async () => {
+  it('sessions lists the sessions', async () => {
     const { lines, value } = await both('sessions', 'sessions');
     expect(lines[0]).toMatch(/^SESSION +STATE +TYPE +PORTAL +LUNS +TARGET$/);
     const [id = '', ...row] = (lines[1] ?? '').split(/ +/);
@@ -174,7 +174,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     await expectRefused(2, /no session .*sessions` lists them/i, 'session', OTHER);
   });
 
-  it('devices lists what can be used, and nbdinfo can', async () => {
+  it('devices lists the devices, and nbdinfo opens them', async () => {
     const { lines, value } = await both('devices', 'devices');
     expect(lines[0]).toMatch(/^DEVICE +SIZE +MODE +LUN +SESSION +TARGET$/);
     expect(lines[1]).toMatch(/\.sock +8\.0 MiB +rw +1 +loggedIn +iqn/);
@@ -182,7 +182,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     expect(await judge('nbdinfo', '--size', devices[0]?.uri ?? '')).toBe(`${8 * MIB}\n`);
   });
 
-  it('rescan adds the LUN that is new', async () => {
+  it('rescan adds a new LUN', async () => {
     const { lines } = await both('rescan', 'rescan');
     expect(lines).toEqual([expect.stringMatching(/^session [0-9a-f]{16}: no new LUN$/)]);
     const file = join(daemon.folder, 'new.img');
@@ -195,7 +195,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     await daemon.until(async () => (await sessionOf(DISK)).devices.length === 2);
   });
 
-  it('set changes what a running session takes, says from when on, and refuses the rest', async () => {
+  it('set changes the options of a running session, says from when on, and rejects the others', async () => {
     const seconds = await cli('set', DISK, 'removal-latency', '300');
     expectGood(seconds);
     expect(seconds.out).toBe('removalLatencySeconds: 20 → 300; it counts now\n');
@@ -231,7 +231,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     );
   });
 
-  it('top looks as often as it is told to', async () => {
+  it('top prints its table --count times', async () => {
     const flags = ['top', '--count', '2', '--interval', '0.2'];
     const [text, json] = await Promise.all([cli(...flags), cli(...flags, '--json')]);
     expectGood(text);
@@ -244,7 +244,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     await expectRefused(7, /--interval must be a number from 0.1/, 'top', '--interval', '0');
   });
 
-  it('events tells what happens until SIGINT, for people and for programs', async () => {
+  it('events prints the events until SIGINT, for people and for programs', async () => {
     const env = { ...process.env, ISCSI_NBD_CONTROL: daemon.control };
     const watchers = [[], ['--json']].map((flags) => {
       const child = spawn(process.execPath, [CLI, 'events', ...flags], { env });
@@ -273,7 +273,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     for (const line of json.trimEnd().split('\n')) checked('event', line);
   });
 
-  it('persistent list and remove; the session goes on', async () => {
+  it('persistent lists and removes logins; the session goes on', async () => {
     await expectRefused(
       21,
       /There is no persistent login .*nobody/,
@@ -332,7 +332,7 @@ describe('import-open-iscsi', { timeout: SLOW }, () => {
       '',
     ].join('\n');
 
-  it('makes node records persistent logins, which the next start logs in to, secret and all', async () => {
+  it('the command imports node records with secrets as logins of the next start', async () => {
     const nodes = join(daemon.folder, 'nodes');
     const secrets = join(daemon.folder, 'secrets');
     for (const target of [OTHER, CHAP]) mkdirSync(join(nodes, target), { recursive: true });
@@ -378,7 +378,7 @@ describe('import-open-iscsi', { timeout: SLOW }, () => {
     await expectRefused(21, /no node record/i, 'import-open-iscsi', none);
   });
 
-  it('a session that is away says why, and when it tries again', async () => {
+  it('a session in an outage shows the reason, and when it retries', async () => {
     await tgt.kill();
     await daemon.until(async () => {
       const { state, lastError, nextAttemptInSeconds } = await sessionOf(OTHER);

@@ -5,7 +5,7 @@ import { checked } from '../helpers/published-schema.js';
 const SLOW = 120_000;
 
 describe('demo', { timeout: SLOW }, () => {
-  it('rides out an outage and proves every byte, in a few lines with times', async () => {
+  it('the demo survives an outage and verifies every byte, in a few lines with times', async () => {
     await using place = await Workplace.make();
     const { code, out, err } = await place.run(['demo']);
     expect(err).toBe('');
@@ -19,7 +19,7 @@ describe('demo', { timeout: SLOW }, () => {
     expect(await place.content()).toEqual([]);
   });
 
-  it('--json tells the same as objects: the session stays the same over the outage', async () => {
+  it('the output of --json has the same as objects: the session stays the same over the outage', async () => {
     await using place = await Workplace.make();
     const { code, out } = await place.run(['demo', '--json']);
     expect(code).toBe(0);
@@ -50,7 +50,7 @@ describe('demo', { timeout: SLOW }, () => {
     expect(step('result')).toMatchObject([{ passed: true }]);
   });
 
-  it('SIGINT in the outage ends it with 130 and leaves nothing', async () => {
+  it('a SIGINT in the outage ends the demo with 130 and leaves no file', async () => {
     await using place = await Workplace.make();
     await using demo = place.start(['demo', '--json']);
     const inOutage = () => demo.out.includes('"to":"reconnecting"');

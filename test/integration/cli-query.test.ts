@@ -46,7 +46,7 @@ describe('explain as a process', { timeout: SLOW }, () => {
     ['06/29/00', 'sense', 'SCSI: the device itself', /SPC-4/],
     ['EIO', 'errno', 'the block device or NBD export', /NBD protocol/],
     ['ECONNREFUSED', 'errno', 'the network to the target', /errno\(3\)/],
-  ])('%s: what it is, which layer says so, where it is laid down', async (...row) => {
+  ])('the explanation of %s has its meaning, its layer and its reference', async (...row) => {
     const [code, kind, layer, reference] = row;
     const [told, view] = await Promise.all([
       good('explain', code),
@@ -59,7 +59,7 @@ describe('explain as a process', { timeout: SLOW }, () => {
 });
 
 describe('the compiled command against tgt', { timeout: SLOW }, () => {
-  it('discover prints a row per portal, with the URL that other commands take', async () => {
+  it('discover prints a row per portal, with the URL for other commands', async () => {
     const lines = (await good('discover', `127.0.0.1:${tgt.port}`)).trimEnd().split('\n');
     expect(lines[0]).toMatch(/^TARGET +PORTAL +GROUP +URL$/);
     expect(lines.slice(1).map((line) => line.split(/ +/)[3])).toEqual(
@@ -70,7 +70,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     );
   });
 
-  it('discover --json is an array of targets with their portals', async () => {
+  it('discover --json prints an array of targets with their portals', async () => {
     const found = await json('discover', 'discover', `127.0.0.1:${tgt.port}`);
     expect(found).toHaveLength(2);
     expect(found).toContainEqual({
@@ -89,7 +89,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(await good('luns', target())).toMatch(/^1 +disk +ACME .* 64\.0 MiB$/m);
   });
 
-  it('capacity is what libiscsi reads, for 512 and 4096-byte blocks', async () => {
+  it('capacity agrees with libiscsi, for 512 and 4096-byte blocks', async () => {
     for (const [lun, blockSizeBytes] of [
       [1, 512],
       [2, 4096],
@@ -102,7 +102,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     }
   });
 
-  it('capacity for people has the size in both forms', async () => {
+  it('capacity shows the size in both forms to people', async () => {
     expect(await good('capacity', tgt.url(1))).toMatch(/^size bytes +67108864 \(64\.0 MiB\)$/m);
   });
 
@@ -112,7 +112,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(await good('inquiry', tgt.url(1))).toMatch(/^vendor +ACME$/m);
   });
 
-  it('inquiry --vpd 83 lists the designators; --vpd 80 has the serial number', async () => {
+  it('inquiry --vpd 83 lists the designators; --vpd 80 shows the serial number', async () => {
     type Page = { page: string; designators: { text: string }[] };
     const page = await json<Page>('inquiry', 'inquiry', tgt.url(1), '--vpd', '83');
     expect(page.page).toBe('83');
@@ -126,7 +126,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     }
   });
 
-  it("--raw is the device's own bytes", async () => {
+  it('the output of --raw has the bytes of the device', async () => {
     // SPC-4 §7.8.15: byte 1 is the page code, bytes 2-3 the length of the serial number.
     const out = await judge(
       'sh',
@@ -140,7 +140,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(bytes.toString('latin1', 4).trim()).toBe('serial-1');
   });
 
-  it('ping measures the round trips asked for', async () => {
+  it('ping measures the requested round trips', async () => {
     const flags = ['--count', '3', '--interval', '0', '--bytes', '64'];
     type Ping = { roundTripsMs: number[]; minMs: number };
     const result = await json<Ping>('ping', 'ping', tgt.url(1), ...flags);
@@ -149,7 +149,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(result.minMs).toBeGreaterThan(0);
   });
 
-  it('SIGINT ends a long ping early, with its statistics', async () => {
+  it('a SIGINT ends a long ping early, with its statistics', async () => {
     await using ping = place.start(['ping', tgt.url(1), '--count', '1000', '--interval', '0.05']);
     await ping.lines(2);
     ping.kill('SIGINT');
@@ -158,7 +158,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(code).toBe(0);
   });
 
-  it('a reader that goes away is no error', async () => {
+  it('a reader of the output that ends early is no error', async () => {
     const out = await judge(
       'bash',
       '-c',
@@ -168,7 +168,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(out).toBe('0\n');
   });
 
-  it('leaves no session at the target and no file here', async () => {
+  it('the commands leave no session at the target and no file on this machine', async () => {
     const sessions = await tgt.adm(
       '--lld',
       'iscsi',

@@ -50,7 +50,7 @@ function expectNoSecret(what: string, text: string): void {
   }
 }
 
-describe('a secret is used and never shown by a command', () => {
+describe('a secret of a command', () => {
   const url = (authority = '') => `iscsi://${authority}127.0.0.1:${tgt.port}/${TARGET}/1`;
   const cases = {
     'a file named by a flag': (file: string) => ({
@@ -77,26 +77,29 @@ describe('a secret is used and never shown by a command', () => {
     },
   };
 
-  it.each(Object.entries(cases))('that got it from %s', async (_source, make) => {
-    for (const [file, secret, code] of [
-      ['right', SECRET, 0],
-      ['wrong', WRONG, 24],
-    ] as const) {
-      const { args, ...rest } = make(file, secret) as {
-        args: string[];
-        environment?: Record<string, string>;
-      };
-      const json = file === 'wrong' ? ['--json'] : [];
-      const result = await place.run(['capacity', ...args, ...json], rest);
-      expect(result.err, file).toMatch(
-        code === 0 ? /^(?:warning: the URL has a password.*\n)?$/ : /0201/,
-      );
-      expect(result.code).toBe(code);
-      expectNoSecret('the output', result.out + result.err);
-    }
-  });
+  it.each(Object.entries(cases))(
+    'a command uses a secret of %s, and does not show it',
+    async (_source, make) => {
+      for (const [file, secret, code] of [
+        ['right', SECRET, 0],
+        ['wrong', WRONG, 24],
+      ] as const) {
+        const { args, ...rest } = make(file, secret) as {
+          args: string[];
+          environment?: Record<string, string>;
+        };
+        const json = file === 'wrong' ? ['--json'] : [];
+        const result = await place.run(['capacity', ...args, ...json], rest);
+        expect(result.err, file).toMatch(
+          code === 0 ? /^(?:warning: the URL has a password.*\n)?$/ : /0201/,
+        );
+        expect(result.code).toBe(code);
+        expectNoSecret('the output', result.out + result.err);
+      }
+    },
+  );
 
-  it('whose target proves itself with another secret', async () => {
+  it('a command rejects a target that proves itself with another secret, and shows none', async () => {
     const chap = ['--chap-user', USER, '--chap-secret-file', place.file('right')];
     const target = ['--target-chap-user', 'target', '--target-chap-secret-file'];
     const good = await place.run(['capacity', url(), ...chap, ...target, place.file('back')]);
@@ -108,7 +111,7 @@ describe('a secret is used and never shown by a command', () => {
 });
 
 describe('a daemon at log level trace', () => {
-  it('shows no secret in log, answers, events, state, metrics, or its list of arguments', async () => {
+  it('the daemon shows no secret in log, responses, events, state, metrics, or its arguments', async () => {
     await using daemon = new DaemonProcess();
     const config = place.file('daemon.yaml');
     writeFileSync(config, `chapUser: ${USER}\nchapSecretFile: ${place.file('right')}\n`);

@@ -55,7 +55,7 @@ class Terminal implements AsyncDisposable {
   }
 }
 
-describe('in a terminal', { timeout: SLOW }, () => {
+describe('commands in a terminal', { timeout: SLOW }, () => {
   let tgt: Tgt;
   let daemon: DaemonProcess;
 
@@ -77,7 +77,7 @@ describe('in a terminal', { timeout: SLOW }, () => {
   it.each([
     [80, /^SESSION +STATE +IN\/s +OUT\/s +IOPS +P99 +QD +HELD +TARGET$/],
     [200, /^SESSION +STATE +IN\/s +OUT\/s +IOPS +P50 +P99 +QD +HELD +TARGET$/],
-  ])('of %i columns, top has a line a session and leaves the screen as it was', async (...row) => {
+  ])('top in %i columns has a line a session and leaves the screen as it was', async (...row) => {
     const [columns, headings] = row;
     await using terminal = await Terminal.open(daemon, columns, 'top --interval 0.2');
     let lines: string[] = [];
@@ -103,7 +103,7 @@ describe('in a terminal', { timeout: SLOW }, () => {
     expect(await terminal.lines()).toEqual(['[status 0]']);
   });
 
-  it.each([80, 200])('of %i columns, every table fits', async (columns) => {
+  it.each([80, 200])('every table fits in %i columns', async (columns) => {
     await using terminal = await Terminal.open(daemon, columns, 'sessions');
     await daemon.until(async () => (await terminal.lines()).some((line) => /status/.test(line)));
     const lines = await terminal.lines();
@@ -111,7 +111,7 @@ describe('in a terminal', { timeout: SLOW }, () => {
     expect(lines[0]).toMatch(/^SESSION +STATE +TYPE +PORTAL +LUNS +TARGET$/);
   });
 
-  it('top counts down to the removal of the devices of a session that is away', async () => {
+  it('top counts down to the removal of the devices of a session in an outage', async () => {
     await tgt.kill('SIGSTOP');
     await tgt.kill();
     await using terminal = await Terminal.open(daemon, 80, 'top --interval 0.2');
@@ -144,7 +144,7 @@ describe('completion', { timeout: SLOW }, () => {
     [['daemon', '--log-level', 'tr'], ['trace']],
   ];
 
-  it('in bash offers commands, flags and choices', async () => {
+  it('completion in bash offers commands, flags and choices', async () => {
     const rounds = WORDS.map(([typed]) => {
       const words = ['iscsi-nbd', ...typed].map((word) => `'${word}'`).join(' ');
       return `COMP_WORDS=(${words}); COMP_CWORD=${typed.length}; COMPREPLY=()
@@ -163,7 +163,7 @@ describe('completion', { timeout: SLOW }, () => {
     ).toEqual(WORDS.map(([, offered]) => offered));
   });
 
-  it('in zsh offers them with what they are for', async () => {
+  it('completion in zsh offers them with their descriptions', async () => {
     const rounds = WORDS.map(([typed]) => {
       const words = ['iscsi-nbd', ...typed].map((word) => `'${word}'`).join(' ');
       return `words=(${words}); CURRENT=${typed.length + 1}; BUFFER="$words"; CURSOR=$#BUFFER; $function; print`;

@@ -75,25 +75,28 @@ function request(port: number, sessionType: 'data' | 'boot' = 'data') {
   };
 }
 
-describe('a flush fails once for what a killed daemon has acknowledged and the disk has lost', () => {
+describe('acknowledged writes of a killed daemon that the disk has lost', () => {
   it.each([
     ['a persistent login', ['--persistent']],
     ['a login for this time', []],
-  ])('though a daemon between them never reached the target: %s', async (_which, flags) => {
-    await using daemon = new DaemonProcess();
-    await daemon.start();
-    const sessionId = await written(daemon, ...flags);
-    await daemon.stop('SIGKILL');
-    const port = await targetGone();
-    await daemon.start();
-    expect(await daemon.stop()).toBe(0);
-    await targetBackWithoutPower(port);
-    await daemon.start('--wait-for', `${TARGET}/0`);
-    const uri = uriIn(daemon.folder, sessionId);
-    expect([await flush(uri), await flush(uri)]).toEqual(['EIO', 'flushed']);
-  });
+  ])(
+    'one flush fails though a daemon in between never reached the target: %s',
+    async (_which, flags) => {
+      await using daemon = new DaemonProcess();
+      await daemon.start();
+      const sessionId = await written(daemon, ...flags);
+      await daemon.stop('SIGKILL');
+      const port = await targetGone();
+      await daemon.start();
+      expect(await daemon.stop()).toBe(0);
+      await targetBackWithoutPower(port);
+      await daemon.start('--wait-for', `${TARGET}/0`);
+      const uri = uriIn(daemon.folder, sessionId);
+      expect([await flush(uri), await flush(uri)]).toEqual(['EIO', 'flushed']);
+    },
+  );
 
-  it('though a login that comes first does not reach the target', async () => {
+  it('one flush fails though a login that comes first does not reach the target', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const sessionId = await written(daemon);
@@ -108,7 +111,7 @@ describe('a flush fails once for what a killed daemon has acknowledged and the d
     expect(await flush(uriIn(daemon.folder, sessionId))).toBe('EIO');
   });
 
-  it('though a login comes before the restoring of its record', async () => {
+  it('one flush fails though a login comes before its record is restored', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const sessionId = await written(daemon);
@@ -123,7 +126,7 @@ describe('a flush fails once for what a killed daemon has acknowledged and the d
   });
 });
 
-it('a daemon that ends while its target is away leaves the losses of a persistent login to the next', async () => {
+it('a daemon that ends during an outage leaves the losses of a persistent login to the next', async () => {
   await using daemon = new DaemonProcess();
   await daemon.start();
   const sessionId = await written(daemon, '--persistent');
@@ -137,7 +140,7 @@ it('a daemon that ends while its target is away leaves the losses of a persisten
   expect(await flush(uriIn(daemon.folder, sessionId))).toBe('EIO');
 });
 
-it('a session that was logged out before it reached the target keeps its ISID for the next', async () => {
+it('a session that is logged out before it reached the target leaves its ISID to the next', async () => {
   await using daemon = new DaemonProcess();
   await daemon.start();
   await written(daemon);
@@ -155,8 +158,8 @@ it('a session that was logged out before it reached the target keeps its ISID fo
   expect((await view()).ISID).toBe(before.ISID);
 });
 
-describe('a daemon that ends', () => {
-  it('has the disks write down first what it has acknowledged to clients of sockets', async () => {
+describe('a daemon that exits', () => {
+  it('the daemon flushes the acknowledged writes of socket clients before it exits', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await written(daemon, '--persistent');
@@ -165,7 +168,7 @@ describe('a daemon that ends', () => {
     expect(disk.unflushedBytes).toBe(0);
   });
 
-  it('leaves a session in seconds though a disk hangs, which counts as not flushed', async () => {
+  it('the daemon leaves a session within seconds though a disk hangs, which counts as not flushed', async () => {
     await using daemon = new DaemonProcess();
     const supervisor = await supervisorOf(daemon);
     node.setLun(TARGET, 1, TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' }));
@@ -185,7 +188,7 @@ describe('a daemon that ends', () => {
     await session.close({ force: true });
   });
 
-  it('flushes a disk too that had a cache when it was written and says now that it has none', async () => {
+  it('the daemon flushes a disk that had a cache when it was written and reports none now', async () => {
     await using daemon = new DaemonProcess();
     const supervisor = await supervisorOf(daemon);
     const { session } = await supervisor.login(request(server.port, 'boot'));

@@ -37,7 +37,7 @@ afterAll(() => server.close());
 
 describe('the published schemas (docs/json-schema)', () => {
   it.each(Object.entries({ ...PUBLISHED_SCHEMAS, ...COMMAND_SCHEMAS }))(
-    '%s is what the code promises',
+    'the schema of %s matches the code',
     async (file, type) => {
       const schema = { title: `iscsi-nbd ${file}`, ...z.toJSONSchema(type) };
       const text = `${JSON.stringify(schema, null, 2)}\n`;
@@ -45,15 +45,15 @@ describe('the published schemas (docs/json-schema)', () => {
     },
   );
 
-  it('refuse what is something else', () => {
+  it('the schemas reject other objects', () => {
     expect(published('sessions').safeParse({ sessions: [{}] }).success).toBe(false);
     expect(published('error').safeParse({ event: 'error' }).success).toBe(false);
   });
 });
 
-describe('without a daemon', () => {
+describe('commands without a daemon', () => {
   it.each([['sessions'], ['top'], ['login', '192.0.2.1', name(0)]])(
-    '%s ends with status 20 and says how to start one',
+    'the command %s exits with status 20 and says how to start a daemon',
     async (...command) => {
       await using daemon = new DaemonProcess();
       const { code, out, err } = await daemon.runProcess(...command);
@@ -64,7 +64,7 @@ describe('without a daemon', () => {
 });
 
 describe('a daemon', () => {
-  it('logs in, shows, changes and logs out, each command with its schema', async () => {
+  it('the commands log in, show, change and log out, each with its schema', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     expect((await daemon.run('sessions')).code).toBe(21);
@@ -111,7 +111,7 @@ describe('a daemon', () => {
     expect(existsSync(daemon.control)).toBe(false);
   });
 
-  it('makes one session of logins that come together, and says 15 to one that differs', async () => {
+  it('concurrent logins make one session, and one with other options gets 15', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const loginsBefore = node.stats.logins;
@@ -146,7 +146,7 @@ describe('a daemon', () => {
     [7, ['set', name(2), 'removal-latency', '-3']],
     [27, ['set', name(2), 'headerDigest', 'CRC32C']],
     [21, ['persistent', 'remove', name(9)]],
-  ])('status %i: %j', async (code, command) => {
+  ])('status %i is the result of the command %j', async (code, command) => {
     const { daemon } = await shared();
     const args = command.map((word) => (word === 'PORTAL' ? server.portal : word));
     const outcome = await daemon.run(...args);
@@ -158,7 +158,7 @@ describe('a daemon', () => {
     published('error').parse(JSON.parse(withJson.err));
   });
 
-  it('keeps a second daemon from its state and its socket (status 28)', async () => {
+  it('a second daemon is kept from the state and the socket (status 28)', async () => {
     const { daemon } = await shared();
     await using second = new DaemonProcess();
     second.launch('--state-directory', join(daemon.folder, 'state'));
@@ -167,7 +167,7 @@ describe('a daemon', () => {
     expect(await second.ended).toBe(28);
   });
 
-  it('tells what happens, a line an event', async () => {
+  it('events prints a line an event', async () => {
     const { daemon } = await shared();
     const child = spawn(process.execPath, [CLI, 'events', '--json', '--control', daemon.control]);
     const events: { event: string; to?: string }[] = [];
@@ -186,7 +186,7 @@ describe('a daemon', () => {
     expect(await exit).toBe(0);
   });
 
-  it('that goes ends a watcher with status 18; the next command finds none: 20', async () => {
+  it('the end of the daemon ends a watcher with status 18; the next command gets 20', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const watcher = daemon.run('top', '--interval', '0.1', '--json');
@@ -199,7 +199,7 @@ describe('a daemon', () => {
     expect((await daemon.run('sessions')).code).toBe(20);
   });
 
-  it('serves metrics to this machine only', async () => {
+  it('the metrics are served to this machine only', async () => {
     await using daemon = new DaemonProcess();
     const socket = join(daemon.folder, 'metrics.sock');
     await daemon.start('--metrics-listen', socket);
@@ -214,7 +214,7 @@ describe('a daemon', () => {
     expect(await second.ended).toBe(7);
   });
 
-  it('tells a method that does not exist, or its parameters, in the words of JSON-RPC 2.0', async () => {
+  it('a wrong method or wrong parameters are reported by the codes of JSON-RPC 2.0', async () => {
     const { daemon } = await shared();
     const refusal = (method: string, params: unknown) =>
       daemon.call([{ method, params }]).then(() => '', String);
@@ -224,7 +224,7 @@ describe('a daemon', () => {
     expect(await refusal('LogoutFromTarget', { UniqueSessionId: 'x' })).toMatch(/16 hex digits/);
   });
 
-  it('goes on serving its disks while its control socket is abused', async () => {
+  it('the daemon goes on serving its disks while its control socket is abused', async () => {
     const { daemon } = await shared();
     const { devices } = await daemon.json<{ devices: { uri: string }[] }>('devices');
     const uri = devices[0]?.uri ?? '';
@@ -265,8 +265,8 @@ describe('a daemon', () => {
   });
 });
 
-describe('a login that is to last', () => {
-  it('is the same session again after a kill -9, persistent or not', async () => {
+describe('a persistent login', () => {
+  it('a session is the same again after a kill -9, persistent or not', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(5), '--persistent');
@@ -280,7 +280,7 @@ describe('a login that is to last', () => {
     expect(identity(after)).toEqual(identity(before));
   });
 
-  it('is the same session again after an orderly end, and only if it is persistent', async () => {
+  it('a session is the same again after an orderly end only if it is persistent', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(7), '--persistent');
@@ -306,7 +306,7 @@ describe('a login that is to last', () => {
     expect((await daemon.run('persistent', 'list')).code).toBe(21);
   });
 
-  it('is not ended by another daemon with a copy of the state directory', async () => {
+  it('a session is not ended by another daemon with a copy of the state directory', async () => {
     await using daemon = new DaemonProcess();
     await using copy = new DaemonProcess();
     await daemon.start();
@@ -322,7 +322,7 @@ describe('a login that is to last', () => {
     expect(session).toMatchObject({ state: 'loggedIn', outages: 0, logins: 1 });
   });
 
-  it('with a broken record is told of, and the others are logged in', async () => {
+  it('a broken record is reported, and the others are logged in', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(10), '--persistent');
@@ -334,7 +334,7 @@ describe('a login that is to last', () => {
     expect(readdirSync(logins)).toContain('aaaaaaaaaaaaaaaaaaaaaaaa.json.broken');
   });
 
-  it('names the LUNs that are missing when the time to wait is over (status 33)', async () => {
+  it('the daemon names the missing LUNs when the wait is over (status 33)', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(11), '--persistent');
@@ -349,7 +349,7 @@ describe('a login that is to last', () => {
     expect(err).toContain(`missing: ${name(11)}/7, ${name(12)}/0.`);
   });
 
-  it('keeps a secret by the name of its file only', async () => {
+  it('a record holds the path of a secret file and not the secret', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const secret = join(daemon.folder, 'secret');
@@ -363,7 +363,7 @@ describe('a login that is to last', () => {
     expect(texts.join() + daemon.log).not.toContain('correct horse');
   });
 
-  it('a target that is away does not keep the others waiting, and a logout ends its tries', async () => {
+  it('a login whose target is away does not delay the others, and a logout ends its retries', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     for (const number of [14, 15, 16]) {
@@ -380,7 +380,7 @@ describe('a login that is to last', () => {
     if (away !== undefined) node.addTarget(away);
   });
 
-  it('forty of them come back after a crash', async () => {
+  it('forty logins come back after a crash', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     const numbers = Array.from({ length: 40 }, (_, number) => number + 20);
@@ -401,8 +401,8 @@ describe('a login that is to last', () => {
   });
 });
 
-describe('an outage', () => {
-  it('is shown with its countdown, and a logout ends it at once', async () => {
+describe('a session in an outage', () => {
+  it('the session shows its countdown, and a logout ends it at once', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(17), '--removal-latency', '300');
@@ -420,7 +420,7 @@ describe('an outage', () => {
     if (target !== undefined) node.addTarget(target);
   });
 
-  it('removes the device after a latency that was shortened in its course', async () => {
+  it('the device is removed after a latency that was shortened during the outage', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(18), '--removal-latency', 'never');
@@ -438,8 +438,8 @@ describe('an outage', () => {
   });
 });
 
-describe('a rescan', () => {
-  it('adds a LUN that is new', async () => {
+describe('rescan', () => {
+  it('a rescan adds a new LUN', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(19));

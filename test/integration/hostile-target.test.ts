@@ -167,7 +167,7 @@ const LEGAL: Readonly<Record<string, Case>> = {
     },
   },
   'numbers in hexadecimal': { keys: { MaxBurstLength: '0x10000', FirstBurstLength: '0X1000' } },
-  'keys nobody knows': {
+  'unknown keys': {
     login: () => {
       let isAsked = false;
       return (pdu, link) => {
@@ -305,12 +305,12 @@ const LEGAL: Readonly<Record<string, Case>> = {
       }
     }),
   },
-  'rejects that concern nobody': {
+  'rejects of no known task': {
     fullFeature: before((_pdu, link) =>
       link.send({ opcode: OP.reject, byte2: 9, ttt: 0, data: Buffer.alloc(48, 5) }),
     ),
   },
-  'answers to tags nobody has': {
+  'responses with unknown tags': {
     fullFeature: before((pdu, link) => {
       const itt = pdu.itt ^ 0x5000;
       link.send({ opcode: OP.dataIn, itt, flags: 0, data: Buffer.alloc(512, 1) });
@@ -416,7 +416,7 @@ const RECOVERED: Readonly<Record<string, Case>> = {
   'Data-In that never came (ExpDataSN)': sends((pdu) => response(pdu, { word36: 9 })),
   'an R2T for a read': sends((pdu) => r2t(pdu, 0, 512)),
   'a NOP-In with both tags': sends(() => ({ opcode: OP.nopIn, itt: 1, ttt: 1 })),
-  'a Logout Response nobody asked for': sends(() => ({ opcode: OP.logout, itt: 0 })),
+  'a Logout Response without a request': sends(() => ({ opcode: OP.logout, itt: 0 })),
   'a Login Response after the login': sends(() => ({ opcode: OP.login, flags: 0x87, itt: 0 })),
   'a Reject with half a header': sends(() => ({ opcode: OP.reject, data: Buffer.alloc(20) })),
   'the deprecated reject reason 0bh': sends((pdu) => ({
@@ -520,7 +520,7 @@ const REFUSED: Readonly<Record<string, Case & { readonly exit: number; readonly 
   'the T and the C bit': login(5, /T bit and the C bit/, (pdu, link) =>
     link.answerLogin(pdu, securityAnswer, { flags: pdu.flags | 0x40 }),
   ),
-  'a stage nobody proposed': login(5, /stage/, (pdu, link) =>
+  'a stage that was not proposed': login(5, /stage/, (pdu, link) =>
     link.answerLogin(pdu, securityAnswer, { flags: 0x83 }),
   ),
   'a TSIH of 0': atOperational(5, /TSIH/, (pdu, link) => {
@@ -528,7 +528,7 @@ const REFUSED: Readonly<Record<string, Case & { readonly exit: number; readonly 
     bytes.writeUInt16BE(0, 14);
     link.write(bytes);
   }),
-  'a value nobody offered': atOperational(5, /HeaderDigest/, (pdu, link) =>
+  'a value that was not offered': atOperational(5, /HeaderDigest/, (pdu, link) =>
     link.answerLogin(pdu, operationalAnswer({ HeaderDigest: 'CRC64' }, linesOf(pdu))),
   ),
   'NotUnderstood for a key all must know': atOperational(5, /understand/, (pdu, link) =>
@@ -607,27 +607,39 @@ function status(code: number, exit: number, says: RegExp) {
 const openFiles = () => readdirSync('/proc/self/fd').length;
 const filesBefore = openFiles();
 
-describe.concurrent('a target that is legal but unusual works without a pause', () => {
-  test.each(Object.entries(LEGAL))('%s', { timeout: 60_000 }, async (_name, one) => {
-    expect(wentAway(await use(one))).toBe(0);
-  });
+describe.concurrent('a legal but unusual target', () => {
+  test.each(Object.entries(LEGAL))(
+    'the session works without an outage despite %s',
+    { timeout: 60_000 },
+    async (_name, one) => {
+      expect(wentAway(await use(one))).toBe(0);
+    },
+  );
 });
 
-describe.concurrent('a target that breaks a rule once: the session recovers, the disk is right', () => {
-  test.each(Object.entries(RECOVERED))('%s', { timeout: 60_000 }, async (_name, one) => {
-    expect(wentAway(await use(one))).toBe(1);
-  });
+describe.concurrent('a target that breaks a rule once', () => {
+  test.each(Object.entries(RECOVERED))(
+    'the session recovers and the disk is right after %s',
+    { timeout: 60_000 },
+    async (_name, one) => {
+      expect(wentAway(await use(one))).toBe(1);
+    },
+  );
 });
 
-describe.concurrent('a login that cannot succeed ends in its exit code', () => {
-  test.each(Object.entries(REFUSED))('%s', { timeout: 60_000 }, async (_name, one) => {
-    const error: unknown = await use(one).then(
-      () => new Error('the login succeeded'),
-      (reason: unknown) => reason,
-    );
-    expect(String(error)).toMatch(one.says);
-    expect(exitCodeOf(error)).toBe(one.exit);
-  });
+describe.concurrent('a login that cannot succeed', () => {
+  test.each(Object.entries(REFUSED))(
+    'the login ends with its exit code after %s',
+    { timeout: 60_000 },
+    async (_name, one) => {
+      const error: unknown = await use(one).then(
+        () => new Error('the login succeeded'),
+        (reason: unknown) => reason,
+      );
+      expect(String(error)).toMatch(one.says);
+      expect(exitCodeOf(error)).toBe(one.exit);
+    },
+  );
 });
 
 const TEXT = ['TargetName=iqn.2024-01.com.example:found', 'TargetAddress=192.0.2.5:3260,1'];
@@ -661,7 +673,7 @@ describe.concurrent('discovery at a hostile target', () => {
     expect(await discovered({ fullFeature })).toEqual(found);
   });
 
-  test('a window that is closed at login is waited for', async () => {
+  test('a command window that is closed at login is awaited', async () => {
     const fullFeature = when(isText, (pdu, link) => answer(link, pdu))();
     const login: Behaviour = (pdu, link) => {
       if (isSecurity(pdu)) return false;
@@ -673,7 +685,7 @@ describe.concurrent('discovery at a hostile target', () => {
     expect(await discovered({ fullFeature, login })).toEqual(found);
   });
 
-  test('no targets are an answer', async () => {
+  test('an empty list of targets is a valid answer', async () => {
     const fullFeature = when(isText, (pdu, link) => answer(link, pdu, { data: Buffer.alloc(0) }))();
     expect(await discovered({ fullFeature })).toEqual([]);
   });
@@ -702,13 +714,13 @@ describe.concurrent('discovery at a hostile target', () => {
       (pdu: InitiatorPdu, link: HostileLink) => answer(link, pdu, { data: textOf(['Colour=red']) }),
     ],
     ['the end of the connection', 4, (_pdu: InitiatorPdu, link: HostileLink) => link.socket.end()],
-  ] as const)('%s is exit code %i', async (_what, exit, act) => {
+  ] as const)('the discovery ends with %s as exit code %i', async (_what, exit, act) => {
     const fullFeature = when(isText, act)();
     expect(await discovered({ fullFeature }, { taskTimeoutSeconds: 2 })).toBe(exit);
   });
 });
 
-test('at least forty misbehaviours are known', () => {
+test('the tables hold at least forty misbehaviours', () => {
   const count = [LEGAL, RECOVERED, REFUSED].flatMap((table) => Object.keys(table)).length;
   expect(count).toBeGreaterThanOrEqual(40);
 });

@@ -81,7 +81,7 @@ describe('a held write', () => {
       { serial: '', naa: `${NAA}a`, shortAllocationLength: true },
       { serial: '', naa: `${NAA}b`, shortAllocationLength: true },
     ],
-  ])('never reaches a disk with %s', async (_how, before, after) => {
+  ])('a held write never reaches a disk with %s', async (_how, before, after) => {
     const result = await exchange(before, after);
     expect(result).toEqual({ error: EIO, onOwn: false, onOther: false, otherIsAsBefore: true });
     await expect.poll(removal).toMatch(/^another disk (has|may have) this LUN now: /);
@@ -94,7 +94,7 @@ describe('a held write', () => {
       'page 83h on a device that looks at the low byte of INQUIRY’s allocation length',
       { serial: '', naa: `${NAA}a`, shortAllocationLength: true },
     ],
-  ])('reaches its own disk when that is back, known by %s', async (_how, disk) => {
+  ])('a held write reaches its own disk when that is back, known by %s', async (_how, disk) => {
     expect(await exchange(disk, null)).toMatchObject({ error: 0, onOwn: true });
     expect(removal()).toBeNull();
     expect(warnings()).toEqual([]);
@@ -102,26 +102,26 @@ describe('a held write', () => {
 });
 
 describe('a disk without identity', () => {
-  it('is told of when it is attached: what is missing, what follows, and the option', async () => {
+  it('the warning at attach names the missing fields, the effect, and the option', async () => {
     served = await serveEmbedded({ sizeBytes: MIB, ...NAMELESS });
     expect(warnings()).toHaveLength(1);
     expect(warnings()[0]).toMatch(/^LUN 0: .*83h.*80h.*after an outage.*allowUnidentified/);
   });
 
-  it('that does not tell of its write cache either is told of in a second warning', async () => {
+  it('a second warning reports that the disk does not report its write cache either', async () => {
     served = await serveEmbedded({ sizeBytes: MIB, ...NAMELESS, cachingPage: false });
     expect(warnings()).toHaveLength(2);
     expect(warnings()[1]).toMatch(/^LUN 0: the disk has no caching mode page/);
   });
 
-  it('gets what was held where the option allowUnidentified says so', async () => {
+  it('held requests reach the disk if the option allowUnidentified is set', async () => {
     const result = await exchange(NAMELESS, null, { allowUnidentified: true });
     expect(result).toMatchObject({ error: 0, onOwn: true });
     expect(warnings()).toHaveLength(1);
     expect(warnings()[0]).toMatch(/^LUN 0: .*allowUnidentified is set/);
   });
 
-  it('is taken for another of its make and size with that option, and only of those', async () => {
+  it('the option accepts another disk of the same make and size, and no other', async () => {
     expect(await exchange(NAMELESS, NAMELESS, { allowUnidentified: true })).toMatchObject({
       error: 0,
       onOwn: false,
@@ -135,7 +135,7 @@ describe('a disk without identity', () => {
     });
   });
 
-  it('is removed when its INQUIRY data change under a living session', async () => {
+  it('the disk is removed when its INQUIRY data change in a living session', async () => {
     served = await serveEmbedded({ sizeBytes: MIB, ...NAMELESS });
     const other = filled(NAMELESS, 0x22);
     other.announcesChanges = false;

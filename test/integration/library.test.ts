@@ -22,7 +22,7 @@ async function embedded(diskOptions: TargetDiskOptions = {}) {
 }
 
 describe('discover', () => {
-  it('lists the names and portals of a target, and logs out', async () => {
+  it('discover lists the names and portals of a target, and logs out', async () => {
     await using target = await embedded();
     const found = await discover(target.server.portal, options);
     const { host, port } = target.server;
@@ -31,11 +31,11 @@ describe('discover', () => {
     expect(target.node.stats.logouts).toBe(1);
   });
 
-  it('rejects with LinkError where nobody listens', async () => {
+  it('discover rejects with LinkError if no target listens', async () => {
     await expect(discover(`127.0.0.1:${await freePort()}`, options)).rejects.toThrow(LinkError);
   });
 
-  it('ends with the reason of its signal', async () => {
+  it('discover ends with the reason of its signal', async () => {
     await using target = await embedded();
     target.server.pauseAccept('hold');
     const reason = new Error('enough');
@@ -46,8 +46,8 @@ describe('discover', () => {
   });
 });
 
-describe('a session', () => {
-  it('writes and reads any number of whole blocks; the target holds the same', async () => {
+describe('ClientSession', () => {
+  it('the session writes and reads any number of whole blocks; the target holds the same', async () => {
     await using target = await embedded();
     await using session = await openSession(target.url, options);
     expect(session.sessionId).toMatch(/^[0-9a-f]{16}$/);
@@ -64,7 +64,7 @@ describe('a session', () => {
     expect(await session.read(0, 0, 0)).toEqual(Buffer.alloc(0));
   });
 
-  it('keeps requests of many callers apart', async () => {
+  it('the session keeps requests of many callers apart', async () => {
     await using target = await embedded();
     await using session = await openSession(target.url, options);
     const blocks = Array.from({ length: 64 }, () => randomBytes(4096));
@@ -73,7 +73,7 @@ describe('a session', () => {
     expect(read.every((bytes, index) => bytes.equals(blocks[index]!))).toBe(true);
   });
 
-  it('moves more than it may hold at a time', async () => {
+  it('the session transfers more than heldBytesMax', async () => {
     await using target = await embedded();
     await using session = await openSession(target.url, { ...options, heldBytesMax: MIB });
     const bytes = randomBytes(8 * MIB);
@@ -92,7 +92,7 @@ describe('a session', () => {
     expect(target.disk.unflushedBytes).toBe(0);
   });
 
-  it('refuses what is not whole blocks inside the disk, with the numbers', async () => {
+  it('a range that is not whole blocks inside the disk is rejected, with the numbers', async () => {
     await using target = await embedded();
     await using session = await openSession(target.url, options);
     const ranges = [
@@ -111,7 +111,7 @@ describe('a session', () => {
     );
   });
 
-  it('says which LUNs there are when one is not', async () => {
+  it('a missing LUN is reported with the LUNs that exist', async () => {
     await using target = await embedded();
     await expect(openSession(`${target.url}/5`, options)).rejects.toMatchObject({
       exitCode: 21,
@@ -120,7 +120,7 @@ describe('a session', () => {
     expect(target.node.sessions).toEqual([]);
   });
 
-  it('a write-protected disk answers EPERM', async () => {
+  it('a write-protected disk fails writes with EPERM', async () => {
     await using target = await embedded({ readOnly: true });
     await using session = await openSession(target.url, options);
     expect((await session.capacity(0)).readOnly).toBe(true);
@@ -145,7 +145,7 @@ describe('a session', () => {
     await expect(reading).rejects.toBe(reason);
   });
 
-  it('goes on over an outage as the same session, and tells of it', async () => {
+  it('the session survives an outage as the same session, and reports it', async () => {
     await using target = await embedded();
     const states: string[] = [];
     await using session = await openSession(`${target.url}/0`, {
@@ -165,7 +165,7 @@ describe('a session', () => {
     expect(states).toEqual(['loggedIn', 'reconnecting', 'loggedIn']);
   });
 
-  it('after the removal latency requests fail with EIO, and work when the target is back', async () => {
+  it('requests fail with EIO after the removal latency, and succeed when the target is back', async () => {
     await using target = await embedded();
     await using session = await openSession(`${target.url}/0`, {
       ...options,
@@ -179,7 +179,7 @@ describe('a session', () => {
       .not.toBe(null);
   });
 
-  it('logs out when it is disposed of', async () => {
+  it('the session logs out when it is disposed of', async () => {
     await using target = await embedded();
     {
       await using session = await openSession(target.url, options);
@@ -190,7 +190,7 @@ describe('a session', () => {
     expect(target.node.stats.violations).toEqual([]);
   });
 
-  it('options are checked by name and value', async () => {
+  it('the options are checked by name and value', async () => {
     const url = `iscsi://127.0.0.1:1/${NAME}`;
     const misspelt = { queueDepth: 4 } as object;
     await expect(openSession(url, misspelt)).rejects.toThrow(/no option "queueDepth".*Did you/);
@@ -201,8 +201,8 @@ describe('a session', () => {
   });
 });
 
-describe('with tgt', () => {
-  it('finds, asks, writes and reads, with CHAP', async () => {
+describe('the library with tgt', () => {
+  it('the library discovers, inquires, writes and reads, with CHAP', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'library-'));
     try {
       const file = join(folder, 'disk.img');

@@ -78,13 +78,13 @@ describe('the management LUN of a disk array ("Universal Xport")', () => {
     }),
   });
 
-  it('is left out where no LUN is named', async () => {
+  it('the management LUN is left out if no LUN is named', async () => {
     const { portal } = await start(array());
     const served = await serve(`iscsi://${portal}/${NAME}`);
     expect(await exportsOf(served)).toEqual(['0']);
   });
 
-  it('is refused in plain words where it is named', async () => {
+  it('the management LUN is rejected in plain words if it is named', async () => {
     const { portal } = await start(array());
     await expect(serve(`iscsi://${portal}/${NAME}/31`)).rejects.toMatchObject({
       exitCode: 21,
@@ -92,7 +92,7 @@ describe('the management LUN of a disk array ("Universal Xport")', () => {
     });
   });
 
-  it('is shown as what it is', async () => {
+  it('the management LUN is listed with its type', async () => {
     const { portal } = await start(array());
     expect(await lunsOf(`iscsi://${portal}/${NAME}`)).toEqual([
       { lun: 0, type: 'disk', vendor: 'DELL', product: 'MD3000i', sizeBytes: MIB },
@@ -111,7 +111,7 @@ const warnings = (served: Served) =>
   served.events.flatMap((one) => (one.event === 'warning' ? [one.message] : []));
 
 describe('a LUN that the target reports by flat space addressing (4005h)', () => {
-  it('is served, also after an outage, from a target that answers to nothing else', async () => {
+  it('the LUN is served, also after an outage, from a target that accepts no other address', async () => {
     const [zero, five] = [disk('ZERO'), disk('FIVE')];
     const { portal } = await start({ [FLAT]: zero, [FLAT | 5]: five }, 'fields');
     const served = await serve(`iscsi://${portal}/${NAME}/5`);
@@ -128,13 +128,13 @@ describe('a LUN that the target reports by flat space addressing (4005h)', () =>
     expect(warnings(served)).toEqual([]);
   });
 
-  it('is served beside the others where no LUN is named', async () => {
+  it('the LUN is served beside the others if no LUN is named', async () => {
     const { portal } = await start({ [FLAT]: disk('ZERO'), [FLAT | 5]: disk('FIVE') }, 'fields');
     const served = await serve(`iscsi://${portal}/${NAME}`);
     expect(await exportsOf(served)).toEqual(['0', '5']);
   });
 
-  it('is listed, and asked for its size and names by its number', async () => {
+  it('the LUN is listed, and its size and names are read by its number', async () => {
     const { portal } = await start({ [FLAT]: disk('ZERO'), [FLAT | 5]: disk('FIVE') }, 'fields');
     const url = `iscsi://${portal}/${NAME}`;
     expect(await lunsOf(url)).toMatchObject([
@@ -149,7 +149,7 @@ describe('a LUN that the target reports by flat space addressing (4005h)', () =>
 });
 
 describe('a process that takes over a disk with flat space addressing', () => {
-  it('asks and writes by the field of the record, before the target reports anything', async () => {
+  it('the process probes and writes by the field of the record, before the target reports any', async () => {
     const five = disk('FIVE');
     const server = await start({ [FLAT | 5]: five }, 'fields');
     const session = await ask(`iscsi://${server.portal}/${NAME}`);
@@ -181,7 +181,7 @@ describe('a process that takes over a disk with flat space addressing', () => {
 });
 
 describe('two units of one number, reported as 0005h and as 4005h', () => {
-  it('are never taken for each other: the usual address is used, the other is told of', async () => {
+  it('the units are never confused: the usual address is used, the other causes a warning', async () => {
     const [peripheral, flat] = [disk('PERIPHERAL'), disk('FLAT')];
     const { portal } = await start({ [FLAT | 5]: flat, 5: peripheral }, 'fields');
     const served = await serve(`iscsi://${portal}/${NAME}/5`);
@@ -194,7 +194,7 @@ describe('two units of one number, reported as 0005h and as 4005h', () => {
     expect(shown.map(({ lun }) => lun)).toEqual([5, '0x4005000000000000']);
   });
 
-  it('are never taken for each other when the one that is served goes and the other comes', async () => {
+  it('the units are never confused when the served one goes and the other comes', async () => {
     const [peripheral, flat] = [disk('SAME'), disk('SAME')];
     const { portal } = await start({ 0: disk('ZERO'), 5: peripheral }, 'fields');
     const served = await serve(`iscsi://${portal}/${NAME}/5`);

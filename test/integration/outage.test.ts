@@ -66,7 +66,7 @@ describe.concurrent('an outage over real sockets', () => {
 
   const isRoot = process.getuid?.() === 0;
   test.skipIf(!isRoot && process.env['CI'] === undefined)(
-    'a path that swallows everything for 12 s is a pause, not an error (needs root for netns)',
+    'a path that drops everything for 12 s is a pause, not an error (needs root for netns)',
     { timeout: 120_000 },
     async () => {
       await using path = new NetworkPath();
@@ -88,7 +88,7 @@ describe.concurrent('an outage over real sockets', () => {
     },
   );
 
-  test('a target gone for longer than the removal latency fails requests then, and comes back', {
+  test('a target away for longer than the removal latency fails requests then, and comes back', {
     timeout: 60_000,
   }, async () => {
     await using tgt = await startTgt({ luns: [NO_CACHE] });
@@ -119,7 +119,7 @@ describe.concurrent('an outage over real sockets', () => {
     expect(served.sessionIds.size).toBe(1);
   });
 
-  test('four clients that hammer during an outage are held within 300 MB', {
+  test('the memory of four clients that write during an outage is held within 300 MB', {
     timeout: 120_000,
   }, async () => {
     await using tgt = await startTgt({ luns: [{ ...NO_CACHE, sizeBytes: 256 * MIB }] });
@@ -138,7 +138,7 @@ describe.concurrent('an outage over real sockets', () => {
     console.log(`peak memory: ${Math.round(served.peakMemoryBytes / MIB)} MiB`);
   });
 
-  test('with a volatile cache the flush after a restart tells of writes that may be lost', {
+  test('the flush after a restart reports writes that a volatile cache may have lost', {
     timeout: 60_000,
   }, async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });

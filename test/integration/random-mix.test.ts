@@ -160,7 +160,7 @@ async function runMix(socket: string, blockBytes: number, disturb: () => Promise
 const TEST_MS = SECONDS * 1000 + 60_000;
 
 it.each([512, 4096] as const)(
-  'a random mix of all requests is as the model says, while links break (%i-byte blocks)',
+  'a random mix of all requests matches the model, while links break (%i-byte blocks)',
   async (blockSizeBytes) => {
     await using served = await serveEmbedded({
       sizeBytes: DISK_BYTES,
@@ -177,7 +177,7 @@ it.each([512, 4096] as const)(
 );
 
 it(
-  'a random mix of all requests is as the model says, on tgt',
+  'a random mix of all requests matches the model, on tgt',
   async () => {
     await using served = await serveTgt({
       sizeBytes: DISK_BYTES,

@@ -32,7 +32,7 @@ function greeting(path: string): Promise<string> {
 }
 
 describe('serve', { timeout: SLOW }, () => {
-  it('prints one line when it is ready; SIGTERM logs out, removes the socket, exits with 0', async () => {
+  it('serve prints one line when it is ready; SIGTERM logs out, removes the socket, exits with 0', async () => {
     await using target = await embedded();
     await using place = await Workplace.make();
     const socket = place.file('disk.sock');
@@ -51,7 +51,7 @@ describe('serve', { timeout: SLOW }, () => {
     expect(await place.content()).toEqual([]);
   });
 
-  it('the socket is not there before the export is ready, and is complete when it is', async () => {
+  it('the socket is absent before the export is ready, and is complete when it appears', async () => {
     await using target = await embedded();
     await using place = await Workplace.make();
     const socket = place.file('disk.sock');
@@ -66,7 +66,7 @@ describe('serve', { timeout: SLOW }, () => {
     expect((await slow.result).code).toBe(0);
   });
 
-  it('--json: ready first, then each event; every LUN is an export named by its number', async () => {
+  it('serve --json prints ready first, then each event; every LUN is an export named by its number', async () => {
     await using target = await embedded({ 3: TargetDisk.ram({ sizeBytes: 4 * MIB, serial: 'B' }) });
     await using place = await Workplace.make();
     const socket = place.file('disk.sock');
@@ -104,7 +104,7 @@ describe('serve', { timeout: SLOW }, () => {
     for (const line of serve.out.trimEnd().split('\n')) checked('event', line);
   });
 
-  it('--run gives the command $uri and $socket, passes on its status, leaves nothing', async () => {
+  it('serve --run passes $uri and $socket, exits with the status of the command, leaves no file', async () => {
     await using target = await embedded();
     await using place = await Workplace.make();
     const command = 'nbdinfo --size "$uri"; test -S "$socket"; exit 42';
@@ -115,7 +115,7 @@ describe('serve', { timeout: SLOW }, () => {
     expect(target.node.sessions).toEqual([]);
   });
 
-  it('a command of --run that does not exist is told as a shell does: 127', async () => {
+  it('a command of --run that does not exist exits with 127, as in a shell', async () => {
     await using target = await embedded();
     await using place = await Workplace.make();
     const { code, err } = await place.run(['serve', `${target.url}/0`, '--run', 'no-such-thing']);
@@ -124,7 +124,7 @@ describe('serve', { timeout: SLOW }, () => {
     expect(await place.content()).toEqual([]);
   });
 
-  it('killed and started again, it takes the place of its own dead socket', async () => {
+  it('a serve that is started again after a kill replaces its own dead socket', async () => {
     await using target = await embedded();
     await using place = await Workplace.make();
     const socket = place.file('disk.sock');
@@ -143,7 +143,7 @@ describe('serve', { timeout: SLOW }, () => {
 });
 
 describe('serve with tgt behind it', { timeout: SLOW }, () => {
-  it('a disk is what its backing file is, for nbdinfo, nbdcopy and qemu-img', async () => {
+  it('the disk matches its backing file, for nbdinfo, nbdcopy and qemu-img', async () => {
     await using place = await Workplace.make();
     const file = place.file('disk.img');
     await writeFile(file, randomBytes(24 * MIB));
@@ -165,7 +165,7 @@ describe('serve with tgt behind it', { timeout: SLOW }, () => {
     expect((await tgt.adm(...connections)).trim()).toBe('');
   });
 
-  it('fio writes blocks of 4 KiB to 512 KiB, 16 at a time, and finds every one again', async () => {
+  it('fio writes blocks of 4 KiB to 512 KiB, 16 at a time, and verifies every one', async () => {
     await using place = await Workplace.make();
     const file = place.file('disk.img');
     await using tgt = await startTgt({ luns: [{ file, sizeBytes: 32 * MIB }] });
@@ -183,7 +183,7 @@ describe('serve with tgt behind it', { timeout: SLOW }, () => {
     expect(code).toBe(0);
   });
 
-  it('what nbdcopy writes is in the backing file afterwards', async () => {
+  it('the backing file holds the bytes that nbdcopy wrote', async () => {
     await using place = await Workplace.make();
     const file = place.file('disk.img');
     const wanted = place.file('wanted.img');

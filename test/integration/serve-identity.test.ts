@@ -64,7 +64,7 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
 const uri = () => `nbd+unix:///?socket=${join(folder, 'nbd.sock')}`;
 
 describe('serve on the same socket', () => {
-  it('after a kill ends at the target what the process before has left there', async () => {
+  it('a serve after a kill ends the tasks that the process before left at the target', async () => {
     const first = await serve();
     // The first write takes two seconds at the target, and does not care for its connection.
     let isFirst = true;
@@ -85,14 +85,14 @@ describe('serve on the same socket', () => {
     expect(node.stats.reinstatements).toBe(1);
   });
 
-  it('after a logout, or on another socket, is another session', async () => {
+  it('a serve after a logout, or on another socket, is another session', async () => {
     await end(await serve(), 'SIGTERM');
     await serve();
     await serve('other.sock');
     expect(new Set(isids).size).toBe(3);
   });
 
-  it('after a kill fails the next flush when the disk has lost its cache meanwhile', async () => {
+  it('a serve after a kill fails the next flush if the disk has lost its cache meanwhile', async () => {
     const first = await serve();
     await nbdsh(uri(), ["h.pwrite(b'A' * 4096, 0)"]);
     await end(first, 'SIGKILL');

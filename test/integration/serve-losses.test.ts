@@ -114,8 +114,8 @@ function protectState(): void {
   chmodSync(served(), 0o555);
 }
 
-describe('a write that was acknowledged by a serve that was killed, and is lost', () => {
-  it('fails the next flush also after a start that found the target down', async () => {
+describe('a lost write that a killed serve had acknowledged', () => {
+  it('the next flush fails also after a start that found the target down', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -129,7 +129,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(new Set(isids).size).toBe(1);
   });
 
-  it('fails the next flush also after a start that did not find the LUN', async () => {
+  it('the next flush fails also after a start that did not find the LUN', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -140,7 +140,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(await flushes()).toEqual([EIO, 0]);
   });
 
-  it('fails the next flush also where the state directory cannot be written any more', async () => {
+  it('the next flush fails also if the state directory has become read-only', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -152,7 +152,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(warned(/cannot be written and stays as it is/)).toBe(true);
   });
 
-  it('fails the next flush also of a disk that has come back without a write cache', async () => {
+  it('the next flush fails also if the disk comes back without a write cache', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -162,7 +162,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(await flushes()).toEqual([EIO, 0]);
   });
 
-  it('fails the next flush also when what was written down of it is broken', async () => {
+  it('the next flush fails also if the loss record is broken', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -172,7 +172,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(warned(/what the disks have lost cannot be read/)).toBe(true);
   });
 
-  it('fails the next flush also when the record of the identity is broken', async () => {
+  it('the next flush fails also if the identity record is broken', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -182,7 +182,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
     expect(warned(/the identity record .* is broken/)).toBe(true);
   });
 
-  it('fails one flush, not one more each time that another LUN comes back', async () => {
+  it('one flush fails, not one more each time that another LUN comes back', async () => {
     const flags = ['--removal-latency', '1', '--reconnect-interval', '1'];
     const flush = ['try:', "  h.flush(); print('flushed')", 'except nbd.Error: print("failed")'];
     const uri = `nbd+unix:///0?socket=${socket()}`;
@@ -209,7 +209,7 @@ describe('a write that was acknowledged by a serve that was killed, and is lost'
 });
 
 describe('a serve that ends in order', () => {
-  it('leaves a loss that no client was told of to the next one', async () => {
+  it('a loss that was reported to no client is left to the next serve', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGTERM');
@@ -219,7 +219,7 @@ describe('a serve that ends in order', () => {
     expect(readdirSync(served())).toEqual([]);
   });
 
-  it('has put on the disk what it has acknowledged', async () => {
+  it('acknowledged writes are on the disk after an orderly end', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGTERM');
@@ -231,7 +231,7 @@ describe('a serve that ends in order', () => {
     expect(data).toEqual(Buffer.alloc(4096, 65));
   });
 
-  it('while its target is away leaves to the next one what it could not flush', async () => {
+  it('unflushed writes of an outage are left to the next serve as losses', async () => {
     const first = await serve();
     await write();
     const { port } = server;
@@ -245,7 +245,7 @@ describe('a serve that ends in order', () => {
 });
 
 describe('a serve that was killed before a write was acknowledged', () => {
-  it('is no reason to fail a flush, though the disk says that it was powered on', async () => {
+  it('no flush fails after a serve without acknowledged writes, though the disk reports a power on', async () => {
     await end(await serve(), 'SIGKILL');
     node.restart({ powerLoss: true });
     await serve();
@@ -253,8 +253,8 @@ describe('a serve that was killed before a write was acknowledged', () => {
   });
 });
 
-describe('a loss that cannot be written down', () => {
-  it('is a warning of serve', async () => {
+describe('a loss that cannot be recorded', () => {
+  it('the loss is a warning of serve', async () => {
     await serve();
     const client = await write();
     protectState();

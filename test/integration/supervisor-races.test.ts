@@ -50,7 +50,7 @@ function request() {
 
 const sockets = () => readdirSync(directory).filter((name) => name.endsWith('.sock'));
 
-test('a login that is quicker than the restoring of its record is the one session', async () => {
+test('a login that is faster than the restore of its record is the only session', async () => {
   await new SessionRecords(directory).save({
     version: 1,
     sessionId: '0123456789abcdef',
@@ -73,7 +73,7 @@ test('a login that is quicker than the restoring of its record is the one sessio
   expect(sockets()).toEqual([]);
 });
 
-test('a logout that comes while a session opens leaves no socket behind', async () => {
+test('a logout during the opening of a session leaves no socket behind', async () => {
   let logout = Promise.resolve();
   const closed = new Promise<void>((resolve) => {
     supervisor.listen(({ event }) => event === 'closed' && resolve());

@@ -9,7 +9,7 @@ const run = promisify(execFile);
 
 const MIB = 1 << 20;
 
-test('a target has the LUNs, sizes and block lengths asked for, as libiscsi sees them', async () => {
+test('a target has the requested LUNs, sizes and block lengths, as libiscsi sees them', async () => {
   await using tgt = await startTgt({
     luns: [
       { sizeBytes: 8 * MIB },
@@ -35,7 +35,7 @@ test('a target has the LUNs, sizes and block lengths asked for, as libiscsi sees
   ]);
 });
 
-test('CHAP refuses the wrong password and takes the right one', async () => {
+test('CHAP rejects the wrong password and accepts the right one', async () => {
   const chap = { user: 'alice', password: 'correct-horse' };
   await using tgt = await startTgt({ luns: [{ sizeBytes: MIB }], chap });
   const environment = { ...process.env, LIBISCSI_CHAP_USERNAME: 'alice' };
@@ -47,7 +47,7 @@ test('CHAP refuses the wrong password and takes the right one', async () => {
   await login('correct-horse');
 });
 
-test('a killed target comes back on its port with its data; a stopped one leaves nothing', async () => {
+test('a killed target comes back on its port with its data; a stopped one leaves no file', async () => {
   const tgt = await startTgt({ luns: [{ sizeBytes: MIB }] });
   try {
     const firstPid = tgt.pid;

@@ -39,11 +39,14 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     await verified({ chap: TGT_CHAP }, { chap: CHAP });
   });
 
-  test.each(['MD5', 'SHA1'] as const)('with %s first', async (algorithm) => {
-    await verified({ chap: TGT_CHAP }, { chap: CHAP, chapAlgorithms: [algorithm, 'MD5'] });
-  });
+  test.each(['MD5', 'SHA1'] as const)(
+    'the initiator authenticates itself with %s as the first algorithm',
+    async (algorithm) => {
+      await verified({ chap: TGT_CHAP }, { chap: CHAP, chapAlgorithms: [algorithm, 'MD5'] });
+    },
+  );
 
-  test('both authenticate each other', async () => {
+  test('both sides authenticate each other', async () => {
     await verified({ chap: TGT_MUTUAL }, { chap: MUTUAL });
   });
 
@@ -63,7 +66,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(message).toContain('0201');
   });
 
-  test('no credentials where the target wants them are exit code 24', async () => {
+  test('missing credentials are exit code 24 if the target requires them', async () => {
     expect((await exitCode({ chap: TGT_CHAP }, {})).code).toBe(24);
   });
 
@@ -81,35 +84,41 @@ describe('RFC 7143 §13.1 (HeaderDigest and DataDigest) with tgt', () => {
     ['CRC32C', 'CRC32C'],
   ] as const;
 
-  test.each(digests)('HeaderDigest=%s DataDigest=%s, required', async (header, data) => {
-    const keys = { HeaderDigest: 'None,CRC32C', DataDigest: 'None,CRC32C' };
-    await verified({ keys }, { headerDigest: [header], dataDigest: [data] });
-  });
+  test.each(digests)(
+    'the digests HeaderDigest=%s DataDigest=%s are in force if required',
+    async (header, data) => {
+      const keys = { HeaderDigest: 'None,CRC32C', DataDigest: 'None,CRC32C' };
+      await verified({ keys }, { headerDigest: [header], dataDigest: [data] });
+    },
+  );
 
-  test('one that is preferred and refused is done without', async () => {
+  test('a digest that is preferred and refused is not used', async () => {
     const keys = { HeaderDigest: 'None', DataDigest: 'None' };
     const preferred = ['CRC32C', 'None'] as const;
     await verified({ keys }, { headerDigest: preferred, dataDigest: preferred });
   });
 
-  test('one that is required and refused is exit code 5', async () => {
+  test('a digest that is required and refused is exit code 5', async () => {
     const keys = { HeaderDigest: 'None' };
     expect((await exitCode({ keys }, { headerDigest: ['CRC32C'] })).code).toBe(5);
   });
 });
 
-describe('RFC 7143 §4.2.5.2 (Data Transfer Overview) with tgt: each way data can go', () => {
+describe('RFC 7143 §4.2.5.2 (Data Transfer Overview) with tgt', () => {
   const yesNo = [true, false];
   const ways = yesNo.flatMap((initialR2T) =>
     yesNo.map((immediateData) => ({ initialR2T, immediateData })),
   );
 
-  test.each(ways)('InitialR2T=$initialR2T ImmediateData=$immediateData', async (way) => {
-    const keys = { InitialR2T: 'No', ImmediateData: 'Yes', MaxOutstandingR2T: 8 };
-    await verified({ keys }, way);
-  });
+  test.each(ways)(
+    'data of both directions are right with InitialR2T=$initialR2T ImmediateData=$immediateData',
+    async (way) => {
+      const keys = { InitialR2T: 'No', ImmediateData: 'Yes', MaxOutstandingR2T: 8 };
+      await verified({ keys }, way);
+    },
+  );
 
-  test('with the smallest MaxRecvDataSegmentLength and bursts', async () => {
+  test('data are right with the smallest MaxRecvDataSegmentLength and bursts', async () => {
     const keys = { InitialR2T: 'No', MaxRecvDataSegmentLength: 512 };
     await verified(
       { keys },
@@ -117,7 +126,7 @@ describe('RFC 7143 §4.2.5.2 (Data Transfer Overview) with tgt: each way data ca
     );
   });
 
-  test('with large segments and bursts', async () => {
+  test('data are right with large segments and bursts', async () => {
     const keys = { InitialR2T: 'No', MaxRecvDataSegmentLength: 262144, MaxBurstLength: 1048576 };
     await verified(
       { keys },
@@ -136,7 +145,7 @@ describe('several LUNs, targets and discovery with tgt', () => {
     }
   });
 
-  test('RFC 7143 Appendix C (SendTargets Operation): all targets are listed', async () => {
+  test('RFC 7143 Appendix C (SendTargets Operation): discovery lists all targets', async () => {
     const targets = Array.from({ length: 60 }, (_, index) => ({
       luns: [],
       iqn: `iqn.2024-01.com.example:a-name-that-makes-the-answer-long.${index}`,
@@ -150,7 +159,7 @@ describe('several LUNs, targets and discovery with tgt', () => {
     expect(new Set(portals.map((one) => one.port))).toEqual(new Set([tgt.port]));
   });
 
-  test('discovery is authenticated where tgt wants it', async () => {
+  test('discovery authenticates itself if tgt requires it', async () => {
     await using tgt = await startTgt({ luns: [LUN] });
     const account = ['--lld', 'iscsi', '--mode', 'account'];
     await tgt.adm(...account, '--op', 'new', '--user', 'alice', '--password', SECRET);

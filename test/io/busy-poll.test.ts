@@ -104,19 +104,19 @@ async function leastTurns(enough: number): Promise<number> {
   return least;
 }
 
-describe.each([1, 1000])('looking for answers for %i µs', { timeout: 20_000 }, (microseconds) => {
-  it('receives what is there without a turn of the event loop for each', async () => {
+describe.each([1, 1000])('busy polling for %i µs', { timeout: 20_000 }, (microseconds) => {
+  it('the poll receives pending messages without a turn of the event loop for each', async () => {
     native.setBusyPoll(microseconds);
     expect(await leastTurns(ROW / 4)).toBeLessThanOrEqual(ROW / 4);
   });
 
-  it('leaves the event loop its turn after 16 receipts', async () => {
+  it('the event loop gets its turn after 16 receipts', async () => {
     native.setBusyPoll(microseconds);
     expect(await leastTurns(0)).toBeGreaterThan(1);
   });
 });
 
-it('waits for what comes soon', { timeout: 20_000 }, async () => {
+it('busy polling waits for a message that comes soon', { timeout: 20_000 }, async () => {
   native.setBusyPoll(1000);
   const others = answerers.length;
   const child = spawn(process.execPath, [
@@ -141,24 +141,27 @@ it('waits for what comes soon', { timeout: 20_000 }, async () => {
   }
 });
 
-it('without it each answer has its turn of the event loop', async () => {
+it('each message has its turn of the event loop without busy polling', async () => {
   expect(await leastTurns(0)).toBeGreaterThan(ROW * 0.9);
 });
 
-describe('whether it pays is found out', () => {
+describe('the trial of busy polling', () => {
   it.each([
     ['twice as fast', 2000, 1000, 1],
     ['a tenth faster', 1100, 1000, 1],
     ['no faster', 1000, 1000, 0],
     ['an eighth slower', 880, 1000, 0],
     ['of no effect where nothing moves', 0, 0, 0],
-  ])('%s', (_what, bytesWith, bytesWithout, part) => {
-    // 16 ms of every 1.06 s are for the other way.
-    expect(native.simulateTrial(bytesWith, bytesWithout, 20_000)).toBeCloseTo(part, 1);
-  });
+  ])(
+    'the share of time with busy polling fits a poll that is %s',
+    (_what, bytesWith, bytesWithout, part) => {
+      // 16 ms of every 1.06 s are for the other way.
+      expect(native.simulateTrial(bytesWith, bytesWithout, 20_000)).toBeCloseTo(part, 1);
+    },
+  );
 });
 
-it('what is not there is looked for once at most', async () => {
+it('a socket without data is polled once at most', async () => {
   native.setBusyPoll(1);
   await turnsFor(1);
   const before = native.counters().receives;
@@ -170,7 +173,7 @@ it('what is not there is looked for once at most', async () => {
   expect(native.counters().receives - before).toBeLessThan(2010);
 });
 
-it('does not receive for one that has closed in the meantime', async () => {
+it('busy polling does not receive for a socket that has closed meanwhile', async () => {
   native.setBusyPoll(1000);
   const bytesReceived = vi.spyOn(answerer, 'bytesReceived').mockImplementation(() => {
     answerer.queue.pushCopy(Buffer.from('last'));

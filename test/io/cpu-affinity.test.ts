@@ -7,7 +7,7 @@ import { TargetDisk } from '../../src/target/disk.js';
 import { Workplace } from '../helpers/command-process.js';
 import { embeddedTarget } from '../helpers/embedded-target.js';
 
-describe('a list of processors is as cpuset(7) has it ("List format")', () => {
+describe('parseCpuList (cpuset(7), "List format")', () => {
   // The first two are that page's own examples.
   it.each([
     ['0-4,9', [0, 1, 2, 3, 4, 9]],
@@ -15,22 +15,22 @@ describe('a list of processors is as cpuset(7) has it ("List format")', () => {
     ['3', [3]],
     ['5,0-1,1', [0, 1, 5]],
     ['8191', [8191]],
-  ])('%s', (text, processors) => {
+  ])('the list %s is valid', (text, processors) => {
     expect(parseCpuList(text)).toEqual(processors);
   });
 
   it.each(['', ' ', ',', '1,', '-1', '1-', '3-1', '1-2-3', '0x1', 'all', '8192', '0-99999', '1.5'])(
-    "not '%s'",
+    "the list '%s' is invalid",
     (text) => {
       expect(parseCpuList(text)).toBeNull();
     },
   );
 });
 
-describe('choosing processors', () => {
+describe('pinProcess', () => {
   const refused = Object.assign(new Error('refused'), { code: 'EINVAL', errno: 22 });
 
-  it('that the process may not use is an error that says which it may', async () => {
+  it('a processor that the process may not use is an error that names the allowed ones', async () => {
     await using place = await Workplace.make();
     const status = place.file('status');
     await writeFile(status, 'Name:\tx\nCpus_allowed:\t0b\nCpus_allowed_list:\t0-1,3\n');
@@ -44,7 +44,7 @@ describe('choosing processors', () => {
     expect(chosen).toHaveLength(1);
   });
 
-  it('that the kernel refuses is an error with its errno', async () => {
+  it('a list that the kernel rejects is an error with its errno', async () => {
     const addon = {
       setCpuAffinity: () => {
         throw refused;
@@ -66,7 +66,7 @@ describe('--cpu-affinity', { timeout: 120_000 }, () => {
     return await place.run(['serve', `${target.url}/0`, '--run', command, ...flags]);
   }
 
-  it('puts every thread of the serving process on these processors', async () => {
+  it('the option puts every thread of the serving process on these processors', async () => {
     const { code, out, err } = await served(['--cpu-affinity', '0']);
     expect(code, err).toBe(0);
     const threads = out.trim().split('\n');
@@ -78,7 +78,7 @@ describe('--cpu-affinity', { timeout: 120_000 }, () => {
     ['8191', /processor 8191, which this process may not use/],
     ['one', /--cpu-affinity must be a list of processors, e.g. 0-3,5, not "one"/],
     ['2-1', /--cpu-affinity must be a list of processors/],
-  ])('%s ends with 7 before anything else is done', async (value, words) => {
+  ])('the value %s is rejected with 7 before anything else is done', async (value, words) => {
     const { code, err } = await served(['--cpu-affinity', value]);
     expect(code).toBe(7);
     expect(err).toMatch(words);

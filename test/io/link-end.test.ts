@@ -83,8 +83,8 @@ async function stalledLink(peer: StalledPeer): Promise<{ link: Link; queue: Send
   return { link, queue };
 }
 
-describe('to a target that does not read', () => {
-  it('unsent bytes are dropped when the link ends abruptly', async () => {
+describe('a connection to a target that does not read', () => {
+  it('unsent bytes are dropped when the connection ends abruptly', async () => {
     const peer = await StalledPeer.listen();
     const { link, queue } = await stalledLink(peer);
     link.close('abrupt');
@@ -108,7 +108,7 @@ describe('to a target that does not read', () => {
     expect(await peer.readAll()).toBeLessThan(sent);
   });
 
-  it('unsent bytes still arrive when the link ends in order', async () => {
+  it('unsent bytes still arrive when the connection ends in order', async () => {
     const peer = await StalledPeer.listen();
     const { link, queue } = await stalledLink(peer);
     link.close('orderly');

@@ -46,20 +46,20 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true }));
 
 describe('the stable names of a device', () => {
-  it('are a link of our own and the properties of the udev rule, and udev is told', async () => {
+  it('the names are a symlink of our own and the properties of the udev rule, and udev is notified', async () => {
     await publishNames(addon, NAME, paths);
     expect(await readlink(join(root, 'dev/iqn.2024-01.com.example:disk1/lun1'))).toBe('/dev/nbd3');
     expect(await readFile(join(root, 'run/devices/nbd3'), 'utf8')).toBe(propertiesText(NAME));
     expect(announced).toEqual(['/sys/block/nbd3/uevent change']);
   });
 
-  it('are taken over by a device with another index', async () => {
+  it('the names move to a device with another index', async () => {
     await publishNames(addon, NAME, paths);
     await publishNames(addon, { ...NAME, index: 5 }, paths);
     expect(await readlink(linkPath(NAME, paths))).toBe('/dev/nbd5');
   });
 
-  it('go without a trace, and leave those of other LUNs', async () => {
+  it('the names are removed without a trace, and those of other LUNs stay', async () => {
     await publishNames(addon, NAME, paths);
     await publishNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
     await withdrawNames(addon, NAME, paths);
@@ -70,7 +70,7 @@ describe('the stable names of a device', () => {
     expect(await readdir(root)).toEqual(['run']);
   });
 
-  it('follow the form that udev has for disks of iSCSI', () => {
+  it('the names have the form that udev uses for iSCSI disks', () => {
     expect(propertiesText(NAME).split('\n')).toEqual([
       'ID_PATH=ip-192.0.2.7:3260-iscsi-iqn.2024-01.com.example:disk1-lun-1',
       'ID_BUS=iscsi',
@@ -83,7 +83,7 @@ describe('the stable names of a device', () => {
     ]);
   });
 
-  it('cannot be led elsewhere by what a target calls itself', () => {
+  it('the names stay in their folder whatever the target name and identifiers are', () => {
     const hostile = { ...NAME, targetName: '../../etc\n', identifiers: ['a\nID_PATH=x/../y'] };
     expect(linkPath(hostile, paths)).toBe(join(paths.links, '.._.._etc_/lun1'));
     expect(linkPath({ ...NAME, targetName: '..' }, paths)).toBe(join(paths.links, '_/lun1'));

@@ -9,7 +9,7 @@ function refusal(code: string, errno: number): Error {
   return Object.assign(new Error(code), { code, errno, syscall: 'prctl' });
 }
 
-it('what guards against short memory is optional: each refusal is a sentence', async () => {
+it('the protection against low memory is optional: each refusal is a sentence', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'nbd-memory-'));
   const oomPath = join(folder, 'oom_score_adj');
   await writeFile(oomPath, '0');
@@ -30,7 +30,7 @@ it('what guards against short memory is optional: each refusal is a sentence', a
   await rm(folder, { recursive: true });
 });
 
-it('a mistake of ours in it is not taken for a refusal', async () => {
+it('a fault of our own in the protection is not taken for a refusal', async () => {
   const broken = {
     setIoFlusher: () => {
       throw new TypeError('broken');

@@ -44,8 +44,8 @@ function familyFrom(nth: number) {
 const present = familyFrom(1);
 const absent = familyFrom(Number.POSITIVE_INFINITY);
 
-describe('kernel support', () => {
-  it('is there when the driver answers and the process has CAP_SYS_ADMIN', async () => {
+describe('kernelSupport', () => {
+  it('the kernel is supported if the driver responds and the process has CAP_SYS_ADMIN', async () => {
     const here = await probe({
       'proc/self/status': ROOT_STATUS,
       'proc/self/uid_map': HOST_UID_MAP,
@@ -53,14 +53,14 @@ describe('kernel support', () => {
     expect(await kernelSupport(present, here)).toEqual({ supported: true });
   });
 
-  it('is not permitted (13) without CAP_SYS_ADMIN', async () => {
+  it('a process without CAP_SYS_ADMIN is not permitted (13)', async () => {
     const here = await probe({ 'proc/self/status': USER_STATUS });
     const support = await kernelSupport(present, here);
     expect(support).toMatchObject({ supported: false, exitCode: 13 });
     expect(support).toHaveProperty('reason', expect.stringContaining('CAP_SYS_ADMIN'));
   });
 
-  it('is not permitted (13) to the root of a user namespace', async () => {
+  it('the root of a user namespace is not permitted (13)', async () => {
     const here = await probe({
       'proc/self/status': ROOT_STATUS,
       'proc/self/uid_map': '         0       1000          1\n',
@@ -69,7 +69,7 @@ describe('kernel support', () => {
     expect(support).toMatchObject({ exitCode: 13, reason: expect.stringContaining('rootless') });
   });
 
-  it('names the network namespace when the driver is loaded but does not answer', async () => {
+  it('the reason names the network namespace if the driver is loaded but does not respond', async () => {
     const here = await probe({
       'sys/module/nbd/parameters/nbds_max': '0\n',
       'proc/self/status': ROOT_STATUS,
@@ -82,7 +82,7 @@ describe('kernel support', () => {
     });
   });
 
-  it('says that a kernel without loadable modules cannot get the driver', async () => {
+  it('the reason says that a kernel without loadable modules cannot get the driver', async () => {
     const here = await probe({ 'proc/self/status': ROOT_STATUS });
     const support = await kernelSupport(absent, here);
     expect(support).toMatchObject({
@@ -92,7 +92,7 @@ describe('kernel support', () => {
     });
   });
 
-  it('says that modules are disabled until the next boot', async () => {
+  it('the reason says that modules are disabled until the next boot', async () => {
     const here = await probe({
       'proc/self/status': ROOT_STATUS,
       'proc/modules': '',
@@ -102,7 +102,7 @@ describe('kernel support', () => {
     expect(support).toMatchObject({ reason: expect.stringContaining('modules_disabled=1') });
   });
 
-  it('asks a user without the right to load it for one command (13)', async () => {
+  it('the advice to a user without the right to load the module is one command (13)', async () => {
     const here = await probe({ 'proc/self/status': USER_STATUS, 'proc/modules': '' });
     const support = await kernelSupport(absent, here);
     expect(support).toMatchObject({
@@ -111,7 +111,7 @@ describe('kernel support', () => {
     });
   });
 
-  it('loads the module itself when that is all that is missing', async () => {
+  it('the module is loaded if nothing else is missing', async () => {
     let loads = 0;
     const files = {
       'proc/self/status': ROOT_STATUS,
@@ -126,7 +126,7 @@ describe('kernel support', () => {
     expect(loads).toBe(1);
   });
 
-  it("repeats modprobe's complaint and names the packages that have the module", async () => {
+  it('the reason repeats the error of modprobe, and the advice names the packages of the module', async () => {
     const files = { 'proc/self/status': ROOT_STATUS, 'proc/modules': '' };
     const here = await probe(files, () => Promise.resolve('FATAL: Module nbd not found'));
     const support = await kernelSupport(absent, here);
@@ -137,7 +137,7 @@ describe('kernel support', () => {
     });
   });
 
-  it('is required with a UsageError that also names the way without the driver', async () => {
+  it('requireKernelNbd throws a UsageError that also names the command without the driver', async () => {
     const here = await probe({ 'proc/self/status': ROOT_STATUS });
     const error = await requireKernelNbd(absent, here).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UsageError);

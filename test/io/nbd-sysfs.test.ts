@@ -36,8 +36,8 @@ function fakeAddon(calls: Partial<NbdAddon>): NbdAddon {
   return calls as NbdAddon;
 }
 
-describe('configured devices', () => {
-  it('are those with a backend, by index; nbd10 comes after nbd2', async () => {
+describe('listConfigured and isConfigured', () => {
+  it('the list has the devices with a backend, by index; nbd10 comes after nbd2', async () => {
     await files({
       'sys/block/nbd10/backend': 'second\n',
       'sys/block/nbd2/backend': 'first\n',
@@ -53,7 +53,7 @@ describe('configured devices', () => {
     expect(await findByIdentifier('sec', paths)).toBeNull();
   });
 
-  it('have a pid file as long as the kernel holds on to them', async () => {
+  it('a device is configured as long as it has a pid file', async () => {
     await files({ 'sys/block/nbd0/pid': '77\n', 'sys/block/nbd1/size': '0\n' });
     expect(await isConfigured(0, paths)).toBe(true);
     expect(await isConfigured(1, paths)).toBe(false);
@@ -61,7 +61,7 @@ describe('configured devices', () => {
   });
 });
 
-describe('holders', () => {
+describe('findHolders', () => {
   beforeEach(() =>
     files({
       'sys/block/nbd0/dev': '43:0\n',
@@ -71,7 +71,7 @@ describe('holders', () => {
     }),
   );
 
-  it('are mounts of the disk and its partitions, by device number, unescaped', async () => {
+  it('a holder is a mount of the disk or its partitions, by device number, unescaped', async () => {
     await files({
       'proc/self/mountinfo':
         '22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n' +
@@ -81,13 +81,13 @@ describe('holders', () => {
     expect(mounts).toEqual([{ kind: 'mount', device: 'nbd0p1', where: '/mnt/my disk' }]);
   });
 
-  it('are mounts by their source too, since btrfs has device numbers of its own', async () => {
+  it('a holder is a mount by its source too, since btrfs has device numbers of its own', async () => {
     await files({ 'proc/self/mountinfo': '40 22 0:45 / /srv rw - btrfs /dev/nbd0 rw\n' });
     const holders = await findHolders(0, paths);
     expect(holders[0]).toEqual({ kind: 'mount', device: 'nbd0', where: '/srv' });
   });
 
-  it('are swap areas and devices stacked on top', async () => {
+  it('a holder is a swap area or a device stacked on top', async () => {
     await files({
       'proc/swaps':
         'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n' +
@@ -97,17 +97,17 @@ describe('holders', () => {
     expect(describeHolders(holders)).toBe('nbd0p1 is used as swap, nbd0p2 is held by dm-3');
   });
 
-  it('of another disk with a longer number are not mistaken for its own', async () => {
+  it('a holder of another disk with a longer number does not count', async () => {
     await files({ 'proc/self/mountinfo': '40 22 43:320 / /srv rw - ext4 /dev/nbd01 rw\n' });
     expect((await findHolders(0, paths)).map(({ kind }) => kind)).toEqual(['holder']);
   });
 
-  it('that cannot be seen are said to be out of sight', () => {
+  it('the text says that a holder is not visible here if none is found', () => {
     expect(describeHolders([])).toContain('not visible here');
   });
 });
 
-describe('queue settings', () => {
+describe('applyQueueSettings', () => {
   const settings = { ioTimeoutMs: 1500, maxSectorsKb: 4096, rotational: false };
   const queue = 'sys/block/nbd0/queue';
   let written: string[] = [];
@@ -129,19 +129,19 @@ describe('queue settings', () => {
     });
   });
 
-  it('start with the request timer, and stop at what the hardware queue allows', async () => {
+  it('the request timer is written first, and sizes stop at the maximum of the hardware queue', async () => {
     expect(await applyQueueSettings(addon, 0, settings, paths)).toEqual([]);
     expect(written).toEqual(['io_timeout', 'max_sectors_kb', 'scheduler']);
     expect(await readFile(join(root, queue, 'max_sectors_kb'), 'utf8')).toBe('2048');
   });
 
-  it('that are right already are not written: the scheduler file waits for requests', async () => {
+  it('a setting that is right already is not written: the scheduler file waits for requests', async () => {
     await files({ [`${queue}/scheduler`]: '[none] mq-deadline\n' });
     await applyQueueSettings(addon, 0, settings, paths);
     expect(written).not.toContain('scheduler');
   });
 
-  it('that are refused are reported and the rest is still set', async () => {
+  it('a setting that is refused is reported and the others are still written', async () => {
     const refusing = fakeAddon({
       writeAttribute: (path, text) =>
         path.endsWith('io_timeout')
@@ -155,8 +155,8 @@ describe('queue settings', () => {
   });
 });
 
-describe('the device node', () => {
-  it('is refused when another file lies under its name', async () => {
+describe('ensureNode', () => {
+  it('the device node is rejected if another file has its name', async () => {
     paths = { ...paths, dev: `${root}/dev` };
     await files({ 'sys/block/nbd0/dev': '43:0\n', 'dev/nbd0': 'left by a careless dd' });
     const addon = fakeAddon({ makeBlockNode: () => Promise.resolve() });
@@ -164,8 +164,8 @@ describe('the device node', () => {
   });
 });
 
-describe('the partitions of a device', () => {
-  it('are told in bytes, whatever the blocks of the disk are', async () => {
+describe('partitionsOf', () => {
+  it('the partitions are in bytes, whatever the block size of the disk is', async () => {
     await files({
       'sys/block/nbd0/size': '4096\n',
       'sys/block/nbd0/nbd0p1/start': '2048\n',
@@ -179,7 +179,7 @@ describe('the partitions of a device', () => {
     ]);
   });
 
-  it('are none for a disk without a table, and for one that is not there', async () => {
+  it('a disk without a partition table, and a disk that does not exist, have no partitions', async () => {
     await files({ 'sys/block/nbd0/size': '4096\n' });
     expect([partitionsOf(0, paths), partitionsOf(7, paths)]).toEqual([[], []]);
   });

@@ -51,7 +51,7 @@ async function listen(host: string, answer: string): Promise<number> {
   return (server.address() as { port: number }).port;
 }
 
-test('a link is opened, brings bytes, and tells of its end with the portal and an errno', async () => {
+test('a connection is opened, receives bytes, and reports its end with the portal and an errno', async () => {
   const port = await listen('127.0.0.1', 'hello');
   const witness = new Witness();
   const link = open({ host: '127.0.0.1', port }, new SendQueue(pool), witness);
@@ -74,10 +74,10 @@ test('a name whose first address refuses is reached at the next one', async () =
 });
 
 test.each([
-  ['a port nobody listens on', '127.0.0.1', 'ECONNREFUSED'],
+  ['a port without a listener', '127.0.0.1', 'ECONNREFUSED'],
   ['a name that does not exist', 'no-such-host.invalid', /^(ENOTFOUND|EAI_AGAIN)$/],
   ['an address without a route', '255.255.255.255', /^(ENETUNREACH|EACCES|EINVAL)$/],
-])('%s is a failed link, not a crash', async (_what, host, errno) => {
+])('%s is a failed connection, not a crash', async (_what, host, errno) => {
   const witness = new Witness();
   open({ host, port: 9 }, new SendQueue(pool), witness);
   expect(witness.told).toEqual([]);
@@ -86,7 +86,7 @@ test.each([
   expect(witness.error).toMatchObject({ errno: expect.stringMatching(errno) });
 });
 
-test('a link closed while it is being opened tells nobody anything, whenever that is', async () => {
+test('a connection closed while it is being opened reports nothing, whenever that is', async () => {
   const port = await listen('127.0.0.1', 'hello');
   const witness = new Witness();
   for (let ticks = 0; ticks < 40; ticks += 1) {
@@ -102,7 +102,7 @@ test('a link closed while it is being opened tells nobody anything, whenever tha
 });
 
 test.each(['127.0.0.1', '::1'])(
-  'the ends of a link are as the other side sees them (%s)',
+  'the addresses of a connection are those that the other side sees (%s)',
   async (host) => {
     let seen: unknown;
     const server = createServer((socket) => {

@@ -22,7 +22,7 @@ beforeEach(() => {
   clock = new TurnClock(system, flushes);
 });
 
-it('the clock is read once in a turn, and only when it is asked for', () => {
+it('the clock is read once in a turn, and only on request', () => {
   flushes.begin();
   expect(reads).toBe(0);
   const first = clock.nowMs();
@@ -35,7 +35,7 @@ it('the clock is read once in a turn, and only when it is asked for', () => {
   expect(reads).toBe(1);
 });
 
-it('what is flushed at the end of a turn belongs to it', () => {
+it('a flush at the end of a turn has the instant of that turn', () => {
   let seen = 0;
   flushes.begin();
   const first = clock.nowMs();
@@ -48,7 +48,7 @@ it('what is flushed at the end of a turn belongs to it', () => {
   expect(seen).toBe(first);
 });
 
-it('what is queued outside of turns is sent at an instant of its own', async () => {
+it('bytes queued outside of turns are sent at an instant of their own', async () => {
   flushes.begin();
   const before = clock.nowMs();
   flushes.end();
@@ -80,7 +80,7 @@ it('another turn has its own instant', () => {
   expect(reads).toBe(2);
 });
 
-it('outside of turns each reading is a new one', () => {
+it('each reading outside of turns is a new one', () => {
   const first = clock.nowMs();
   expect(clock.nowMs()).toBeGreaterThan(first);
   flushes.begin();

@@ -19,14 +19,14 @@ function open(sessionId = SESSION, failures: string[] = []): LossRecord {
   return new LossRecord({ path, sessionId, onFailure: (message) => failures.push(message) });
 }
 
-describe('a loss that nobody was told of', () => {
-  it('is on disk when `changed` returns, for its owner alone, and for the next process', async () => {
+describe('a loss that was reported to no client', () => {
+  it('the loss is on disk when `changed` returns, for its owner alone, and for the next process', async () => {
     open().changed(3, true);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
     expect([3, 5].map((lun) => open().wasLostBefore(lun))).toEqual([true, false]);
   });
 
-  it('is gone when it was told, and one of another LUN stays', async () => {
+  it('the loss is removed after its report, and one of another LUN stays', async () => {
     const record = open();
     record.changed(3, true);
     record.changed(5, true);
@@ -36,19 +36,19 @@ describe('a loss that nobody was told of', () => {
     await expect(readFile(path)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  it('is not that of the next session in the same place', () => {
+  it('the loss does not count for the next session in the same place', () => {
     open().changed(3, true);
     expect(open('8899aabbccddeeff').wasLostBefore(3)).toBe(false);
   });
 
-  it('is forgotten with its session', () => {
+  it('the loss is removed with its session', () => {
     const record = open();
     record.changed(3, true);
     record.remove();
     expect(open().wasLostBefore(3)).toBe(false);
   });
 
-  it('is assumed of every LUN, and warned of, where the file is broken', async () => {
+  it('a loss of every LUN is assumed, with a warning, if the file is broken', async () => {
     open().changed(3, true);
     await writeFile(path, '{"luns": 3');
     const failures: string[] = [];
@@ -59,7 +59,7 @@ describe('a loss that nobody was told of', () => {
     expect(open().wasLostBefore(0)).toBe(false);
   });
 
-  it('stays when the clients are sent away, and a new one is added', () => {
+  it('the loss stays when the clients are disconnected, and a new one is added', () => {
     const record = open();
     record.changed(3, true);
     record.ends();
@@ -68,7 +68,7 @@ describe('a loss that nobody was told of', () => {
     expect([3, 5].map((lun) => open().wasLostBefore(lun))).toEqual([true, true]);
   });
 
-  it('is told of when it cannot be written down', async () => {
+  it('the loss causes a warning if it cannot be recorded', async () => {
     await writeFile(join(folder, 'logins'), 'a file where a folder has to be');
     const failures: string[] = [];
     open(SESSION, failures).changed(3, true);
@@ -78,8 +78,8 @@ describe('a loss that nobody was told of', () => {
   });
 });
 
-describe('a write that a volatile cache may have', () => {
-  it('is on disk when `written` returns, and gone when it is flushed', async () => {
+describe('a write in a volatile cache', () => {
+  it('the write is on disk when `written` returns, and removed after a flush', async () => {
     const record = open();
     record.written(3);
     expect([open().wasWrittenBefore(3), open().wasLostBefore(3)]).toEqual([true, false]);

@@ -31,8 +31,8 @@ function writer(portals = [portal]): LunClaims {
   return claims({ portals }).claims;
 }
 
-describe('a LUN that a session may write to', () => {
-  it('is refused to another, with the process and the session that has it', async () => {
+describe('LunClaims of a session that may write', () => {
+  it('the LUN is refused to another session, with the process and the session that has it', async () => {
     const { claims: first, identity } = claims();
     await first.take(1, null);
     await expect(writer().take(1, null)).rejects.toMatchObject(REFUSED);
@@ -41,7 +41,7 @@ describe('a LUN that a session may write to', () => {
     );
   });
 
-  it('may be taken again by the session that has it, and by others after it', async () => {
+  it('the LUN may be taken again by the session that has it, and by others after it', async () => {
     const first = writer();
     await first.take(1, null);
     await first.take(1, null);
@@ -49,7 +49,7 @@ describe('a LUN that a session may write to', () => {
     await writer().take(1, null);
   });
 
-  it('is let go though somebody asks who has it and never ends', async () => {
+  it('the lock is released although a process that connects to it never disconnects', async () => {
     const name = randomBytes(8).toString('hex');
     const lock = await IdentityLock.take(name, 'me');
     const asker = connect({ path: `\0iscsi-nbd/${name}`, allowHalfOpen: true });
@@ -59,12 +59,12 @@ describe('a LUN that a session may write to', () => {
     asker.destroy();
   });
 
-  it('is one LUN of many', async () => {
+  it('a claim of one LUN leaves the other LUNs free', async () => {
     await writer().take(1, null);
     await writer().take(2, null);
   });
 
-  it('is the same LUN over any portal that both sessions know, by name or by address', async () => {
+  it('the LUN is the same over any portal that both sessions know, by name or by address', async () => {
     const other = { host: '2001:db8::1', port: 3260 };
     await writer([portal, other]).take(1, null);
     await expect(writer([other]).take(1, null)).rejects.toMatchObject(REFUSED);
@@ -72,14 +72,14 @@ describe('a LUN that a session may write to', () => {
     await expect(writer([named]).take(1, portal)).rejects.toMatchObject(REFUSED);
   });
 
-  it('is free for sessions that only read, or are told that it is shared', async () => {
+  it('the LUN is free for sessions with readOnly or shared', async () => {
     await writer().take(1, null);
     await claims({ readOnly: true }).claims.take(1, null);
     await claims({ shared: true }).claims.take(1, null);
   });
 });
 
-it('two sessions of one ISID, as of a state directory and its copy, are not both begun', async () => {
+it('two sessions of one ISID, as of a state directory and its copy, never both start', async () => {
   const identity = newIdentity();
   const subject = { targetName, portals: [], identity };
   const [first, copy] = [new LunClaims(subject, OPTIONS), new LunClaims(subject, OPTIONS)];
@@ -94,12 +94,12 @@ it('two sessions of one ISID, as of a state directory and its copy, are not both
   await other.takeIdentity();
 });
 
-describe('what the holder of a name says', () => {
+describe('IdentityLock.holderOf', () => {
   it.each([
     ['nothing', ''],
     ['control characters', '\u001b[2J \u0007'],
     ['more than is wanted', 'x'.repeat(100_000)],
-  ])('is not repeated when it is %s', async (_what, text) => {
+  ])('the text of the holder is not repeated if it is %s', async (_what, text) => {
     const name = randomBytes(8).toString('hex');
     const server = createServer((socket) => socket.on('error', () => {}).end(text));
     await new Promise<void>((resolve) => server.listen({ path: `\0iscsi-nbd/${name}` }, resolve));

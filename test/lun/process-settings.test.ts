@@ -6,7 +6,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-it('the process looks for answers as long as it is told to, and without a word not at all', async () => {
+it('the process polls for the configured time, and not at all without the option', async () => {
   const setBusyPoll = vi.spyOn(native, 'setBusyPoll');
   await settleProcess({ busyPollMicroseconds: 70 });
   await settleProcess({});

@@ -22,7 +22,7 @@ test('the only disk is the default export', async () => {
   expect(exporter.find('')?.device.sizeBytes).toBe(512);
 });
 
-test('a disk is never found under the default name in place of one that was taken away', async () => {
+test('a disk never gets the default name of a disk that was removed', async () => {
   const exporter = newExporter(false);
   const [first, second] = [unit(0), unit(1)];
   await exporter.add(first);

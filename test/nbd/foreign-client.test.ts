@@ -193,7 +193,7 @@ describe('foreign clients', () => {
     return content;
   }
 
-  test.skipIf(!hasLibnbd)('nbdinfo reads the export as it is described', async () => {
+  test.skipIf(!hasLibnbd)('nbdinfo shows the export as it is described', async () => {
     for (const args of [[uri], ['--list', `nbd+unix:///?socket=${socketPath}`]]) {
       const { stdout } = await run('nbdinfo', ['--json', ...args]);
       const described = JSON.parse(stdout);
@@ -217,12 +217,12 @@ describe('foreign clients', () => {
     }
   });
 
-  test.skipIf(!hasLibnbd)('nbdinfo is refused an export that does not exist', async () => {
+  test.skipIf(!hasLibnbd)('nbdinfo fails on an export that does not exist', async () => {
     const wrong = `nbd+unix:///nope?socket=${socketPath}`;
     await expect(run('nbdinfo', [wrong])).rejects.toThrow(/No such file|no export/i);
   });
 
-  test.skipIf(!hasLibnbd)('nbdcopy writes a disk and reads it back the same', async () => {
+  test.skipIf(!hasLibnbd)('nbdcopy writes a disk and reads the same bytes back', async () => {
     const [from, to] = [join(folder, 'from'), join(folder, 'to')];
     writeFileSync(from, pattern());
     await run('nbdcopy', [from, uri]);
@@ -231,7 +231,7 @@ describe('foreign clients', () => {
     expect(readFileSync(to).equals(pattern())).toBe(true);
   });
 
-  test.skipIf(!hasLibnbd)('nbdinfo --map sees data and holes where they are', async () => {
+  test.skipIf(!hasLibnbd)('nbdinfo --map shows data and holes at their places', async () => {
     disk.memory.set(pattern());
     const { stdout } = await run('nbdinfo', ['--map', '--json', uri]);
     const map: { offset: number; type: number }[] = JSON.parse(stdout);
@@ -239,7 +239,7 @@ describe('foreign clients', () => {
     expect(map[1]).toMatchObject({ offset: PIECE_BYTES, type: 3 });
   });
 
-  test.skipIf(!hasQemu)('qemu-img converts to it, and finds it identical', async () => {
+  test.skipIf(!hasQemu)('qemu-img converts to the export, and finds it identical', async () => {
     const from = join(folder, 'qemu-from');
     writeFileSync(from, pattern());
     disk.memory.fill(0xff);
@@ -250,7 +250,7 @@ describe('foreign clients', () => {
     expect(stdout).toMatch('identical');
   });
 
-  test.skipIf(!hasQemu)('qemu-io is told a read error, and the connection lives on', async () => {
+  test.skipIf(!hasQemu)('qemu-io gets a read error, and the connection survives', async () => {
     disk.memory.set(pattern());
     disk.failing = true;
     const reads = [`read ${BAD_SECTOR_BYTES} 512`, `read ${BAD_SECTOR_BYTES - 512} 4k`];

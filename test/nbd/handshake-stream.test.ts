@@ -43,7 +43,7 @@ function run(pieces: readonly Buffer[]) {
   return { used, output, state: handshake.state, result: handshake.result };
 }
 
-test('cut at every byte in turn, and between all bytes, the conversation is the same', () => {
+test('the conversation is the same when it is cut at every byte in turn, and between all bytes', () => {
   const negotiation = Buffer.concat([
     FIXED,
     option(3),
@@ -64,7 +64,7 @@ test('cut at every byte in turn, and between all bytes, the conversation is the 
   expect(run(bytes)).toEqual(whole);
 });
 
-test('a client that never takes its replies is closed before they fill the memory', () => {
+test('a client that never reads its replies is closed before they fill the memory', () => {
   const handshake = new NbdHandshake(CATALOG);
   handshake.bytesReceived(FIXED);
   for (let count = 0; count < 1000; count += 1) handshake.bytesReceived(option(3));
@@ -72,7 +72,7 @@ test('a client that never takes its replies is closed before they fill the memor
   expect(handshake.takeOutput()?.length).toBeLessThan(2 << 20);
 });
 
-test('any bytes: answered, skipped or closed; nothing is thrown and output stays bounded', () => {
+test('any bytes are answered, skipped or end the connection; nothing is thrown, output is bounded', () => {
   const piece = fc.oneof(
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 40 }).map((it) => Buffer.from(it)) },
     {

@@ -95,7 +95,7 @@ describe('"Newstyle negotiation"', () => {
     }
   });
 
-  test('a wrong option magic closes', () => {
+  test('a wrong option magic ends the connection', () => {
     const bad = option(3);
     bad[7] = 0;
     const { state, output, handshake } = converse(FIXED, bad);
@@ -103,7 +103,7 @@ describe('"Newstyle negotiation"', () => {
     expect(handshake.closeReason).toMatch('magic');
   });
 
-  test('without fixed newstyle only EXPORT_NAME is a valid option', () => {
+  test('the only valid option without fixed newstyle is EXPORT_NAME', () => {
     expect(converse(u32(0), option(3)).state).toBe('closed');
     expect(converse(u32(0), option(1, Buffer.from('0'))).state).toBe('transmission');
   });
@@ -112,7 +112,7 @@ describe('"Newstyle negotiation"', () => {
 describe('NBD_OPT_EXPORT_NAME', () => {
   const fields = hex('000001234567', '8a00', '086d');
 
-  test('size, flags and 124 zeros; SEND_DF is clear without structured replies', () => {
+  test('the reply has size, flags and 124 zeros; SEND_DF is clear without structured replies', () => {
     const { output, state, handshake, left } = converse(
       FIXED,
       option(1, Buffer.from('0')),
@@ -130,7 +130,7 @@ describe('NBD_OPT_EXPORT_NAME', () => {
     expect(handshake.result?.export).toBe(INFO);
   });
 
-  test('no zeros when the client set NBD_FLAG_C_NO_ZEROES', () => {
+  test('the reply has no zeros if the client set NBD_FLAG_C_NO_ZEROES', () => {
     const { output, handshake } = converse(FIXED_NO_ZEROES, option(1, Buffer.from('0')));
     expect(output).toEqual(fields);
     expect(handshake.result?.noZeroes).toBe(true);
@@ -155,20 +155,20 @@ describe('NBD_OPT_GO and NBD_OPT_INFO', () => {
     reply(number, 3, hex('0000', '000001234567', '8a00', '086d'));
   const blockSize = (number: number) => reply(number, 3, hex('0003 00000200 00001000 02000000'));
 
-  test('GO: INFO_EXPORT, block sizes, ACK; no zeros; the bytes after it are requests', () => {
+  test('GO replies INFO_EXPORT, block sizes, ACK and no zeros; the bytes after it are requests', () => {
     const { output, state, left } = converse(FIXED, info(7, '0'), hex('25609513'));
     expect(output).toEqual(Buffer.concat([exported(7), blockSize(7), ack(7)]));
     expect([state, left]).toEqual(['transmission', 4]);
   });
 
-  test('INFO answers alike and does not end the negotiation', () => {
+  test('INFO has the same replies and does not end the negotiation', () => {
     const { output, state, handshake } = converse(FIXED, info(6, '0'));
     expect(output).toEqual(Buffer.concat([exported(6), blockSize(6), ack(6)]));
     expect(state).toBe('handshaking');
     expect(handshake.result).toBeNull();
   });
 
-  test('NAME and DESCRIPTION are sent when asked for; unknown requests are ignored', () => {
+  test('NAME and DESCRIPTION are sent on request; unknown requests are ignored', () => {
     const { output } = converse(FIXED, info(6, '', 1, 2, 3, 99));
     const name = reply(6, 3, hex('0001'), Buffer.from('0'));
     const description = reply(6, 3, hex('0002'), Buffer.from('disk é'));
@@ -185,7 +185,7 @@ describe('NBD_OPT_GO and NBD_OPT_INFO', () => {
     expect(replyTypes(converse(FIXED, info(6, '\ufeff0')).output)).toEqual([ERR_UNKNOWN]);
   });
 
-  test('SEND_DF is told once structured replies are negotiated', () => {
+  test('SEND_DF is set once structured replies are negotiated', () => {
     const { output, handshake } = converse(FIXED, STRUCTURED, info(7, '0'));
     expect(output.subarray(20, 52)).toEqual(
       reply(7, 3, hex('0000', '000001234567', '8a00', '08ed')),
@@ -193,7 +193,7 @@ describe('NBD_OPT_GO and NBD_OPT_INFO', () => {
     expect(handshake.result).toMatchObject({ structuredReplies: true, transmissionFlags: 0x08ed });
   });
 
-  test('an unknown export is ERR_UNKNOWN and the negotiation goes on', () => {
+  test('an option for an unknown export is ERR_UNKNOWN and the negotiation continues', () => {
     const { output, state } = converse(FIXED, info(7, 'nope'), info(7, '17'));
     expect(replyTypes(output)).toEqual([ERR_UNKNOWN, 3, 3, 1]);
     expect(state).toBe('transmission');
@@ -220,7 +220,7 @@ describe('NBD_OPT_GO and NBD_OPT_INFO', () => {
 });
 
 describe('other options', () => {
-  test('LIST: one SERVER reply an export with its description, then ACK', () => {
+  test('LIST replies one SERVER an export with its description, then ACK', () => {
     expect(converse(FIXED, option(3)).output).toEqual(
       Buffer.concat([
         reply(3, 2, text('0'), Buffer.from('disk é')),
@@ -230,14 +230,14 @@ describe('other options', () => {
     );
   });
 
-  test('LIST and STRUCTURED_REPLY have no data: ERR_INVALID', () => {
+  test('LIST and STRUCTURED_REPLY with data are ERR_INVALID', () => {
     expect(replyTypes(converse(FIXED, option(3, hex('00'))).output)).toEqual([ERR_INVALID]);
     const { output, handshake } = converse(FIXED, option(8, hex('00')), info(7, '0'));
     expect(replyTypes(output)[0]).toBe(ERR_INVALID);
     expect(handshake.result?.structuredReplies).toBe(false);
   });
 
-  test('ABORT is acknowledged, its data ignored, and what follows dropped', () => {
+  test('ABORT is acknowledged, its data ignored, and later bytes dropped', () => {
     for (const size of [0, 5, 100_000]) {
       const { output, state, left } = converse(FIXED, option(2, Buffer.alloc(size)), option(3));
       expect(output).toEqual(ack(2));
@@ -256,14 +256,14 @@ describe('other options', () => {
     }
   });
 
-  test('known options with more than 64 KiB of data are ERR_TOO_BIG; over 1 MiB closes', () => {
+  test('known options with more than 64 KiB of data are ERR_TOO_BIG; over 1 MiB ends the connection', () => {
     const { output } = converse(FIXED, option(7, Buffer.alloc(65537)), option(8));
     expect(replyTypes(output)).toEqual([ERR_TOO_BIG, 1]);
     const header = Buffer.concat([hex('49484156454f5054'), u32(99), u32((1 << 20) + 1)]);
     expect(converse(FIXED, header).state).toBe('closed');
   });
 
-  test('1024 options are answered, the next one closes', () => {
+  test('1024 options are answered, the next one ends the connection', () => {
     const handshake = new NbdHandshake(CATALOG);
     handshake.bytesReceived(FIXED);
     for (let count = 0; count < 1024; count += 1) {
@@ -279,7 +279,7 @@ describe('"Metadata querying"', () => {
   const selected = Buffer.concat([reply(10, 4, u32(1), Buffer.from(ALLOCATION)), ack(10)]);
   const contexts = [{ name: ALLOCATION, id: 1 }];
 
-  test('SET selects base:allocation once, whatever else is asked', () => {
+  test('SET selects base:allocation once, whatever else is requested', () => {
     const set = query(10, '0', 'x-lab:a', 'base:', ALLOCATION, 'base:nope', ALLOCATION);
     const { output, handshake } = converse(FIXED, STRUCTURED, set, info(7, '0'));
     expect(output.subarray(20, 20 + selected.length)).toEqual(selected);
@@ -299,7 +299,7 @@ describe('"Metadata querying"', () => {
     }
   });
 
-  test('LIST answers no query, base: and the name with context id 0', () => {
+  test('LIST replies the name with context id 0 to no query, base: and the name', () => {
     const listed = Buffer.concat([reply(9, 4, u32(0), Buffer.from(ALLOCATION)), ack(9)]);
     for (const queries of [[], ['base:'], [ALLOCATION], ['base:', ALLOCATION]]) {
       const { output } = converse(FIXED, STRUCTURED, query(9, '0', ...queries));
@@ -318,7 +318,7 @@ describe('"Metadata querying"', () => {
     expect(listedOnly.handshake.result?.metaContexts).toEqual([]);
   });
 
-  test('structured replies must be negotiated first: ERR_INVALID', () => {
+  test('a query before structured replies are negotiated is ERR_INVALID', () => {
     for (const number of [9, 10]) {
       const { output } = converse(FIXED, query(number, '0', ALLOCATION));
       expect(replyTypes(output)).toEqual([ERR_INVALID]);

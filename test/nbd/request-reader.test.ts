@@ -73,11 +73,11 @@ const EXPECTED: Seen[] = [
 ];
 
 describe('"Request message": only a WRITE is followed by length bytes', () => {
-  test('requests in one piece', () => {
+  test('requests in one piece are read', () => {
     expect(readAll(STREAM, [])).toEqual({ done: EXPECTED, open: false });
   });
 
-  test('cut at every byte in turn, and between all bytes, the requests are the same', () => {
+  test('the requests are the same when they are cut at every byte in turn, and between all bytes', () => {
     for (let cut = 0; cut <= STREAM.length; cut += 1) {
       expect(readAll(STREAM, [cut]).done).toEqual(EXPECTED);
     }
@@ -85,7 +85,7 @@ describe('"Request message": only a WRITE is followed by length bytes', () => {
     expect(readAll(STREAM, everywhere).done).toEqual(EXPECTED);
   });
 
-  test('a payload that lies in one slab is told of once, where it lies', () => {
+  test('a payload in one slab is reported once, where it lies', () => {
     const reader = new NbdRequestReader();
     reader.feed(3, STREAM, 0, 28 + 50);
     expect(reader.next()).toBe(NBD_READ_STEP.REQUEST);
@@ -96,7 +96,7 @@ describe('"Request message": only a WRITE is followed by length bytes', () => {
     expect(reader.next()).toBe(NBD_READ_STEP.NEED);
   });
 
-  test('the header that was announced stays readable until the next one', () => {
+  test('a header stays readable until the next one', () => {
     const reader = new NbdRequestReader();
     reader.feed(0, STREAM, 0, 40);
     expect(reader.next()).toBe(NBD_READ_STEP.REQUEST);
@@ -111,7 +111,7 @@ describe('"Request message": only a WRITE is followed by length bytes', () => {
     expect(() => readAll(bad, [30])).toThrow(NbdProtocolError);
   });
 
-  test('feeding before the fed bytes are consumed is our own mistake', () => {
+  test('a feed before the fed bytes are consumed throws an InvariantError', () => {
     const reader = new NbdRequestReader();
     reader.feed(0, STREAM, 0, 28);
     expect(() => reader.feed(1, STREAM, 28, 56)).toThrow(InvariantError);
@@ -138,7 +138,7 @@ describe('"Size constraints": long payloads', () => {
     }
   });
 
-  test('without a maximum given, 2^25 bytes are served and 2^25 + 1 are not', () => {
+  test('the default maximum serves 2^25 bytes and not 2^25 + 1', () => {
     const reader = new NbdRequestReader();
     reader.feed(0, request(1, 1, 2 ** 25), 0, 28);
     expect(reader.next()).toBe(NBD_READ_STEP.REQUEST);
@@ -149,14 +149,14 @@ describe('"Size constraints": long payloads', () => {
     expect(other.header.tooLong).toBe(true);
   });
 
-  test('a payload over 64 MiB is a protocol error; as a READ it is not', () => {
+  test('a payload over 64 MiB is a protocol error; the length of a READ is not', () => {
     expect(() => readAll(request(1, 1, 2 ** 26 + 1), [])).toThrow(NbdProtocolError);
     expect(readAll(request(1, 1, 2 ** 26), []).open).toBe(true);
     expect(readAll(request(0, 1, 2 ** 26 + 1), []).done).toHaveLength(1);
   });
 });
 
-test('any bytes in any pieces: framed or refused, nothing else is thrown', () => {
+test('any bytes in any pieces are framed or rejected, and nothing else is thrown', () => {
   const piece = fc.oneof(
     fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
     fc

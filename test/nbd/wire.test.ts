@@ -43,7 +43,7 @@ function written(write: (view: DataView, at: number) => number): Buffer {
   return buffer.subarray(3, 3 + length);
 }
 
-describe('numbers', () => {
+describe('NBD numbers', () => {
   test('request types are those of "Request types"', () => {
     expect(NBD_CMD).toEqual({
       READ: 0,
@@ -108,7 +108,7 @@ describe('numbers', () => {
     expect(NBD_ERROR.EOVERFLOW).toBe(75);
   });
 
-  test('a broken protocol is a product error with a stable code and the section', () => {
+  test('a broken protocol is a ProductError with a stable code and the section', () => {
     const error = new NbdProtocolError('Request message', 'wrong magic');
     expect(error).toBeInstanceOf(ProductError);
     expect(error.code).toBe('ERR_NBD_PROTOCOL');
@@ -136,7 +136,7 @@ describe('"Request message"', () => {
     expect(header.offsetBytes).toBe(0x180000200);
   });
 
-  test('a wrong magic is refused and leaves the header as it was', () => {
+  test('a wrong magic is rejected and leaves the header as it was', () => {
     const header = new NbdRequestHeader();
     const reply = Buffer.concat([bytes('67446698'), request.subarray(4)]);
     expect(decodeRequest(viewOf(reply), 0, header)).toBe(false);
@@ -153,13 +153,13 @@ describe('"Request message"', () => {
 });
 
 describe('replies, byte for byte', () => {
-  test('"Simple reply message": magic, error, cookie', () => {
+  test('"Simple reply message": the bytes are magic, error, cookie', () => {
     expect(written((view, at) => writeSimpleReply(view, at, 28, ...COOKIE))).toEqual(
       bytes('67446698', '0000001c', COOKIE_HEX),
     );
   });
 
-  test('"Structured reply chunk message": magic, flags, type, cookie, length', () => {
+  test('"Structured reply chunk message": the bytes are magic, flags, type, cookie, length', () => {
     const chunk = written((view, at) =>
       writeChunkHeader(view, at, 0x0102, 0x0304, ...COOKIE, 0x80000001),
     );
@@ -198,7 +198,7 @@ describe('replies, byte for byte', () => {
     );
   });
 
-  test('NBD_REPLY_TYPE_ERROR: error, message length, message', () => {
+  test('NBD_REPLY_TYPE_ERROR has error, message length and message', () => {
     const chunk = written((view, at) => writeErrorChunk(view, at, 1, ...COOKIE, 5, 'lost'));
     expect(chunk).toEqual(
       bytes('668e33ef 0001 8001', COOKIE_HEX, '0000000a 00000005 0004', '6c6f7374'),

@@ -37,8 +37,8 @@ function by(way: number, offset: number, length: number, seed: number): number {
   return native.crc32cBy(way, memory.subarray(offset, offset + length), seed);
 }
 
-describe.each(WAYS)('the digest %s', (_name, digest) => {
-  it.each(EXAMPLES)('of %s is that of RFC 7143 A.4', (_what, bytes, sent) => {
+describe.each(WAYS)('CRC32C %s', (_name, digest) => {
+  it.each(EXAMPLES)('the digest of %s is that of RFC 7143 A.4', (_what, bytes, sent) => {
     memory.set(bytes, 5);
     const wire = Buffer.alloc(4);
     wire.writeInt32LE(digest(5, bytes.length, 0));
@@ -46,7 +46,7 @@ describe.each(WAYS)('the digest %s', (_name, digest) => {
   });
 
   // The polynomial division itself, a bit at a time: slow, and too simple to be wrong.
-  it('of any length, place and seed is the remainder of the division', () => {
+  it('the digest of any length, place and seed is the remainder of the division', () => {
     for (let at = 0; at < 20_000; at += 1) memory[at] = (at * 2654435761) >>> 13;
     const lengths = [
       0, 1, 7, 8, 9, 63, 503, 504, 505, 511, 512, 513, 543, 544, 767, 768, 800, 1360,
@@ -65,14 +65,14 @@ describe.each(WAYS)('the digest %s', (_name, digest) => {
     }
   });
 
-  it('of two parts, one after the other, is that of the whole', () => {
+  it('the digest of two parts, one after the other, is that of the whole', () => {
     for (const cut of [0, 1, 48, 4080, 5000, 9000]) {
       expect(digest(cut, 9000 - cut, digest(0, cut, 0))).toBe(digest(0, 9000, 0));
     }
   });
 });
 
-it('the addon refuses bytes outside a slab', () => {
+it('the addon rejects bytes outside a slab', () => {
   for (const [index, offset, length] of [
     [slab, memory.length - 4, 5],
     [slab, -1, 4],

@@ -119,44 +119,53 @@ async function leastOf(cost: 'calls' | 'socketCalls', job: Job, enough: number):
 
 describe('system calls', () => {
   // A receive and a send for the request, and the same for the target's answer.
-  it.each(['randread', 'randwrite'])('a lone 4 KiB %s costs four on its sockets', async (rw) => {
-    const calls = await leastOf('socketCalls', { rw, bs: '4k', depth: 1, ios: 2000 }, 4.1);
-    expect(calls).toBeGreaterThan(3.9);
-    expect(calls).toBeLessThan(4.1);
-  });
+  it.each(['randread', 'randwrite'])(
+    'a lone 4 KiB %s costs four calls on its sockets',
+    async (rw) => {
+      const calls = await leastOf('socketCalls', { rw, bs: '4k', depth: 1, ios: 2000 }, 4.1);
+      expect(calls).toBeGreaterThan(3.9);
+      expect(calls).toBeLessThan(4.1);
+    },
+  );
 
-  it.each(['randread', 'randwrite'])('a lone 4 KiB %s costs two waits more', async (rw) => {
+  it.each(['randread', 'randwrite'])('a lone 4 KiB %s costs two more calls to wait', async (rw) => {
     expect(await leastOf('calls', { rw, bs: '4k', depth: 1, ios: 2000 }, 6.5)).toBeLessThan(6.5);
   });
 
-  it.each(['randread', 'randwrite'])('%s in a deep queue share them', async (rw) => {
-    expect(await leastOf('calls', { rw, bs: '4k', depth: 32, ios: 20_000 }, 3)).toBeLessThan(3);
-  });
+  it.each(['randread', 'randwrite'])(
+    'a %s in a deep queue shares its calls with others',
+    async (rw) => {
+      expect(await leastOf('calls', { rw, bs: '4k', depth: 32, ios: 20_000 }, 3)).toBeLessThan(3);
+    },
+  );
 
   // The client's own socket buffer hands over a 256 KiB write in two pieces.
-  it.each(['randread', 'randwrite'])('a 256 KiB %s costs less than twelve', async (rw) => {
+  it.each(['randread', 'randwrite'])('a 256 KiB %s costs less than twelve calls', async (rw) => {
     const cost = await costOf({ rw, bs: '256k', depth: 8, ios: 2000 });
     expect(cost.calls).toBeLessThan(12);
   });
 });
 
-describe('bytes', () => {
+describe('bytes on the sockets', () => {
   // Payload, 48 bytes of header in and out of each PDU, at most 32 of an NBD request or reply.
   it.each([
     ['randread', 4096],
     ['randwrite', 4096],
     ['randread', 262_144],
     ['randwrite', 262_144],
-  ] as const)('of a %s of %i cross each socket once, with one header each', async (rw, size) => {
-    const bs = `${size / 1024}k`;
-    const cost = await costOf({ rw, bs, depth: 8, ios: size > 4096 ? 1000 : 10_000 });
-    expect(cost.bytesIn).toBeGreaterThan(size);
-    expect(cost.bytesIn).toBeLessThan(size + 28 + 48 + 4);
-    expect(cost.bytesOut).toBeGreaterThan(size);
-    expect(cost.bytesOut).toBeLessThan(size + 48 + 32 + 4);
-  });
+  ] as const)(
+    'the bytes of a %s of %i cross each socket once, with one header each',
+    async (rw, size) => {
+      const bs = `${size / 1024}k`;
+      const cost = await costOf({ rw, bs, depth: 8, ios: size > 4096 ? 1000 : 10_000 });
+      expect(cost.bytesIn).toBeGreaterThan(size);
+      expect(cost.bytesIn).toBeLessThan(size + 28 + 48 + 4);
+      expect(cost.bytesOut).toBeGreaterThan(size);
+      expect(cost.bytesOut).toBeLessThan(size + 48 + 32 + 4);
+    },
+  );
 
-  it('of payload are never copied in JavaScript', async () => {
+  it('payload bytes are never copied in JavaScript', async () => {
     using spy = new CopySpy();
     await fio({ rw: 'randrw', bs: '256k', depth: 16, ios: 2000 });
     // A header that straddles two receives is gathered; fio's own output comes through here too.
@@ -166,7 +175,7 @@ describe('bytes', () => {
 });
 
 describe('memory', () => {
-  it('does not grow over 100,000 I/Os', async () => {
+  it('the heap does not grow over 100,000 I/Os', async () => {
     collectGarbage();
     const before = process.memoryUsage().heapUsed;
     await fio({ rw: 'randrw', bs: '4k', depth: 32, ios: 100_000 });
@@ -175,7 +184,7 @@ describe('memory', () => {
     expect(grown).toBeLessThan(400_000);
   });
 
-  it('is hardly allocated: under 500 bytes an I/O, which is a few boxed numbers', async () => {
+  it('an I/O allocates under 500 bytes, which is a few boxed numbers', async () => {
     const ios = 50_000;
     const session = new Session();
     session.connect();

@@ -76,13 +76,13 @@ it('idle sockets hold no memory of their own', async () => {
   expect(pool.inUse).toBe(1);
 });
 
-it('without sockets no memory is held', async () => {
+it('no memory is held without sockets', async () => {
   await opened(3);
   for (const { socket } of readers) socket.close();
   expect(pool.inUse).toBe(0);
 });
 
-it('bytes that are not yet used stay as they are while other sockets receive', async () => {
+it('bytes that are not yet used stay unchanged while other sockets receive', async () => {
   await opened(2);
   const [first, second] = readers as [Reader, Reader];
   first.parked = true;
@@ -101,7 +101,7 @@ it('bytes that are not yet used stay as they are while other sockets receive', a
   expect(pool.inUse).toBe(1);
 });
 
-it('a socket that closes with bytes not yet used lets go of them', async () => {
+it('a socket that closes with unused bytes releases them', async () => {
   await opened(2);
   const [first, second] = readers as [Reader, Reader];
   first.parked = true;

@@ -63,7 +63,7 @@ function heapBytes(): number {
 const slabs = () => threadRuntime().pool.buffers.length;
 
 describe('an idle LUN', { timeout: SLOW }, () => {
-  it('costs under 100 KiB of heap and no slab', async () => {
+  it('an idle LUN costs under 100 KiB of heap and no slab', async () => {
     const one = await served('one', 1);
     const [heapOfOne, slabsOfOne] = [heapBytes(), slabs()];
     const all = await served('all', null);
@@ -76,7 +76,7 @@ describe('an idle LUN', { timeout: SLOW }, () => {
   });
 });
 
-describe('a session', { timeout: SLOW }, () => {
+describe('an idle session', { timeout: SLOW }, () => {
   async function open(): Promise<Stack[]> {
     const stacks = [];
     for (let count = 0; count < SESSIONS; count += 1) stacks.push(await served(`s${count}`, 1));
@@ -87,7 +87,7 @@ describe('a session', { timeout: SLOW }, () => {
     for (const stack of stacks) await stack.close();
   }
 
-  it('costs under 300 KiB of heap and one slab', async () => {
+  it('a session costs under 300 KiB of heap and one slab', async () => {
     const [heapBefore, slabsBefore] = [heapBytes(), slabs()];
     const stacks = await open();
     expect(heapBytes() - heapBefore).toBeLessThan(SESSIONS * 300 * KIB);
@@ -95,7 +95,7 @@ describe('a session', { timeout: SLOW }, () => {
     await close(stacks);
   });
 
-  it('leaves nothing behind', async () => {
+  it('a closed session leaves no memory behind', async () => {
     // After some, V8 has compiled what it will. A whole session would be more than 27 KiB.
     await close(await open());
     const heapBefore = heapBytes();
@@ -106,7 +106,7 @@ describe('a session', { timeout: SLOW }, () => {
 });
 
 describe('load on 64 LUNs at once', { timeout: SLOW }, () => {
-  it('is served for each of them, in slabs that heldBytesMax and the clients bound', async () => {
+  it('each LUN is served, in slabs that heldBytesMax and the clients bound', async () => {
     const all = await served('load', null);
     const before = slabs();
     const jobs = all.exports.flatMap(({ lun }) => [

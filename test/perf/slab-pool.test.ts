@@ -13,8 +13,8 @@ function residentBytes(): number {
   return Number(/^Rss:\s+(\d+)/m.exec(text)?.[1]) * 1024;
 }
 
-describe('the slab pool', () => {
-  it('uses the slab again whose bytes are the warmest', () => {
+describe('SlabPool', () => {
+  it('the pool reuses the slab whose bytes were used last', () => {
     const pool = new SlabPool({ slabsMax: 8 });
     const [first, second] = acquired(pool, 2) as [number, number];
     pool.release(first);
@@ -22,7 +22,7 @@ describe('the slab pool', () => {
     expect(pool.acquire()).toBe(second);
   });
 
-  it('keeps what a busy time needs, and gives it back after a quiet one', () => {
+  it('the pool keeps what a busy time needs, and gives it back after a quiet one', () => {
     const given: number[] = [];
     const pool = new SlabPool({ slabsMax: 64 });
     pool.onGivenBack = (index) => given.push(index);
@@ -35,7 +35,7 @@ describe('the slab pool', () => {
     expect(given).toHaveLength(18);
   });
 
-  it('keeps no more than its maximum of idle slabs', () => {
+  it('the pool keeps no more than its maximum of idle slabs', () => {
     const given: number[] = [];
     const pool = new SlabPool({ slabsMax: 64, idleMax: 3 });
     pool.onGivenBack = (index) => given.push(index);
@@ -44,21 +44,21 @@ describe('the slab pool', () => {
     expect(pool.inUse).toBe(0);
   });
 
-  it('makes no more slabs than its maximum, counting those given back', () => {
+  it('the pool makes no more slabs than its maximum, counting those given back', () => {
     const pool = new SlabPool({ slabsMax: 4, idleMax: 0 });
     for (const index of acquired(pool, 4)) pool.release(index);
     expect(new Set(acquired(pool, 4)).size).toBe(4);
     expect(pool.tryAcquire()).toBe(-1);
   });
 
-  it('refuses a release too many', () => {
+  it('the pool rejects a release too many', () => {
     const pool = new SlabPool({ slabsMax: 1 });
     const index = pool.acquire();
     pool.release(index);
     expect(() => pool.release(index)).toThrow('released more often');
   });
 
-  it('given back, slabs cost no memory, and can be used again', () => {
+  it('slabs that are given back cost no memory, and can be used again', () => {
     const pool = new SlabPool({ slabsMax: 64, idleMax: 0 });
     shareSlabs(pool);
     const slabs = acquired(pool, 64);

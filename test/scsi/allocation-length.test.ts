@@ -92,7 +92,7 @@ async function commandsOf(
   return sent;
 }
 
-it('an allocation length has no low byte of 0 in any question for the facts of a disk', () => {
+it('no allocation length has a low byte of 0 in the commands for the facts of a disk', () => {
   for (const query of FACT_QUERIES) {
     const cdb = Buffer.alloc(16);
     query.writeCdb(cdb);
@@ -115,11 +115,11 @@ it.each<[string, () => Promise<readonly ScsiRequest[]>]>([
     '`capacity` of an old disk',
     () => commandsOf((device) => queryCapacity(device, 0), { refuses: 0x9e }),
   ],
-])('an allocation length has no low byte of 0 when somebody asks for %s', async (_what, ask) => {
+])('no allocation length has a low byte of 0 in the commands for %s', async (_what, ask) => {
   for (const { cdb, length } of await ask()) checkAllocation(cdb, length);
 });
 
-it('an allocation length has no low byte of 0 in REPORT LUNS, whatever number there is', async () => {
+it('no allocation length has a low byte of 0 in REPORT LUNS, whatever the number of LUNs is', async () => {
   for (let luns = 0; luns <= 600; luns += 1) {
     const sent = await commandsOf((device) => queryReportLuns(device), { luns });
     for (const { cdb, length } of sent) checkAllocation(cdb, length);
@@ -128,7 +128,7 @@ it('an allocation length has no low byte of 0 in REPORT LUNS, whatever number th
   }
 });
 
-it('an allocation length has no low byte of 0 in GET LBA STATUS', () => {
+it('no allocation length has a low byte of 0 in GET LBA STATUS', () => {
   const pool = new SlabPool({ slabsMax: 4 });
   const request = new BlockRequest({ isGone: false, blockRequestDone: () => undefined }, pool);
   request.operation = 'blockStatus';

@@ -27,7 +27,7 @@ function cdbOf(write: (cdb: Buffer) => void): string {
 }
 
 describe('READ and WRITE', () => {
-  it('take the 10-byte form while address and count fit it (SBC-3 READ(10))', () => {
+  it('a CDB has the 10-byte form while address and count fit it (SBC-3 READ(10))', () => {
     expect(cdbOf((cdb) => writeReadCdb(cdb, 0x12345678, 0xabcd, false))).toBe(
       '280012345678' + '00abcd00000000000000',
     );
@@ -36,30 +36,30 @@ describe('READ and WRITE', () => {
     );
   });
 
-  it('take the 16-byte form for a count over 65535 (SBC-3 READ(16))', () => {
+  it('a CDB has the 16-byte form for a count over 65535 (SBC-3 READ(16))', () => {
     expect(cdbOf((cdb) => writeReadCdb(cdb, 1, 0x1_0000, false))).toBe(
       '8800' + '0000000000000001' + '00010000' + '0000',
     );
   });
 
-  it('take the 16-byte form where the last block is past 32 bits', () => {
+  it('a CDB has the 16-byte form if the last block is past 32 bits', () => {
     expect(cdbOf((cdb) => writeWriteCdb(cdb, 0xffff_ffff, 2, false))).toBe(
       '8a00' + '00000000ffffffff' + '00000002' + '0000',
     );
   });
 
-  it('keep addresses exact up to 2^53-1', () => {
+  it('addresses of READ and WRITE are exact up to 2^53-1', () => {
     expect(cdbOf((cdb) => writeReadCdb(cdb, 2 ** 53 - 1, 1, false))).toBe(
       '8800' + '001fffffffffffff' + '00000001' + '0000',
     );
   });
 
-  it('put FUA in bit 3 and DPO in bit 4 of byte 1', () => {
+  it('the bits of byte 1 are FUA in bit 3 and DPO in bit 4', () => {
     expect(cdbOf((cdb) => writeWriteCdb(cdb, 0, 1, true)).slice(0, 4)).toBe('2a08');
     expect(cdbOf((cdb) => writeReadCdb(cdb, 2 ** 40, 1, true, true)).slice(0, 4)).toBe('8818');
   });
 
-  it('refuse what no field can hold', () => {
+  it('a value that no field can hold throws an InvariantError', () => {
     const cdb = Buffer.alloc(16);
     expect(() => writeReadCdb(cdb, -1, 1, false)).toThrow(InvariantError);
     expect(() => writeReadCdb(cdb, 2 ** 53, 1, false)).toThrow(InvariantError);
@@ -68,7 +68,7 @@ describe('READ and WRITE', () => {
   });
 });
 
-describe('the other commands', () => {
+describe('other commands', () => {
   it('SYNCHRONIZE CACHE of 0 and 0 is the whole medium, without IMMED (SBC-3)', () => {
     expect(cdbOf((cdb) => writeSynchronizeCacheCdb(cdb, 0, 0))).toBe(`35${'00'.repeat(15)}`);
     expect(cdbOf((cdb) => writeSynchronizeCacheCdb(cdb, 2 ** 33, 7))).toBe(
@@ -92,7 +92,7 @@ describe('the other commands', () => {
     expect(() => writeWriteSame16Cdb(Buffer.alloc(16), 0, 0, options)).toThrow(InvariantError);
   });
 
-  it('UNMAP says the bytes of its list, whose header says those that follow (SBC-3)', () => {
+  it('UNMAP has the length of its list, whose header has the length of what follows (SBC-3)', () => {
     const list = unmapParameterList([
       { lba: 0x1_0000_0002, blockCount: 3 },
       { lba: 16, blockCount: 0xffff_ffff },
@@ -142,8 +142,8 @@ describe('the other commands', () => {
   });
 });
 
-describe('names of commands', () => {
-  it('come with their service action where the command has one', () => {
+describe('opcodeName and cdbName', () => {
+  it('a name includes the service action if the command has one', () => {
     expect(opcodeName(0x88)).toBe('READ(16)');
     expect(opcodeName(0x9e, 0x10)).toBe('READ CAPACITY(16)');
     expect(opcodeName(0x9e)).toBe('SERVICE ACTION IN(16)');
@@ -153,7 +153,7 @@ describe('names of commands', () => {
   });
 });
 
-describe('GET LBA STATUS answers', () => {
+describe('decodeLbaStatus', () => {
   const answer = (...descriptors: string[]): Buffer => {
     const bytes = Buffer.from(`0000000000000000${descriptors.join('')}`, 'hex');
     bytes.writeUInt32BE(bytes.length - 4, 0);
@@ -162,14 +162,14 @@ describe('GET LBA STATUS answers', () => {
   const mapped = '0000000000000000' + '00000008' + '00000000';
   const hole = '0000000000000008' + '00000010' + '01000000';
 
-  it('are runs of blocks with a provisioning status (SBC-3)', () => {
+  it('the answer is a list of runs of blocks with a provisioning status (SBC-3)', () => {
     expect(decodeLbaStatus(answer(mapped, hole), 3)).toEqual([
       { lba: 0, blockCount: 8, status: 'mapped' },
       { lba: 8, blockCount: 16, status: 'deallocated' },
     ]);
   });
 
-  it('that leave a gap, are empty or miss the first block are refused', () => {
+  it('an answer that leaves a gap, is empty or misses the first block is rejected', () => {
     const empty = '0000000000000000' + '00000000' + '00000000';
     expect(() => decodeLbaStatus(answer(hole), 0)).toThrow(ScsiDataError);
     const emptyEnd = '0000000000000008' + '00000000' + '00000000';
@@ -180,7 +180,7 @@ describe('GET LBA STATUS answers', () => {
     expect(() => decodeLbaStatus(Buffer.alloc(7), 0)).toThrow(ScsiDataError);
   });
 
-  it('that claim more than arrived give what arrived whole', () => {
+  it('an answer that claims more than arrived yields the runs that are whole', () => {
     const cut = answer(mapped, hole).subarray(0, 30);
     expect(decodeLbaStatus(cut, 0)).toHaveLength(1);
   });

@@ -59,8 +59,8 @@ function run(override: Answer = () => undefined): { probe: DiskFactsProbe; asked
   return { probe, asked };
 }
 
-describe('the facts of a disk', () => {
-  it('are gathered from tgt as libiscsi and sg3_utils read them (captured on the wire)', () => {
+describe('DiskFactsProbe', () => {
+  it('the facts of tgt are those that libiscsi and sg3_utils read (captured on the wire)', () => {
     expect(run().probe.facts()).toEqual({
       vendor: 'IET',
       product: 'VIRTUAL-DISK',
@@ -95,7 +95,7 @@ describe('the facts of a disk', () => {
     });
   });
 
-  it('come from VPD pages only where page 00h lists them', () => {
+  it('the probe requests VPD pages only if page 00h lists them', () => {
     const { probe, asked } = run((cdb) =>
       cdb === '120100' ? good('00000002' + '0083') : undefined,
     );
@@ -103,7 +103,7 @@ describe('the facts of a disk', () => {
     expect(probe.facts()).toMatchObject({ serial: '', rotational: null });
   });
 
-  it('do without what the device refuses with ILLEGAL REQUEST', () => {
+  it('the probe does without what the device rejects with ILLEGAL REQUEST', () => {
     const { probe, asked } = run((cdb) => {
       if (cdb === '120000' || cdb === '250000') return undefined;
       return check(cdb.startsWith('9e') ? INVALID_OPCODE : INVALID_FIELD);
@@ -128,7 +128,7 @@ describe('the facts of a disk', () => {
     });
   });
 
-  it('take the caching page alone where a request for all pages is refused', () => {
+  it('the probe requests the caching page alone if a request for all pages is rejected', () => {
     const { probe } = run((cdb) => {
       if (cdb === '1a083f') return check(INVALID_FIELD);
       // WP and DPOFUA are set; the page has WCE.
@@ -137,7 +137,7 @@ describe('the facts of a disk', () => {
     expect(probe.facts()).toMatchObject({ readOnly: true, dpoFua: true, writeCacheEnabled: true });
   });
 
-  it('say in words that a disk does not tell of its write cache, and what that means', () => {
+  it('a note says in words that a disk does not report its write cache, and what that means', () => {
     const { probe } = run((cdb) => (/^(1a|5a)/.test(cdb) ? check(INVALID_OPCODE) : undefined));
     const facts = probe.facts();
     expect(facts.writeCacheEnabled).toBe(false);
@@ -150,7 +150,7 @@ describe('the facts of a disk', () => {
     expect(run().probe.facts().notes).toEqual([]);
   });
 
-  it('say whether a disk takes more than one command at a time: CMDQUE, or BQUE (SPC-3)', () => {
+  it('the facts say whether a disk takes several commands at a time: CMDQUE, or BQUE (SPC-3)', () => {
     const withQueuing = (byte6: string, byte7: string) => {
       const inquiry = TGT.inquiry.slice(0, 12) + byte6 + byte7 + TGT.inquiry.slice(16);
       return run((cdb) => (cdb === '120000' ? good(inquiry) : undefined)).probe.facts();
@@ -162,14 +162,14 @@ describe('the facts of a disk', () => {
     expect(withQueuing('7f', 'fd').commandQueuing).toBe(false);
   });
 
-  it('survive unit attentions and units that are becoming ready by asking again', () => {
+  it('the probe repeats a command after a unit attention or while the unit becomes ready', () => {
     const trouble = [check(POWER_ON), check(BECOMING_READY), { ...good(''), status: 8 }];
     const { probe, asked } = run((cdb) => (cdb === '9e1000' ? trouble.shift() : undefined));
     expect(asked.filter((cdb) => cdb === '9e1000')).toHaveLength(4);
     expect(probe.facts().blockCount).toBe(131072);
   });
 
-  it('are given up after ten answers that ask for another try', () => {
+  it('the probe ends with an error after ten replies that request a retry', () => {
     let answers = 0;
     const always = (cdb: string): FactReply | undefined => {
       if (cdb !== '9e1000') return undefined;
@@ -180,7 +180,7 @@ describe('the facts of a disk', () => {
     expect(answers).toBe(10);
   });
 
-  it('are not there where a needed command fails, or an optional one with another error', () => {
+  it('the probe fails if a required command fails, or an optional one with another error', () => {
     const failing = (begin: string, sense: Buffer) => () =>
       run((cdb) => (cdb === begin ? check(sense) : undefined));
     expect(failing('120000', INVALID_FIELD)).toThrow(ScsiError);
@@ -188,7 +188,7 @@ describe('the facts of a disk', () => {
     expect(failing('120100', NO_UNIT)).toThrow(ScsiError);
   });
 
-  it('note an optional answer that is malformed and go on', () => {
+  it('a malformed optional reply becomes a note, and the probe continues', () => {
     const { probe } = run((cdb) => (cdb === '1201b0' ? good(TGT.inquiry) : undefined));
     const facts = probe.facts();
     expect(facts.notes).toHaveLength(1);
@@ -197,7 +197,7 @@ describe('the facts of a disk', () => {
     expect(facts.thin.unmap).toBe(false);
   });
 
-  it('are those of a disk, and of nothing else', () => {
+  it('the facts are those of a disk, and no other device has any', () => {
     const inquiry = (first: string) => (cdb: string) =>
       cdb === '120000' ? good(first + TGT.inquiry.slice(2)) : undefined;
     const controller = run(inquiry('0c'));
@@ -209,7 +209,7 @@ describe('the facts of a disk', () => {
     expect(() => nothing.probe.facts()).toThrow(ScsiDataError);
   });
 
-  it('have blocks whose size is a power of two', () => {
+  it('a block size that is no power of two is rejected', () => {
     const blocks = (size: string) => () =>
       run((cdb) =>
         cdb === '9e1000' ? good(`00000000000003ff${size}${'00'.repeat(20)}`) : undefined,
@@ -219,7 +219,7 @@ describe('the facts of a disk', () => {
     expect(blocks('00000100')).toThrow(ScsiDataError);
   });
 
-  it('cover disks over 2 TiB, where READ CAPACITY(10) says FFFFFFFFh', () => {
+  it('the facts cover disks over 2 TiB, where READ CAPACITY(10) reports FFFFFFFFh', () => {
     const large = run((cdb) =>
       cdb === '9e1000' ? good(`00000001ffffffff00000200${'00'.repeat(20)}`) : undefined,
     );
@@ -231,7 +231,7 @@ describe('the facts of a disk', () => {
     expect(() => blind.probe.facts()).toThrow(ScsiDataError);
   });
 
-  it('are asked for in the order the probe gives, and at its end', () => {
+  it('the facts are available only at the end of the probe, and replies come in its order', () => {
     const probe = new DiskFactsProbe();
     expect(() => probe.facts()).toThrow(InvariantError);
     const query = probe.nextQuery();
@@ -239,7 +239,7 @@ describe('the facts of a disk', () => {
     expect(() => probe.replyReceived(query!, good(TGT.inquiry))).toThrow(InvariantError);
   });
 
-  it('of any bytes a target sends end as facts or as an error of the device', () => {
+  it('any bytes of a target yield facts or an error of the device', () => {
     const answers = fc.infiniteStream(fc.uint8Array({ maxLength: 300 }));
     fc.assert(
       fc.property(answers, fc.boolean(), (stream, isDisk) => {
@@ -266,7 +266,7 @@ describe('thin provisioning', () => {
       return good(`00000000000003ff000002000000${capacityFlags}${'00'.repeat(16)}`);
     }).probe.facts().thin;
 
-  it('is only there with LBPME, whatever page B2h says (SBC-3)', () => {
+  it('thin provisioning needs LBPME, whatever page B2h reports (SBC-3)', () => {
     expect(thin('00b2000400e40200', '0000')).toEqual({
       unmap: false,
       writeSame16Unmap: false,
@@ -274,14 +274,14 @@ describe('thin provisioning', () => {
     });
   });
 
-  it('reads zeros where LBPRZ of page B2h is odd, and not where it names a pattern', () => {
+  it('unmapped blocks read as zeros if LBPRZ of page B2h is odd, and not if it names a pattern', () => {
     expect(thin('00b20004008c0200', '8000').readsZero).toBe(true);
     expect(thin('00b2000400880200', 'c000').readsZero).toBe(false);
     expect(thin('00b2000400800200', 'c000').readsZero).toBe(true);
     expect(thin('00b2000400800200', '8000').readsZero).toBe(false);
   });
 
-  it('takes UNMAP from LBPU and WRITE SAME(16) from LBPWS', () => {
+  it('UNMAP is used according to LBPU and WRITE SAME(16) according to LBPWS', () => {
     expect(thin('00b2000400800200', '8000')).toMatchObject({
       unmap: true,
       writeSame16Unmap: false,

@@ -17,7 +17,7 @@ function page83(...designators: string[]): Buffer {
 }
 
 describe('standard INQUIRY data', () => {
-  it('of tgt are what libiscsi shows (captured on the wire)', () => {
+  it('the INQUIRY data of tgt are what libiscsi shows (captured on the wire)', () => {
     expect(decodeInquiry(hex(TGT.inquiry))).toEqual({
       peripheralQualifier: 0,
       deviceType: 0,
@@ -35,12 +35,12 @@ describe('standard INQUIRY data', () => {
     });
   });
 
-  it('need 36 bytes (SPC-4)', () => {
+  it('standard INQUIRY data under 36 bytes are rejected (SPC-4)', () => {
     expect(() => decodeInquiry(hex(TGT.inquiry).subarray(0, 35))).toThrow(ScsiDataError);
     expect(decodeInquiry(hex(TGT.inquiry).subarray(0, 36)).versionDescriptors).toEqual([]);
   });
 
-  it('cannot bring control characters to a terminal', () => {
+  it('control characters are replaced, so that none reaches a terminal', () => {
     const data = hex(TGT.inquiry);
     data.write('\x1b[31mE\x07\xff', 8, 'latin1');
     expect(decodeInquiry(data).vendor).toBe('?[31mE??');
@@ -48,17 +48,17 @@ describe('standard INQUIRY data', () => {
 });
 
 describe('VPD pages', () => {
-  it('are refused where another page or standard data came', () => {
+  it('a page is rejected if another page or standard data arrived', () => {
     expect(() => decodeUnitSerialNumber(hex(TGT.vpd83))).toThrow(ScsiDataError);
     expect(() => decodeUnitSerialNumber(hex(TGT.inquiry))).toThrow(ScsiDataError);
     expect(() => decodeUnitSerialNumber(hex('0080'))).toThrow(ScsiDataError);
   });
 
-  it('end at their PAGE LENGTH', () => {
+  it('a page ends at its PAGE LENGTH', () => {
     expect(decodeUnitSerialNumber(hex('00800002' + '41424344'))).toBe('AB');
   });
 
-  it('B0h has its fields where SBC-3 puts them', () => {
+  it('page B0h has its fields where SBC-3 puts them', () => {
     const page = hex(
       '00b0003c' +
         '01080010' +
@@ -86,7 +86,7 @@ describe('VPD pages', () => {
     });
   });
 
-  it('B0h of SBC-2 is shorter and tells nothing about UNMAP', () => {
+  it('page B0h of SBC-2 is shorter and reports nothing about UNMAP', () => {
     const limits = decodeBlockLimits(hex('00b0000c' + '00000008' + '00000080' + '00000040'));
     expect(limits).toMatchObject({
       transferBlocksMax: 128,
@@ -98,7 +98,7 @@ describe('VPD pages', () => {
 });
 
 describe('designators (SPC-4 §7.8)', () => {
-  it('are shown with the name of their kind', () => {
+  it('designators are shown with the name of their kind', () => {
     const designators = decodeDesignators(
       page83(
         '01030010' + '6001405d1a2b3c4d5e6f708192a3b4c5',
@@ -132,14 +132,14 @@ describe('designators (SPC-4 §7.8)', () => {
     });
   });
 
-  it('of ports and the target are no identity of the unit', () => {
+  it('designators of ports and the target are no identity of the unit', () => {
     const designators = decodeDesignators(
       page83('01130008' + '5000000000000001', '01230008' + '5000000000000002'),
     );
     expect(logicalUnitIdentifiers(designators)).toEqual([]);
   });
 
-  it('are sorted so that worldwide names come before local and vendor ones', () => {
+  it('designators are sorted so that worldwide names come before local and vendor ones', () => {
     const designators = decodeDesignators(
       page83(
         '02010008' + '4142434445464748',
@@ -161,7 +161,7 @@ describe('designators (SPC-4 §7.8)', () => {
     ]);
   });
 
-  it('that are cut off are refused, as a part of an identity is none', () => {
+  it('designators that are cut off are rejected, as a part of an identity is none', () => {
     expect(() => decodeDesignators(hex(TGT.vpd83).subarray(0, 64))).toThrow(ScsiDataError);
     // Also between two of them: tgt's first ends at byte 44.
     expect(() => decodeDesignators(hex(TGT.vpd83).subarray(0, 44))).toThrow(ScsiDataError);
@@ -171,7 +171,7 @@ describe('designators (SPC-4 §7.8)', () => {
 });
 
 describe('capacity', () => {
-  it('is the last address and the block length (SBC-3)', () => {
+  it('the capacity is the last address and the block length (SBC-3)', () => {
     expect(decodeReadCapacity10(hex(TGT.readCapacity10))).toMatchObject({
       blockCount: 131072,
       blockSizeBytes: 512,
@@ -187,7 +187,7 @@ describe('capacity', () => {
     });
   });
 
-  it('(16) has protection type and alignment in bytes 12–15', () => {
+  it('READ CAPACITY(16) has protection type and alignment in bytes 12–15', () => {
     const data = hex(`00000000000003ff0000100005300007${'00'.repeat(16)}`);
     expect(decodeReadCapacity16(data)).toMatchObject({
       protectionType: 3,
@@ -197,16 +197,16 @@ describe('capacity', () => {
     });
   });
 
-  it('of FFFFFFFFh in (10) means that (16) is needed', () => {
+  it('a capacity of FFFFFFFFh in READ CAPACITY(10) means that the 16-byte form is needed', () => {
     expect(decodeReadCapacity10(hex('ffffffff00000200'))).toBeNull();
   });
 
-  it('beyond 2^53 bytes is exact, being whole blocks', () => {
+  it('a capacity beyond 2^53 bytes is exact, as it is whole blocks', () => {
     const largest = decodeReadCapacity16(hex(`001ffffffffffffe00000200${'00'.repeat(20)}`));
     expect(largest).toMatchObject({ blockCount: 2 ** 53 - 1, blockSizeBytes: 512 });
   });
 
-  it('that no number holds exactly, or with empty blocks, is refused', () => {
+  it('a capacity that no number holds exactly, or with empty blocks, is rejected', () => {
     const tail = `00000200${'00'.repeat(20)}`;
     expect(() => decodeReadCapacity16(hex(`ffffffffffffffff${tail}`))).toThrow(ScsiDataError);
     expect(() => decodeReadCapacity16(hex(`001fffffffffffff${tail}`))).toThrow(ScsiDataError);
@@ -220,7 +220,7 @@ describe('capacity', () => {
 });
 
 describe('mode pages (SPC-4 §7.5)', () => {
-  it('of tgt have WCE and DPOFUA set (captured on the wire)', () => {
+  it('the mode pages of tgt have WCE and DPOFUA set (captured on the wire)', () => {
     expect(decodeModeSense6(hex(TGT.modeSense6All))).toEqual({
       writeProtected: false,
       dpoFua: true,
@@ -231,7 +231,7 @@ describe('mode pages (SPC-4 §7.5)', () => {
     });
   });
 
-  it('of MODE SENSE(10) come after a header of eight bytes', () => {
+  it('mode pages of MODE SENSE(10) come after a header of eight bytes', () => {
     const data = hex(`001a0090000000000812010${'0'.repeat(33)}`);
     expect(decodeModeSense10(data)).toMatchObject({
       writeProtected: true,
@@ -240,7 +240,7 @@ describe('mode pages (SPC-4 §7.5)', () => {
     });
   });
 
-  it('with a subpage are passed over by their longer header', () => {
+  it('mode pages with a subpage are skipped by their longer header', () => {
     const data = hex('13000000' + '4a01000400000000' + '0a060400084000' + '00');
     expect(decodeModeSense6(data)).toMatchObject({
       control: { descriptorSense: true, softwareWriteProtect: true, taskAbortedStatus: true },
@@ -248,20 +248,20 @@ describe('mode pages (SPC-4 §7.5)', () => {
     });
   });
 
-  it('that were cut off are left out', () => {
+  it('mode pages that were cut off are left out', () => {
     expect(decodeModeSense6(hex('17000000' + '08120400')).caching).toBeNull();
     expect(decodeModeSense6(hex('03000000')).pages).toEqual([]);
   });
 
-  it('after block descriptors longer than the data are refused', () => {
+  it('block descriptors longer than the data are rejected', () => {
     expect(() => decodeModeSense6(hex('03000008'))).toThrow(ScsiDataError);
     expect(() => decodeModeSense10(hex('0006000000000010'))).toThrow(ScsiDataError);
     expect(() => decodeModeSense6(hex('030000'))).toThrow(ScsiDataError);
   });
 });
 
-describe('views for people and JSON', () => {
-  it('name the page and its content', () => {
+describe('inquiryView', () => {
+  it('the view names the page and its content', () => {
     expect(inquiryView(hex(TGT.inquiry), null)).toMatchObject({
       kind: 'standard',
       deviceTypeName: 'disk',
@@ -283,7 +283,7 @@ describe('views for people and JSON', () => {
     expect(inquiryView(hex(TGT.vpdB1), 0xb1)).toMatchObject({ mediumRotationRate: 0 });
   });
 
-  it('of pages without a decoder have their bytes', () => {
+  it('the view of a page without a decoder has its bytes', () => {
     expect(inquiryView(hex('00c00002abcd'), 0xc0)).toEqual({
       kind: 'vpd',
       page: 'c0',

@@ -19,7 +19,7 @@ function fixed(key: number, asc: number, ascq: number, responseCode = 0x70): Buf
 }
 
 describe('sense data', () => {
-  it('of tgt after a login is a unit attention 29h/00h (captured on the wire)', () => {
+  it('the sense of tgt after a login is a unit attention 29h/00h (captured on the wire)', () => {
     const sense = parseSense(hex('700006000000000a00000000290000000000'));
     expect(sense).toEqual({
       format: 'fixed',
@@ -33,26 +33,26 @@ describe('sense data', () => {
     });
   });
 
-  it('in fixed format has INFORMATION where VALID is set (SPC-4 §4.5.3)', () => {
+  it('sense in fixed format has INFORMATION if VALID is set (SPC-4 §4.5.3)', () => {
     const valid = parseSense(hex('f00003000012340a00000000110000000000'));
     expect(valid).toMatchObject({ senseKey: 3, asc: 0x11, information: 0x1234 });
     const invalid = parseSense(hex('700003000012340a00000000110000000000'));
     expect(invalid.information).toBeNull();
   });
 
-  it('in fixed format points to the field that is wrong (SPC-4 §4.5.2)', () => {
+  it('sense in fixed format points to the wrong field (SPC-4 §4.5.2)', () => {
     // SKSV, C/D, BPV, bit 5 of byte 2.
     const sense = parseSense(hex('700005000000000a000000002400' + '00' + 'cd0002'));
     expect(sense.fieldPointer).toEqual({ in: 'cdb', byte: 2, bit: 5 });
     expect(senseToWords(sense)).toContain('cdb byte 2 bit 5');
   });
 
-  it('in fixed format tells progress in parts of 65536', () => {
+  it('sense in fixed format reports progress in parts of 65536', () => {
     const sense = parseSense(hex('700002000000000a000000000404' + '00' + '808000'));
     expect(sense.progress).toBe(0.5);
   });
 
-  it('in descriptor format has its facts in bytes 1–3 and in descriptors (SPC-4 §4.5.2)', () => {
+  it('sense in descriptor format has its facts in bytes 1–3 and in descriptors (SPC-4 §4.5.2)', () => {
     const sense = parseSense(
       hex('72031100' + '00000014' + '000a8000' + '0000000123456789' + '02060000' + '80123400'),
     );
@@ -65,13 +65,13 @@ describe('sense data', () => {
     });
   });
 
-  it('of response codes 71h and 73h is deferred', () => {
+  it('sense of response codes 71h and 73h is deferred', () => {
     expect(parseSense(fixed(3, 0x0c, 0, 0x71)).deferred).toBe(true);
     expect(parseSense(hex('73030c0000000000')).deferred).toBe(true);
     expect(parseSense(hex('72030c0000000000')).deferred).toBe(false);
   });
 
-  it('that ends early counts what is missing as zero', () => {
+  it('sense that ends early counts what is missing as zero', () => {
     expect(parseSense(hex('7000'))).toMatchObject({ format: 'fixed', senseKey: 0, asc: 0 });
     expect(parseSense(hex('700002000000000a00000000')).asc).toBe(0);
     expect(parseSense(hex('7205'))).toMatchObject({ format: 'descriptor', senseKey: 5 });
@@ -79,11 +79,11 @@ describe('sense data', () => {
     expect(parseSense(hex('7f0102')).format).toBe('none');
   });
 
-  it('past ADDITIONAL SENSE LENGTH means nothing', () => {
+  it('bytes past ADDITIONAL SENSE LENGTH are ignored', () => {
     expect(parseSense(hex('7000030000000002' + '00000000' + '1100')).asc).toBe(0);
   });
 
-  it('of any bytes is parsed and judged without an exception', () => {
+  it('sense of any bytes is parsed and judged without an exception', () => {
     const start = fc.constantFrom(0x70, 0xf0, 0x71, 0x72, 0x73, 0x00, 0x7f);
     fc.assert(
       fc.property(start, fc.uint8Array({ maxLength: 252 }), (code, rest) => {
@@ -94,7 +94,7 @@ describe('sense data', () => {
     );
   });
 
-  it('in words has the key, what it means and the codes', () => {
+  it('the words of sense are the key, its meaning and the codes', () => {
     expect(senseToWords(parseSense(fixed(5, 0x21, 0)))).toBe(
       'ILLEGAL REQUEST: the blocks are outside the disk (05h/21h/00h)',
     );
@@ -132,9 +132,12 @@ describe('the sense table', () => {
     [0xb, 0x00, 0x00, 'retry', null],
     [0xb, 0x4b, 0x04, 'retry', null],
     [0xf, 0x00, 0x00, 'success', null],
-  ])('answers %ih/%ih/%ih with %s %s', (key, asc, ascq, action, attention) => {
-    expect(judge(key, asc, ascq)).toMatchObject({ action, attention });
-  });
+  ])(
+    'the row %ih/%ih/%ih has the action %s and the attention %s',
+    (key, asc, ascq, action, attention) => {
+      expect(judge(key, asc, ascq)).toMatchObject({ action, attention });
+    },
+  );
 
   it.each([
     [0x2, 0x3a, 0x00, 'EIO'],
@@ -148,38 +151,38 @@ describe('the sense table', () => {
     [0x7, 0x27, 0x07, 'ENOSPC'],
     [0xd, 0x00, 0x00, 'ENOSPC'],
     [0xe, 0x1d, 0x00, 'EIO'],
-  ])('fails %ih/%ih/%ih with %s', (key, asc, ascq, errno) => {
+  ])('the row %ih/%ih/%ih fails with %s', (key, asc, ascq, errno) => {
     expect(judge(key, asc, ascq)).toMatchObject({ action: 'fail', errno });
   });
 
-  it('makes an error that contradicts the known facts ask for them to be read again', () => {
+  it('an error that contradicts the known facts causes a new probe', () => {
     expect(judge(0x5, 0x21, 0).attention).toBe('capacityChanged');
     expect(judge(0x5, 0x25, 0).attention).toBe('lunGone');
     expect(judge(0x7, 0x27, 0).attention).toBe('modeChanged');
     expect(judge(0x7, 0x27, 7).attention).toBeNull();
   });
 
-  it('never ends a unit attention as an error or a success', () => {
+  it('a unit attention never ends as an error or a success', () => {
     const actions = new Set<string>();
     for (let code = 0; code < 65536; code += 1)
       actions.add(judge(0x6, code >> 8, code & 255).action);
     expect([...actions]).toEqual(['attention']);
   });
 
-  it('has every row once, and one for each key alone', () => {
+  it('the table has every row once, and one for each key alone', () => {
     const codes = SENSE_TABLE.map(([key, asc, ascq]) => `${key}/${asc}/${ascq}`);
     expect(new Set(codes).size).toBe(codes.length);
     for (let key = 0; key < 16; key += 1) expect(codes).toContain(`${key}/256/256`);
   });
 
-  it('calls nothing a success but RECOVERED ERROR and COMPLETED', () => {
+  it('no key is a success but RECOVERED ERROR and COMPLETED', () => {
     const keys = SENSE_TABLE.filter(([, , , { action }]) => action === 'success').map(
       ([key]) => key,
     );
     expect(new Set(keys)).toEqual(new Set([0x1, 0xf]));
   });
 
-  it('takes a deferred error as the loss of an earlier write (SPC-4 §4.5)', () => {
+  it('a deferred error counts as the loss of an earlier write (SPC-4 §4.5)', () => {
     const deferred = (key: number, asc: number) =>
       verdictOfSense(parseSense(fixed(key, asc, 0, 0x71)));
     expect(deferred(0x3, 0x0c)).toMatchObject({
@@ -204,12 +207,12 @@ describe('SCSI status (SAM-5 §5.3.1)', () => {
     [0x30, 'ACA ACTIVE', 'retryAfterDelay'],
     [0x40, 'TASK ABORTED', 'retry'],
     [0x22, 'status 22h', 'fail'],
-  ])('%i is %s: %s', (status, name, action) => {
+  ])('the status %i is %s: %s', (status, name, action) => {
     expect(statusName(status)).toBe(name);
     expect(verdictOf(status, null).action).toBe(action);
   });
 
-  it('BUSY and TASK SET FULL ask for fewer commands at a time', () => {
+  it('BUSY and TASK SET FULL reduce the number of commands in flight', () => {
     expect(verdictOf(ScsiStatus.busy, null).congested).toBe(true);
     expect(verdictOf(ScsiStatus.taskSetFull, null).congested).toBe(true);
     expect(verdictOf(ScsiStatus.acaActive, null).congested).toBe(false);
@@ -221,13 +224,13 @@ describe('SCSI status (SAM-5 §5.3.1)', () => {
     expect(verdictOf(0x02, parseSense(fixed(0, 0, 0))).action).toBe('retry');
   });
 
-  it('other than CHECK CONDITION does not look at sense bytes', () => {
+  it('a status other than CHECK CONDITION ignores the sense bytes', () => {
     expect(verdictOf(0x00, parseSense(fixed(3, 0x11, 0))).action).toBe('success');
   });
 });
 
-describe('a command the device does not know', () => {
-  it('is told by ILLEGAL REQUEST with 20h, 24h or 26h', () => {
+describe('isUnsupported', () => {
+  it('an unsupported command is ILLEGAL REQUEST with 20h, 24h or 26h', () => {
     expect(isUnsupported(parseSense(fixed(5, 0x20, 0)))).toBe(true);
     expect(isUnsupported(parseSense(fixed(5, 0x24, 0)))).toBe(true);
     expect(isUnsupported(parseSense(fixed(5, 0x21, 0)))).toBe(false);

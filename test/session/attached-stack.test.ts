@@ -47,26 +47,26 @@ function fixture(answers: readonly ('inUse' | 'lost' | 'fails' | 'closes')[], ke
   return { world, attached: new AttachedStack({ stack, exporter, keepDevices, sessionState }) };
 }
 
-describe('closing what is attached', () => {
-  it('waits while a device is in use, and then is an orderly close', async () => {
+describe('AttachedStack.close', () => {
+  it('an orderly close waits while a device is in use', async () => {
     const { world, attached } = fixture(['inUse', 'inUse', 'closes']);
     await attached.close();
     expect(world.closes).toEqual([false, false, false]);
   });
 
-  it('takes all away and then says that writes are lost, which the disk tells of once', async () => {
+  it('a close that reports lost writes removes all disks, as a disk reports a loss once', async () => {
     const { world, attached } = fixture(['lost', 'inUse', 'closes']);
     await expect(attached.close()).rejects.toMatchObject({ exitCode: 10 });
     expect(world.closes).toEqual([false, false, false]);
   });
 
-  it('gives up on a disk that goes on losing', async () => {
+  it('a close fails if a disk reports losses again', async () => {
     const { world, attached } = fixture(['lost']);
     await expect(attached.close()).rejects.toMatchObject({ exitCode: 10 });
     expect(world.closes).toEqual([false, false]);
   });
 
-  it('by force does not wait, and ends a close that waits', async () => {
+  it('a forced close does not wait, and ends a close that waits', async () => {
     const { world, attached } = fixture(['inUse']);
     const waiting = attached.close();
     await attached.close({ force: true });
@@ -74,13 +74,13 @@ describe('closing what is attached', () => {
     expect(world.closes).toEqual([false, true]);
   });
 
-  it('by force tries again where it joined an orderly close that failed', async () => {
+  it('a forced close tries again if it joined an orderly close that failed', async () => {
     const { world, attached } = fixture(['fails', 'closes']);
     await attached.close({ force: true });
     expect(world.closes).toEqual([true, true]);
   });
 
-  it('is not tried while the target is away and users are waited for: that would lose data', async () => {
+  it('a close is not tried in an outage while a device is in use: that would lose data', async () => {
     const { world, attached } = fixture(['inUse', 'closes']);
     const waiting = attached.close();
     world.state = 'reconnecting';
@@ -95,12 +95,12 @@ describe('closing what is attached', () => {
     expect(world.closes).toEqual([false, false]);
   });
 
-  it('fails with what failed', async () => {
+  it('a close fails with the error of the stack', async () => {
     const { attached } = fixture(['fails']);
     await expect(attached.close()).rejects.toThrow('broken');
   });
 
-  it('with keepDevices leaves them and the session, unless it is forced', async () => {
+  it('a close with keepDevices leaves them and the session, unless it is forced', async () => {
     const { world, attached } = fixture(['closes'], true);
     await attached.close();
     await attached.closed;

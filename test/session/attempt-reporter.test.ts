@@ -15,7 +15,7 @@ function listening() {
   return { told, failures, reporter };
 }
 
-test('two portals that refuse in turn, each for its own reason, do not flood', () => {
+test('refusals of two portals in turn, each for its own reason, are not all reported', () => {
   const { told, reporter } = listening();
   for (let attempt = 0; attempt < 1000; attempt += 1) {
     reporter.failed(refused(2, 'one does not know us'));
@@ -26,7 +26,7 @@ test('two portals that refuse in turn, each for its own reason, do not flood', (
   expect(told.at(-1)?.explanation).toBe('the other does not have it (512 times)');
 });
 
-test('a portal that cannot be reached is told of as well, at the same pace', () => {
+test('a portal that cannot be reached is reported too, at the same rate', () => {
   const { failures, reporter } = listening();
   for (let attempt = 0; attempt < 1000; attempt += 1) {
     reporter.failed(new LinkError('ECONNREFUSED', 'no connection to 192.0.2.1:3260'));
@@ -36,7 +36,7 @@ test('a portal that cannot be reached is told of as well, at the same pace', () 
   expect(failures[1]).toBe(`${failures[0]} (2 times)`);
 });
 
-test('after a login a reason is new again', () => {
+test('a reason counts as new after a login', () => {
   const { told, reporter } = listening();
   reporter.failed(refused(2, 'no'));
   reporter.failed(refused(2, 'no'));
@@ -46,7 +46,7 @@ test('after a login a reason is new again', () => {
   expect(told.map((refusal) => refusal.explanation)).toEqual(['no', 'no (2 times)', 'no']);
 });
 
-test('reasons that are ever new are not all told', () => {
+test('reasons that are new each time are not all reported', () => {
   const { told, reporter } = listening();
   for (let attempt = 0; attempt < 1000; attempt += 1) reporter.failed(refused(0, `${attempt}`));
   expect(told.length).toBe(64);

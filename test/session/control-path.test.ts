@@ -40,7 +40,7 @@ test('INQUIRY and REPORT LUNS are answered from the cache, each for its own LUN 
   expect(await unknownPage).toEqual(GOOD);
 });
 
-test('a command that was on its way fails, an INQUIRY on its way is answered from the cache', async () => {
+test('a pending command fails at an outage, and a pending INQUIRY is answered from the cache', async () => {
   const session = new Session();
   await session.path.execute(request(0x12));
   session.isCut = true;
@@ -51,7 +51,7 @@ test('a command that was on its way fails, an INQUIRY on its way is answered fro
   await expect(other).rejects.toThrow('it went');
 });
 
-test('what waits is bounded, and fails when the session is removed or logged out', async () => {
+test('waiting commands are bounded, and fail when the session is removed or logged out', async () => {
   const session = new Session();
   session.become('reconnecting');
   const waiting = Array.from({ length: 64 }, () => session.path.execute(request(0x25)));

@@ -37,7 +37,7 @@ async function records(): Promise<string[]> {
 }
 
 describe('the identity of an attached session', () => {
-  it('is on disk before it is used, for its owner alone', async () => {
+  it('the identity is on disk before it is used, for its owner alone', async () => {
     const store = await open();
     const [name = ''] = await records();
     const text = await readFile(join(stateDirectory, 'sessions', name), 'utf8');
@@ -48,7 +48,7 @@ describe('the identity of an attached session', () => {
     expect(await records()).toEqual([]);
   });
 
-  it('has the portal group of its devices, and keeps it when the next one is not known', async () => {
+  it('the record has the portal group of its devices, and keeps it if the next one is unknown', async () => {
     const store = await open();
     await store.keep(1, FACTS, 3);
     await store.keep(2, FACTS);
@@ -58,7 +58,7 @@ describe('the identity of an attached session', () => {
     await store.release();
   });
 
-  it('has the field of a LUN where that is not the usual one of its number', async () => {
+  it('the record has the field of a LUN if that is not the usual one of its number', async () => {
     const store = await open();
     await store.keep(5, FACTS, 3, '4005000000000000');
     await store.keep(6, FACTS, 3);
@@ -72,7 +72,7 @@ describe('the identity of an attached session', () => {
     await store.release();
   });
 
-  it('is had by one living process at a time (exit code 15), for each choice of LUNs', async () => {
+  it('the identity belongs to one living process (exit code 15), for each choice of LUNs', async () => {
     const store = await open();
     await expect(open()).rejects.toMatchObject({ code: 'ERR_SESSION_EXISTS', exitCode: 15 });
     await expect(open()).rejects.toThrow(`process ${process.pid} is already attached`);
@@ -83,7 +83,7 @@ describe('the identity of an attached session', () => {
     await (await open()).release();
   });
 
-  it('has what each device is made of before the kernel is told, the newest facts of a LUN', async () => {
+  it('the record has the newest facts of each device before the kernel device is made', async () => {
     const store = await open();
     await Promise.all([store.keep(1, FACTS), store.keep(2, FACTS)]);
     await store.keep(1, { ...FACTS, blockCount: 4096 });
@@ -98,7 +98,7 @@ describe('the identity of an attached session', () => {
     await store.release();
   });
 
-  it('is the same again after a crash; only devices that are there are waited for', async () => {
+  it('the identity is the same after a crash; only configured devices are awaited', async () => {
     const store = await open();
     await store.keep(1, FACTS);
     const [name = ''] = await records();
@@ -113,7 +113,7 @@ describe('the identity of an attached session', () => {
   });
 
   it.each(['', '{', '{"version":2}', '{"version":1,"sessionId":"../x"}'])(
-    'of a record that says %j is set aside, not used and not fatal',
+    'a record with the text %j is set aside, not used and not fatal',
     async (text) => {
       const store = await open();
       const [name = ''] = await records();
@@ -126,7 +126,7 @@ describe('the identity of an attached session', () => {
     },
   );
 
-  it('is in the name the kernel keeps for each device', () => {
+  it('the identity is part of the name that the kernel keeps for each device', () => {
     expect(deviceIdentifier('0011223344556677', 3)).toBe('iscsi-nbd:0011223344556677:3');
   });
 });
@@ -137,7 +137,7 @@ describe('the identity of a session that is served on a socket', () => {
     IdentityStore.open({ ...key, luns: null, socketPath, stateDirectory });
   const isidOf = ({ identity }: IdentityStore) => Buffer.from(identity.isid).toString('hex');
 
-  it('is that of the process before on the same socket, while the target has seen no logout', async () => {
+  it('a serve on the same socket has the identity of the process before, until a logout', async () => {
     const first = await serve('/run/one.sock');
     await first.release({ isLoggedOut: false });
     const second = await serve('/run/one.sock');
@@ -149,7 +149,7 @@ describe('the identity of a session that is served on a socket', () => {
     await third.release();
   });
 
-  it('is another one on another socket, and beside an attached session', async () => {
+  it('a serve on another socket, or beside an attached session, has another identity', async () => {
     const stores = [await serve('/run/one.sock'), await serve('/run/two.sock'), await open(null)];
     expect(new Set(stores.map(isidOf)).size).toBe(3);
     for (const store of stores) await store.release();
@@ -162,7 +162,7 @@ describe('the identity of a session that is served on a socket', () => {
     await writeFile(path, text.replace(/"bootId":"[^"]*"/, '"bootId":"another"'));
   };
 
-  it('is forgotten when the machine has been started anew, with what was lost', async () => {
+  it('the identity and its losses are removed after a reboot', async () => {
     const first = await serve('/run/one.sock');
     first.losses.changed(0, true);
     await first.release();
@@ -176,7 +176,7 @@ describe('the identity of a session that is served on a socket', () => {
     await second.release();
   });
 
-  it('is that of its living process, whatever the clock and the record say', async () => {
+  it('the identity of a living process stays, whatever the clock and the record say', async () => {
     const first = await serve('/run/one.sock');
     const [name = ''] = await readdir(directory());
     await utimes(join(directory(), name), 1, 1);
@@ -188,7 +188,7 @@ describe('the identity of a session that is served on a socket', () => {
     await first.release();
   });
 
-  it('is released once: what the next process has written stays', async () => {
+  it('a second release has no effect: the record of the next process stays', async () => {
     const first = await serve('/run/one.sock');
     await first.release();
     const second = await serve('/run/one.sock');
@@ -198,7 +198,7 @@ describe('the identity of a session that is served on a socket', () => {
     await second.release();
   });
 
-  it('stays that of the clients who have not been told of a loss', async () => {
+  it('the identity stays while a client has no report of a loss', async () => {
     const first = await serve('/run/one.sock');
     first.losses.changed(3, true);
     await first.release({ isLoggedOut: true });

@@ -3,7 +3,7 @@ import { Budget } from '../../src/bridge/budget.js';
 import { DepthControl } from '../../src/bridge/depth-control.js';
 import { UnitBudget } from '../../src/bridge/unit-budget.js';
 
-test('more bytes for held requests let clients that wait go on at once', () => {
+test('an increase of heldBytesMax lets waiting clients continue at once', () => {
   const budget = new Budget({ requestsMax: 10, bytesMax: 1000 });
   const unit = new UnitBudget(budget);
   unit.take(1000);
@@ -17,7 +17,7 @@ test('more bytes for held requests let clients that wait go on at once', () => {
   expect([unit.hasRoom, resumed]).toEqual([true, 1]);
 });
 
-test('fewer bytes take nothing back: what is held stays, and new requests wait until it is less', () => {
+test('a decrease of heldBytesMax keeps held requests, and new ones wait until there is room', () => {
   const budget = new Budget({ requestsMax: 10, bytesMax: 1000 });
   const unit = new UnitBudget(budget);
   unit.take(600);
@@ -27,7 +27,7 @@ test('fewer bytes take nothing back: what is held stays, and new requests wait u
   expect(unit.hasRoom).toBe(true);
 });
 
-test('another queue depth counts at once for a target that takes it', () => {
+test('a new queue depth applies at once if the target is not congested', () => {
   const control = new DepthControl(32);
   control.limit(8);
   expect(control.depth).toBe(8);
@@ -36,7 +36,7 @@ test('another queue depth counts at once for a target that takes it', () => {
   expect(control.nextStepAtMs).toBe(Number.POSITIVE_INFINITY);
 });
 
-test('a target that has too much to do is not given more at once by a larger maximum', () => {
+test('a congested target gets no more commands at once by a larger maximum', () => {
   const control = new DepthControl(32);
   control.congested(0, 32);
   expect(control.depth).toBe(24);

@@ -21,7 +21,7 @@ function exchange(world: World, options: TargetDiskOptions): TargetDisk {
 }
 
 test.each([4, 6, 8])(
-  'a disk that is exchanged at question %i of a look, told to its neighbour only, gets no held write',
+  'a disk exchanged at command %i of a probe, reported to its neighbour only, gets no held write',
   async (at) => {
     const world = await newWorld({ luns: 2, disk: { sizeBytes: MIB } });
     const [neighbour, client] = [world.newClient(0), world.newClient(1)];
@@ -45,7 +45,7 @@ test.each([4, 6, 8])(
   },
 );
 
-test('a disk without a name that may have been exchanged, as a neighbour was told, gets no write', async () => {
+test('a disk without a name that may have been exchanged, by a report to a neighbour, gets no write', async () => {
   const world = await newWorld({ luns: 2, disk: NAMELESS });
   const [neighbour, client] = [world.newClient(0), world.newClient(1)];
   const decoy = exchange(world, NAMELESS);
@@ -70,7 +70,7 @@ test('a disk without a name stays after one transfer that does not fit, and the 
   await endWell(world);
 });
 
-test('a write does not reach an exchanged disk though REPORT LUNS of a script has taken the news', async () => {
+test('a write does not reach an exchanged disk though REPORT LUNS of a script got the attention', async () => {
   const world = await newWorld({ luns: 2, disk: { sizeBytes: MIB } });
   const client = world.newClient(1);
   const decoy = exchange(world, { serial: 'OTHER' });
@@ -88,7 +88,7 @@ test('a write does not reach an exchanged disk though REPORT LUNS of a script ha
   await endWell(world);
 });
 
-test('a disk that comes back while the exporter is busy is exported, though the session was lost meanwhile', async () => {
+test('a disk that comes back while the exporter is busy is exported despite a session loss meanwhile', async () => {
   const session = { removalLatencySeconds: 10 };
   const world = await newWorld({ luns: 2, disk: { sizeBytes: MIB }, session });
   const disk = world.disks[1] ?? null;

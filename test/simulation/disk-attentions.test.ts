@@ -58,7 +58,7 @@ async function end(world: World): Promise<void> {
   expect(world.faults).toEqual([]);
 }
 
-test('a power loss that a READ CAPACITY of a script meets fails the next flush', async () => {
+test('a power loss that is reported to a READ CAPACITY of a script fails the next flush', async () => {
   const world = await newWorld({ disk: { sizeBytes: SIZE_BYTES, writeCache: 'volatile' } });
   expect((await answer(world, WRITE)).error).toBe(0);
   world.disk.powerLoss();
@@ -69,7 +69,7 @@ test('a power loss that a READ CAPACITY of a script meets fails the next flush',
   await end(world);
 });
 
-test('a write does not reach the disk whose arrival a READ CAPACITY of a script has met', async () => {
+test('a write does not reach the disk whose exchange is reported to a READ CAPACITY of a script', async () => {
   const world = await newWorld({ disk: { sizeBytes: SIZE_BYTES } });
   const decoy = TargetDisk.ram({ sizeBytes: SIZE_BYTES, serial: 'OTHER' });
   exchange(world, decoy);
@@ -80,7 +80,7 @@ test('a write does not reach the disk whose arrival a READ CAPACITY of a script 
   await end(world);
 });
 
-test('a power loss that the search for new LUNs meets fails the next flush', async () => {
+test('a power loss that is reported to the search for new LUNs fails the next flush', async () => {
   const world = await newWorld({ disk: { sizeBytes: SIZE_BYTES, writeCache: 'volatile' } });
   expect((await answer(world, WRITE)).error).toBe(0);
   world.disk.powerLoss();
@@ -90,7 +90,7 @@ test('a power loss that the search for new LUNs meets fails the next flush', asy
   await end(world);
 });
 
-test('a disk that is exchanged in the middle of a look, told to a write under way, gets no write', async () => {
+test('a disk exchanged in the middle of a probe, reported to a pending write, gets no write', async () => {
   const world = await newWorld({ disk: { sizeBytes: SIZE_BYTES } });
   const decoy = TargetDisk.ram({ sizeBytes: SIZE_BYTES, serial: 'OTHER' });
   // The write waits in the task set, and meets the disk and the attention that are there then.

@@ -27,7 +27,7 @@ async function answer(world: World, request: ModelRequest): Promise<ModelReply> 
   return world.until(reply, 10_000);
 }
 
-test('a disk that grows and says nothing is seen to have grown within 30 s, untouched', async () => {
+test('the growth of an idle disk that reports nothing is detected within 30 s', async () => {
   const world = await newWorld();
   world.disk.announcesChanges = false;
   await world.pass(35_000);
@@ -41,7 +41,7 @@ test('a disk that grows and says nothing is seen to have grown within 30 s, unto
   await end(world);
 });
 
-test('a disk that says it has grown, to the first command, is seen to have grown untouched', async () => {
+test('the growth of an idle disk that is reported to the first command is detected', async () => {
   const world = await newWorld();
   world.disk.resize(2 * MIB);
   await world.pass(30_500);
@@ -49,7 +49,7 @@ test('a disk that says it has grown, to the first command, is seen to have grown
   await end(world);
 });
 
-test('the size is asked for with one command every 30 s, and not while the disk is away', async () => {
+test('the size is polled with one command every 30 s, and not during an outage', async () => {
   const world = await newWorld();
   const { stats } = world.node;
   const before = stats.commandCount(READ_CAPACITY_16);
@@ -63,7 +63,7 @@ test('the size is asked for with one command every 30 s, and not while the disk 
   await end(world);
 });
 
-test('a disk that does not answer the question for its size is asked less and less', async () => {
+test('a disk that does not answer the poll of its size is polled less and less', async () => {
   const world = await newWorld();
   let asked = 0;
   world.node.faults.onCommand = ({ opcode }) => {
@@ -84,7 +84,7 @@ test('a disk that does not answer the question for its size is asked less and le
   await end(world);
 });
 
-test('a power loss that the question for the size meets fails the next flush', async () => {
+test('a power loss that is reported to the poll of the size fails the next flush', async () => {
   const world = new World({
     random: new Seeded(1),
     disk: { sizeBytes: MIB, writeCache: 'volatile' },

@@ -6,7 +6,7 @@ import { TARGET_NAME, World } from './world.js';
 const SEEDS = 20;
 const EIO = 5;
 
-test('a write in the socket of a process that ended does not come over a newer one', async () => {
+test('a write in the socket of a process that ended does not overwrite a newer one', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({ random });
     world.network.latencyMs = random.spread(0.1, 10);

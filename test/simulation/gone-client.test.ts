@@ -16,7 +16,7 @@ function firstWriteMeets(world: World, fault: CommandFault): { writes: number } 
   return seen;
 }
 
-test('a write of a client that has gone does not come back after an outage over newer data', async () => {
+test('a write of a client that disconnected does not overwrite newer data after an outage', async () => {
   const world = await newWorld();
   firstWriteMeets(world, 'ignore');
   const [gone, other] = [world.newClient(), world.newClient()];
@@ -38,7 +38,7 @@ test('a write of a client that has gone does not come back after an outage over 
   await endWell(world);
 });
 
-test('a write that was answered BUSY is not repeated when its client has gone', async () => {
+test('a write that was answered BUSY is not repeated after its client disconnected', async () => {
   const world = await newWorld();
   const seen = firstWriteMeets(world, { status: 0x08 });
   const [gone, other] = [world.newClient(), world.newClient()];
@@ -55,7 +55,7 @@ test('a write that was answered BUSY is not repeated when its client has gone', 
   await endWell(world);
 });
 
-test('a write that is slow at the target does not overwrite what the next client was told is there', async () => {
+test('a write that is slow at the target does not overwrite what the next client has read', async () => {
   const world = await newWorld();
   firstWriteMeets(world, { delayMs: 3000 });
   const [gone, other] = [world.newClient(), world.newClient()];

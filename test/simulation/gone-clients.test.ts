@@ -8,7 +8,7 @@ const WRITES: readonly number[] = [0x2a, 0x8a];
 
 /** `link`: the link goes; `busy`: the disk puts the write off; `reset`: its task is aborted. */
 test.each(['link', 'busy', 'aborted'] as const)(
-  'a write of a client that is gone does not come over a newer one: %s',
+  'a write of a client that disconnected does not overwrite a newer one: %s',
   async (how) => {
     await eachSeed(SEEDS, async (random) => {
       const world = new World({

@@ -10,7 +10,7 @@ const LOGICAL_UNIT_RESET = 5;
 const NOT_SUPPORTED = 5;
 const TASK_TIMEOUT_SECONDS = 3;
 
-test('a write that was sent while a reset was pending does not come over a newer one', async () => {
+test('a write that was sent while a reset was pending does not overwrite a newer one', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({
       random,
@@ -62,7 +62,7 @@ test('a write that was sent while a reset was pending does not come over a newer
   });
 });
 
-test('tasks that another initiator has cleared are all done again soon after the attention', async () => {
+test('tasks that another initiator has cleared are all repeated soon after the attention', async () => {
   await eachSeed(10, async (random) => {
     const taskTimeoutSeconds = random.pick([5, 10, 30]);
     const depth = random.pick([16, 32, 64]);

@@ -34,7 +34,7 @@ function putDisk(world: World, disk: TargetDisk): void {
   target?.luns.set(0, disk);
 }
 
-test('a power loss that a question is told of fails the next flush', async () => {
+test('a power loss that is reported to a control command fails the next flush', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({ random, disk: { writeCache: 'volatile' } });
     await world.start();
@@ -50,7 +50,7 @@ test('a power loss that a question is told of fails the next flush', async () =>
   });
 });
 
-test('a write after a question that was told of another disk does not land on that', async () => {
+test('a write after a control command that reports another disk does not reach that disk', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({ random, session: { removalLatencySeconds: 5 } });
     await world.start();
@@ -65,7 +65,7 @@ test('a write after a question that was told of another disk does not land on th
   });
 });
 
-test('a write that waits for the depth does not land on another disk that was told of before', async () => {
+test('a write that waits for the depth does not reach another disk that was reported before', async () => {
   await eachSeed(SEEDS, async (random) => {
     const queueDepthMax = random.pick([1, 2, 4]);
     const world = new World({ random, session: { queueDepthMax, removalLatencySeconds: 5 } });
@@ -83,7 +83,7 @@ test('a write that waits for the depth does not land on another disk that was to
   });
 });
 
-test('a write that is told of another disk during a look is not sent to that disk', async () => {
+test('a write that meets the report of another disk during a probe is not sent to that disk', async () => {
   await eachSeed(3 * SEEDS, async (random) => {
     const world = new World({ random, session: { removalLatencySeconds: 5 } });
     const latencyMs = random.spread(0.1, 20);

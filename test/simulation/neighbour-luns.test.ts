@@ -21,7 +21,7 @@ test('a disk is read at once while another one of its session hangs with all com
   await end(world);
 });
 
-test('a disk is not removed because it cannot be looked at while another one hangs', async () => {
+test('a disk is not removed because its probe waits while another one hangs', async () => {
   const world = await newWorld({
     luns: 2,
     disk: { sizeBytes: MIB },
@@ -44,7 +44,7 @@ test('a disk is not removed because it cannot be looked at while another one han
   await end(world);
 });
 
-test('a disk is written while the held writes of another one fill what the session may hold', async () => {
+test('a disk is written while the held writes of another one fill heldBytesMax', async () => {
   const heldBytesMax = 4 * MIB;
   const world = await newWorld({
     luns: 2,
@@ -66,7 +66,7 @@ test('a disk is written while the held writes of another one fill what the sessi
   await end(world);
 });
 
-test('a disk without command queuing gets one command at a time, questions included', async () => {
+test('a disk without command queuing gets one command at a time, control commands included', async () => {
   const world = await newWorld({ luns: 2, disk: { sizeBytes: MIB, commandQueuing: false } });
   let [running, most] = [0, 0];
   world.node.faults.onCommand = ({ lun }) => {

@@ -8,7 +8,7 @@ const SEEDS = 10;
 const ANSWER_MS_MAX = 5000;
 const LUNS_CHANGED = { asc: 0x3f, ascq: 0x0e };
 
-test('a LUN that answers nothing does not keep its neighbour from answering', async () => {
+test('a LUN that does not respond does not keep its neighbour from responding', async () => {
   await eachSeed(SEEDS, async (random) => {
     const queueDepthMax = random.pick([4, 16, 64]);
     const world = new World({ random, luns: 2, session: { queueDepthMax } });
@@ -26,7 +26,7 @@ test('a LUN that answers nothing does not keep its neighbour from answering', as
   });
 });
 
-test('writes held for a LUN that is gone leave room for those of its neighbour', async () => {
+test('writes held for a missing LUN leave room for those of its neighbour', async () => {
   await eachSeed(SEEDS, async (random) => {
     const heldBytesMax = random.pick([1 << 16, 1 << 18]);
     const world = new World({
@@ -50,7 +50,7 @@ test('writes held for a LUN that is gone leave room for those of its neighbour',
   });
 });
 
-test('a LUN is not removed because the look at it waits for a neighbour that answers nothing', async () => {
+test('a LUN is not removed because its probe waits for a neighbour that does not respond', async () => {
   await eachSeed(SEEDS, async (random) => {
     const removalLatencySeconds = random.pick([2, 5, 20]);
     const world = new World({

@@ -42,7 +42,7 @@ async function end(world: World): Promise<void> {
   expect(world.faults).toEqual([]);
 }
 
-test('a write and a read go through, and logging out leaves nothing behind', async () => {
+test('a write and a read succeed, and a logout leaves nothing behind', async () => {
   const world = await newWorld();
   const write = ask(world, WRITE);
   await world.pass(100);
@@ -53,7 +53,7 @@ test('a write and a read go through, and logging out leaves nothing behind', asy
   await end(world);
 });
 
-test('a write during an outage waits and is done when the target is back', async () => {
+test('a write during an outage waits and succeeds when the target is back', async () => {
   const world = await newWorld();
   world.network.become('refused');
   world.network.current?.cut();
@@ -71,7 +71,7 @@ test('a write during an outage waits and is done when the target is back', async
   await end(world);
 });
 
-test('after the removal latency held requests fail with EIO, and the LUN returns later', async () => {
+test('held requests fail with EIO after the removal latency, and the LUN returns later', async () => {
   const world = await newWorld();
   world.network.become('unreachable');
   world.network.current?.cut();
@@ -109,7 +109,7 @@ test('the removal latency may be made shorter, longer and endless during an outa
   await end(world);
 });
 
-test('a LUN that is not there yet after the login is waited for, until the latency', async () => {
+test('a LUN that is missing after the login is awaited, until the latency', async () => {
   const world = await newWorld();
   const target = [...world.node.targets.values()][0]!;
   world.restartTarget({ powerLoss: false });
@@ -129,7 +129,7 @@ test('a LUN that is not there yet after the login is waited for, until the laten
   await end(world);
 });
 
-test('a target that lets us in and drops us again does not put the removal off for ever', async () => {
+test('a target that accepts logins and drops them does not delay the removal for ever', async () => {
   const world = await newWorld({ session: { removalLatencySeconds: 20 } });
   const write = ask(world, WRITE);
   world.node.faults.onCommand = () => 'drop-connection';
@@ -157,7 +157,7 @@ test('an attention that the INQUIRY data changed holds the next write until the 
   await end(world);
 });
 
-test('a disk that grew is told to its users, one that shrank is taken away', async () => {
+test('a disk that grew is resized for its clients, one that shrank is removed', async () => {
   const world = await newWorld();
   world.disk.resize(2 << 20);
   ask(world, READ);
@@ -170,7 +170,7 @@ test('a disk that grew is told to its users, one that shrank is taken away', asy
   await end(world);
 });
 
-test('after a power loss with unflushed writes exactly the next flush fails', async () => {
+test('exactly the next flush fails after a power loss with unflushed writes', async () => {
   const world = await newWorld({ disk: { writeCache: 'volatile' } });
   ask(world, WRITE);
   await world.pass(100);
@@ -185,7 +185,7 @@ test('after a power loss with unflushed writes exactly the next flush fails', as
   await end(world);
 });
 
-test('a power loss is not missed when the answer that tells of it is lost with its link', async () => {
+test('a power loss is not missed when the response that reports it is lost with its connection', async () => {
   const world = await newWorld({ disk: { writeCache: 'volatile' } });
   ask(world, WRITE);
   await world.pass(100);
@@ -202,7 +202,7 @@ test('a power loss is not missed when the answer that tells of it is lost with i
   await end(world);
 });
 
-test('a look in a session that goes on is no reason to suspect the power', async () => {
+test('a probe in a living session is no reason to suspect a power loss', async () => {
   const world = await newWorld({ disk: { writeCache: 'volatile' } });
   ask(world, WRITE);
   await world.pass(100);
@@ -221,7 +221,7 @@ test('a look in a session that goes on is no reason to suspect the power', async
   await end(world);
 });
 
-test('a target that asks for the logout gets it, and nothing is lost meanwhile', async () => {
+test('a target that requests the logout gets it, and nothing is lost meanwhile', async () => {
   const world = await newWorld();
   for (const connection of world.node.connections) {
     connection.sendAsync({ event: 1, parameters: [0, 0, 3] });
@@ -234,7 +234,7 @@ test('a target that asks for the logout gets it, and nothing is lost meanwhile',
   await end(world);
 });
 
-test('a blackholed path is noticed within NOP interval and timeout', async () => {
+test('a blackholed path is detected within NOP interval and timeout', async () => {
   const world = await newWorld();
   world.network.become('blackhole');
   const blindAtMs = world.nowMs;
@@ -243,7 +243,7 @@ test('a blackholed path is noticed within NOP interval and timeout', async () =>
   await end(world);
 });
 
-test('a look after an attention does not begin the removal latency of the outage after it', async () => {
+test('a probe after an attention does not start the removal latency of the outage after it', async () => {
   const world = await newWorld({ session: { removalLatencySeconds: 5 } });
   world.node.raiseAttention(TARGET_NAME, 0, { asc: 0x2a, ascq: 0x09 });
   const write = ask(world, WRITE);
@@ -263,7 +263,7 @@ test('a look after an attention does not begin the removal latency of the outage
   await end(world);
 });
 
-test('a look that is never answered ends with the removal latency', async () => {
+test('a probe that is never answered ends with the removal latency', async () => {
   const world = await newWorld({ session: { removalLatencySeconds: 5 } });
   world.restartTarget({ powerLoss: false });
   world.node.faults.onCommand = () => 'ignore';
@@ -276,7 +276,7 @@ test('a look that is never answered ends with the removal latency', async () => 
   await end(world);
 });
 
-test('an export whose way back is refused, or overtaken by the next outage, comes later', async () => {
+test('an export whose return is refused, or interrupted by the next outage, comes later', async () => {
   const world = await newWorld({ session: { removalLatencySeconds: 2 } });
   const { exporter } = world;
   const add = exporter.add.bind(exporter);
@@ -331,7 +331,7 @@ test('a logout that is refused because the disk is in use leaves everything as i
 });
 
 test.each(['refused', 'unreachable', 'unknownHost', 'blackhole'] as const)(
-  'logging out while the network is %s is done at once',
+  'a logout while the network is %s ends at once',
   async (weather) => {
     const world = await newWorld();
     world.network.become(weather);
@@ -346,7 +346,7 @@ test.each(['refused', 'unreachable', 'unknownHost', 'blackhole'] as const)(
   },
 );
 
-test('a login refused for ever is told by doubling numbers, not at each attempt', async () => {
+test('a login that is refused for ever is reported by doubling numbers, not at each attempt', async () => {
   const world = await newWorld({ session: { removalLatencySeconds: Number.POSITIVE_INFINITY } });
   world.node.faults.loginStatus = { class: 2, detail: 2 };
   world.network.current?.cut();
@@ -360,7 +360,7 @@ test('a login refused for ever is told by doubling numbers, not at each attempt'
   await end(world);
 });
 
-test('while away INQUIRY is answered from the cache, and other questions wait', async () => {
+test('INQUIRY is answered from the cache in an outage, and other commands wait', async () => {
   const world = await newWorld();
   const { handle } = world.stack;
   const inquiry = {

@@ -24,7 +24,7 @@ async function storm(seed: number) {
   return report;
 }
 
-test.each(KNOWN_SEEDS)('seed %i: %s', async (seed) => {
+test.each(KNOWN_SEEDS)('the storm of seed %i passes: %s', async (seed) => {
   await storm(seed);
 });
 

@@ -7,7 +7,7 @@ const SEEDS = 20;
 const INQUIRY = 0x12;
 const WRITES: readonly number[] = [0x2a, 0x8a];
 
-test('a disk that is not ready for 50 s, and then asks for attention, fails no request', async () => {
+test('a disk that is not ready for 50 s, and then reports a unit attention, fails no request', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({ random, session: { removalLatencySeconds: 120 } });
     await world.start();
@@ -38,7 +38,7 @@ test('a disk that is not ready for 50 s, and then asks for attention, fails no r
   });
 });
 
-test('a write of which the disk takes nothing fails after some tries, and is told', async () => {
+test('a write of which the disk takes nothing fails after some tries, and is reported', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({ random });
     world.network.latencyMs = random.spread(0.1, 10);

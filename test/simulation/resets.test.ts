@@ -32,7 +32,7 @@ async function end(world: World): Promise<void> {
   expect(world.faults).toEqual([]);
 }
 
-test('a write given to us while a reset is pending is done once, and never after newer data', async () => {
+test('a write submitted while a reset is pending is done once, and never after newer data', async () => {
   const { world, send } = await newWorld();
   const { faults } = world.node;
   let writes = 0;

@@ -43,7 +43,7 @@ test.each([
   ['away', 60, 'holding'],
   ['removed', 1, 'failing'],
 ])(
-  'what a disk is still to be written is written by an orderly close, though another is %s',
+  'an orderly close writes the cached data of a disk back, though another disk is %s',
   async (_what, latencySeconds, mode) => {
     const world = await worldWithoutLun1(latencySeconds);
     expect(world.unitOf(1)?.queue.mode).toBe(mode);
@@ -60,7 +60,7 @@ test.each([
   },
 );
 
-test('a disk in use refuses the close of all, and goes on, though another one is away', async () => {
+test('a disk in use refuses the close of all, and continues, though another one is away', async () => {
   const world = await worldWithoutLun1(60);
   world.exporter.inUse.add(0);
   await expect(world.until(world.stack.close(), 10_000)).rejects.toThrow('LUN 0 is in use');
@@ -72,7 +72,7 @@ test('a disk in use refuses the close of all, and goes on, though another one is
   expect(world.faults).toEqual([]);
 });
 
-test('an orderly close waits for a disk that is being looked at', async () => {
+test('an orderly close waits for a disk that is being probed', async () => {
   const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
   await world.start();
   const client = world.newClient(0);
@@ -90,7 +90,7 @@ test('an orderly close waits for a disk that is being looked at', async () => {
   expect(world.faults).toEqual([]);
 });
 
-test('a forced close does not wait for a disk that is being looked at', async () => {
+test('a forced close does not wait for a disk that is being probed', async () => {
   const world = await worldWithoutLun1(60);
   world.node.faults.onCommand = ({ lun }) => (lun === 0 ? 'ignore' : undefined);
   world.node.raiseAttention(TARGET_NAME, 0, LUNS_CHANGED);
@@ -139,7 +139,7 @@ test('a disk whose export fails leaves nothing behind and can be added again', a
   expect(world.faults).toEqual([]);
 });
 
-test('disks are flushed in a few seconds though one of them hangs, which is told apart', async () => {
+test('disks are flushed within seconds though one of them hangs, which is reported separately', async () => {
   const disk = { sizeBytes: 1 << 20, writeCache: 'volatile' } as const;
   const world = new World({ random: new Seeded(1), luns: 3, disk });
   await world.start();

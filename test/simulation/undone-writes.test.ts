@@ -7,7 +7,7 @@ const SEEDS = 20;
 const WRITES: readonly number[] = [0x2a, 0x8a];
 const WRITE_SAMES: readonly number[] = [0x41, 0x93];
 
-test('a write whose data the target has not asked for is not acknowledged', async () => {
+test('a write whose data the target has not requested is not acknowledged', async () => {
   await eachSeed(SEEDS, async (random) => {
     const immediateData = random.chance(0.5);
     const world = new World({
@@ -30,7 +30,7 @@ test('a write whose data the target has not asked for is not acknowledged', asyn
   });
 });
 
-test('zeros of which the disk has written none are not acknowledged', async () => {
+test('a write of zeroes of which the disk has written none is not acknowledged', async () => {
   await eachSeed(SEEDS, async (random) => {
     const world = new World({ random, disk: { thin: random.chance(0.5) } });
     await world.start();

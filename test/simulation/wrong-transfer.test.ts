@@ -23,7 +23,7 @@ function lies(world: World, opcode: number, residual: number, times = Number.POS
 const ioErrors = (world: World) =>
   world.events.flatMap((event) => (event.event === 'ioError' ? [event.reason] : []));
 
-test('a write whose data the target never asked for is not acknowledged', async () => {
+test('a write whose data the target never requested is not acknowledged', async () => {
   const world = await newWorld(NO_UNASKED_DATA);
   const client = world.newClient();
   const seen = lies(world, WRITE10, 0);
@@ -37,7 +37,7 @@ test('a write whose data the target never asked for is not acknowledged', async 
   await endWell(world);
 });
 
-test('a write whose data the target did not ask for once is written', async () => {
+test('a write whose data the target once did not request is written', async () => {
   const world = await newWorld(NO_UNASKED_DATA);
   const client = world.newClient();
   lies(world, WRITE10, 0, 1);
@@ -79,7 +79,7 @@ test.each([
   ['a write', WRITE10, write(0xbb), /took 3584 of 4096 bytes and reported success, 5 times/],
   ['a read', READ10, read(), /returned 0 of 4096 bytes and reported success, 5 times/],
 ] as const)(
-  '%s that has a residual at every try ends with EIO and an event, and is not repeated at full speed',
+  '%s with a residual at every try ends with EIO and an event, and is not repeated at full speed',
   async (_what, opcode, request, words) => {
     const world = await newWorld();
     const client = world.newClient();
@@ -95,7 +95,7 @@ test.each([
   },
 );
 
-test('a trim whose blocks the disk leaves is done, for it is advice', async () => {
+test('a trim whose blocks the disk leaves succeeds, for it is advice', async () => {
   const world = await newWorld();
   lies(world, UNMAP, 24);
   expect((await answerTo(world, world.newClient(), TRIM)).error).toBe(0);

@@ -7,7 +7,7 @@ it.each([
   [2 ** 63 - 4096, true],
   [0.5, false],
   [-512, false],
-])('a disk of %d bytes in what the daemon tells: %s', (sizeBytes, isTold) => {
+])('an event with a disk of %d bytes fits the schema: %s', (sizeBytes, isTold) => {
   const event = {
     event: 'deviceResized',
     time: '2026-01-01T00:00:00.000Z',

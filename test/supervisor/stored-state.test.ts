@@ -49,17 +49,17 @@ function record(change: Partial<SessionRecord> = {}): SessionRecord {
   };
 }
 
-describe('lines', () => {
+describe('LineSplitter', () => {
   const lines = (bytesMax: number, ...chunks: string[]) => {
     const splitter = new LineSplitter(bytesMax);
     return chunks.flatMap((chunk) => splitter.push(Buffer.from(chunk)));
   };
 
-  it('come out whole, however the bytes came in', () => {
+  it('lines are whole, however the bytes arrive', () => {
     expect(lines(10, 'a\nbc\n', 'd', 'e', '\n', '\n')).toEqual(['a', 'bc', 'de', '']);
   });
 
-  it('may be as long as the bound and no longer', () => {
+  it('lines may be as long as the bound and no longer', () => {
     expect(lines(4, 'abcd\n')).toEqual(['abcd']);
     expect(lines(4, 'abcde\n')).toEqual([null]);
     expect(lines(4, 'abcd', 'e')).toEqual([null]);
@@ -67,8 +67,8 @@ describe('lines', () => {
   });
 });
 
-describe('a login record', () => {
-  it('comes back as it was kept, and only its owner can read it', async () => {
+describe('SessionRecords', () => {
+  it('a record is loaded as it was saved, and only its owner can read it', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
     expect((await records.load()).records).toEqual([record()]);
@@ -76,7 +76,7 @@ describe('a login record', () => {
     expect(statSync(join(directory, 'logins', name)).mode & 0o777).toBe(0o600);
   });
 
-  it('keeps the field of a LUN, and is read where an older version wrote less of its facts', async () => {
+  it('a record keeps the field of a LUN, and is read if an older version wrote less of its facts', async () => {
     const records = new SessionRecords(directory);
     const { commandQueuing: _queuing, notes: _notes, ...older } = diskFacts();
     const disks = [
@@ -92,7 +92,7 @@ describe('a login record', () => {
     ]);
   });
 
-  it('is one for each initiator, target and type: a newer one takes its place', async () => {
+  it('a newer record of the same initiator, target and type replaces the older one', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
     await records.save(record({ sessionId: 'fedcba9876543210' }));
@@ -110,7 +110,7 @@ describe('a login record', () => {
     ],
     ['an unknown field', (text: string) => text.replace('{', '{"secret":"x",')],
     ['the record of another session', (text: string) => text.replace('disk1', 'disk2')],
-  ])('with %s is set aside and told of; the others are read', async (_what, spoil) => {
+  ])('a record with %s is set aside and reported; the others are read', async (_what, spoil) => {
     const records = new SessionRecords(directory);
     await records.save(record());
     const [name = ''] = readdirSync(join(directory, 'logins'));
@@ -123,7 +123,7 @@ describe('a login record', () => {
     expect((await records.load()).broken).toEqual([]);
   });
 
-  it('that a logout removes while the records are read is neither there nor broken', async () => {
+  it('a record that a logout removes during the load is neither loaded nor broken', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
     // Named by the directory and gone when it is opened, as in that race.
@@ -131,7 +131,7 @@ describe('a login record', () => {
     expect(await records.load()).toEqual({ records: [record()], broken: [] });
   });
 
-  it('that the system does not let us read now is told of and stays as it is', async () => {
+  it('a record that cannot be read now is reported and stays as it is', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
     const [name = ''] = readdirSync(join(directory, 'logins'));
@@ -145,7 +145,7 @@ describe('a login record', () => {
     await expect(records.find(record())).rejects.toMatchObject({ code: 'ERR_STATE_RECORD' });
   });
 
-  it('that is a pipe, or that cannot be set aside, keeps nobody from the others', async () => {
+  it('a record that is a pipe, or cannot be set aside, does not keep others from being read', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
     const logins = join(directory, 'logins');
@@ -158,7 +158,7 @@ describe('a login record', () => {
     expect(broken.map(({ path }) => path)).toEqual(paths);
   });
 
-  it('that cannot be written is an error of the operator, with the reason', async () => {
+  it('a record that cannot be written is an error of the operator, with the reason', async () => {
     const records = new SessionRecords(directory);
     writeFileSync(join(directory, 'logins'), 'a file where the directory is to be');
     await expect(records.save(record())).rejects.toMatchObject({
@@ -168,7 +168,7 @@ describe('a login record', () => {
     });
   });
 
-  it('that is being written when the power fails is the old one', async () => {
+  it('a record that is being written at a power failure is the old one', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
     const [name = ''] = readdirSync(join(directory, 'logins'));
@@ -177,13 +177,13 @@ describe('a login record', () => {
   });
 });
 
-describe('a state directory', () => {
-  it('belongs to one living process (exit status 28)', async () => {
+describe('StateLock', () => {
+  it('a state directory belongs to one living process (exit status 28)', async () => {
     await StateLock.take(directory);
     await expect(StateLock.take(directory)).rejects.toMatchObject({ exitCode: 28 });
   });
 
-  it('is taken over from a process that is dead', async () => {
+  it('a state directory is taken over from a dead process', async () => {
     const child = spawn('true');
     await once(child, 'exit');
     writeFileSync(join(directory, 'owner.4'), `${child.pid} 12345\n`);
@@ -191,13 +191,13 @@ describe('a state directory', () => {
     expect(readdirSync(directory)).toEqual(['owner.5']);
   });
 
-  it('is taken over when the number of the dead process is used again', async () => {
+  it('a state directory is taken over if the PID of the dead process is used again', async () => {
     writeFileSync(join(directory, 'owner.1'), `${process.pid} 1\n`);
     await StateLock.take(directory);
     expect(readFileSync(join(directory, 'owner.2'), 'utf8')).toContain(`${process.pid} `);
   });
 
-  it('has one owner when many want it at once', async () => {
+  it('a state directory has one owner if many request it at once', async () => {
     writeFileSync(join(directory, 'owner.7'), '999999999 1\n');
     const takes = await Promise.allSettled(
       Array.from({ length: 20 }, () => StateLock.take(directory)),
@@ -207,8 +207,8 @@ describe('a state directory', () => {
   });
 });
 
-describe('places for work', () => {
-  it('are never more than there are, and go on in order', async () => {
+describe('Slots', () => {
+  it('no more uses run than there are slots, and they start in order', async () => {
     const slots = new Slots(2);
     let running = 0;
     let most = 0;
@@ -228,7 +228,7 @@ describe('places for work', () => {
     expect(order).toEqual([0, 1, 2, 3, 4, 5]);
   });
 
-  it('given back early are not given back twice', async () => {
+  it('a slot that is released early is not released twice', async () => {
     const slots = new Slots(1);
     let running = 0;
     await slots.use(async (release) => {
@@ -247,7 +247,7 @@ describe('places for work', () => {
   });
 });
 
-describe('a login that is wished for again', () => {
+describe('a repeated login', () => {
   const plan = (options: Record<string, unknown>, host = '192.0.2.1') =>
     planLogin(
       {
@@ -260,7 +260,7 @@ describe('a login that is wished for again', () => {
       { environment: {}, stateDirectory: directory },
     );
 
-  it('is the same one when it asks for nothing else', () => {
+  it('a repeated login is the same one if it requests nothing else', () => {
     const existing = plan({ headerDigest: 'CRC32C', portals: ['192.0.2.2'] });
     requireSameWishes(existing, plan({}), '1');
     requireSameWishes(existing, plan({ headerDigest: ['CRC32C'] }), '1');
@@ -271,7 +271,7 @@ describe('a login that is wished for again', () => {
     ['another digest', { headerDigest: 'None' }, '192.0.2.1'],
     ['another timer', { removalLatencySeconds: 1 }, '192.0.2.1'],
     ['a portal that is not known', {}, '192.0.2.9'],
-  ])('is refused with exit status 15 when it asks for %s', (_what, options, host) => {
+  ])('a repeated login with %s is refused with exit status 15', (_what, options, host) => {
     const existing = plan({ headerDigest: 'CRC32C' });
     expect(() => requireSameWishes(existing, plan(options, host), '1')).toThrowError(
       expect.objectContaining({ exitCode: 15 }),
@@ -281,7 +281,7 @@ describe('a login that is wished for again', () => {
   it.each([
     ['an option that does not exist', { headerDigests: 'None' }, /Did you mean headerDigest/],
     ['a wrong value', { queueDepthMax: 0 }, /queue-depth-max must be a whole number/],
-  ])('with %s is refused in words', (_what, options, words) => {
+  ])('a login with %s is rejected in words', (_what, options, words) => {
     expect(() => plan(options)).toThrowError(words);
   });
 });

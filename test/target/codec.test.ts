@@ -24,11 +24,11 @@ describe('RFC 7143 Appendix A.4 (CRC Examples)', () => {
              00000014 00000018 28000000 00000000 02000000 00000000`),
       '563a96d9',
     ],
-  ])('%s', (_title, input, digest) => {
+  ])('the digest of %s is that of the RFC', (_title, input, digest) => {
     expect(digestBytes(input).toString('hex')).toBe(digest);
   });
 
-  it('is the same over parts of any length', () => {
+  it('the digest is the same over parts of any length', () => {
     const whole = targetCrc32c(counting);
     for (let cut = 0; cut <= 32; cut += 1) {
       expect(targetCrc32c(counting.subarray(0, cut), counting.subarray(cut))).toBe(whole);
@@ -36,8 +36,8 @@ describe('RFC 7143 Appendix A.4 (CRC Examples)', () => {
   });
 });
 
-describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)', () => {
-  it('§11.4 (SCSI Response) with an underflow', () => {
+describe('target PDUs (RFC 7143 §11 (iSCSI PDU Formats))', () => {
+  it('§11.4 (SCSI Response): a response with an underflow has the bytes of its map', () => {
     const header = codec.scsiResponse({
       initiatorTaskTag: 0xa1a2a3a4,
       response: 0,
@@ -58,7 +58,7 @@ describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)'
     );
   });
 
-  it('§11.4.5 (Residual Count) says an overflow by the O bit', () => {
+  it('§11.4.5 (Residual Count): the O bit reports an overflow', () => {
     const header = codec.scsiResponse({
       initiatorTaskTag: 1,
       response: 0,
@@ -70,7 +70,7 @@ describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)'
     expect(header.readUInt32BE(44)).toBe(512);
   });
 
-  it('§11.7 (SCSI Data-Out and SCSI Data-In) with status in the last PDU', () => {
+  it('§11.7 (SCSI Data-Out and SCSI Data-In): a Data-In has the status in the last PDU', () => {
     const header = codec.dataIn({
       initiatorTaskTag: 0xa1a2a3a4,
       dataSN: 7,
@@ -91,7 +91,7 @@ describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)'
     );
   });
 
-  it('§11.8 (Ready To Transfer (R2T))', () => {
+  it('§11.8 (Ready To Transfer (R2T)): an R2T has the bytes of its map', () => {
     const header = codec.readyToTransfer({
       lun: bytes('0001000000000000'),
       initiatorTaskTag: 0xa1a2a3a4,
@@ -113,7 +113,7 @@ describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)'
     );
   });
 
-  it('§11.9 (Asynchronous Message)', () => {
+  it('§11.9 (Asynchronous Message): a message has the bytes of its map', () => {
     const header = codec.asyncMessage({
       lun: Buffer.alloc(8),
       event: 3,
@@ -133,7 +133,7 @@ describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)'
     );
   });
 
-  it('§11.13 (Login Response)', () => {
+  it('§11.13 (Login Response): a response has the bytes of its map', () => {
     const header = codec.loginResponse({
       flags: 0x87,
       isid: bytes('400001370000'),
@@ -154,7 +154,7 @@ describe('target PDUs follow the byte maps of RFC 7143 §11 (iSCSI PDU Formats)'
     );
   });
 
-  it('§11.15 (Logout Response) carries Time2Wait and Time2Retain at bytes 40 and 42', () => {
+  it('§11.15 (Logout Response): the response has Time2Wait and Time2Retain at bytes 40 and 42', () => {
     const header = codec.logoutResponse({
       initiatorTaskTag: 0xa1a2a3a4,
       response: 1,
@@ -214,21 +214,21 @@ describe('RFC 7143 §11.1 (iSCSI PDU Length and Padding)', () => {
     }
   });
 
-  it('one byte at a time is enough', () => {
+  it('a stream of single bytes yields its PDUs', () => {
     const reader = new FrameReader();
     let seen = 0;
     for (const byte of nop) reader.push(Buffer.from([byte]), () => ++seen > 0);
     expect(seen).toBe(1);
   });
 
-  it('§13.12 (MaxRecvDataSegmentLength) bounds what is taken', () => {
+  it('§13.12 (MaxRecvDataSegmentLength): the limit bounds what is accepted', () => {
     const reader = new FrameReader();
     const header = Buffer.from(nop.subarray(0, 48));
     header.writeUIntBE(8193, 5, 3);
     expect(() => reader.push(header, () => true)).toThrow(/8193/);
   });
 
-  it('§7.8 (Digest Errors): a wrong header digest ends the stream, a wrong data digest is told', () => {
+  it('§7.8 (Digest Errors): a wrong header digest ends the stream, a wrong data digest is reported', () => {
     const header = nop.subarray(0, 48);
     const data = nop.subarray(48);
     const reader = new FrameReader();

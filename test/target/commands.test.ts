@@ -52,7 +52,7 @@ function scene(
 describe('Data-In (RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In))', () => {
   const keys = ['MaxRecvDataSegmentLength=1024', 'MaxBurstLength=2048'];
 
-  it('is cut by the segment maximum, has F at the end of each burst, and status in the last', () => {
+  it('Data-In is cut by the segment maximum, has F at the end of each burst, and status in the last', () => {
     const { initiator, disk } = scene(keys);
     const content = bytes(4096, 1);
     disk.write(0, content);
@@ -63,7 +63,7 @@ describe('Data-In (RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In))', () => {
     expect(Buffer.concat(pdus.map((pdu) => pdu.data))).toEqual(content);
   });
 
-  it('may be followed by a SCSI Response, hold empty segments and smaller ones', () => {
+  it('Data-In may be followed by a SCSI Response, hold empty segments and smaller ones', () => {
     const dataIn = { collapseStatus: false, segmentBytesMax: 512, emptySegments: true };
     const { initiator } = scene(keys, { faults: { dataIn } });
     const pdus = initiator.command({ cdb: read10(0, 2), flags: F | R, expected: 1024 });
@@ -95,7 +95,7 @@ describe('residuals (RFC 7143 §11.4.5 (Residual Count))', () => {
 describe('Data-Out', () => {
   const content = bytes(4096, 5);
 
-  it('RFC 7143 §11.8 (Ready To Transfer (R2T)): asks up to MaxOutstandingR2T bursts at once', () => {
+  it('RFC 7143 §11.8 (Ready To Transfer (R2T)): the target sends MaxOutstandingR2T R2Ts at once', () => {
     const keys = ['InitialR2T=Yes', 'ImmediateData=No', 'MaxBurstLength=1024'];
     const { initiator, disk, node } = scene([...keys, 'MaxOutstandingR2T=2']);
     let asked = initiator.command({ cdb: write10(0, 8), flags: F | W, expected: 4096 });
@@ -121,7 +121,7 @@ describe('Data-Out', () => {
     expect([node.stats.r2ts, node.stats.violations]).toEqual([4, []]);
   });
 
-  it('RFC 7143 §13.14 (FirstBurstLength): immediate and unsolicited data fill it, R2T asks the rest', () => {
+  it('RFC 7143 §13.14 (FirstBurstLength): immediate and unsolicited data fill it, R2Ts request the rest', () => {
     const { initiator, disk, node } = scene(['InitialR2T=No', 'FirstBurstLength=1024']);
     const command = { cdb: write10(0, 8), flags: W, expected: 4096 };
     expect(initiator.command({ ...command, data: content.subarray(0, 512) })).toEqual([]);
@@ -166,7 +166,7 @@ describe('numbering (RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging))',
     expect(both[1]!.header.readUInt32BE(28)).toBe(3);
   });
 
-  it('commands outside the window and duplicates are ignored, immediate ones count nowhere', () => {
+  it('commands outside the window and duplicates are ignored, and immediate ones have no number', () => {
     const { initiator, node } = scene([], { commandWindow: 4 });
     initiator.cmdSN = 5;
     expect(initiator.command({ cdb: TEST_UNIT_READY, flags: F })).toEqual([]);
@@ -189,7 +189,7 @@ describe('numbering (RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging))',
     expect([first!.header.readUInt32BE(24), first!.header.readUInt32BE(28)]).toEqual([0, 0]);
   });
 
-  it('a window that opens again is told by NOP-In', () => {
+  it('a NOP-In reports a window that opens again', () => {
     const { initiator, node } = scene([], {
       commandWindow: 1,
       faults: { onCommand: () => 'ignore' },
@@ -209,7 +209,7 @@ describe('numbering (RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging))',
 describe('task management (RFC 7143 §11.5 (Task Management Function Request))', () => {
   const ignoring = { faults: { onCommand: () => 'ignore' as const } };
 
-  it('ABORT TASK ends the task, and then it is not there', () => {
+  it('ABORT TASK ends the task, and a second one reports that it does not exist', () => {
     const { initiator, node } = scene([], ignoring);
     initiator.command({ cdb: TEST_UNIT_READY, flags: F });
     const rtt = initiator.itt;
@@ -218,7 +218,7 @@ describe('task management (RFC 7143 §11.5 (Task Management Function Request))',
     expect(node.stats.tasksKilled).toBe(1);
   });
 
-  it('RFC 7143 §11.6.1 (Response): ABORT TASK of a command that never came plugs its CmdSN', () => {
+  it('RFC 7143 §11.6.1 (Response): ABORT TASK of a command that never came fills its CmdSN', () => {
     const { initiator } = scene();
     initiator.cmdSN = 2;
     expect(initiator.command({ cdb: TEST_UNIT_READY, flags: F })).toEqual([]);
@@ -235,12 +235,15 @@ describe('task management (RFC 7143 §11.5 (Task Management Function Request))',
     ['CLEAR ACA', 3, 0, 5],
     ['TASK REASSIGN', 8, 0, 4],
     ['an unknown function', 9, 0, 255],
-  ])('%s', (_title, code, lun, response) => {
-    const { initiator, node } = scene([], ignoring);
-    initiator.command({ cdb: TEST_UNIT_READY, flags: F });
-    expect(initiator.taskManagement({ code, lun })).toBe(response);
-    expect(node.stats.tasksKilled).toBe(response === 0 ? 1 : 0);
-  });
+  ])(
+    'the function gets its response and ends the task if that is 0: %s',
+    (_title, code, lun, response) => {
+      const { initiator, node } = scene([], ignoring);
+      initiator.command({ cdb: TEST_UNIT_READY, flags: F });
+      expect(initiator.taskManagement({ code, lun })).toBe(response);
+      expect(node.stats.tasksKilled).toBe(response === 0 ? 1 : 0);
+    },
+  );
 });
 
 describe('unit attentions', () => {
@@ -249,7 +252,7 @@ describe('unit attentions', () => {
     return pdu!.header[3] === 0 ? [] : senseOf(pdu!);
   };
 
-  it('29h/00h meets each initiator once after a restart, and INQUIRY passes it', () => {
+  it('29h/00h reaches each initiator once after a restart, and INQUIRY does not take it', () => {
     const { node } = scene();
     node.restart();
     const initiator = new RawInitiator(node);
@@ -263,7 +266,7 @@ describe('unit attentions', () => {
     expect(tur(again)).toEqual([]);
   });
 
-  it('a changed capacity, write protection and LUN set are told', () => {
+  it('changes of capacity, write protection and LUNs are reported', () => {
     const { node, disk, initiator } = scene();
     disk.resize(2 << 20);
     expect(tur(initiator)).toEqual([0x06, 0x2a, 0x09]);
@@ -276,7 +279,7 @@ describe('unit attentions', () => {
 });
 
 describe('faults', () => {
-  it('sense in fixed and descriptor format, deferred, and any status', () => {
+  it('a fault yields sense in fixed and descriptor format, deferred sense, and any status', () => {
     const faults: TargetNodeOptions['faults'] = {};
     const { initiator } = scene([], { faults });
     const send = () => initiator.command({ cdb: TEST_UNIT_READY, flags: F })[0]!;
@@ -310,7 +313,7 @@ describe('faults', () => {
     }
   });
 
-  it('the link may go before the command ran, after it ran, or only its answer', () => {
+  it('the connection may end before the command ran, after it ran, or lose only its response', () => {
     const write = { cdb: write10(0, 1), flags: F | W, expected: 512, data: bytes(512, 9) };
     for (const [fault, ran, closed] of [
       ['drop-connection', false, 'dropped'],
@@ -339,7 +342,7 @@ describe('faults', () => {
 });
 
 describe('unsolicited PDUs', () => {
-  it('RFC 7143 §11.19 (NOP-In): answers to the target’s own ping are counted', () => {
+  it('RFC 7143 §11.19 (NOP-In): responses to the target’s own ping are counted', () => {
     const { initiator, node } = scene();
     initiator.connection.sendNop();
     const nop = initiator.received.at(-1)!;
@@ -359,7 +362,7 @@ describe('unsolicited PDUs', () => {
     expect([echo!.header[0], echo!.data.toString()]).toEqual([0x20, 'ping!']);
   });
 
-  it('RFC 7143 §11.9 (Asynchronous Message) carries what the test says', () => {
+  it('RFC 7143 §11.9 (Asynchronous Message): the message has the content of the test', () => {
     const { initiator } = scene();
     initiator.connection.sendAsync({ event: 1, parameters: [0, 0, 10] });
     const { header } = initiator.received.at(-1)!;

@@ -5,7 +5,7 @@ const KIB = 1024;
 const fill = (length: number, byte: number): Buffer => Buffer.alloc(length, byte);
 
 describe('a disk in memory', () => {
-  it('of 16 TiB reads zeros everywhere and keeps what is written at its end', () => {
+  it('a disk of 16 TiB reads zeros everywhere and keeps what is written at its end', () => {
     const sizeBytes = 16 * KIB ** 4;
     const disk = TargetDisk.ram({ sizeBytes, blockSizeBytes: 4096 });
     disk.write(sizeBytes - 4096, fill(4096, 0x5a));
@@ -15,7 +15,7 @@ describe('a disk in memory', () => {
     expect(disk.extent(0, sizeBytes)).toEqual({ mapped: false, length: sizeBytes - 4096 });
   });
 
-  it('maps and unmaps by 4 KiB, and zeroes what is less', () => {
+  it('the disk maps and unmaps by 4 KiB, and zeroes smaller parts', () => {
     const disk = TargetDisk.ram({ sizeBytes: 1 << 20 });
     disk.write(60 * KIB, fill(16 * KIB, 1));
     disk.unmap(64 * KIB, 4 * KIB + 512);
@@ -25,7 +25,7 @@ describe('a disk in memory', () => {
     expect(disk.read(68 * KIB, 1024)).toEqual(Buffer.concat([fill(512, 0), fill(512, 1)]));
   });
 
-  it('grows with zeros and forgets what it loses by shrinking', () => {
+  it('the disk grows with zeros and loses its end by shrinking', () => {
     const disk = TargetDisk.ram({ sizeBytes: 8192 });
     disk.write(4096, fill(4096, 7));
     disk.resize(4096);
@@ -38,7 +38,7 @@ describe('a disk in memory', () => {
 describe('a volatile write cache', () => {
   const cached = (): TargetDisk => TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
 
-  it('loses at power loss exactly what was not flushed', () => {
+  it('a power loss loses exactly what was not flushed', () => {
     const disk = cached();
     disk.write(0, fill(1024, 1));
     disk.flush();
@@ -48,7 +48,7 @@ describe('a volatile write cache', () => {
     expect(disk.read(0, 1536)).toEqual(Buffer.concat([fill(1024, 1), fill(512, 0)]));
   });
 
-  it('keeps a FUA write, also one over unflushed blocks', () => {
+  it('a power loss keeps a FUA write, also one over unflushed blocks', () => {
     const disk = cached();
     disk.write(0, fill(1536, 1));
     disk.write(512, fill(512, 2), { fua: true });
@@ -56,7 +56,7 @@ describe('a volatile write cache', () => {
     expect(disk.read(0, 1536)).toEqual(Buffer.concat([fill(512, 0), fill(512, 2), fill(512, 0)]));
   });
 
-  it('brings back what an unflushed UNMAP or WRITE SAME covered', () => {
+  it('a power loss brings back what an unflushed UNMAP or WRITE SAME covered', () => {
     const disk = cached();
     disk.write(0, fill(8192, 3));
     disk.flush();
@@ -66,7 +66,7 @@ describe('a volatile write cache', () => {
     expect(disk.read(0, 12288)).toEqual(Buffer.concat([fill(8192, 3), fill(4096, 0)]));
   });
 
-  it('may have destaged some blocks and not others', () => {
+  it('a power loss may keep some blocks and lose others', () => {
     const disk = cached();
     disk.write(0, fill(1536, 4));
     disk.powerLoss((lba) => lba === 1);

@@ -82,8 +82,8 @@ const FAMILIES = [
   'iSCSITMF',
 ];
 
-describe.skipIf(missing('iscsi-test-cu'))('libiscsi’s test suite passes', () => {
-  it.each(FAMILIES)('%s', { timeout: 60_000 }, async (family) => {
+describe.skipIf(missing('iscsi-test-cu'))('libiscsi’s test suite', () => {
+  it.each(FAMILIES)('the family %s passes', { timeout: 60_000 }, async (family) => {
     const { url } = await serve();
     const { failed, passed } = await testCu(`ALL.${family}`, url);
     expect({ failed, some: passed > 0 }).toEqual({ failed: 0, some: true });
@@ -94,23 +94,27 @@ describe.skipIf(missing('iscsi-test-cu'))('libiscsi’s test suite passes', () =
     'immediate data only': { initialR2T: true, firstBurstLength: 4096 },
     'unsolicited data only': { immediateData: false, firstBurstLength: 16384 },
   };
-  it.each(Object.entries(negotiation))('writes with %s', { timeout: 60_000 }, async (_, keys) => {
-    const small = { maxBurstLength: 16384, maxRecvDataSegmentLength: 4096 };
-    const { url, node } = await serve({ negotiation: { ...small, ...keys } });
-    for (const family of ['Write10.Simple', 'iSCSIResiduals']) {
-      expect((await testCu(`ALL.${family}`, url)).failed).toBe(0);
-    }
-    // libiscsi takes the StatSN of an R2T for one that was spent; nothing else may be wrong.
-    const others = node.stats.violations.filter((text) => !/05h with an ExpStatSN/.test(text));
-    expect(others).toEqual([]);
-  });
+  it.each(Object.entries(negotiation))(
+    'the writes pass with %s',
+    { timeout: 60_000 },
+    async (_, keys) => {
+      const small = { maxBurstLength: 16384, maxRecvDataSegmentLength: 4096 };
+      const { url, node } = await serve({ negotiation: { ...small, ...keys } });
+      for (const family of ['Write10.Simple', 'iSCSIResiduals']) {
+        expect((await testCu(`ALL.${family}`, url)).failed).toBe(0);
+      }
+      // libiscsi takes the StatSN of an R2T for one that was spent; nothing else may be wrong.
+      const others = node.stats.violations.filter((text) => !/05h with an ExpStatSN/.test(text));
+      expect(others).toEqual([]);
+    },
+  );
 
-  it('write protection', { timeout: 60_000 }, async () => {
+  it('the family ReadOnly passes on a write-protected disk', { timeout: 60_000 }, async () => {
     const { url } = await serve({}, TargetDisk.ram({ sizeBytes: 1 << 26, readOnly: true }));
     expect((await testCu('ALL.ReadOnly', url)).failed).toBe(0);
   });
 
-  it('blocks of 4096 bytes', { timeout: 60_000 }, async () => {
+  it('the families pass with blocks of 4096 bytes', { timeout: 60_000 }, async () => {
     const disk = TargetDisk.ram({ sizeBytes: 512 << 20, blockSizeBytes: 4096 });
     const { url } = await serve({}, disk);
     for (const family of ['Read10', 'Write10.Simple', 'Unmap', 'GetLBAStatus']) {
@@ -127,7 +131,7 @@ describe.skipIf(missing('iscsi-ls'))('libiscsi’s tools', () => {
     expect(stdout).toMatch(/Lun:1 +Type:DIRECT_ACCESS \(Size:\d+T\)/);
   });
 
-  it('CHAP, one way and mutual, with the right secrets only', async () => {
+  it('iscsi-inq passes CHAP, one way and mutual, with the right secrets only', async () => {
     const mutual = { user: 'target', secret: 'the target’s own secret' };
     const chap = { user: 'joe', secret: 'a secret of joe', mutual };
     const targets = [{ name: NAME, chap, luns: { 1: TargetDisk.ram({ sizeBytes: 1 << 20 }) } }];
@@ -145,7 +149,7 @@ describe.skipIf(missing('iscsi-ls'))('libiscsi’s tools', () => {
     await expect(inquire(bad)).rejects.toThrow(/Authentication failure/);
   });
 
-  it('header digests', { timeout: 60_000 }, async () => {
+  it('the writes pass with header digests', { timeout: 60_000 }, async () => {
     const { url, node } = await serve();
     const { failed } = await testCu('ALL.Write10.Simple', `${url}?header_digest=crc32c`);
     expect([failed, node.stats.headerDigestErrors]).toEqual([0, 0]);
@@ -153,7 +157,7 @@ describe.skipIf(missing('iscsi-ls'))('libiscsi’s tools', () => {
 });
 
 describe.skipIf(missing('qemu-io'))('QEMU’s initiator', () => {
-  it('writes, discards, zeroes and reads back', async () => {
+  it('qemu-io writes, discards, zeroes and reads back', async () => {
     const { url, node } = await serve();
     const steps = [
       'write -P 0xa5 0 16M',

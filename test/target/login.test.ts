@@ -84,7 +84,7 @@ describe('RFC 7143 §13 (Login/Text Operational Text Keys)', () => {
     expect(pairs.get('TargetPortalGroupTag')).toBe('1');
   });
 
-  it('§6.2: requests in pieces (C bit) are answered empty until the last', () => {
+  it('§6.2: requests in parts (C bit) are answered empty until the last', () => {
     const initiator = new RawInitiator(makeNode());
     const keys = text(...names, 'MaxBurstLength=512');
     const first = initiator.login(0x44, keys.subarray(0, 50));
@@ -94,7 +94,7 @@ describe('RFC 7143 §13 (Login/Text Operational Text Keys)', () => {
     expect(pairsOf(second.data).get('MaxBurstLength')).toBe('512');
   });
 
-  it('§6.2: answers in pieces carry C, and T only in the last', () => {
+  it('§6.2: answers in parts have C, and T only in the last', () => {
     const initiator = new RawInitiator(makeNode({ faults: { textPieceBytes: 30 } }));
     let answer = initiator.login(0x87, text(...names, 'MaxBurstLength=512'));
     let whole = Buffer.from(answer.data);
@@ -115,18 +115,18 @@ describe('login status (RFC 7143 §11.13.5 (Status-Class and Status-Detail))', (
     ['0207 without TargetName', [`InitiatorName=${INITIATOR}`], [2, 7]],
     ['0203 for an unknown name', [`InitiatorName=${INITIATOR}`, 'TargetName=iqn.x'], [2, 3]],
     ['0209 for an unknown session type', [...names.slice(0, 2), 'SessionType=Odd'], [2, 9]],
-  ])('%s', (_title, keys, expected) => {
+  ])('a login gets status %s', (_title, keys, expected) => {
     const initiator = new RawInitiator(makeNode());
     expect(status(initiator.login(0x87, text(...keys)))).toEqual(expected);
     expect(initiator.closed).toBe('finished');
   });
 
-  it('020a for a TSIH that is nobody’s', () => {
+  it('an unknown TSIH gets status 020a', () => {
     const initiator = new RawInitiator(makeNode());
     expect(status(initiator.login(0x87, text(...names), { tsih: 77 }))).toEqual([2, 10]);
   });
 
-  it('0205 for another version, 020b for anything but a login', () => {
+  it('another version gets status 0205, and another PDU than a login 020b', () => {
     const first = new RawInitiator(makeNode());
     const header = first.header(0x43, 0x87);
     header[2] = 1;
@@ -136,7 +136,7 @@ describe('login status (RFC 7143 §11.13.5 (Status-Class and Status-Detail))', (
     expect(status(second.send(second.header(0x40, 0x80))[0]!)).toEqual([2, 11]);
   });
 
-  it('0101 and 0102 send elsewhere with TargetAddress', () => {
+  it('status 0101 and 0102 redirect with TargetAddress', () => {
     const node = makeNode();
     const target = node.targets.get(NAME)!;
     target.redirect = { address: '192.0.2.9:3260,2' };
@@ -147,7 +147,7 @@ describe('login status (RFC 7143 §11.13.5 (Status-Class and Status-Detail))', (
     expect(status(new RawInitiator(node).login(0x87, text(...names)))).toEqual([1, 2]);
   });
 
-  it('what a fault asks for', () => {
+  it('a login gets the status of a fault', () => {
     const node = makeNode({ faults: { loginStatus: { class: 3, detail: 1 } } });
     expect(status(new RawInitiator(node).login(0x87, text(...names)))).toEqual([3, 1]);
     expect(node.stats.loginsRefused).toBe(1);
@@ -189,7 +189,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(pairs.get('CHAP_R')).toBe(chapDigest(hash, 9, 'another secret', own));
   });
 
-  it('a wrong response or name is 0201', () => {
+  it('a wrong response or name gets status 0201', () => {
     const wrong = challenged(7);
     const bad = `CHAP_R=${chapDigest('sha256', wrong.id, 'not it', wrong.c)}`;
     expect(status(wrong.initiator.login(0x83, text('CHAP_N=joe', bad)))).toEqual([2, 1]);
@@ -198,7 +198,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(status(name.initiator.login(0x83, text('CHAP_N=jim', good)))).toEqual([2, 1]);
   });
 
-  it('a challenge sent back to its maker is refused', () => {
+  it('a challenge sent back to its maker is rejected', () => {
     const { initiator, id, c } = challenged(5);
     const proof = text(
       'CHAP_N=joe',
@@ -218,7 +218,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
 });
 
 describe('sessions', () => {
-  it('RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout): same ISID, TSIH 0', () => {
+  it('RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout): a login with the same ISID and TSIH 0 ends the old session', () => {
     const node = makeNode();
     const old = new RawInitiator(node);
     const first = old.logIn().header.readUInt16BE(14);
@@ -251,7 +251,7 @@ describe('sessions', () => {
     expect(node.sessions[0]?.connections.size).toBe(2);
   });
 
-  it('RFC 7143 §11.14 (Logout Request) closes the session and counts the reason', () => {
+  it('RFC 7143 §11.14 (Logout Request): a logout closes the session and its reason is counted', () => {
     const node = makeNode();
     const initiator = new RawInitiator(node);
     initiator.logIn();
@@ -285,7 +285,7 @@ describe('SendTargets (RFC 7143 Appendix C)', () => {
     }
   }
 
-  it('lists every target with every portal', () => {
+  it('a response lists every target with every portal', () => {
     const node = makeNode();
     node.addTarget({
       name: 'iqn.2024-01.example:two',
@@ -302,7 +302,7 @@ describe('SendTargets (RFC 7143 Appendix C)', () => {
     );
   });
 
-  it('a long answer comes in pieces that a Target Transfer Tag asks for', () => {
+  it('a long answer comes in parts, each requested with a Target Transfer Tag', () => {
     const node = makeNode();
     for (let index = 0; index < 300; index += 1) {
       node.addTarget({ name: `iqn.2024-01.example:number-${index}`, luns: {} });

@@ -54,7 +54,7 @@ const next = (socket: Socket): Promise<string> =>
   });
 
 describe('the target’s socket', () => {
-  it('a dropped link is closed, and its session is gone', async () => {
+  it('a dropped connection is closed, and its session ends', async () => {
     const node = await start();
     const socket = await loggedIn();
     expect(node.stats.currentSessions).toBe(1);
@@ -63,7 +63,7 @@ describe('the target’s socket', () => {
     expect(node.stats.currentSessions).toBe(0);
   });
 
-  it('a link that the initiator closes ends its session', async () => {
+  it('a connection that the initiator closes ends its session', async () => {
     const node = await start();
     const socket = await loggedIn();
     socket.end();
@@ -71,7 +71,7 @@ describe('the target’s socket', () => {
     await expect.poll(() => node.stats.currentSessions).toBe(0);
   });
 
-  it('stopped, it refuses connections and keeps links; it listens again on its port', async () => {
+  it('a server that stops listening keeps its connections, and listens again on its port', async () => {
     await start();
     const { port } = server;
     const kept = await loggedIn();
@@ -85,7 +85,7 @@ describe('the target’s socket', () => {
     await loggedIn();
   });
 
-  it('paused, it resets new connections or leaves them without an answer', async () => {
+  it('a paused server resets new connections or leaves them without an answer', async () => {
     const node = await start();
     server.pauseAccept('refuse');
     expect(await next(dial())).toBe('close');
@@ -98,7 +98,7 @@ describe('the target’s socket', () => {
     expect(node.stats.logins).toBe(1);
   });
 
-  it('frozen, it says nothing and breaks nothing until it thaws', async () => {
+  it('a frozen server sends nothing and drops nothing until it thaws', async () => {
     const node = await start();
     const socket = await loggedIn();
     server.freeze();

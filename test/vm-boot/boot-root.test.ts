@@ -57,7 +57,7 @@ function untilWritten(machine: Machine, count: number): Promise<string> {
 }
 
 describe('a machine whose root file system is on a LUN', () => {
-  it('starts from what the firmware left in its table (iBFT), with CHAP', async () => {
+  it('the machine starts from the table of the firmware (iBFT), with CHAP', async () => {
     await using tgt = await serveRoot({ chap: CHAP });
     const table = join(folder, 'ibft');
     writeFileSync(
@@ -91,7 +91,7 @@ describe('a machine whose root file system is on a LUN', () => {
     expect(await machine.ended).toBe(0);
   });
 
-  it('outlives its target, its process and the initramfs, and ends clean', async () => {
+  it('the machine outlives its target, its process and the initramfs, and ends clean', async () => {
     await using tgt = await serveRoot();
     const url = `iscsi://${HOST}:${tgt.port}/${tgt.iqn}/1`;
     await using machine = new Machine({

@@ -111,7 +111,7 @@ async function loseProcess(commands: string): Promise<void> {
 }
 
 describe('iscsi-nbd.service under systemd', () => {
-  it('mounts a LUN by the steps of the README', async () => {
+  it('the steps of the README mount a LUN', async () => {
     await machine.run(`
       mkdir -p /etc/systemd/system/iscsi-nbd.service.d
       printf '[Service]\\nWatchdogSec=20\\n' >/etc/systemd/system/iscsi-nbd.service.d/test.conf
@@ -124,17 +124,17 @@ describe('iscsi-nbd.service under systemd', () => {
     );
   });
 
-  it('is started again after kill -9, with the same session and device, and no error', async () => {
+  it('the service is restarted after kill -9, with the same session and device, and no error', async () => {
     await loseProcess('kill -KILL $pid');
   });
 
-  it('is started again by the watchdog when it hangs', async () => {
+  it('the service is restarted by the watchdog when it hangs', async () => {
     await loseProcess('kill -STOP $pid');
     const log = await machine.run('journalctl -u iscsi-nbd --no-pager -o cat');
     expect(log).toMatch(/Watchdog timeout/);
   });
 
-  it('ends after its mounts, and leaves a clean file system', async () => {
+  it('the service ends after its mounts, and leaves a clean file system', async () => {
     await machine.run(`
       echo kept >/srv/data/file
       echo 'ISCSI_NBD_DAEMON_FLAGS="--wait-for ${tgt.iqn}/1"' >/etc/default/iscsi-nbd
@@ -146,7 +146,7 @@ describe('iscsi-nbd.service under systemd', () => {
     await promisify(execFile)('e2fsck', ['-fn', disk]);
   });
 
-  it('is ready only when the LUNs of --wait-for are there', async () => {
+  it('the service is ready only when the LUNs of --wait-for are present', async () => {
     await tgt.kill();
     await machine.boot();
     await machine.run(`
@@ -159,7 +159,7 @@ describe('iscsi-nbd.service under systemd', () => {
     expect((await unit('iscsi-nbd')).get('StatusText')).toBe('serving');
   });
 
-  it('brings session, device and mount back after a reboot', async () => {
+  it('a reboot brings session, device and mount back', async () => {
     await machine.run('until findmnt -n /srv/data; do sleep 0.2; done');
     expect(await machine.run('cat /srv/data/file')).toBe('kept');
     expect(await identityNow()).toBe(identity);
@@ -173,7 +173,7 @@ describe('iscsi-nbd.service under systemd', () => {
     expect(log).not.toMatch(/left to the next daemon/);
   });
 
-  it('is a unit without a complaint of systemd-analyze', async () => {
+  it('systemd-analyze verifies the unit without a complaint', async () => {
     expect(await machine.run('systemd-analyze verify --man=no iscsi-nbd.service')).toBe('');
     const security = await machine.run('systemd-analyze security --no-pager iscsi-nbd.service');
     const exposure = /Overall exposure level for iscsi-nbd.service: ([\d.]+)/.exec(security)?.[1];

@@ -26,8 +26,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-describe('attach makes a LUN a disk of this machine', () => {
-  it('that takes a file system, and the target has its bytes when it is let go', async () => {
+describe('attach of a kernel device', () => {
+  it('the device holds a file system, and the target has its bytes after the end', async () => {
     const file = join(folder, 'disk');
     await using tgt = await startTgt({ luns: [{ file, sizeBytes: 48 * MIB }] });
     const attached = await attach(tgt.url());
@@ -67,7 +67,7 @@ describe('attach makes a LUN a disk of this machine', () => {
     `);
   });
 
-  it('again at once under the same name, and leaves no state behind', async () => {
+  it('a second attach has the same device name, and leaves no state behind', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
     const first = await attach(tgt.url());
     expect(await first.end('SIGINT')).toBe(0);
@@ -78,7 +78,7 @@ describe('attach makes a LUN a disk of this machine', () => {
     expect(await run('find', '/var/lib/iscsi-nbd/sessions', '-type', 'f')).toBe('');
   });
 
-  it('and without a LUN in the URL every disk of the target', async () => {
+  it('a URL without a LUN attaches every disk of the target', async () => {
     await using tgt = await startTgt({
       luns: [{ sizeBytes: 4 * MIB }, { sizeBytes: 8 * MIB, blockSize: 4096 }],
     });
@@ -106,7 +106,7 @@ describe('attach makes a LUN a disk of this machine', () => {
 describe('a device in use', () => {
   let attached: Attached;
 
-  it('is not taken away by SIGTERM: who holds it is said, and it goes when it is let go', async () => {
+  it('SIGTERM leaves the device, reports its holder, and removes it when it is released', async () => {
     const file = join(folder, 'disk');
     await using tgt = await startTgt({ luns: [{ file, sizeBytes: 64 * MIB }] });
     attached = await attach(tgt.url());
@@ -123,7 +123,7 @@ describe('a device in use', () => {
     await shell(`e2fsck -fn ${file}`);
   });
 
-  it('is taken away by a second signal, and its mount can be let go', async () => {
+  it('a second signal removes the device, and its mount can be unmounted', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
     attached = await attach(tgt.url());
     await shell(`mkfs.ext4 -q ${attached.device}; mount ${attached.device} ${folder}`);

@@ -74,8 +74,8 @@ async function map(url: string): Promise<Extent[]> {
 const zeroBytes = (extents: readonly Extent[]): number =>
   extents.reduce((sum, { length, zero }) => sum + (zero ? length : 0), 0);
 
-describe('block commands on the targets of others, from the device to the backing file', () => {
-  it('LIO: discards free space, FUA and flushes arrive, growth is seen, reservations are told', {
+describe('block commands on foreign targets, from the device to the backing file', () => {
+  it('LIO: discards free space, FUA and flushes arrive, growth is detected, reservations are reported', {
     timeout: 900_000,
   }, async () => {
     const file = join(folder, 'file');
@@ -133,7 +133,7 @@ describe('block commands on the targets of others, from the device to the backin
     expect(extents.reduce((sum, { length }) => sum + length, 0)).toBe(SIZE);
   });
 
-  it('tgt: discards free space, and qemu-img map shows where there is none', {
+  it('tgt: discards free space, and qemu-img map shows the holes', {
     timeout: 600_000,
   }, async () => {
     const file = join(folder, 'file');

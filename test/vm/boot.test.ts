@@ -7,7 +7,7 @@ import { startTgt } from '../helpers/tgt.js';
 
 const run = promisify(execFile);
 
-test('the kernel is one of those the device path is held to', () => {
+test('the kernel version is one of those that are supported', () => {
   expect(release()).toMatch(/^6\.(1|12)\./);
 });
 
@@ -16,7 +16,7 @@ test('the nbd module is loaded without devices, so that netlink makes each one',
   expect(readFileSync('/sys/module/nbd/parameters/nbds_max', 'utf8').trim()).toBe('0');
 });
 
-test('a real target answers on loopback', async () => {
+test('a real target responds on loopback', async () => {
   await using tgt = await startTgt({ luns: [{ sizeBytes: 1 << 20 }] });
   const capacity = await run('iscsi-readcapacity16', [tgt.url()]);
   expect(capacity.stdout).toContain(`Total size:${1 << 20}`);

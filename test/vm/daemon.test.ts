@@ -32,7 +32,7 @@ async function writesTo(device: string): Promise<number> {
 }
 
 describe('a daemon with kernel devices', () => {
-  it('is killed twice under load and goes on with the same session and device, without an error', {
+  it('the session and its device survive two kills of the daemon under load, without an error', {
     timeout: 600_000,
   }, async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB, params: WRITE_THROUGH }] });
@@ -66,7 +66,7 @@ describe('a daemon with kernel devices', () => {
     await daemon.stop();
   });
 
-  it('tells of writes that may be lost when it logs out (status 10), once', {
+  it('a logout reports writes that may be lost (status 10), once', {
     timeout: 600_000,
   }, async () => {
     // A volatile cache, which is tgt's default: a login after a death may have emptied it.
@@ -89,7 +89,7 @@ describe('a daemon with kernel devices', () => {
     expect(await configuredDevices()).toEqual([]);
   });
 
-  it('leaves a mounted device to its successor, and refuses to log it out (status 28)', {
+  it('a mounted device is left to the next daemon, which refuses its logout (status 28)', {
     timeout: 600_000,
   }, async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB, params: WRITE_THROUGH }] });

@@ -4,7 +4,7 @@ import { cleanUp, configuredDevices, run } from './attached.js';
 
 afterEach(cleanUp);
 
-it('the demo shows its outage on a kernel device where there can be one', async () => {
+it('the demo shows its outage on a kernel device if the kernel supports one', async () => {
   const said = await run(process.execPath, resolve('dist/cli/main.js'), 'demo', '--json');
   const lines = said.trim().split('\n');
   const events = lines.map((line) => JSON.parse(line) as Record<string, unknown>);

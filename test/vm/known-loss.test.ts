@@ -27,7 +27,7 @@ async function fsync(device: string): Promise<string> {
   return (await run('python3', '-c', script.join('\n'), device)).trim();
 }
 
-describe('a loss of acknowledged writes that nobody was told of', () => {
+describe('a loss of acknowledged writes that was reported to no client', () => {
   it.each([
     ['served by the same process', async () => undefined, []],
     [
@@ -37,7 +37,7 @@ describe('a loss of acknowledged writes that nobody was told of', () => {
     ],
     ['taken over after a kill -9', (attached: Attached) => attached.end('SIGKILL'), []],
   ] as const)(
-    'fails the next fsync of a device that is %s, and only that',
+    'the next fsync of a device that is %s fails, and only that',
     {
       timeout: 300_000,
     },

@@ -40,8 +40,8 @@ const PORTAL = '127.0.0.1:3270';
 const OTHER_PORTAL = '127.0.0.1:3271';
 const URL = `iscsi://${PORTAL}/${IQN}/0`;
 
-describe('LIO, the Linux kernel target, is served right', () => {
-  it('with mutual CHAP and CRC32C digests of headers and data', async () => {
+describe('LIO, the Linux kernel target', () => {
+  it('writes are verified with mutual CHAP and CRC32C digests of headers and data', async () => {
     const file = join(folder, 'disk');
     const chap = {
       user: 'us',
@@ -69,13 +69,13 @@ describe('LIO, the Linux kernel target, is served right', () => {
     ['InitialR2T=Yes, ImmediateData=No', { InitialR2T: 'Yes', ImmediateData: 'No' }],
     ['InitialR2T=No, ImmediateData=Yes', { InitialR2T: 'No', ImmediateData: 'Yes' }],
     ['InitialR2T=No, ImmediateData=No', { InitialR2T: 'No', ImmediateData: 'No' }],
-  ])('with %s', async (_name, keys) => {
+  ])('writes are verified with %s', async (_name, keys) => {
     const file = join(folder, 'disk');
     await using _lio = await startLio({ file, sizeBytes: SIZE, iqn: IQN, portals: [PORTAL], keys });
     await verify(await attach(URL), file);
   });
 
-  it('with segments of 512 bytes in both directions', async () => {
+  it('writes are verified with segments of 512 bytes in both directions', async () => {
     const file = join(folder, 'disk');
     await using _lio = await startLio({
       file,
@@ -87,7 +87,7 @@ describe('LIO, the Linux kernel target, is served right', () => {
     await verify(await attach(URL, ['--max-recv-data-segment-length', '512']), file);
   });
 
-  it('over the other portal when the first one goes', async () => {
+  it('writes are verified over the other portal when the first one is disabled', async () => {
     const file = join(folder, 'disk');
     const portals = [PORTAL, OTHER_PORTAL];
     await using lio = await startLio({ file, sizeBytes: SIZE, iqn: IQN, portals });

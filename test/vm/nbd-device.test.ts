@@ -106,11 +106,11 @@ async function startServer(file: string, identifier: string): Promise<number> {
 }
 
 describe('a kernel NBD device', () => {
-  it('is supported by this kernel', async () => {
+  it('this kernel supports NBD devices', async () => {
     expect(await kernelSupport(addon)).toEqual({ supported: true });
   });
 
-  it('has the size, the block size and the queue it was connected with', async () => {
+  it('the device has the size, the block size and the queue of its connection', async () => {
     const { index, path, settingsRefused } = await connect(ramStore(SIZE));
     expect(path).toBe(`/dev/nbd${index}`);
     expect(await sizeOf(path)).toBe(SIZE);
@@ -123,7 +123,7 @@ describe('a kernel NBD device', () => {
     expect(await attribute(index, 'backend')).toBe('test lun 0');
   });
 
-  it('carries what another process writes and reads', async () => {
+  it('the device carries what another process writes and reads', async () => {
     const store = ramStore(SIZE);
     const { path } = await connect(store);
     const bytes = randomBytes(SIZE);
@@ -135,7 +135,7 @@ describe('a kernel NBD device', () => {
     expect(sha256(await readFile(to))).toBe(sha256(bytes));
   });
 
-  it('is found by its identifier while it is connected, and only then', async () => {
+  it('the device is found by its identifier while it is connected, and only then', async () => {
     const { index, path } = await connect(ramStore(SIZE));
     expect(await findByIdentifier('test lun 0')).toEqual({
       index,
@@ -149,14 +149,14 @@ describe('a kernel NBD device', () => {
     expect(serving?.seen.ended).toBe(true);
   });
 
-  it('keeps its index for itself: connecting it again is refused as busy (exit code 28)', async () => {
+  it('a second connection of the same index is refused as busy (exit code 28)', async () => {
     const first = await connect(ramStore(SIZE));
     const second = connect(ramStore(SIZE), { index: first.index });
     await expect(second).rejects.toMatchObject({ name: 'UsageError', exitCode: 28 });
     expect(await sizeOf(first.path)).toBe(SIZE);
   });
 
-  it('comes back under the same index after a disconnect', async () => {
+  it('the device comes back under the same index after a disconnect', async () => {
     const first = await connect(ramStore(SIZE));
     await first.disconnect({ force: false });
     const second = await connect(ramStore(2 * MIB), { index: first.index, sizeBytes: 2 * MIB });
@@ -164,7 +164,7 @@ describe('a kernel NBD device', () => {
     expect(await sizeOf(second.path)).toBe(2 * MIB);
   });
 
-  it('grows and shrinks while it is connected', async () => {
+  it('the device grows and shrinks while it is connected', async () => {
     const { path } = await connect(ramStore(8 * MIB));
     await device?.resize(8 * MIB);
     expect(await sizeOf(path)).toBe(8 * MIB);
@@ -172,7 +172,7 @@ describe('a kernel NBD device', () => {
     expect(await sizeOf(path)).toBe(2 * MIB);
   });
 
-  it('refuses writes while it is read-only', async () => {
+  it('a read-only device rejects writes', async () => {
     const { path } = await connect(ramStore(SIZE));
     await device?.setReadOnly(true);
     await expect(dd('if=/dev/zero', `of=${path}`, 'count=1', 'oflag=direct')).rejects.toThrow();
@@ -181,8 +181,8 @@ describe('a kernel NBD device', () => {
   });
 });
 
-describe('disconnecting', () => {
-  it('writes what the kernel has cached before it takes the device away', async () => {
+describe('NbdKernelDevice.disconnect', () => {
+  it('a disconnect writes the cached data of the kernel before it removes the device', async () => {
     const store = ramStore(SIZE);
     const { path, index } = await connect(store);
     const bytes = randomBytes(SIZE);
@@ -196,7 +196,7 @@ describe('disconnecting', () => {
     await expect.poll(() => isConfigured(index)).toBe(false);
   });
 
-  it('is refused while the device is mounted, naming where (exit code 28)', async () => {
+  it('a disconnect is refused while the device is mounted, naming where (exit code 28)', async () => {
     const { path, index } = await connect(ramStore(SIZE));
     await run('mke2fs', ['-q', '-F', path]);
     await run('mount', [path, directory]);
@@ -208,7 +208,7 @@ describe('disconnecting', () => {
     await device?.disconnect({ force: false });
   });
 
-  it('by force ends a device whose full link nobody reads; what waits gets EIO', async () => {
+  it('a forced disconnect ends a device whose full socket is not read; waiting requests get EIO', async () => {
     const sizeBytes = 64 * MIB;
     const { path, index } = await connect(ramStore(sizeBytes), { sizeBytes });
     await sizeOf(path);
@@ -230,7 +230,7 @@ describe('disconnecting', () => {
     await failed;
   });
 
-  it('by force overtakes a disconnect that waits for a silent server', async () => {
+  it('a forced disconnect overtakes one that waits for a silent server', async () => {
     const { path } = await connect(ramStore(SIZE));
     await writeCached(path, randomBytes(SIZE));
     serving?.stopReading();
@@ -243,7 +243,7 @@ describe('disconnecting', () => {
 });
 
 describe('the death of the serving process', () => {
-  it('is survived: a writer in the middle of its work sees no error and loses nothing', async () => {
+  it('a writer survives the death: it sees no error and loses nothing', async () => {
     const file = join(directory, 'backing');
     await writeFile(file, '');
     await truncate(file, SIZE);
@@ -279,7 +279,7 @@ describe('the death of the serving process', () => {
     watch.close();
   });
 
-  it('is waited for only so long: then what waits fails, and the device can be given up', async () => {
+  it('requests fail after deadConnTimeoutSeconds, and the device can be disconnected', async () => {
     const { path, index } = await connect(ramStore(SIZE), { deadConnTimeoutSeconds: 2 });
     serving?.shutDown();
     const beganAtMs = performance.now();
@@ -290,7 +290,7 @@ describe('the death of the serving process', () => {
     expect(await isConfigured(index)).toBe(false);
   });
 
-  it('must have happened: a device with a living server is not taken over (28)', async () => {
+  it('a device with a living server is not taken over (28)', async () => {
     const file = join(directory, 'backing');
     await writeFile(file, '');
     await truncate(file, SIZE);

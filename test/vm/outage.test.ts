@@ -18,7 +18,7 @@ afterEach(async () => {
 });
 
 describe('a target that is killed under a mounted device', () => {
-  it('and comes back is waited for: no error, and what was written is there', async () => {
+  it('a target that comes back is awaited: no error, and the written data are there', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB, params: NO_WRITE_CACHE }] });
     const attached = await attach(tgt.url(), ['--reconnect-interval', '1']);
     await shell(`mkfs.ext4 -q ${attached.device}; mount ${attached.device} ${folder}`);
@@ -38,7 +38,7 @@ describe('a target that is killed under a mounted device', () => {
     expect(await attached.end('SIGTERM')).toBe(0);
   });
 
-  it('and loses its write cache: the next flush fails, once', async () => {
+  it('a target that loses its write cache fails the next flush, once', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
     const attached = await attach(tgt.url(), ['--reconnect-interval', '1']);
     const write = (...more: string[]) =>
@@ -59,7 +59,7 @@ describe('a target that is killed under a mounted device', () => {
     expect(await attached.end('SIGTERM')).toBe(0);
   });
 
-  it('and stays away: EIO after the removal latency, the mount can be let go, and it returns', async () => {
+  it('a target that stays away causes EIO after the removal latency, and its device returns after an unmount', async () => {
     const mount = join(folder, 'mnt');
     await mkdir(mount);
     const file = join(folder, 'disk');

@@ -59,7 +59,7 @@ async function expectDataInBackingFile(): Promise<void> {
 }
 
 describe('a mounted disk with unwritten data, beside a LUN that was unmapped at the target', () => {
-  it('is waited for by attach that gets SIGTERM', { timeout: 600_000 }, async () => {
+  it('the mounted disk is awaited by attach after SIGTERM', { timeout: 600_000 }, async () => {
     await using tgt = await twoLuns();
     const attached = await attach(allLuns(tgt), [], { count: 2 });
     const [one, two] = attached.ready.map((event) => String(event['device'])) as [string, string];
@@ -72,7 +72,7 @@ describe('a mounted disk with unwritten data, beside a LUN that was unmapped at 
     expect(await configuredDevices()).toEqual([]);
   });
 
-  it('refuses the logout of its session in a daemon, and outlives a restart of the daemon', {
+  it('the mounted disk refuses the logout of its session in a daemon, and outlives a restart', {
     timeout: 900_000,
   }, async () => {
     await using tgt = await twoLuns();

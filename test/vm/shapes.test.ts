@@ -19,7 +19,7 @@ afterEach(async () => {
 });
 
 describe('disks of every shape', () => {
-  it('of 4096-byte blocks, beyond 2 TiB, and read-only, side by side', async () => {
+  it('disks of 4096-byte blocks, beyond 2 TiB, and read-only work side by side', async () => {
     const large = join(folder, 'large');
     await using tgt = await startTgt({
       luns: [
@@ -55,7 +55,7 @@ describe('disks of every shape', () => {
     expect(await attached.end('SIGTERM')).toBe(0);
   });
 
-  it('that grow while they are mounted', async () => {
+  it('a disk grows while it is mounted', async () => {
     const file = join(folder, 'disk');
     const mount = join(folder, 'mnt');
     await mkdir(mount);

@@ -75,8 +75,8 @@ type FioReport = {
   }[];
 };
 
-describe('devices survive the process that serves them', () => {
-  it('through three kill -9 with fio on one and ext4 on the other: no error, nothing lost', async () => {
+describe('devices after the end of the process that serves them', () => {
+  it('the devices survive three kill -9 with fio on one and ext4 on the other: no error, nothing lost', async () => {
     const [raw, ext4] = [join(folder, 'raw'), join(folder, 'ext4')];
     await using tgt = await startTgt({
       luns: [
@@ -142,7 +142,7 @@ describe('devices survive the process that serves them', () => {
     console.log(`${KILLS} kills: ${writes} writes, longest ${stallMs.toFixed(0)} ms; ${wrote}`);
   });
 
-  it('with --keep-devices SIGTERM leaves them and the session to the next process', async () => {
+  it('SIGTERM with --keep-devices leaves the devices and the session to the next process', async () => {
     const file = join(folder, 'disk');
     await using tgt = await startTgt({
       luns: [{ file, sizeBytes: 16 * MIB, params: NO_WRITE_CACHE }],
@@ -173,7 +173,7 @@ describe('devices survive the process that serves them', () => {
     console.log(`keep-devices: ready again after ${pauseMs.toFixed(0)} ms`);
   });
 
-  it('a living process keeps them: a second attach is refused (exit code 15)', async () => {
+  it('a second attach is refused while the process lives (exit code 15)', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 4 * MIB }] });
     const first = await attach(tgt.url());
     const second = startAttach(tgt.url()).attached;
@@ -184,8 +184,8 @@ describe('devices survive the process that serves them', () => {
   });
 });
 
-describe('devices taken over while the target is away', () => {
-  it('hold their requests until it is back; after the removal latency they go, and return', async () => {
+describe('devices taken over in an outage', () => {
+  it('the devices hold their requests until the target is back, are removed after the latency, and return', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB, params: NO_WRITE_CACHE }] });
     const first = await attach(tgt.url());
     const { device, sessionId } = first;
@@ -223,7 +223,7 @@ describe('devices taken over while the target is away', () => {
     expect(await stuckTasks()).toEqual([]);
   });
 
-  it('are never written to when another disk has come in the place of theirs', async () => {
+  it('the devices are never written if another disk has their place', async () => {
     const [right, wrong] = [join(folder, 'right'), join(folder, 'wrong')];
     const url = await (async () => {
       await using tgt = await startTgt({

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { LoginRefusedError, ProtocolError, UsageError } from '../../src/base/errors.js';
+import { LoginRefusedError, ProtocolError, UsageError } from '../../../src/base/errors.js';
 import {
   accept,
   ISID,
@@ -26,7 +26,7 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
     expect(script.request).toMatchObject({ currentStage: 0, nextStage: 1, transit: true });
   });
 
-  it('a login to tgt ends in its own answers', () => {
+  it('a login to tgt ends in the values of its answers', () => {
     const script = operational();
     expect(script.request).toMatchObject({ currentStage: 1, nextStage: 3, transit: true });
     const step = script.done(accept());
@@ -83,7 +83,7 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
     expect(script.done(accept([])).parameters.maxOutstandingR2T).toBe(1);
   });
 
-  it('without the T bit the next stage is not proposed', () => {
+  it('no next stage is proposed without the T bit', () => {
     const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
     const script = new LoginScript({ chap });
     expect(script.request).toMatchObject({ currentStage: 0, nextStage: 0, transit: false });
@@ -100,7 +100,7 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
     expect(() => new LoginScript().answer(answer)).toThrow(section('6.3'));
   });
 
-  it('a login does not go on for ever', () => {
+  it('a login is bounded in its rounds', () => {
     const script = operational();
     const rounds = () => {
       for (let round = 0; round < 1000; round += 1) script.answer({});
@@ -120,7 +120,7 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
     expect(() => tag.answer({ lines: ['TargetPortalGroupTag=1'] })).toThrow(section('6.3'));
   });
 
-  it('a normal session needs a target name', () => {
+  it('a normal session without a target name is rejected', () => {
     expect(() => new LoginScript({ targetName: undefined as unknown as string })).toThrow(
       'target name',
     );
@@ -139,7 +139,7 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation): the C bit', () => {
     expect(script.done(accept([])).parameters.initialR2T).toBe(true);
   });
 
-  it('a text over 8192 bytes goes out in parts, each answered by an empty response', () => {
+  it('a text over 8192 bytes is sent in parts, each answered by an empty response', () => {
     const script = operational();
     const names = Array.from({ length: 300 }, (_, index) => `X-com.example.key.number.${index}`);
     const proposals = text(names.map((name) => `${name}=1`));
@@ -179,7 +179,7 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation): the C bit', () => {
 });
 
 describe('RFC 7143 §11.13 (Login Response)', () => {
-  it('§11.13.1 and §11.13.2: only version 0 is spoken, and it does not change', () => {
+  it('§11.13.1 and §11.13.2: a version other than 0 ends the login, as does a change of it', () => {
     expect(() => new LoginScript().answer({ ...NO_SECURITY, versionActive: 1 })).toThrow(
       section('11.13.2'),
     );
@@ -203,12 +203,12 @@ describe('RFC 7143 §11.13 (Login Response)', () => {
     expect(() => operational().answer({ ...accept(), statSN })).toThrow(section('11.13.4'));
   });
 
-  it('§11.13.6: the T bit comes only after it was proposed', () => {
+  it('§11.13.6: a T bit that was not proposed ends the login', () => {
     const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
     expect(() => new LoginScript({ chap }).answer(NO_SECURITY)).toThrow(section('11.13.6'));
   });
 
-  it('§11.13.6: with the T bit nothing may need an answer', () => {
+  it('§11.13.6: a response with the T bit that needs an answer ends the login', () => {
     const offer = { ...OFFER, initialR2T: true, immediateData: false };
     const script = operational({ offer });
     expect(script.lines.join()).not.toMatch(/FirstBurstLength/);
@@ -224,7 +224,7 @@ describe('RFC 7143 §11.13 (Login Response)', () => {
     );
   });
 
-  it('the ISID comes back as it was sent', () => {
+  it('an ISID that differs from the request ends the login', () => {
     expect(() => new LoginScript().answer({ ...NO_SECURITY, isid: Buffer.alloc(6) })).toThrow(
       section('11.13'),
     );
@@ -232,7 +232,7 @@ describe('RFC 7143 §11.13 (Login Response)', () => {
 });
 
 describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
-  it('it is in the first response to a login that names a target', () => {
+  it('the tag is in the first response to a login that names a target', () => {
     const answer = { ...NO_SECURITY, lines: ['AuthMethod=None'] };
     expect(() => new LoginScript().answer(answer)).toThrow(section('13.9'));
   });
@@ -245,20 +245,20 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
     expect(script.done(accept()).parameters.targetPortalGroupTag).toBe(16);
   });
 
-  it('0 is a tag like any other', () => {
+  it('the tag 0 is a tag like any other', () => {
     const script = new LoginScript({ expectedPortalGroupTag: 0 });
     script.answer({ ...NO_SECURITY, lines: ['TargetPortalGroupTag=0', 'AuthMethod=None'] });
     expect(script.done(accept()).parameters.targetPortalGroupTag).toBe(0);
   });
 
-  it('another tag than the expected one ends the login', () => {
+  it('a tag other than the expected one ends the login', () => {
     const script = new LoginScript({ expectedPortalGroupTag: 2 });
     expect(() => script.answer(NO_SECURITY)).toThrow(
       expect.objectContaining({ code: 'ERR_PORTAL_GROUP' }),
     );
   });
 
-  it.each(['65536', '-1', 'x', ''])('%j is no tag', (tag) => {
+  it.each(['65536', '-1', 'x', ''])('the tag %j is rejected', (tag) => {
     const lines = [`TargetPortalGroupTag=${tag}`, 'AuthMethod=None'];
     expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(ProtocolError);
   });
@@ -267,7 +267,7 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
 describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
   const REFUSAL = { statSN: 0, isid: Buffer.alloc(6), currentStage: 0 };
 
-  it('a refusal says its name, why, and what to do; its numbers do not count', () => {
+  it('a refusal yields its name, its reason and the next step; its numbers do not count', () => {
     expect(() => operational().answer({ ...REFUSAL, statusClass: 2, statusDetail: 3 })).toThrow(
       /Not found \(status 0203\).*no target of this name/,
     );
@@ -276,7 +276,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
     );
   });
 
-  it('a redirection gives its addresses, for good or for now', () => {
+  it('a redirection yields its addresses, permanent or temporary', () => {
     const lines = ['TargetAddress=10.0.0.2:3261', 'TargetAddress=[::1]'];
     const answer = { ...REFUSAL, statusClass: 1, statusDetail: 2, lines };
     expect(new LoginScript().answer(answer)).toEqual({
@@ -301,7 +301,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
   });
 
   it.each([[[]], [['TargetAddress=']], [['TargetAddress=a b']], [['TargetAlias=x']]])(
-    'a redirection with %j leads nowhere',
+    'a redirection with %j ends the login',
     (lines) => {
       const answer = { ...REFUSAL, statusClass: 1, statusDetail: 1, lines };
       expect(() => new LoginScript().answer(answer)).toThrow(ProtocolError);
@@ -334,7 +334,7 @@ describe('RFC 7143 §13.23 (TaskReporting) and §13.24 (iSCSIProtocolLevel Negot
     protocolLevel: 1,
   };
 
-  it('both are offered when they are given, and a target of RFC 3720 understands neither', () => {
+  it('TaskReporting and iSCSIProtocolLevel are offered if configured, and RFC 3720 understands neither', () => {
     const script = operational({ offer });
     expect(script.lines).toContain('TaskReporting=ResponseFence,RFC3720');
     expect(script.lines).toContain('iSCSIProtocolLevel=1');
@@ -344,27 +344,27 @@ describe('RFC 7143 §13.23 (TaskReporting) and §13.24 (iSCSIProtocolLevel Negot
     expect(warnings).toEqual([]);
   });
 
-  it('what the target selects is in force', () => {
+  it('the values that the target selects are in force', () => {
     const more = ['TaskReporting=ResponseFence', 'iSCSIProtocolLevel=1'];
     const { parameters } = operational({ offer }).done(accept([...TGT_ANSWER, ...more]));
     expect(parameters.taskReporting).toBe('ResponseFence');
   });
 
-  it('FastAbort is not selected where it was not offered', () => {
+  it('FastAbort is rejected if it was not offered', () => {
     const script = operational({ offer });
     expect(() => script.answer(accept([...TGT_ANSWER, 'TaskReporting=FastAbort']))).toThrow(
       section('13.23'),
     );
   });
 
-  it('discovery sessions are offered neither', () => {
+  it('a discovery session offers neither TaskReporting nor iSCSIProtocolLevel', () => {
     const script = operational({ offer, sessionType: 'Discovery' });
     expect(script.lines.join()).not.toMatch(/TaskReporting|ProtocolLevel/);
   });
 });
 
-describe('RFC 7143 §11.12.6 (TSIH): a connection added to a session', () => {
-  it('sends no leading-only key and keeps the parameters of the session', () => {
+describe('RFC 7143 §11.12.6 (TSIH)', () => {
+  it('an added connection sends no leading-only key and keeps the parameters of the session', () => {
     const { parameters } = operational().done(accept());
     const options = { tsih: 256, cid: 1, sessionParameters: parameters };
     const script = new LoginScript(options);
@@ -383,7 +383,7 @@ describe('RFC 7143 §11.12.6 (TSIH): a connection added to a session', () => {
     });
   });
 
-  it('another TSIH in the final response ends the login', () => {
+  it('a TSIH other than that of the session ends the login', () => {
     const { parameters } = operational().done(accept());
     const script = new LoginScript({ tsih: 7, sessionParameters: parameters });
     script.answer({ ...NO_SECURITY, tsih: 7 });
@@ -391,7 +391,7 @@ describe('RFC 7143 §11.12.6 (TSIH): a connection added to a session', () => {
   });
 });
 
-describe('options that no login can have', () => {
+describe('LoginOffer', () => {
   it.each([
     { maxBurstLength: 511 },
     { maxRecvDataSegmentLength: 2 ** 24 },
@@ -401,7 +401,7 @@ describe('options that no login can have', () => {
     { firstBurstLength: 4096, maxBurstLength: 2048 },
     { headerDigest: [] },
     { taskReporting: ['FastAbort' as const] },
-  ])('%j is a usage error', (bad) => {
+  ])('the offer %j is a usage error', (bad) => {
     expect(() => new LoginScript({ offer: { ...OFFER, ...bad } })).toThrow(UsageError);
   });
 });

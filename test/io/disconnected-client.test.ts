@@ -60,7 +60,7 @@ async function parkedClient() {
   return { server, socket, heard, closed, goOn: () => driver?.setReading(true) };
 }
 
-it('a client that goes while it is not read is gone at once, and what it had sent is never read', async () => {
+it('a client that disconnects while it is not read ends at once, and its data is never read', async () => {
   const { server, socket, heard, closed } = await parkedClient();
   await new Promise<void>((resolve) => {
     socket.write('requests that nobody waits for any more', () => resolve());
@@ -71,7 +71,7 @@ it('a client that goes while it is not read is gone at once, and what it had sen
   await server.close('the test is over');
 });
 
-it('a client that stays and is read again has lost nothing', async () => {
+it('a client that stays connected and is read again has lost nothing', async () => {
   const { server, socket, heard, goOn } = await parkedClient();
   await new Promise<void>((resolve) => {
     socket.write('second', () => resolve());

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, type InitiatorPdu, type Lun, OP } from '../helpers/peer-pdu.js';
-import { type Config, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, type InitiatorPdu, type Lun, OP } from '../../helpers/peer-pdu.js';
+import { type Config, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const TIMERS = { noopIntervalMs: 0 };
 const lunOf = (number: number): Lun => [number << 16, 0];
@@ -29,7 +29,7 @@ describe('the queue depth', () => {
     expect(peer.sent()).toHaveLength(32);
   });
 
-  it('a LUN that hangs with all of it does not stop a LUN that comes then', () => {
+  it('a LUN that hangs with the whole depth does not stop a LUN that starts later', () => {
     const peer = loggedIn(32);
     submit(peer, 1, 100);
     peer.sent();
@@ -41,7 +41,7 @@ describe('the queue depth', () => {
     expect(lunsOf(peer.sent())).toEqual(Array(8).fill(2));
   });
 
-  it('a LUN that hangs leaves the share of one that was there before', () => {
+  it('a LUN that hangs leaves the share of a LUN that was active before', () => {
     const peer = loggedIn(32);
     submit(peer, 2);
     good(peer, peer.sentOne(FROM.scsiCommand));
@@ -51,7 +51,7 @@ describe('the queue depth', () => {
     expect(lunsOf(peer.sent())).toEqual(Array(8).fill(2));
   });
 
-  it('a window that the target keeps at its size holds a place for an idle LUN for ever', () => {
+  it('a command window of constant size holds a place for an idle LUN for ever', () => {
     const peer = loggedIn(32, 16);
     submit(peer, 2);
     good(peer, peer.sentOne(FROM.scsiCommand));
@@ -108,7 +108,7 @@ describe('the queue depth', () => {
     expect(peer.session.commandsWaiting).toBe(0);
   });
 
-  it('commands in flight are counted from nothing again after a lost link', () => {
+  it('commands in flight are counted from zero again after a lost link', () => {
     const peer = loggedIn(4);
     submit(peer, 1, 10);
     peer.loseLink();
@@ -118,7 +118,7 @@ describe('the queue depth', () => {
     expect(peer.sent()).toHaveLength(4);
   });
 
-  it('a thousand LUNs that are asked once leave it as it was', () => {
+  it('a thousand LUNs with one command each leave the depth as it was', () => {
     const peer = loggedIn(32, 10_000);
     for (let lun = 1; lun <= 1000; lun += 1) {
       submit(peer, lun);
@@ -130,7 +130,7 @@ describe('the queue depth', () => {
 });
 
 describe('a control command', () => {
-  it('a control command does not wait for the depth, and tells once that it was sent', () => {
+  it('a control command does not wait for the depth, and reports once that it was sent', () => {
     const peer = loggedIn(2);
     submit(peer, 1, 10);
     const requests = peer.sent();
@@ -189,7 +189,7 @@ describe('a LUN with a maximum of its own', () => {
     }
   });
 
-  it('the next command follows the answer, a control command before the others', () => {
+  it('the next command follows the response, a control command before the others', () => {
     const peer = loggedIn(32);
     peer.session.limitLun({ upper: 1 << 16, lower: 0 }, 1);
     submit(peer, 1, 2);

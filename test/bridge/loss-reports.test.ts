@@ -45,8 +45,8 @@ function partitionsOf(count: number): ByteRange[] {
   }));
 }
 
-describe('a loss of acknowledged writes is told', () => {
-  it('to every client that is connected, whoever wrote', () => {
+describe('the report of lost acknowledged writes', () => {
+  it('a loss is reported to every connected client, whichever client wrote', () => {
     const bench = diskBench(diskFacts());
     const [writer, reader] = [bench.newPeer(), bench.newPeer()];
     write(bench, writer);
@@ -55,7 +55,7 @@ describe('a loss of acknowledged writes is told', () => {
     expect([flush(bench, reader), flush(bench, reader)]).toEqual([EIO, 0]);
   });
 
-  it('to a client that comes later while nobody has been told, and to none after that', () => {
+  it('a loss that was reported to no client is reported to the first later one, and to none after it', () => {
     const bench = diskBench(diskFacts());
     const writer = bench.newPeer();
     write(bench, writer);
@@ -67,7 +67,7 @@ describe('a loss of acknowledged writes is told', () => {
     expect(flush(bench, bench.newPeer())).toBe(0);
   });
 
-  it('to the next client when the only one goes while its flush is under way', () => {
+  it('a loss is reported to the next client if the only one disconnects during its flush', () => {
     const bench = diskBench(diskFacts());
     const writer = bench.newPeer();
     write(bench, writer);
@@ -79,7 +79,7 @@ describe('a loss of acknowledged writes is told', () => {
     expect(flush(bench, bench.newPeer())).toBe(EIO);
   });
 
-  it('and the debt of one that goes after others were told goes with it', () => {
+  it('a report owed to a client ends when that client disconnects after others got theirs', () => {
     const bench = diskBench(diskFacts());
     const [writer, other] = [bench.newPeer(), bench.newPeer()];
     write(bench, writer);
@@ -91,7 +91,7 @@ describe('a loss of acknowledged writes is told', () => {
     expect(flush(bench, bench.newPeer())).toBe(0);
   });
 
-  it('to whoever writes it down: before any answer, and when everybody has been told', () => {
+  it('a loss is recorded before any reply, and cleared when every client has its report', () => {
     const bench = diskBench(diskFacts());
     const [writer, other] = [bench.newPeer(), bench.newPeer()];
     write(bench, writer);
@@ -105,7 +105,7 @@ describe('a loss of acknowledged writes is told', () => {
     expect([bench.hooks.losses, bench.unit.disk.hasUntoldLoss]).toEqual([[true, false], false]);
   });
 
-  it('when a process before this one knew of it', () => {
+  it('a loss known to an earlier process is reported to all clients', () => {
     const bench = diskBench(diskFacts());
     const early = bench.newPeer();
     bench.unit.disk.lossKnownBefore();
@@ -117,7 +117,7 @@ describe('a loss of acknowledged writes is told', () => {
   });
 });
 
-describe('a loss on a kernel device is told', () => {
+describe('the report of a loss on a kernel device', () => {
   /** A device with partitions, written to at the beginning of each of `written`. */
   function device(count: number, written: readonly number[]) {
     const bench = diskBench(diskFacts());
@@ -132,7 +132,7 @@ describe('a loss on a kernel device is told', () => {
     return { bench, kernel, writeTo, asked: () => asked };
   }
 
-  it('once for each partition that had unflushed writes', () => {
+  it('a loss is reported once for each partition that had unflushed writes', () => {
     const { bench, kernel, asked } = device(4, [0, 2]);
     expect(asked()).toBe(0);
     losePower(bench);
@@ -141,7 +141,7 @@ describe('a loss on a kernel device is told', () => {
     expect(asked()).toBe(1);
   });
 
-  it('once where one partition had them, or where there is no partition', () => {
+  it('a loss is reported once if one partition had such writes, or if there is no partition', () => {
     for (const { bench, kernel } of [device(4, [3]), device(1, [0])]) {
       losePower(bench);
       expect([flush(bench, kernel), flush(bench, kernel)]).toEqual([EIO, 0]);
@@ -153,7 +153,7 @@ describe('a loss on a kernel device is told', () => {
     expect([flush(whole, kernel), flush(whole, kernel)]).toEqual([EIO, 0]);
   });
 
-  it('to a second file system although the first one flushes first and wrote last', () => {
+  it('a loss is reported to a second file system although the first one flushes first and wrote last', () => {
     const { bench, kernel, writeTo } = device(2, [0, 1]);
     losePower(bench);
     writeTo(0);
@@ -163,7 +163,7 @@ describe('a loss on a kernel device is told', () => {
     expect([flush(bench, kernel), flush(bench, kernel)]).toEqual([EIO, 0]);
   });
 
-  it('by 32 failed flushes at most', () => {
+  it('a loss is reported by 32 failed flushes at most', () => {
     const { bench, kernel } = device(
       64,
       Array.from({ length: 64 }, (_, index) => index),
@@ -174,7 +174,7 @@ describe('a loss on a kernel device is told', () => {
     expect(errors.slice(32)).toEqual(Array(8).fill(0));
   });
 
-  it('to the next connection of the device when one of its partitions was not told', () => {
+  it('a loss is reported to the next connection of the device if one partition has no report yet', () => {
     const { bench, kernel } = device(2, [0, 1]);
     losePower(bench);
     expect(flush(bench, kernel)).toBe(EIO);
@@ -188,7 +188,7 @@ describe('a loss on a kernel device is told', () => {
     ).toBe(EIO);
   });
 
-  it('for every partition when a process before this one had the device', () => {
+  it('a loss is reported for every partition if an earlier process had the device', () => {
     const { bench, kernel } = device(2, []);
     bench.unit.disk.takenOver();
     losePower(bench);

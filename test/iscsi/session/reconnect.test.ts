@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { chapResponse } from '../../src/iscsi/login/chap.js';
-import { FROM, linesOf, OP, textOf } from '../helpers/peer-pdu.js';
-import { type Config, ISID, PORTALS, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { chapResponse } from '../../../src/iscsi/login/chap.js';
+import { FROM, linesOf, OP, textOf } from '../../helpers/peer-pdu.js';
+import { type Config, ISID, PORTALS, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 describe('RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)', () => {
   it('the login after an outage has the same ISID and TSIH 0', () => {
@@ -41,7 +41,7 @@ describe('RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)', () =>
 });
 
 describe('RFC 7143 §4.2.5.1 (Command Connection Allegiance)', () => {
-  it('what waited to be sent on a connection never goes out on the next', () => {
+  it('data that waited to be sent on a connection are never sent on the next', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { InitialR2T: 'No' } });
     peer.submit('write', 60_000);
     peer.session.ping(Buffer.from('old'));
@@ -50,7 +50,7 @@ describe('RFC 7143 §4.2.5.1 (Command Connection Allegiance)', () => {
     expect(peer.sent().map((pdu) => pdu.opcode)).toEqual([FROM.login]);
   });
 
-  it('a tag of the old connection is nobody’s on the next', () => {
+  it('a tag of the old connection is unknown on the next', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('read', 512);
     const old = peer.sentOne(FROM.scsiCommand);
@@ -64,7 +64,7 @@ describe('RFC 7143 §4.2.5.1 (Command Connection Allegiance)', () => {
 });
 
 describe('RFC 7143 §7.5.1 (Timeouts on Transport Exception Events)', () => {
-  it('the session comes back not before DefaultTime2Wait', () => {
+  it('the session does not come back before DefaultTime2Wait', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { DefaultTime2Wait: '3' } });
     peer.loseLink();
     peer.at(3999);
@@ -73,7 +73,7 @@ describe('RFC 7143 §7.5.1 (Timeouts on Transport Exception Events)', () => {
     expect(peer.session.attempts).toBe(2);
   });
 
-  it('a target that drops every login sees one attempt an interval, from the second on', () => {
+  it('a target that drops every login gets one attempt an interval, from the second on', () => {
     const peer = ScriptedPeer.loggedIn();
     const attemptsAtMs: number[] = [];
     for (let round = 0; round < 4; round += 1) {
@@ -97,7 +97,7 @@ const opened = (peer: ScriptedPeer) =>
   peer.effects.flatMap((effect) => (effect.type === 'openLink' ? [effect.portal.host] : []));
 
 describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () => {
-  it('0101: for now, the session goes to the address and comes back to its own portal', () => {
+  it('status 0101: the session goes to the address temporarily and comes back to its own portal', () => {
     const peer = ScriptedPeer.started();
     redirect(peer, 1, '192.0.2.77:860');
     peer.login();
@@ -107,7 +107,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () 
     expect(opened(peer)).toEqual(['192.0.2.1', '192.0.2.77', '192.0.2.1']);
   });
 
-  it('0102: for good, the session stays at the address and keeps the old one as another', () => {
+  it('status 0102: the session stays at the address permanently and keeps the old one as another', () => {
     const peer = ScriptedPeer.started();
     redirect(peer, 2, '192.0.2.77', '192.0.2.78');
     peer.login();
@@ -118,7 +118,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () 
     expect(hosts).toEqual(['192.0.2.1', '192.0.2.77', '192.0.2.78']);
   });
 
-  it('each step is told', () => {
+  it('each redirection is reported', () => {
     const peer = ScriptedPeer.started();
     redirect(peer, 1, '192.0.2.77');
     redirect(peer, 1, '192.0.2.78');
@@ -140,7 +140,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () 
     expect(peer.session.portal?.host).toBe('192.0.2.1');
   });
 
-  it('before the configured authentication none is for good', () => {
+  it('a redirection before the configured authentication is never permanent', () => {
     const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
     const peer = ScriptedPeer.started({ login: { chap } });
     redirect(peer, 2, '192.0.2.66');
@@ -148,7 +148,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () 
     expect(peer.session.portals.all).toHaveLength(1);
   });
 
-  it('§13.8 (TargetAddress): an address is without a portal group tag, and one is ignored', () => {
+  it('§13.8 (TargetAddress): an address has no portal group tag, and one that is given is ignored', () => {
     const peer = ScriptedPeer.started();
     redirect(peer, 1, '[2001:db8::7]:3261,9');
     peer.login({ tag: '2' });
@@ -158,7 +158,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): redirection', () 
   it.each([
     ['no address', []],
     ['an address that is none', ['not an address']],
-  ])('with %s the attempt has failed', (_what, addresses) => {
+  ])('a redirection with %s fails the attempt', (_what, addresses) => {
     const peer = ScriptedPeer.started({ firstLogin: 'once' });
     redirect(peer, 1, ...addresses);
     expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL' });
@@ -177,14 +177,14 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): refusals', () => 
     expect(opened(peer)).toEqual(['192.0.2.1', '192.0.2.2', '192.0.2.1']);
   });
 
-  it('the first login may be tried once only: then the session is closed with the reason', () => {
+  it('a first login that may be tried once closes the session with the reason', () => {
     const peer = ScriptedPeer.started({ firstLogin: 'once' });
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0203 << 16 });
     expect(peer.session.state).toBe('closed');
     expect(peer.failure).toMatchObject({ statusClass: 2, statusDetail: 3 });
   });
 
-  it('a session that was there goes on trying whatever the target says', () => {
+  it('a session that was logged in before retries whatever the target answers', () => {
     const peer = ScriptedPeer.loggedIn({ firstLogin: 'once' });
     peer.loseLink();
     peer.at(peer.session.deadlineAtMs);
@@ -203,7 +203,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): refusals', () => 
   });
 });
 
-describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () => {
+describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
   it('a portal that has another tag at the next login is not logged in to', () => {
     const peer = ScriptedPeer.loggedIn({}, { tag: '1' });
     peer.loseLink();
@@ -215,7 +215,7 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () =>
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('a tag that discovery gave is compared at the first login', () => {
+  it('a tag of the discovery is compared at the first login', () => {
     const portals = [{ host: '192.0.2.1', port: 3260, portalGroupTag: 3 }];
     const peer = ScriptedPeer.started({ portals, firstLogin: 'once' });
     peer.login({ tag: '4' });
@@ -235,7 +235,7 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () =>
     return peer;
   }
 
-  it('another group would not end the old tasks first: not while requests wait', () => {
+  it('a portal of another group is refused while requests wait, as it would not end the old tasks', () => {
     const peer = atOtherPortal();
     peer.login({ tag: '2' });
     expect(peer.failure).toMatchObject({ code: 'ERR_PORTAL_GROUP' });
@@ -245,14 +245,14 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () =>
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('another portal of the same group takes over', () => {
+  it('a portal of the same group takes over', () => {
     const peer = atOtherPortal();
     peer.login({ tag: '1' });
     expect(peer.session.state).toBe('loggedIn');
     expect(peer.take('portalChanged')).toHaveLength(1);
   });
 
-  it('after the removal latency, when nothing waits, another group will do, with a warning', () => {
+  it('a portal of another group is used when no request waits any more, with a warning', () => {
     const peer = atOtherPortal('nothingWaits');
     peer.login({ tag: '2' });
     expect(peer.session.state).toBe('loggedIn');
@@ -263,7 +263,7 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag): compared at each login', () =>
     expect(peer.take('portalChanged')).toHaveLength(1);
   });
 
-  it('portals that become known later are tried too', () => {
+  it('portals that are added later are tried too', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.session.portals.add({ host: '192.0.2.9', port: 3260 });
     peer.session.portals.add({ host: '192.0.2.9', port: 3260 });
@@ -299,7 +299,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     return chosen;
   }
 
-  it('a target that takes 7 for SHA-1 (tgt) gets the operator’s other algorithms at once', () => {
+  it('a target that takes 7 for SHA-1 (tgt) gets the other algorithms of the operator at once', () => {
     const peer = ScriptedPeer.started(chap('SHA3-256', 'SHA256', 'SHA1', 'MD5'));
     expect(choose(peer, ['7', '5'])).toBe('7');
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0200 << 16 });
@@ -313,7 +313,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(linesOf(answer)).toContain(`CHAP_R=0x${response.toString('hex')}`);
   });
 
-  it('what was learned holds for the logins that follow', () => {
+  it('the algorithm that was found holds for later logins', () => {
     const peer = ScriptedPeer.started({ ...chap('SHA256', 'MD5'), firstLogin: 'forever' });
     choose(peer, ['7']);
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0200 << 16 });
@@ -323,7 +323,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(choose(peer, ['7'])).toBe('none');
   });
 
-  it('a target that knows none of several gets MD5 alone, if the operator allows it', () => {
+  it('a target that supports none of several gets MD5 alone, if the operator allows it', () => {
     const peer = ScriptedPeer.started(chap('SHA3-256', 'MD5'));
     expect(choose(peer, [])).toBe('none');
     peer.at(peer.session.deadlineAtMs);
@@ -332,7 +332,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(linesOf(peer.sentOne(FROM.login))).toEqual(['CHAP_A=5']);
   });
 
-  it('algorithms the operator does not allow are never offered', () => {
+  it('algorithms that the operator does not allow are never offered', () => {
     const peer = ScriptedPeer.started(chap('SHA256'));
     choose(peer, ['7']);
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0200 << 16 });
@@ -367,14 +367,14 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
     expect(peer.failure).toMatchObject({ section: '11.2.1.2' });
   });
 
-  it('during the login the target may send 8192 bytes in one PDU, and no more', () => {
+  it('a login PDU may have 8192 bytes of data, and no more', () => {
     const peer = ScriptedPeer.started();
     const request = peer.sentOne(FROM.login);
     peer.answerLogin(request, { lines: ['x'.repeat(8192)] });
     expect(peer.failure).toMatchObject({ section: '13.12' });
   });
 
-  it('a login that is not over in time is given up', () => {
+  it('a login that does not end in time is abandoned', () => {
     const peer = ScriptedPeer.started({ firstLogin: 'once' });
     peer.at(16_000);
     expect(peer.failure).toMatchObject({ errno: 'ETIMEDOUT' });
@@ -391,7 +391,7 @@ describe('RFC 7143 §11.10 (Text Request)', () => {
     data: textOf(['SendTargets=All']),
   };
 
-  it('takes a CmdSN and its answer is told', () => {
+  it('a text request takes a CmdSN, and its response is reported', () => {
     const peer = ScriptedPeer.loggedIn({ type: 'discovery' }, { tag: null });
     const initiatorTaskTag = peer.session.nextControlTag();
     peer.session.sendText({ ...request, initiatorTaskTag });
@@ -402,7 +402,7 @@ describe('RFC 7143 §11.10 (Text Request)', () => {
     expect(peer.session.connection?.window.cmdSN).toBe(2);
   });
 
-  it('waits for the command window, which the login may have left closed', () => {
+  it('a text request waits for the command window, which the login may have left closed', () => {
     const peer = ScriptedPeer.loggedIn({ type: 'discovery' }, { tag: null, maxCmdSN: 0 });
     peer.session.sendText({ ...request, initiatorTaskTag: peer.session.nextControlTag() });
     expect(peer.sent()).toEqual([]);
@@ -411,7 +411,7 @@ describe('RFC 7143 §11.10 (Text Request)', () => {
     peer.sentOne(FROM.text);
   });
 
-  it('without a login it is a LinkError', () => {
+  it('a text request without a login is a LinkError', () => {
     const peer = ScriptedPeer.started({ type: 'discovery' });
     expect(() => peer.session.sendText({ ...request, initiatorTaskTag: 1 })).toThrow(
       expect.objectContaining({ errno: 'ENOTCONN' }),

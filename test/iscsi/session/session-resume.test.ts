@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
-describe('a session that goes on after another process', () => {
-  it('begins in an outage: devices wait, and a login is tried at once', () => {
+describe('a session that resumes that of another process', () => {
+  it('the session begins in an outage: requests are held, and a login is tried at once', () => {
     const peer = ScriptedPeer.started({ firstLogin: 'resume' });
     expect(peer.session.state).toBe('reconnecting');
     expect(peer.effects.map((effect) => effect.type)).toEqual(['stateChanged', 'openLink']);
@@ -10,7 +10,7 @@ describe('a session that goes on after another process', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('§13.9 (TargetPortalGroupTag): is in the group of the one before while requests may wait', () => {
+  it('§13.9 (TargetPortalGroupTag): the session stays in its old group while requests may wait', () => {
     const resumed = { firstLogin: 'resume', portalGroupTag: 1 } as const;
     const peer = ScriptedPeer.started(resumed);
     peer.login({ tag: '2' });

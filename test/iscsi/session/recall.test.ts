@@ -1,8 +1,8 @@
 /** What waits to be sent to a LUN when the LUN says that it may be another disk now. */
 import { describe, expect, it } from 'vitest';
-import type { ScsiCommand } from '../../src/scsi/command.js';
-import { FROM, type InitiatorPdu, OP, type TargetPdu } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import type { ScsiCommand } from '../../../src/scsi/command.js';
+import { FROM, type InitiatorPdu, OP, type TargetPdu } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 /** Fixed format sense data of UNIT ATTENTION, INQUIRY DATA HAS CHANGED, after its length. */
 const INQUIRY_CHANGED = Buffer.from([
@@ -28,7 +28,7 @@ const attention = ({ itt }: InitiatorPdu): TargetPdu => ({
 });
 
 describe('a command that waits to be sent', () => {
-  it('comes back as lost when its LUN is recalled, and is never sent', () => {
+  it('a waiting command comes back as lost when its LUN is recalled, and is never sent', () => {
     const { peer, waiting, first, second } = bench();
     peer.session.flow.recall(waiting.lun);
     expect(waiting.outcome).toBe('lost');
@@ -36,7 +36,7 @@ describe('a command that waits to be sent', () => {
     expect(peer.sent()).toEqual([]);
   });
 
-  it('stays when another LUN is recalled, or if it is a question', () => {
+  it('a waiting command stays if another LUN is recalled, or if it is a control command', () => {
     const { peer, waiting, first } = bench();
     const question = peer.submit('none', 0, { isControl: true });
     peer.session.flow.recall({ upper: 0x00070000, lower: 0 });
@@ -46,7 +46,7 @@ describe('a command that waits to be sent', () => {
     expect(peer.sentOne(FROM.scsiCommand).itt).not.toBe(first.itt);
   });
 
-  it('is not sent between a CHECK CONDITION and the recall by the owner that hears of it', () => {
+  it('no command is sent between a CHECK CONDITION and the recall by the owner that receives it', () => {
     const { peer, commands, waiting, first, second } = bench();
     const [told] = commands as [ScsiCommand];
     const { lun } = told;
@@ -57,7 +57,7 @@ describe('a command that waits to be sent', () => {
     expect(waiting.outcome).toBe('lost');
   });
 
-  it('is sent when the owner that heard of a CHECK CONDITION recalls nothing', () => {
+  it('the command is sent if the owner that received a CHECK CONDITION recalls nothing', () => {
     const { peer, waiting, first } = bench();
     peer.send(attention(first));
     expect(peer.sentOne(FROM.scsiCommand).cmdSN).toBe(3);

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { SendQueue } from '../../src/base/send-queue.js';
-import { SLAB_BYTES } from '../../src/base/slab.js';
-import { FROM, type InitiatorPdu, OP } from '../helpers/peer-pdu.js';
-import { patternOf, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { SendQueue } from '../../../src/base/send-queue.js';
+import { SLAB_BYTES } from '../../../src/base/slab.js';
+import { FROM, type InitiatorPdu, OP } from '../../helpers/peer-pdu.js';
+import { patternOf, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const SEGMENT_BYTES = 16;
 const PDU_BYTES = 48 + SEGMENT_BYTES;
@@ -31,8 +31,8 @@ function feedSegments(peer: ScriptedPeer, requests: readonly InitiatorPdu[], byt
   peer.feed(feed.subarray(0, filled));
 }
 
-describe('a target that sends little at a time', () => {
-  it('a read of 32 MiB in segments of 16 bytes reaches its client, and the process lives', () => {
+describe('a target that sends small segments', () => {
+  it('a read of 32 MiB in segments of 16 bytes reaches its client, and the process survives', () => {
     const peer = ScriptedPeer.loggedIn({ timers: TIMERS });
     const length = 32 << 20;
     const command = peer.submit('read', length);
@@ -49,7 +49,7 @@ describe('a target that sends little at a time', () => {
     command.dataIn.clear();
   });
 
-  it('two reads whose segments come by turns have few pieces each', () => {
+  it('two reads whose segments come in turns have few pieces each', () => {
     const peer = ScriptedPeer.loggedIn({ timers: TIMERS });
     const length = 1 << 20;
     const commands = [peer.submit('read', length), peer.submit('read', length)];
@@ -63,7 +63,7 @@ describe('a target that sends little at a time', () => {
     }
   });
 
-  it('a target that asks for a write byte by byte and reads nothing loses its connection', () => {
+  it('a target that requests a write byte by byte and reads nothing loses its connection', () => {
     const peer = ScriptedPeer.loggedIn(
       { timers: TIMERS },
       { keys: { ImmediateData: 'No', InitialR2T: 'Yes' } },

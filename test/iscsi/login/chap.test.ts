@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ProtocolError, UsageError } from '../../src/base/errors.js';
+import { ProtocolError, UsageError } from '../../../src/base/errors.js';
 import {
   AuthenticationError,
   ChallengeMemory,
@@ -7,7 +7,7 @@ import {
   ChapExchange,
   type ChapOptions,
   chapResponse,
-} from '../../src/iscsi/login/chap.js';
+} from '../../../src/iscsi/login/chap.js';
 
 const ALL: ChapAlgorithm[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
 const secret = Buffer.from('alicesecret12345');
@@ -72,7 +72,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(oneWay({ algorithms: ['MD5', 'SHA1'] }).firstPairs()).toEqual([['CHAP_A', '5,6']]);
   });
 
-  it('the answer to a challenge of tgt is the one tgt accepts', () => {
+  it('the response to a challenge of tgt is the one that tgt accepts', () => {
     expect(oneWay().challenged(tgtChallenge())).toEqual([
       ['CHAP_N', 'alice'],
       ['CHAP_R', TGT.acceptedResponse],
@@ -85,7 +85,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(pairs).toContainEqual(['CHAP_R', TGT.acceptedResponse]);
   });
 
-  it('the answer of tgt to our own challenge authenticates it', () => {
+  it('the response of tgt to our own challenge authenticates it', () => {
     const exchange = mutual();
     expect(exchange.challenged(tgtChallenge())).toEqual([
       ['CHAP_N', 'alice'],
@@ -110,7 +110,7 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(String(error)).not.toMatch(/0002ee|alicesecret|bobsecret/);
   });
 
-  it('a challenge has at most 1024 bytes, and at least one', () => {
+  it('a challenge with no byte or with more than 1024 bytes is rejected', () => {
     const challenge = (length: number) => tgtChallenge().set('CHAP_C', `0x${'ab'.repeat(length)}`);
     expect(oneWay().challenged(challenge(1024))).toHaveLength(2);
     expect(() => oneWay().challenged(challenge(1025))).toThrow(ProtocolError);
@@ -122,13 +122,13 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     expect(() => exchange.challenged(tgtChallenge().set('CHAP_A', '6'))).toThrow(ProtocolError);
   });
 
-  it.each(['256', '-1', ''])('CHAP_I=%j is no identifier', (identifier) => {
+  it.each(['256', '-1', ''])('the identifier CHAP_I=%j is rejected', (identifier) => {
     expect(() => oneWay().challenged(tgtChallenge().set('CHAP_I', identifier))).toThrow(
       ProtocolError,
     );
   });
 
-  it('MD5 left out by the operator is a warning', () => {
+  it('an operator that leaves MD5 out gets a warning', () => {
     expect(oneWay({ algorithms: ['SHA256'] }).warnings).toHaveLength(1);
     expect(oneWay().warnings).toEqual([]);
   });
@@ -150,13 +150,13 @@ describe('RFC 7143 §9.2 (In-Band Initiator-Target Authentication)', () => {
 });
 
 describe('RFC 7143 §9.2.1 (CHAP Considerations)', () => {
-  it('a secret must not be configured for both directions', () => {
+  it('a secret that is configured for both directions is rejected', () => {
     const error = thrown(() => mutual({ target: { secret: Buffer.from(secret) } }));
     expect(error).toBeInstanceOf(UsageError);
     expect(error).toMatchObject({ code: 'ERR_CHAP_SAME_SECRET' });
   });
 
-  it('a target that answers with the secret of the initiator fails', () => {
+  it('a target that responds with the secret of the initiator fails', () => {
     const exchange = mutual();
     exchange.challenged(tgtChallenge());
     // printf '\x95alicesecret12345' and the challenge of ours | openssl dgst -md5
@@ -164,7 +164,7 @@ describe('RFC 7143 §9.2.1 (CHAP Considerations)', () => {
     expect(thrown(() => exchange.finished(answer))).toMatchObject({ fault: 'sameSecret' });
   });
 
-  it('a challenge of ours that comes back on another connection is a reflection', () => {
+  it('a challenge of ours that comes back on another connection is rejected as a reflection', () => {
     const memory = new ChallengeMemory();
     mutual({ memory }).challenged(tgtChallenge());
     const reflected = tgtChallenge().set('CHAP_C', `0x${TGT.ourChallenge}`);
@@ -172,7 +172,7 @@ describe('RFC 7143 §9.2.1 (CHAP Considerations)', () => {
     expect(error).toMatchObject({ fault: 'reflectedChallenge' });
   });
 
-  it('a challenge that the target uses twice is refused', () => {
+  it('a challenge that the target uses twice is rejected', () => {
     const memory = new ChallengeMemory();
     oneWay({ memory }).challenged(tgtChallenge());
     const error = thrown(() => oneWay({ memory }).challenged(tgtChallenge()));
@@ -190,7 +190,7 @@ describe('RFC 7143 §9.2.1 (CHAP Considerations)', () => {
     expect(mutual({ target: { secret: Buffer.from('short') } }).warnings).toHaveLength(1);
   });
 
-  it('empty secrets and users are refused', () => {
+  it('empty secrets and user names are rejected', () => {
     expect(() => oneWay({ secret: Buffer.alloc(0) })).toThrow(UsageError);
     expect(() => oneWay({ user: '' })).toThrow(UsageError);
     expect(() => oneWay({ algorithms: [] })).toThrow(UsageError);

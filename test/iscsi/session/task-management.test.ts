@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { type Config, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { type Config, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const F = 0x80;
 const [ABORT_TASK, LU_RESET, WARM_RESET] = [1, 5, 6];
@@ -43,7 +43,7 @@ describe('RFC 7143 §11.5 (Task Management Function Request)', () => {
     expect([request.itt, NO_TAG]).not.toContain(abort.itt);
   });
 
-  it('without an answer: LOGICAL UNIT RESET, TARGET WARM RESET, and a new connection', () => {
+  it('an abort without a response leads to LOGICAL UNIT RESET, TARGET WARM RESET, and a new connection', () => {
     const { peer, command } = late();
     peer.sentOne(FROM.taskManagement);
     peer.at(16_000);
@@ -65,7 +65,7 @@ describe('RFC 7143 §11.5 (Task Management Function Request)', () => {
     expect(command.outcome).toBe('lost');
   });
 
-  it('after a logout request nothing is aborted any more (§11.14 (Logout Request))', () => {
+  it('no task is aborted after a logout request (§11.14 (Logout Request))', () => {
     const timers = { ...TIMERS, taskTimeoutMs: 1000, logoutTimeoutMs: 9000 };
     const peer = ScriptedPeer.loggedIn({ timers });
     peer.submit('none');
@@ -77,7 +77,7 @@ describe('RFC 7143 §11.5 (Task Management Function Request)', () => {
     expect([peer.sent(), peer.session.state]).toEqual([[], 'loggedIn']);
   });
 
-  it('a task that is answered while its abort is not, is no reason to reset anything', () => {
+  it('a task that is answered while its abort is not, is no reason for a reset', () => {
     const { peer, command, request, otherRequest } = late();
     peer.sentOne(FROM.taskManagement);
     peer.respond(request);
@@ -93,7 +93,7 @@ describe('RFC 7143 §11.6.1 (Response)', () => {
   it.each([
     [0, 'Function complete'],
     [1, 'Task does not exist'],
-  ])('%i (%s) ends the task that was to be aborted, and only that', (response) => {
+  ])('the response %i (%s) ends the task of the abort, and only that', (response) => {
     const { peer, command, other } = late();
     peer.send(answer(peer.sentOne(FROM.taskManagement).itt, response));
     expect([command.outcome, other.outcome]).toEqual(['aborted', 'pending']);
@@ -108,21 +108,24 @@ describe('RFC 7143 §11.6.1 (Response)', () => {
     [6, 'Function authorization failed'],
     [255, 'Function rejected'],
     [99, 'unassigned'],
-  ])('%i (%s) to an abort leads to the reset of the logical unit at once', (response) => {
-    const { peer, command } = late();
-    peer.send(answer(peer.sentOne(FROM.taskManagement).itt, response));
-    expect(peer.sentOne(FROM.taskManagement).flags).toBe(F | LU_RESET);
-    expect(command.outcome).toBe('pending');
-  });
+  ])(
+    'the response %i (%s) to an abort leads to the reset of the logical unit at once',
+    (response) => {
+      const { peer, command } = late();
+      peer.send(answer(peer.sentOne(FROM.taskManagement).itt, response));
+      expect(peer.sentOne(FROM.taskManagement).flags).toBe(F | LU_RESET);
+      expect(command.outcome).toBe('pending');
+    },
+  );
 
-  it('0 to a reset ends all tasks of the logical unit, and no other', () => {
+  it('the response 0 to a reset ends all tasks of the logical unit, and no other', () => {
     const { peer, command, other } = late();
     peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 255));
     peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 0));
     expect([command.outcome, other.outcome]).toEqual(['aborted', 'pending']);
   });
 
-  it('2 (LUN does not exist) to a reset ends the tasks of that LUN, and resets no other', () => {
+  it('the response 2 (LUN does not exist) to a reset ends the tasks of that LUN, and resets no other', () => {
     const { peer, command, other } = late();
     for (const response of [2, 2]) {
       peer.send(answer(peer.sentOne(FROM.taskManagement).itt, response));
@@ -133,7 +136,7 @@ describe('RFC 7143 §11.6.1 (Response)', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('0 to a target reset ends all tasks', () => {
+  it('the response 0 to a target reset ends all tasks', () => {
     const { peer, command, other } = late();
     for (const response of [255, 255, 0]) {
       peer.send(answer(peer.sentOne(FROM.taskManagement).itt, response));
@@ -142,7 +145,7 @@ describe('RFC 7143 §11.6.1 (Response)', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('a target that refuses every function gets a new connection', () => {
+  it('a target that rejects every function gets a new connection', () => {
     const { peer, command } = late();
     for (let step = 0; step < 3; step += 1) {
       peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 5));
@@ -150,14 +153,14 @@ describe('RFC 7143 §11.6.1 (Response)', () => {
     expect([peer.session.state, command.outcome]).toEqual(['reconnecting', 'lost']);
   });
 
-  it('§11.17.1 (Reason): a request that is rejected counts as one that is refused', () => {
+  it('§11.17.1 (Reason): a Reject of a request counts as a response that rejects it', () => {
     const { peer } = late();
     const abort = peer.sentOne(FROM.taskManagement);
     peer.send({ opcode: OP.reject, byte2: 6, ttt: 0, data: abort.header });
     expect(peer.sentOne(FROM.taskManagement).flags).toBe(F | LU_RESET);
   });
 
-  it('a response to a request nobody made is dropped', () => {
+  it('a response without a request is dropped', () => {
     const { peer, command } = late();
     peer.sent();
     peer.send(answer(0x12345, 0));
@@ -194,7 +197,7 @@ describe('RFC 7143 §7.11 (SCSI Timeouts)', () => {
     expect([next.dataIn.byteLength, peer.session.state]).toEqual([0, 'loggedIn']);
   });
 
-  it('one task after the other: the next late one is aborted as soon as the first is', () => {
+  it('late tasks are aborted one after the other', () => {
     const { peer, other, otherRequest } = late();
     peer.send(answer(peer.sentOne(FROM.taskManagement).itt, 0));
     const abort = peer.sentOne(FROM.taskManagement);
@@ -204,7 +207,7 @@ describe('RFC 7143 §7.11 (SCSI Timeouts)', () => {
   });
 });
 
-describe('while a reset is pending', () => {
+describe('commands while a reset is pending', () => {
   const LUN_1 = [0x00010000, 0] as const;
   const LUN_2 = [0x00020000, 0] as const;
 
@@ -231,7 +234,7 @@ describe('while a reset is pending', () => {
     for (const { cmdSN } of requests) expect(cmdSN).toBeGreaterThanOrEqual(reset.cmdSN);
   });
 
-  it('no LUN gets a new command when the whole target is being reset', () => {
+  it('no LUN gets a new command while the whole target is being reset', () => {
     const { peer, reset, command, other } = resetting();
     peer.submit('read', 512, { lun: LUN_2 });
     const asked = peer.sentOne(FROM.scsiCommand);
@@ -248,7 +251,7 @@ describe('while a reset is pending', () => {
     expect(peer.sent().map(({ opcode }) => opcode)).toEqual(Array(3).fill(FROM.scsiCommand));
   });
 
-  it('a write of its LUN that runs still sends the data that is asked for', () => {
+  it('a running write of its LUN still sends the requested data', () => {
     const peer = ScriptedPeer.loggedIn({ timers: TIMERS }, { keys: { ImmediateData: 'No' } });
     peer.submit('none', 0, { lun: LUN_1 });
     peer.nowMs = 5000;
@@ -283,7 +286,7 @@ describe('while a reset is pending', () => {
   });
 });
 
-describe('a unit attention that says that tasks were cleared', () => {
+describe('a unit attention that reports cleared tasks', () => {
   const senseOf = (asc: number, ascq: number) =>
     Buffer.from([0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0]);
 
@@ -306,7 +309,7 @@ describe('a unit attention that says that tasks were cleared', () => {
   it.each([
     [0x29, 'power on or reset'],
     [0x2f, 'commands cleared by another initiator'],
-  ])('%i (%s): the commands before it are asked about at once, one by one', (asc) => {
+  ])('ASC %i (%s) aborts the commands before it at once, one by one', (asc) => {
     const { peer, commands, requests } = told(asc);
     for (const at of [0, 1]) {
       const abort = peer.sentOne(FROM.taskManagement);
@@ -318,12 +321,12 @@ describe('a unit attention that says that tasks were cleared', () => {
     expect(outcomes).toEqual(['aborted', 'aborted', 'answered', 'pending', 'pending']);
   });
 
-  it.each([0x28, 0x2a, 0x3f])('%i clears nothing, so nothing is asked', (asc) => {
+  it.each([0x28, 0x2a, 0x3f])('ASC %i clears no task, so no task is aborted', (asc) => {
     const { peer, commands } = told(asc);
     expect([peer.sent(), commands[0]?.outcome]).toEqual([[], 'pending']);
   });
 
-  it('a command that is answered all the same needs no question', () => {
+  it('a command that is answered after all is not aborted', () => {
     const { peer, commands, requests } = told(0x29);
     const abort = peer.sentOne(FROM.taskManagement);
     peer.respond(requests[0]!);

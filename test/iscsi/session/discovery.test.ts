@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { ProtocolError } from '../../src/base/errors.js';
-import type { TextResponse } from '../../src/iscsi/pdu/login-pdu.js';
-import type { TextPair } from '../../src/iscsi/pdu/text.js';
+import { ProtocolError } from '../../../src/base/errors.js';
+import type { TextResponse } from '../../../src/iscsi/pdu/login-pdu.js';
+import type { TextPair } from '../../../src/iscsi/pdu/text.js';
 import {
   parseSendTargets,
   SEND_TARGETS_ALL,
   TextExchange,
-} from '../../src/iscsi/session/discovery.js';
+} from '../../../src/iscsi/session/discovery.js';
 
 const RESERVED = 0xffffffff;
 const VIA = { host: '10.1.0.45', port: 3000, portalGroupTag: 7 };
@@ -35,7 +35,7 @@ const part = (text: string, fields: Partial<TextResponse> = {}) =>
   response({ final: false, targetTransferTag: 0x12345678, data: Buffer.from(text), ...fields });
 
 describe('RFC 7143 §11.10.4 (Target Transfer Tag): the example of a long answer', () => {
-  it('is a request with F, then empty ones that copy tag and LUN', () => {
+  it('the exchange is a request with F, then empty ones that copy tag and LUN', () => {
     const { machine, first } = exchange();
     expect(first).toMatchObject({ final: true, continued: false, targetTransferTag: RESERVED });
     expect(first.data.toString()).toBe('SendTargets=All\0');
@@ -68,11 +68,11 @@ describe('RFC 7143 §11.11 (Text Response)', () => {
     ['11.11.1', { final: false }],
     ['11.11.2', { continued: true }],
     ['11.11.3', { initiatorTaskTag: 8 }],
-  ])('§%s is broken by %j', (number, fields) => {
+  ])('a response that breaks §%s by %j is rejected', (number, fields) => {
     expect(() => exchange().machine.responseReceived(response(fields))).toThrow(section(number));
   });
 
-  it('§11.10.2 (C (Continue) Bit): a long request goes out in parts without F', () => {
+  it('§11.10.2 (C (Continue) Bit): a long request is sent in parts without F', () => {
     const { machine, first } = exchange([['X-a', 'y'.repeat(900)]], 512);
     expect(first).toMatchObject({ final: false, continued: true });
     expect(first.data).toHaveLength(512);
@@ -81,12 +81,12 @@ describe('RFC 7143 §11.11 (Text Response)', () => {
     expect(step).toMatchObject({ request: { final: true, continued: false } });
   });
 
-  it('a part with the C bit gets an empty answer', () => {
+  it('a response with the C bit gets an empty request', () => {
     const { machine } = exchange([['X-a', 'y'.repeat(900)]], 512);
     expect(() => machine.responseReceived(part('X=1\0'))).toThrow(section('6.2'));
   });
 
-  it('an answer ends somewhere, in bytes and in rounds', () => {
+  it('a response is bounded, in bytes and in rounds', () => {
     const endless = (text: string) => () => {
       const { machine } = exchange();
       for (;;) machine.responseReceived(part(text));
@@ -100,14 +100,14 @@ describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
   const first = 'iqn.1993-11.com.example:diskarray.sn.8675309';
   const second = 'iqn.1993-11.com.example:diskarray.sn.1234567';
 
-  it('a target without an address is at the portal that was asked', () => {
+  it('a target without an address is at the portal of the request', () => {
     expect(parseSendTargets([['TargetName', first]], VIA)).toEqual({
       targets: [{ name: first, portals: [{ host: '10.1.0.45', port: 3000 }] }],
       warnings: [],
     });
   });
 
-  it('the example with two targets and two portals each', () => {
+  it('the example with two targets and two portals each is read', () => {
     const addresses: TextPair[] = [
       ['TargetAddress', '10.1.0.45:3000,1'],
       ['TargetAddress', '10.1.1.45:3000,2'],
@@ -143,17 +143,20 @@ describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
     expect(targets[0]?.portals.map(({ host }) => host)).toEqual(['a', '::1']);
   });
 
-  it.each(['0.0.0.0:3260,1', '[::]:3260,1'])('%s stands for the host that was asked', (address) => {
-    const pairs: TextPair[] = [
-      ['TargetName', first],
-      ['TargetAddress', address],
-    ];
-    expect(parseSendTargets(pairs, VIA).targets[0]?.portals).toEqual([
-      { host: '10.1.0.45', port: 3260, portalGroupTag: 1 },
-    ]);
-  });
+  it.each(['0.0.0.0:3260,1', '[::]:3260,1'])(
+    'the address %s stands for the host of the request',
+    (address) => {
+      const pairs: TextPair[] = [
+        ['TargetName', first],
+        ['TargetAddress', address],
+      ];
+      expect(parseSendTargets(pairs, VIA).targets[0]?.portals).toEqual([
+        { host: '10.1.0.45', port: 3260, portalGroupTag: 1 },
+      ]);
+    },
+  );
 
-  it('what cannot be used is left out with a warning and hides nothing else', () => {
+  it('an invalid record is left out with a warning and hides no other', () => {
     const { targets, warnings } = parseSendTargets(
       [
         ['TargetName', 'not a name\u001b[2J'],
@@ -175,11 +178,11 @@ describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
     [[['TargetAddress', 'a:1,1']]],
     [[['TargetAlias', 'x']]],
     [[['SendTargets', 'Reject']]],
-  ] as TextPair[][][])('%j is no answer', (pairs) => {
+  ] as TextPair[][][])('the pairs %j are rejected', (pairs) => {
     expect(() => parseSendTargets(pairs, VIA)).toThrow(ProtocolError);
   });
 
-  it('no targets are an answer', () => {
+  it('an empty list of targets is a valid answer', () => {
     expect(parseSendTargets([], VIA)).toEqual({ targets: [], warnings: [] });
   });
 });

@@ -25,8 +25,8 @@ function abandoned(): { bench: Bench; old: Sent; other: Peer } {
   return { bench, old, other: bench.newPeer() };
 }
 
-describe('while a write of a client that has gone is at the target', () => {
-  it('what overlaps it waits, as held, and then goes out in the order of arrival', () => {
+describe('a write at the target whose client disconnected', () => {
+  it('requests that overlap the write are held, and go out later in the order of arrival', () => {
     const { bench, old, other } = abandoned();
     const { port, unit } = bench;
     other.send(write(9), write(10), write(3), request(FLUSH, { cookie: 77n }));
@@ -39,20 +39,23 @@ describe('while a write of a client that has gone is at the target', () => {
     expect([unit.queue.heldRequests, unit.queue.heldBytes]).toEqual([0, 0]);
   });
 
-  it.each(['answered', 'aborted'] as const)('its end is that it was %s', (how) => {
-    const { bench, old, other } = abandoned();
-    const { port, clock } = bench;
-    other.send(write(5));
-    expect(port.sent).toHaveLength(0);
-    if (how === 'answered') port.check(old, fixedSense(4, 0x44));
-    else port.lost(old, 'aborted');
-    expect(blocksOf(port.sent)).toEqual([5]);
-    port.good(port.take());
-    expect(other.errors()).toEqual([[5n, 0]]);
-    expect([clock.timers, port.sent.length]).toEqual([0, 0]);
-  });
+  it.each(['answered', 'aborted'] as const)(
+    'an overlapping request goes out when the write was %s',
+    (how) => {
+      const { bench, old, other } = abandoned();
+      const { port, clock } = bench;
+      other.send(write(5));
+      expect(port.sent).toHaveLength(0);
+      if (how === 'answered') port.check(old, fixedSense(4, 0x44));
+      else port.lost(old, 'aborted');
+      expect(blocksOf(port.sent)).toEqual([5]);
+      port.good(port.take());
+      expect(other.errors()).toEqual([[5n, 0]]);
+      expect([clock.timers, port.sent.length]).toEqual([0, 0]);
+    },
+  );
 
-  it('a request that waits ends with its own client', () => {
+  it('a held request ends with its own client', () => {
     const { bench, old, other } = abandoned();
     const { port, unit, pool } = bench;
     other.send(write(5));
@@ -62,7 +65,7 @@ describe('while a write of a client that has gone is at the target', () => {
     expect([port.sent.length, unit.budget.requests, pool.inUse]).toEqual([0, 0, 0]);
   });
 
-  it('a request that waits fails when the disk is taken away', () => {
+  it('a held request fails when the disk is removed', () => {
     const { bench, old, other } = abandoned();
     other.send(write(5));
     bench.unit.queue.fail('removed');
@@ -72,7 +75,7 @@ describe('while a write of a client that has gone is at the target', () => {
     expect([bench.port.sent.length, bench.unit.queue.heldBytes]).toEqual([0, 0]);
   });
 
-  it('what was held before waits too when the disk is back', () => {
+  it('requests that were held before the outage also wait for the write after it', () => {
     const { bench, old, other } = abandoned();
     const { port, unit } = bench;
     unit.queue.hold();
@@ -88,8 +91,8 @@ describe('while a write of a client that has gone is at the target', () => {
   });
 });
 
-describe('a request of a client that has gone', () => {
-  it('in a pause is not sent when the pause is over', () => {
+describe('a request whose client disconnected', () => {
+  it('a request in a retry pause is not sent after the pause', () => {
     const bench = diskBench(diskFacts());
     const { port, clock, unit } = bench;
     const gone = bench.newPeer();
@@ -104,7 +107,7 @@ describe('a request of a client that has gone', () => {
     expect([other.errors(), unit.budget.requests]).toEqual([[[1n, 0]], 0]);
   });
 
-  it('has no further parts sent', () => {
+  it('the remaining parts of a split request are not sent', () => {
     const bench = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const { port, unit } = bench;
     const gone = bench.newPeer();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { describeLoginStatus, formatLoginStatus } from '../../src/iscsi/login/login-status.js';
+import { describeLoginStatus, formatLoginStatus } from '../../../src/iscsi/login/login-status.js';
 
 describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
   it.each([
@@ -27,18 +27,18 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
     expect(status.nextStep.length).toBeGreaterThan(5);
   });
 
-  it('the class alone decides where the detail is not known', () => {
+  it('the class alone decides if the detail is unknown', () => {
     expect(describeLoginStatus(1, 0x77).policy).toBe('redirect-temporary');
     expect(describeLoginStatus(2, 0x77).policy).toBe('refused-for-good');
     expect(describeLoginStatus(3, 0x77).policy).toBe('retry');
     expect(describeLoginStatus(0, 0x77).policy).toBeNull();
   });
 
-  it('a class that is not defined ends nothing for good', () => {
+  it('a class that is not defined ends nothing permanently', () => {
     expect(describeLoginStatus(0x99, 0).policy).toBe('retry');
   });
 
-  it('is shown as the four hexadecimal digits of the table', () => {
+  it('a status is shown as the four hexadecimal digits of the table', () => {
     expect(formatLoginStatus(2, 0x0a)).toBe('020a');
   });
 });

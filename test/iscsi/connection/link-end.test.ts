@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, OP } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, OP } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 /** A session whose logout request has been sent, and a write of it that nobody answers. */
 function leaving() {
@@ -14,14 +14,14 @@ function leaving() {
 
 const endsOf = (peer: ScriptedPeer) => peer.take('closeLink').map(({ end }) => end);
 
-describe('the link of a session', () => {
-  it('ends in order after a Logout Response that says success', () => {
+describe('the connection of a session', () => {
+  it('the connection ends in order after a Logout Response of success', () => {
     const { peer, logout } = leaving();
     peer.send({ opcode: OP.logout, itt: logout.itt, ttt: 0 });
     expect([endsOf(peer), peer.session.state]).toEqual([['orderly'], 'closed']);
   });
 
-  it('ends in order when the target had asked for the logout', () => {
+  it('the connection ends in order if the target requested the logout', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.async, word36: 1 << 24, word40: 9, ttt: 0 });
     const logout = peer.sentOne(FROM.logout);
@@ -29,25 +29,25 @@ describe('the link of a session', () => {
     expect(endsOf(peer)).toEqual(['orderly']);
   });
 
-  it.each([1, 2, 3])('ends abruptly after a Logout Response of %i', (response) => {
+  it.each([1, 2, 3])('the connection ends abruptly after a Logout Response of %i', (response) => {
     const { peer, logout } = leaving();
     peer.send({ opcode: OP.logout, itt: logout.itt, ttt: 0, byte2: response });
     expect(endsOf(peer)).toEqual(['abrupt']);
   });
 
-  it('ends abruptly when the logout is not answered in time', () => {
+  it('the connection ends abruptly if the logout is not answered in time', () => {
     const { peer } = leaving();
     peer.at(peer.nowMs + 3000);
     expect([endsOf(peer), peer.session.state]).toEqual([['abrupt'], 'closed']);
   });
 
-  it('ends abruptly when the session gives the connection up', () => {
+  it('the connection ends abruptly if the session abandons it', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.loseLink();
     expect(endsOf(peer)).toEqual(['abrupt']);
   });
 
-  it('ends abruptly during the login', () => {
+  it('the connection ends abruptly during the login', () => {
     const peer = ScriptedPeer.started();
     peer.session.requestLogout(peer.nowMs);
     peer.settle();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { formatPortal, readPortal } from '../../src/iscsi/login/portal.js';
+import { formatPortal, readPortal } from '../../../src/iscsi/login/portal.js';
 
 describe('RFC 7143 §13.8 (TargetAddress)', () => {
   it.each([
@@ -20,7 +20,7 @@ describe('RFC 7143 §13.8 (TargetAddress)', () => {
     expect(readPortal(text)).toEqual(portal);
   });
 
-  it('without a port it is 3260; without a tag there is none', () => {
+  it('the default port is 3260, and there is no default tag', () => {
     expect(readPortal('host')).toEqual({ host: 'host', port: 3260 });
     expect(readPortal('[::1]')).toEqual({ host: '::1', port: 3260 });
   });
@@ -57,11 +57,11 @@ describe('RFC 7143 §13.8 (TargetAddress)', () => {
     '-a',
     `${'a'.repeat(254)}`,
     'host\n',
-  ])('%j is refused in words', (text) => {
+  ])('the address %j is rejected in words', (text) => {
     expect(readPortal(text)).toHaveProperty('fault');
   });
 
-  it('is written with brackets around IPv6', () => {
+  it('an address is written with brackets around IPv6', () => {
     expect(formatPortal({ host: '::1', port: 3260 })).toBe('[::1]:3260');
     expect(formatPortal({ host: 'a', port: 1, portalGroupTag: 0 })).toBe('a:1,0');
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const GOOD = { opcode: OP.scsiResponse, ttt: 0 };
 
@@ -43,7 +43,7 @@ describe('RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging)', () => {
     expect([next.cmdSN, next.header[32]]).toEqual([3, 3]);
   });
 
-  it('a window that is closed at login (MaxCmdSN = ExpCmdSN - 1) lets nothing out', () => {
+  it('a window that is closed at login (MaxCmdSN = ExpCmdSN - 1) lets no command out', () => {
     const peer = ScriptedPeer.loggedIn({}, { expCmdSN: 1, maxCmdSN: 0 });
     peer.submit('none');
     expect(peer.sent()).toEqual([]);
@@ -72,7 +72,7 @@ describe('RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging)', () => {
     expect(peer.sent().map((pdu) => pdu.cmdSN)).toEqual([1, 2, 3]);
   });
 
-  it('numbers are compared as serial numbers: the window goes on over 2^32', () => {
+  it('numbers are compared as serial numbers: the window continues over 2^32', () => {
     const peer = ScriptedPeer.loggedIn();
     const { window } = peer.session.connection!;
     window.cmdSN = 0xffffffff;
@@ -91,13 +91,13 @@ describe('RFC 7143 §4.2.2.1 (Command Numbering and Acknowledging)', () => {
     expect(window.maxCmdSN).toBe(1);
   });
 
-  it('an ExpCmdSN beyond what was sent acknowledges nothing', () => {
+  it('an ExpCmdSN beyond the CmdSN sent acknowledges nothing', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.nopIn, expCmdSN: 500, maxCmdSN: 600 });
     expect(peer.session.connection!.window.expCmdSN).toBe(1);
   });
 
-  it('a window that stays closed while commands wait is given up for a new connection', () => {
+  it('a window that stays closed while commands wait leads to a new connection', () => {
     const peer = ScriptedPeer.loggedIn(
       { timers: { noopIntervalMs: 0, taskTimeoutMs: 10_000 } },
       { expCmdSN: 1, maxCmdSN: 0 },
@@ -165,7 +165,7 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
     expect(peer.done).toHaveLength(1);
   });
 
-  it('§7.9 (Sequence Errors): a running task cannot be answered by a number used before', () => {
+  it('§7.9 (Sequence Errors): a response to a running task with a number used before ends the connection', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('none');
     const { itt } = peer.sentOne(FROM.scsiCommand);
@@ -185,7 +185,7 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
 });
 
 describe('RFC 7143 §4.2.5.3 (Tags and Integrity Checks)', () => {
-  it('tags of tasks that run are unique and never ffffffff', () => {
+  it('tags of running tasks are unique and never ffffffff', () => {
     const peer = ScriptedPeer.loggedIn();
     const seen = new Set<number>();
     for (let count = 0; count < 20; count += 1) peer.submit('none');
@@ -194,7 +194,7 @@ describe('RFC 7143 §4.2.5.3 (Tags and Integrity Checks)', () => {
     expect(seen.has(NO_TAG)).toBe(false);
   });
 
-  it('a tag is not used again at once, so a late answer finds nobody', () => {
+  it('a tag is not used again at once, so a late response finds no task', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('none');
     const old = peer.sentOne(FROM.scsiCommand);

@@ -1,6 +1,6 @@
-import { LoginMachine, type LoginOptions, type LoginStep } from '../../src/iscsi/login/login.js';
-import type { LoginOffer } from '../../src/iscsi/login/login-offer.js';
-import type { LoginRequest, LoginResponse } from '../../src/iscsi/pdu/login-pdu.js';
+import { LoginMachine, type LoginOptions, type LoginStep } from '../../../src/iscsi/login/login.js';
+import type { LoginOffer } from '../../../src/iscsi/login/login-offer.js';
+import type { LoginRequest, LoginResponse } from '../../../src/iscsi/pdu/login-pdu.js';
 
 /** Builds the answers of a target by hand, with texts written out; uses nothing of src/ for it. */
 

@@ -35,7 +35,7 @@ function serveWith(argv: readonly string[], stack: FakeStack, early: readonly St
 const socketStack = () => new FakeStack([{ ...FACTS, socket: '/s' }]);
 
 describe('serve', () => {
-  it('prints one line when it is ready, and 0 is the status after SIGTERM', async () => {
+  it('serve prints one line when it is ready, and exits with 0 after SIGTERM', async () => {
     const stack = socketStack();
     const { cli } = serveWith(['serve', URL_LUN0, '--socket', '/s'], stack);
     expect(await cli.lines(1)).toEqual([
@@ -47,7 +47,7 @@ describe('serve', () => {
     expect(cli.signals.eventNames()).toEqual([]);
   });
 
-  it('--json: the first object is ready, also when events came before it', async () => {
+  it('serve --json prints ready first, also if events came before it', async () => {
     const stack = socketStack();
     const argv = ['serve', URL_LUN0, '--socket', '/s', '--json'];
     const { cli, seen } = serveWith(argv, stack, [{ ...reconnecting, to: 'loggedIn' }]);
@@ -68,7 +68,7 @@ describe('serve', () => {
     expect(await cli.result).toBe(0);
   });
 
-  it('that never is ready prints the error alone, in one line', async () => {
+  it('serve prints the error alone, in one line, if it never becomes ready', async () => {
     const backend = fakeBackend({
       serve: async (_url, _options, hooks) => {
         hooks.onEvent(reconnecting);
@@ -80,7 +80,7 @@ describe('serve', () => {
     expect(cli.err).toMatch(/^iscsi-nbd: No connection to 192\.0\.2\.1.*\n$/);
   });
 
-  it('without --json events go to standard error, with what happened in words', async () => {
+  it('serve without --json prints events in words to standard error', async () => {
     const { cli, seen } = serveWith(['serve', URL_LUN0, '--socket', '/s'], socketStack());
     await cli.lines(1);
     seen.hooks?.onEvent(reconnecting);
@@ -100,7 +100,7 @@ describe('serve', () => {
     expect(stack.closeCalls).toEqual([false, true]);
   });
 
-  it('interrupted before it is ready exits as a shell shows it: 130', async () => {
+  it('serve exits with 130, as a shell shows it, if SIGINT comes before it is ready', async () => {
     const backend = fakeBackend({
       serve: (_url, _options, hooks) =>
         new Promise((_resolve, reject) => {
@@ -113,7 +113,7 @@ describe('serve', () => {
     expect(await cli.result).toBe(130);
   });
 
-  it('whose session ends on its own with an error exits with its status', async () => {
+  it('serve exits with the status of the error that ends its session', async () => {
     const stack = socketStack();
     const { cli } = serveWith(['serve', URL_LUN0, '--socket', '/s'], stack);
     await cli.lines(1);
@@ -124,7 +124,7 @@ describe('serve', () => {
 });
 
 describe('serve --run', () => {
-  it('gives the command $uri and $socket, exits with its status, and cleans up', async () => {
+  it('serve --run passes $uri and $socket, exits with the status of the command, and cleans up', async () => {
     const directory = temporaryDirectory();
     const file = join(directory, 'seen');
     const stack = socketStack();
@@ -138,21 +138,21 @@ describe('serve --run', () => {
     rmSync(directory, { recursive: true });
   });
 
-  it('leaves standard output to the command', async () => {
+  it('serve --run leaves standard output to the command', async () => {
     const { cli } = serveWith(['serve', URL_LUN0, '--run', 'true'], socketStack());
     expect(await cli.result).toBe(0);
     expect(cli.out).toBe('');
     expect(cli.err).toContain('serving iscsi://');
   });
 
-  it('hands SIGTERM on, and gives 128 + its number', async () => {
+  it('serve --run forwards SIGTERM, and exits with 128 + its number', async () => {
     const { cli } = serveWith(['serve', URL_LUN0, '--run', 'exec sleep 100'], socketStack());
     while (cli.err === '') await new Promise(setImmediate);
     cli.signals.emit('SIGTERM');
     expect(await cli.result).toBe(143);
   });
 
-  it('ends the command when the session ends with an error', async () => {
+  it('serve --run ends the command when the session ends with an error', async () => {
     const stack = socketStack();
     const { cli } = serveWith(['serve', URL_LUN0, '--run', 'exec sleep 100'], stack);
     while (cli.err === '') await new Promise(setImmediate);
@@ -162,7 +162,7 @@ describe('serve --run', () => {
 });
 
 describe('attach', () => {
-  it('prints a line per device', async () => {
+  it('attach prints a line per device', async () => {
     const stack = new FakeStack([
       { ...FACTS, device: '/dev/nbd0' },
       { ...FACTS, lun: 1, device: '/dev/nbd1' },
@@ -176,7 +176,7 @@ describe('attach', () => {
     expect(await cli.result).toBe(0);
   });
 
-  it('--boot makes a Boot session', async () => {
+  it('attach --boot makes a Boot session', async () => {
     let type = '';
     const backend = fakeBackend({
       attach: async (_url, options) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { iscsiNameFault } from '../../src/iscsi/login/target-name.js';
+import { iscsiNameFault } from '../../../src/iscsi/login/target-name.js';
 
 describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
   it.each([
@@ -10,7 +10,7 @@ describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
     'naa.52004567BA64678D',
     'naa.62004567BA64678D0123456789ABCDEF',
     'iqn.1993-11.com.disk-vendor:diskarrays.sn.45678',
-  ])('the example %s of the RFC is a name', (name) => {
+  ])('the example %s of the RFC is a valid name', (name) => {
     expect(iscsiNameFault(name)).toBeNull();
   });
 
@@ -29,7 +29,7 @@ describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
     ['eui.02004567A425678', /16 hexadecimal/],
     ['eui.02004567A425678G', /16 hexadecimal/],
     ['naa.52004567BA64678D0', /16 or 32/],
-  ])('%j is refused, and the text says why', (name, why) => {
+  ])('the name %j is rejected, and the text says why', (name, why) => {
     expect(iscsiNameFault(name)).toMatch(why);
   });
 });

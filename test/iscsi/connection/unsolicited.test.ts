@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { FROM, type InitiatorPdu, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { FROM, type InitiatorPdu, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const F = 0x80;
 const LUN1 = [0x00010000, 0] as const;
@@ -21,7 +21,7 @@ describe('RFC 7143 §11.18 (NOP-Out)', () => {
     expect(answer.data).toHaveLength(0);
   });
 
-  it('a NOP-In without a tag is only news of the numbers', () => {
+  it('a NOP-In without a tag only updates the numbers', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.nopIn });
     expect(peer.sent()).toEqual([]);
@@ -34,7 +34,7 @@ describe('RFC 7143 §11.18 (NOP-Out)', () => {
     expect(peer.session.state).toBe('reconnecting');
   });
 
-  it('§11.18.3 (Ping Data): ping data come back, and more than the target takes is not sent', () => {
+  it('§11.18.3 (Ping Data): ping data come back, cut to the maximum of the target', () => {
     const peer = ScriptedPeer.loggedIn();
     const tag = peer.session.ping(Buffer.from('hello'));
     const ping = peer.sentOne(FROM.nopOut);
@@ -44,14 +44,14 @@ describe('RFC 7143 §11.18 (NOP-Out)', () => {
     expect(() => peer.session.ping(Buffer.alloc(8193))).toThrow('8192 bytes');
   });
 
-  it('a target that pings without end and does not read the answers is left', () => {
+  it('a target that pings without end and does not read the responses loses its connection', () => {
     const peer = ScriptedPeer.loggedIn();
     const ping = { opcode: OP.nopIn, ttt: 1 };
     for (let count = 0; count < 5000; count += 1) peer.send(ping);
     expect(peer.failure).toMatchObject({ section: '11.18' });
   });
 
-  it('pings may be as many as there are answers that leave', () => {
+  it('pings are unlimited as long as their responses are sent', () => {
     const peer = ScriptedPeer.loggedIn();
     for (let count = 0; count < 3000; count += 1) {
       peer.send({ opcode: OP.nopIn, ttt: count });
@@ -60,7 +60,7 @@ describe('RFC 7143 §11.18 (NOP-Out)', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('silence is asked after, any PDU is a sign of life, and more silence is the end', () => {
+  it('silence causes a NOP-Out, any PDU is a sign of life, and further silence ends the connection', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.at(5999);
     expect(peer.sent()).toEqual([]);
@@ -87,7 +87,7 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
     word40: (((fields.p2 ?? 0) << 16) | (fields.p3 ?? 0)) >>> 0,
   });
 
-  it('0: the sense data are told with their LUN', () => {
+  it('event 0: the sense data are reported with their LUN', () => {
     const peer = ScriptedPeer.loggedIn();
     const sense = Buffer.from('700006000000000a00000000290000000000', 'hex');
     peer.send({ ...event(0), data: Buffer.concat([Buffer.of(0, 18), sense, Buffer.from('xy')]) });
@@ -103,7 +103,7 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
     expect(peer.take('asyncReceived')).toMatchObject([{ message: { sense: Buffer.of(0x70, 0) } }]);
   });
 
-  it('1: a logout follows at once, nothing new is sent, and then a new login', () => {
+  it('event 1: a logout follows at once, no new command is sent, and then a new login', () => {
     const peer = ScriptedPeer.loggedIn();
     const running = peer.submit('none');
     const request = peer.sentOne(FROM.scsiCommand);
@@ -123,7 +123,7 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('1: asked for twice is answered once', () => {
+  it('event 1: a repeated request for logout is answered once', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send(event(1, { p3: 10 }), event(1, { p3: 10 }), event(4, { p3: 10 }));
     peer.sentOne(FROM.logout);
@@ -132,7 +132,7 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('1: a target that does not answer the logout within Parameter3 is left', () => {
+  it('event 1: a target that does not answer the logout within Parameter3 loses its connection', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send(event(1, { p3: 2 }));
     peer.at(3000);
@@ -142,7 +142,7 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
   it.each([
     ['2', { p1: 0, p2: 3, p3: 20 }],
     ['3', { p2: 3, p3: 20 }],
-  ])('%s: the connection is over and not before Time2Wait made again', (code, fields) => {
+  ])('event %s: the connection ends and is not made again before Time2Wait', (code, fields) => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { DefaultTime2Wait: '60' } });
     const command = peer.submit('none');
     peer.send(event(Number(code), fields));
@@ -150,13 +150,13 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
     expect(peer.session.deadlineAtMs).toBe(peer.nowMs + 3000);
   });
 
-  it('2: another connection than ours is no news', () => {
+  it('event 2: a message for another connection than ours is ignored', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send(event(2, { p1: 5 }));
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('4: a request to negotiate is honoured by a new login', () => {
+  it('event 4: a request to negotiate is answered by a new login', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send(event(4, { p3: 5 }));
     const { itt } = peer.sentOne(FROM.logout);
@@ -166,20 +166,23 @@ describe('RFC 7143 §11.9.1 (AsyncEvent)', () => {
     expect([peer.session.state, peer.session.logins]).toEqual(['loggedIn', 2]);
   });
 
-  it('5: without TaskReporting=FastAbort it is a protocol error', () => {
+  it('event 5: the message is a protocol error without TaskReporting=FastAbort', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send(event(5));
     expect(peer.failure).toMatchObject({ section: '11.9.1' });
   });
 
-  it.each([6, 100, 247, 248, 255])('%i: vendor and unassigned events are only told', (code) => {
-    const peer = ScriptedPeer.loggedIn();
-    peer.send({ ...event(code), data: Buffer.from([0, 0, 1, 2, 3]) });
-    expect(peer.take('asyncReceived')).toHaveLength(1);
-    expect([peer.session.state, peer.sent()]).toEqual(['loggedIn', []]);
-  });
+  it.each([6, 100, 247, 248, 255])(
+    'event %i: vendor and unassigned events are only reported',
+    (code) => {
+      const peer = ScriptedPeer.loggedIn();
+      peer.send({ ...event(code), data: Buffer.from([0, 0, 1, 2, 3]) });
+      expect(peer.take('asyncReceived')).toHaveLength(1);
+      expect([peer.session.state, peer.sent()]).toEqual(['loggedIn', []]);
+    },
+  );
 
-  it('advances StatSN', () => {
+  it('an Asynchronous Message advances StatSN', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send(event(248));
     peer.submit('none');
@@ -212,7 +215,7 @@ describe('RFC 7143 §11.17 (Reject)', () => {
     },
   );
 
-  it('no gap is plugged that the target has none of', () => {
+  it('no NOP-Out fills a CmdSN that the target has received', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('none');
     const bad = peer.sentOne(FROM.scsiCommand);
@@ -221,7 +224,7 @@ describe('RFC 7143 §11.17 (Reject)', () => {
     expect(peer.sent()).toEqual([]);
   });
 
-  it('§7.3 (Usage of Reject PDU in Recovery): of data it ends no task; a response follows', () => {
+  it('§7.3 (Usage of Reject PDU in Recovery): a Reject of data ends no task; a response follows', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { InitialR2T: 'No', ImmediateData: 'No' } });
     const command = peer.submit('write', 512);
     const [request, dataOut] = peer.sent();
@@ -231,7 +234,7 @@ describe('RFC 7143 §11.17 (Reject)', () => {
     expect(command).toMatchObject({ outcome: 'answered', status: 2 });
   });
 
-  it('0x0b (Negotiation Reset) ends the connection', () => {
+  it('reason 0x0b (Negotiation Reset) ends the connection', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('none');
     peer.send(reject(0x0b, peer.sentOne(FROM.scsiCommand)));
@@ -244,14 +247,14 @@ describe('RFC 7143 §11.17 (Reject)', () => {
     expect(peer.failure).toMatchObject({ section: '11.17.4' });
   });
 
-  it('of a tag nobody has is only told', () => {
+  it('a Reject for an unknown tag is only reported', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.reject, byte2: 9, data: Buffer.alloc(48, 0x01) });
     expect(peer.take('rejected')).toMatchObject([{ reason: 9, opcode: 1 }]);
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('of a logout ends the connection without waiting', () => {
+  it('a Reject of a logout ends the connection without a wait', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.session.requestLogout(peer.nowMs);
     peer.settle();
@@ -259,7 +262,7 @@ describe('RFC 7143 §11.17 (Reject)', () => {
     expect(peer.session.state).toBe('closed');
   });
 
-  it('during the login it ends the connection (§6.3 (Login Phase))', () => {
+  it('a Reject during the login ends the connection (§6.3 (Login Phase))', () => {
     const peer = ScriptedPeer.started();
     peer.send(reject(0x0b, peer.sentOne(FROM.login)));
     expect(peer.failure).toMatchObject({ section: '6.3' });
@@ -292,7 +295,7 @@ describe('RFC 7143 §11.15 (Logout Response)', () => {
     expect(peer.session.state).toBe('closed');
   });
 
-  it('§11.15.3 (Time2Wait): after a logout that failed it is the time to wait', () => {
+  it('§11.15.3 (Time2Wait): a failed logout sets the time to wait', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.async, ttt: 0, word36: 1 << 24, word40: 3 });
     const { itt } = peer.sentOne(FROM.logout);
@@ -300,13 +303,13 @@ describe('RFC 7143 §11.15 (Logout Response)', () => {
     expect(peer.session.deadlineAtMs).toBe(peer.nowMs + 4000);
   });
 
-  it('one that was not asked for is a protocol error', () => {
+  it('a Logout Response without a request is a protocol error', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.logout, itt: 0, ttt: 0 });
     expect(peer.failure).toMatchObject({ section: '11.15' });
   });
 
-  it('whatever comes after it is nobody’s', () => {
+  it('a PDU after the Logout Response is ignored', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.session.requestLogout(peer.nowMs);
     peer.settle();
@@ -316,7 +319,7 @@ describe('RFC 7143 §11.15 (Logout Response)', () => {
     expect(peer.session.state).toBe('closed');
   });
 
-  it('a logout that nobody answers ends the session after its time', () => {
+  it('a logout that is not answered ends the session after its time', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.session.requestLogout(peer.nowMs);
     peer.settle();
@@ -326,10 +329,13 @@ describe('RFC 7143 §11.15 (Logout Response)', () => {
 });
 
 describe('RFC 7143 §11.2.1.2 (Opcode)', () => {
-  it.each([0x00, 0x01, 0x10, 0x27, 0x30, 0x33, 0x3e])('0x%s is no PDU of a target', (opcode) => {
-    const peer = ScriptedPeer.loggedIn();
-    peer.send({ opcode });
-    expect(peer.failure).toMatchObject({ section: '11.2.1.2' });
-    expect(peer.session.state).toBe('reconnecting');
-  });
+  it.each([0x00, 0x01, 0x10, 0x27, 0x30, 0x33, 0x3e])(
+    'the opcode 0x%s is not one of a target, and ends the connection',
+    (opcode) => {
+      const peer = ScriptedPeer.loggedIn();
+      peer.send({ opcode });
+      expect(peer.failure).toMatchObject({ section: '11.2.1.2' });
+      expect(peer.session.state).toBe('reconnecting');
+    },
+  );
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { LoginRefusedError } from '../../src/base/errors.js';
-import { AuthenticationError, type ChapAlgorithm } from '../../src/iscsi/login/chap.js';
+import { LoginRefusedError } from '../../../src/base/errors.js';
+import { AuthenticationError, type ChapAlgorithm } from '../../../src/iscsi/login/chap.js';
 import { accept, LoginScript, NO_SECURITY } from './login-script.js';
 
 const SECRET = Buffer.from('initiator-secret');
@@ -41,19 +41,22 @@ describe('RFC 7143 §12.1 (AuthMethod)', () => {
     expect(script.done(accept())).toMatchObject({ authMethod: 'None', isMutual: false });
   });
 
-  it('mutual CHAP may not: None is not offered and not accepted', () => {
+  it('mutual CHAP may not be waived: None is not offered and not accepted', () => {
     const script = new LoginScript(mutual);
     expect(script.lines).toContain('AuthMethod=CHAP');
     expect(() => script.answer({ lines: [TAG, 'AuthMethod=None'] })).toThrow(section('6.2.1'));
   });
 
-  it.each(['SRP', 'KRB5', 'chap', 'CHAP,None', ''])('AuthMethod=%s was not offered', (method) => {
-    expect(() => new LoginScript(oneWay).answer({ lines: [TAG, `AuthMethod=${method}`] })).toThrow(
-      section('6.2.1'),
-    );
-  });
+  it.each(['SRP', 'KRB5', 'chap', 'CHAP,None', ''])(
+    'the method AuthMethod=%s, which was not offered, ends the login',
+    (method) => {
+      expect(() =>
+        new LoginScript(oneWay).answer({ lines: [TAG, `AuthMethod=${method}`] }),
+      ).toThrow(section('6.2.1'));
+    },
+  );
 
-  it('CHAP is not accepted where only None was offered', () => {
+  it('CHAP is rejected if only None was offered', () => {
     expect(() => new LoginScript().answer({ lines: [TAG, 'AuthMethod=CHAP'] })).toThrow(
       section('6.2.1'),
     );
@@ -64,7 +67,7 @@ describe('RFC 7143 §12.1 (AuthMethod)', () => {
     expect(() => new LoginScript(oneWay).answer(answer)).toThrow(AuthenticationError);
   });
 
-  it('an offer of CHAP must be answered', () => {
+  it('an offer of CHAP that is not answered ends the login', () => {
     expect(() => new LoginScript(oneWay).answer({ lines: [TAG] })).toThrow(section('12.1'));
   });
 });
@@ -107,14 +110,14 @@ describe('RFC 7143 Appendix B (Login Phase Examples): CHAP', () => {
 
 describe('RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods)', () => {
   it.each(['MaxBurstLength=8192', 'HeaderDigest=None', 'X-com.example.a=1', 'SendTargets=All'])(
-    '%s has no place in the security stage',
+    'the key %s is rejected in the security stage',
     (line) => {
       const lines = [...(NO_SECURITY.lines ?? []), line];
       expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(section('12'));
     },
   );
 
-  it('the names, aliases and addresses of any stage do', () => {
+  it('names, aliases and addresses are accepted in any stage', () => {
     const script = new LoginScript();
     const lines = [
       ...(NO_SECURITY.lines ?? []),
@@ -144,7 +147,7 @@ describe('RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods)', 
   });
 });
 
-describe('refused at a step of CHAP', () => {
+describe('a refusal at a step of CHAP', () => {
   it('a wrong secret is status 0201', () => {
     const script = challenged(oneWay);
     const refusal = () => script.answer({ statusClass: 2, statusDetail: 1 });
@@ -152,7 +155,7 @@ describe('refused at a step of CHAP', () => {
     expect(refusal).toThrow();
   });
 
-  it('a target that knows none of the algorithms is given the right hint', () => {
+  it('a target that supports none of the algorithms leads to the right hint', () => {
     const script = new LoginScript(oneWay);
     script.answer({ lines: [TAG, 'AuthMethod=CHAP'] });
     expect(() => script.answer({ statusClass: 2, statusDetail: 0 })).toThrow(

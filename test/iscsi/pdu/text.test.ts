@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ProtocolError } from '../../src/base/errors.js';
+import { ProtocolError } from '../../../src/base/errors.js';
 import {
   decodeText,
   encodeText,
@@ -11,7 +11,7 @@ import {
   quoted,
   splitText,
   TextCollector,
-} from '../../src/iscsi/pdu/text.js';
+} from '../../../src/iscsi/pdu/text.js';
 
 const bytes = (text: string) => Buffer.from(text, 'utf8');
 
@@ -25,7 +25,7 @@ describe('RFC 7143 §6.1 (Text Format): pairs', () => {
     expect(() => decodeText(bytes('InitialR2T=No'))).toThrow(ProtocolError);
   });
 
-  it('a value is whatever follows the first "=", so it may have more of them', () => {
+  it('a value is all that follows the first "=", so it may have more of them', () => {
     expect(decodeText(bytes('X-a=b=c\0Empty=\0'))).toEqual([
       ['X-a', 'b=c'],
       ['Empty', ''],
@@ -42,7 +42,7 @@ describe('RFC 7143 §6.1 (Text Format): pairs', () => {
     expect(() => decodeText(bytes(`${longest}y=1\0`))).toThrow(/64 characters/);
   });
 
-  it.each(['', ' Key', 'K ey', 'K,', '1Key', 'Kéy'])('%j is no key', (key) => {
+  it.each(['', ' Key', 'K ey', 'K,', '1Key', 'Kéy'])('the key %j is rejected', (key) => {
     expect(() => decodeText(bytes(`${key}=1\0`))).toThrow(ProtocolError);
   });
 
@@ -60,7 +60,7 @@ describe('RFC 7143 §6.1 (Text Format): pairs', () => {
     expect(decodeText(bytes('InitialR2T=No\0\0\0'))).toEqual([['InitialR2T', 'No']]);
   });
 
-  it('any bytes either decode or are a ProtocolError', () => {
+  it('any bytes either decode or throw a ProtocolError', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (input) => {
         try {
@@ -74,14 +74,14 @@ describe('RFC 7143 §6.1 (Text Format): pairs', () => {
 });
 
 describe('RFC 7143 §6.1 (Text Format): a text in several PDUs', () => {
-  it('is cut at the length of the receiver, in the middle of a pair too', () => {
+  it('a text is cut at the length of the receiver, in the middle of a pair too', () => {
     const parts = splitText(bytes('ABCDE=12345\0'), 5);
     expect(parts.map(String)).toEqual(['ABCDE', '=1234', '5\0']);
     expect(splitText(bytes('ABCDE'), 5)).toHaveLength(1);
     expect(splitText(Buffer.alloc(0), 5)).toEqual([Buffer.alloc(0)]);
   });
 
-  it('is put together again, and bounded', () => {
+  it('a text in parts is joined, and bounded', () => {
     const collector = new TextCollector(10);
     collector.add(bytes('ABC'));
     collector.add(bytes('=1\0'));
@@ -98,12 +98,12 @@ describe('RFC 7143 §6.1 (Text Format): values', () => {
     ['0x2000', 8192],
     ['0X00fF', 255],
     ['18446744073709551615', 2 ** 64],
-  ])('numerical-value %s is %d', (text, value) => {
+  ])('the numerical-value %s is %d', (text, value) => {
     expect(parseNumericalValue(text)).toBe(value);
   });
 
   it.each(['', '08', '-1', '1.5', '0x', '0xg', ' 1', '1 ', '18446744073709551616', '0b1'])(
-    '%j is no numerical-value',
+    'the text %j is no numerical-value',
     (text) => expect(parseNumericalValue(text)).toBeNull(),
   );
 
@@ -134,11 +134,11 @@ describe('RFC 7143 §6.1 (Text Format): values', () => {
   });
 
   it.each(['', '0x', '0b', '12', '0xzz', '0bZm9', '0bZ===', '0bZm9v!mFy', '0x0102030405060708ff'])(
-    '%j is no binary-value of at most 8 bytes',
+    'the text %j is no binary-value of at most 8 bytes',
     (text) => expect(parseBinaryValue(text, 8)).toBeNull(),
   );
 
-  it('text of the other side is quoted without control characters and cut', () => {
+  it('a text of the other side is quoted without control characters and cut', () => {
     expect(quoted('a\u001b[31m\u202eb')).toBe('"a\ufffd[31m\ufffdb"');
     expect(quoted('x'.repeat(100))).toHaveLength(67);
   });

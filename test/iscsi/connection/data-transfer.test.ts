@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Digests, FROM, type InitiatorPdu, NO_TAG, OP } from '../helpers/peer-pdu.js';
-import { type Config, patternOf, ScriptedPeer } from '../helpers/scripted-peer.js';
+import { type Digests, FROM, type InitiatorPdu, NO_TAG, OP } from '../../helpers/peer-pdu.js';
+import { type Config, patternOf, ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 const F = 0x80;
 const LUN1 = [0x00010000, 0] as const;
@@ -33,8 +33,8 @@ const r2t = (
   word44: fields.length,
 });
 
-describe('RFC 7143 §4.2.5.2 (Data Transfer Overview): unsolicited data', () => {
-  it('is immediate data and Data-Out together up to the whole FirstBurstLength', () => {
+describe('RFC 7143 §4.2.5.2 (Data Transfer Overview)', () => {
+  it('unsolicited data are immediate data and Data-Out together, up to the whole FirstBurstLength', () => {
     const { request, dataOuts, peer } = write(100 * KIB, { MaxRecvDataSegmentLength: '32768' });
     expect(request.data).toHaveLength(32 * KIB);
     expect(request.flags & F).toBe(0);
@@ -46,7 +46,7 @@ describe('RFC 7143 §4.2.5.2 (Data Transfer Overview): unsolicited data', () => 
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('is the whole transfer where that is shorter', () => {
+  it('unsolicited data are the whole transfer if that is shorter', () => {
     const { request, dataOuts } = write(20_000);
     expect(request.data).toHaveLength(8192);
     expect(shape(dataOuts)).toEqual([
@@ -55,18 +55,18 @@ describe('RFC 7143 §4.2.5.2 (Data Transfer Overview): unsolicited data', () => 
     ]);
   });
 
-  it('fits into the command where it can, which then has the F bit', () => {
+  it('unsolicited data fit into the command if they can, which then has the F bit', () => {
     const { request, dataOuts } = write(4096);
     expect([request.data.length, request.flags & F, dataOuts.length]).toEqual([4096, F, 0]);
     expect(request.word20).toBe(4096);
   });
 
-  it('is immediate data alone with InitialR2T=Yes', () => {
+  it('unsolicited data are immediate data alone with InitialR2T=Yes', () => {
     const { request, dataOuts } = write(100 * KIB, { InitialR2T: 'Yes' });
     expect([request.data.length, request.flags & F, dataOuts.length]).toEqual([8192, F, 0]);
   });
 
-  it('is Data-Out alone with ImmediateData=No', () => {
+  it('unsolicited data are Data-Out alone with ImmediateData=No', () => {
     const { request, dataOuts } = write(10_000, { ImmediateData: 'No' });
     expect([request.data.length, request.flags & F]).toEqual([0, 0]);
     expect(shape(dataOuts)).toEqual([
@@ -75,7 +75,7 @@ describe('RFC 7143 §4.2.5.2 (Data Transfer Overview): unsolicited data', () => 
     ]);
   });
 
-  it('is none with InitialR2T=Yes and ImmediateData=No', () => {
+  it('no data are unsolicited with InitialR2T=Yes and ImmediateData=No', () => {
     const { request, dataOuts } = write(10_000, { InitialR2T: 'Yes', ImmediateData: 'No' });
     expect([request.data.length, request.flags & F, dataOuts.length]).toEqual([0, F, 0]);
   });
@@ -85,7 +85,7 @@ describe('RFC 7143 §4.2.5.2 (Data Transfer Overview): unsolicited data', () => 
     expect([request.data.length, request.flags & F, dataOuts.length]).toEqual([512, F, 0]);
   });
 
-  it('comes in the order of the commands', () => {
+  it('unsolicited Data-Out come in the order of the commands', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { InitialR2T: 'No', ImmediateData: 'No' } });
     peer.submit('write', 512, { seed: 1 });
     peer.submit('write', 512, { seed: 2 });
@@ -124,7 +124,7 @@ describe('RFC 7143 §11.8 (Ready To Transfer (R2T))', () => {
   const solicited = (length: number, keys: Keys = {}) =>
     write(length, { InitialR2T: 'Yes', ImmediateData: 'No', ...keys });
 
-  it('is answered with its Target Transfer Tag and LUN, F on the last PDU', () => {
+  it('an R2T is answered with its Target Transfer Tag and LUN, F on the last PDU', () => {
     const { peer, request } = solicited(20_000);
     peer.send(r2t(request.itt, { at: 0, length: 20_000, ttt: 0x1234 }));
     const dataOuts = peer.sent();
@@ -150,7 +150,7 @@ describe('RFC 7143 §11.8 (Ready To Transfer (R2T))', () => {
     ]);
   });
 
-  it('§13.17 (MaxOutstandingR2T): several at once are fulfilled in the order they came', () => {
+  it('§13.17 (MaxOutstandingR2T): several R2Ts at once are fulfilled in the order of arrival', () => {
     const { peer, request } = solicited(12_000, { MaxOutstandingR2T: '3' });
     peer.send(
       r2t(request.itt, { at: 0, length: 4000, ttt: 1 }),
@@ -164,13 +164,13 @@ describe('RFC 7143 §11.8 (Ready To Transfer (R2T))', () => {
     ]);
   });
 
-  it('continues after the immediate data', () => {
+  it('the data of an R2T continue after the immediate data', () => {
     const { peer, request } = write(10_000, { InitialR2T: 'Yes' });
     peer.send(r2t(request.itt, { at: 8192, length: 1808 }));
     expect(shape(peer.sent())).toEqual([[8192, 1808, 0, true]]);
   });
 
-  it('for a task that has ended is dropped', () => {
+  it('an R2T for a task that has ended is dropped', () => {
     const { peer, request } = solicited(512);
     peer.respond(request);
     peer.send(r2t(request.itt, { at: 0, length: 512 }));
@@ -185,14 +185,14 @@ describe('RFC 7143 §11.8 (Ready To Transfer (R2T))', () => {
     ['at an offset that is not next', { at: 512, length: 512 }],
     ['with the reserved Target Transfer Tag', { at: 0, length: 512, ttt: NO_TAG }],
     ['with an R2TSN that is not next', { at: 0, length: 512, number: 1 }],
-  ])('%s ends the connection', (_what, fields) => {
+  ])('an R2T %s ends the connection', (_what, fields) => {
     const { peer, request } = solicited(10_000, { MaxBurstLength: '8192' });
     peer.send(r2t(request.itt, fields));
     expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '11.8' });
     expect(peer.session.state).toBe('reconnecting');
   });
 
-  it('§13.19 (DataSequenceInOrder): bytes that were asked for are not asked for again', () => {
+  it('§13.19 (DataSequenceInOrder): an R2T for bytes that were requested before ends the connection', () => {
     const { peer, request } = solicited(10_000);
     peer.send(r2t(request.itt, { at: 0, length: 5000 }));
     peer.sent();
@@ -200,13 +200,13 @@ describe('RFC 7143 §11.8 (Ready To Transfer (R2T))', () => {
     expect(peer.failure).toMatchObject({ section: '11.8' });
   });
 
-  it('§11.8.1 (TotalAHSLength and DataSegmentLength): data in one end the connection', () => {
+  it('§11.8.1 (TotalAHSLength and DataSegmentLength): an R2T with data ends the connection', () => {
     const { peer, request } = solicited(10_000);
     peer.send({ ...r2t(request.itt, { at: 0, length: 512 }), data: Buffer.alloc(4) });
     expect(peer.failure).toMatchObject({ section: '11.8' });
   });
 
-  it('for a read ends the connection', () => {
+  it('an R2T for a read ends the connection', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.submit('read', 512);
     peer.send(r2t(peer.sentOne(FROM.scsiCommand).itt, { at: 0, length: 512 }));
@@ -233,7 +233,7 @@ describe('RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In)', () => {
     data: bytes.subarray(at, at + length),
   });
 
-  it('data come in any legal cut, also with segments of no bytes, and any sequences', () => {
+  it('Data-In in any legal cut fill the read, also with empty segments and several sequences', () => {
     const { peer, command, request } = read(10_000);
     const { itt } = request;
     peer.send(
@@ -278,7 +278,7 @@ describe('RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In)', () => {
     ['status but no F bit', { flags: 1 }],
     ['the status CHECK CONDITION', { flags: F | 1, byte3: 2 }],
     ['both residual bits', { flags: F | 1 | 2 | 4, word44: 1 }],
-  ])('%s ends the connection', (_what, fields) => {
+  ])('a Data-In with %s ends the connection', (_what, fields) => {
     const { peer, command, request } = read(10_000);
     peer.send({ ...dataIn(request.itt, 0, 100, 0), ...fields });
     expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL' });
@@ -287,13 +287,13 @@ describe('RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In)', () => {
     expect(command.dataIn.byteLength).toBeLessThanOrEqual(10_000);
   });
 
-  it('for a write ends the connection', () => {
+  it('a Data-In for a write ends the connection', () => {
     const { peer, request } = write(512, { ImmediateData: 'No', InitialR2T: 'Yes' });
     peer.send(dataIn(request.itt, 0, 512, 0));
     expect(peer.failure).toMatchObject({ section: '11.7' });
   });
 
-  it('for nobody is dropped and reaches no buffer', () => {
+  it('a Data-In with an unknown tag is dropped and reaches no buffer', () => {
     const { peer, command, request } = read(512);
     peer.send({ ...dataIn(request.itt ^ 0x1000, 0, 512, 0), data: Buffer.alloc(512, 0xbb) });
     expect([peer.session.state, command.dataIn.byteLength]).toEqual(['loggedIn', 0]);
@@ -309,7 +309,7 @@ describe('RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In)', () => {
 describe('RFC 7143 §11.4 (SCSI Response)', () => {
   const sense = Buffer.from('0012700003000000000a00000000110000000000', 'hex');
 
-  it('§11.4.7.2 (Sense Data): sense comes with its length before it', () => {
+  it('§11.4.7.2 (Sense Data): sense data come with their length before them', () => {
     const { peer, command, request } = read(512);
     peer.respond(request, { byte3: 2, data: sense, flags: F | 2, word44: 512 });
     expect(command).toMatchObject({
@@ -327,7 +327,7 @@ describe('RFC 7143 §11.4 (SCSI Response)', () => {
     expect(command.senseLength).toBe(20);
   });
 
-  it('§11.4.5 (Residual Count): an overflow is told as what did not fit', () => {
+  it('§11.4.5 (Residual Count): an overflow is reported as the bytes that did not fit', () => {
     const { peer, command, request } = read(512);
     peer.respond(request, { flags: F | 4, word44: 100 });
     expect(command).toMatchObject({ outcome: 'answered', status: 0, residual: -100 });
@@ -353,7 +353,7 @@ describe('RFC 7143 §11.4 (SCSI Response)', () => {
     expect(command.outcome).toBe('lost');
   });
 
-  it('§11.4.8 (ExpDataSN): more Data-In than came means that some are missing', () => {
+  it('§11.4.8 (ExpDataSN): an ExpDataSN above the count of Data-In shows that some are missing', () => {
     const { peer, request } = read(512);
     peer.respond(request, { word36: 1 });
     expect(peer.failure).toMatchObject({ section: '7.9' });
@@ -367,7 +367,7 @@ describe('RFC 7143 §11.2.3 (Header Digest and Data Digest)', () => {
     ['headers and data', { header: true, data: true }],
   ];
 
-  it.each(digests)('of %s are sent and checked after the login', (_what, used) => {
+  it.each(digests)('digests of %s are sent and checked after the login', (_what, used) => {
     const on = (is: boolean) => (is ? 'CRC32C' : 'None');
     const keys = { HeaderDigest: on(used.header), DataDigest: on(used.data), InitialR2T: 'No' };
     const peer = ScriptedPeer.loggedIn({}, { keys });
@@ -390,7 +390,7 @@ describe('RFC 7143 §11.2.3 (Header Digest and Data Digest)', () => {
     expect(peer.failure).toMatchObject({ code: 'ERR_HEADER_DIGEST', section: '7.8' });
   });
 
-  it('§7.8 (Digest Errors): damaged data are dropped and the command done again', () => {
+  it('§7.8 (Digest Errors): damaged data are dropped and the command is repeated', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { DataDigest: 'CRC32C' } });
     const command = peer.submit('read', 1024);
     const { itt } = peer.sentOne(FROM.scsiCommand);
@@ -416,7 +416,7 @@ describe('RFC 7143 §11.2.3 (Header Digest and Data Digest)', () => {
     expect(command.outcome).toBe('lost');
   });
 
-  it('a path that damages everything is given up', () => {
+  it('a path that damages all data ends the connection', () => {
     const peer = ScriptedPeer.loggedIn({}, { keys: { DataDigest: 'CRC32C' } });
     for (let count = 0; count < 17; count += 1) {
       peer.submit('read', 512);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ProductError, UsageError } from '../../src/base/errors.js';
-import { KEY_ROWS } from '../../src/iscsi/login/negotiation-keys.js';
+import { ProductError, UsageError } from '../../../src/base/errors.js';
+import { KEY_ROWS } from '../../../src/iscsi/login/negotiation-keys.js';
 import { accept, OFFER, operational, TGT_ANSWER } from './login-script.js';
 
 const section = (number: string) => expect.objectContaining({ section: number });
@@ -22,7 +22,7 @@ function answersTo(...lines: string[]): string[] {
   return script.lines;
 }
 
-describe('RFC 7143 §13 (Login/Text Operational Text Keys): the rows', () => {
+describe('RFC 7143 §13 (Login/Text Operational Text Keys)', () => {
   // Name, section, default and result function as printed in the RFC.
   it.each([
     ['HeaderDigest', '13.1', 'None', 'list'],
@@ -40,17 +40,20 @@ describe('RFC 7143 §13 (Login/Text Operational Text Keys): the rows', () => {
     ['DataSequenceInOrder', '13.19', 'Yes', 'or'],
     ['ErrorRecoveryLevel', '13.20', '0', 'min', 0, 2],
     ['TaskReporting', '13.23', 'RFC3720', 'list'],
-  ])('%s is that of §%s', (key, number, defaultValue, result, min?: number, max?: number) => {
-    const row = KEY_ROWS.get(key);
-    expect(row).toMatchObject({ section: number, defaultValue });
-    const rule = row?.rule as Record<string, unknown>;
-    expect(rule['choose'] ?? rule['kind']).toBe(result);
-    if (min !== undefined) expect(rule).toMatchObject({ min, max });
-  });
+  ])(
+    'the row of %s is that of §%s',
+    (key, number, defaultValue, result, min?: number, max?: number) => {
+      const row = KEY_ROWS.get(key);
+      expect(row).toMatchObject({ section: number, defaultValue });
+      const rule = row?.rule as Record<string, unknown>;
+      expect(rule['choose'] ?? rule['kind']).toBe(result);
+      if (min !== undefined) expect(rule).toMatchObject({ min, max });
+    },
+  );
 });
 
 describe('RFC 7143 §6.2.1 (List Negotiations)', () => {
-  it('the target selects one of the values offered', () => {
+  it('the target selects one of the offered values', () => {
     expect(login('HeaderDigest=CRC32C').parameters.headerDigest).toBe('CRC32C');
     expect(() => login('DataDigest=CRC32C')).toThrow(section('13.1'));
     expect(() => login('HeaderDigest=CRC32C,None')).toThrow(section('13.1'));
@@ -75,7 +78,7 @@ describe('RFC 7143 §6.2.2 (Simple-Value Negotiations)', () => {
     ['MaxOutstandingR2T', '4', '5'],
     ['MaxConnections', '1', '2'],
     ['DefaultTime2Wait', '3600', '3601'],
-  ])('%s may be %s but not %s', (key, good, bad) => {
+  ])('the key %s may be %s but not %s', (key, good, bad) => {
     expect(login(`${key}=${good}`).keys).toContainEqual(
       expect.objectContaining({ key, inForce: good }),
     );
@@ -88,7 +91,7 @@ describe('RFC 7143 §6.2.2 (Simple-Value Negotiations)', () => {
   });
 
   it.each(['', 'x', '511', '16777216', '08192', '4096~8192', '4096,8192'])(
-    'MaxBurstLength=%s is not admissible',
+    'the value MaxBurstLength=%s is not admissible',
     (value) => expect(() => login(`MaxBurstLength=${value}`)).toThrow(section('13.13')),
   );
 
@@ -99,7 +102,7 @@ describe('RFC 7143 §6.2.2 (Simple-Value Negotiations)', () => {
     });
   });
 
-  it('Yes decides an OR and No an AND, so the target cannot say otherwise', () => {
+  it('a target that contradicts Yes of an OR, or No of an AND, ends the login', () => {
     expect(() => login('DataPDUInOrder=No')).toThrow(section('13.18'));
     const none = offer({ immediateData: false });
     expect(() => operational(none).answer(accept(answers('ImmediateData=Yes')))).toThrow(
@@ -108,14 +111,14 @@ describe('RFC 7143 §6.2.2 (Simple-Value Negotiations)', () => {
     expect(() => login('InitialR2T=yes')).toThrow(section('13.10'));
   });
 
-  it('what decides alone needs no answer, and its silence no warning', () => {
+  it('a value that decides alone needs no answer, and silence about it causes no warning', () => {
     const lines = TGT_ANSWER.filter((line) => !/InOrder/.test(line));
     const step = operational().done(accept(lines));
     expect(step.parameters).toMatchObject({ dataPduInOrder: true, dataSequenceInOrder: true });
     expect(step.warnings).toEqual([]);
   });
 
-  it('other silence leaves the default in force, with a warning', () => {
+  it('silence about other keys leaves the default in force, with a warning', () => {
     const lines = TGT_ANSWER.filter((line) => !/InitialR2T|MaxOutstanding/.test(line));
     const step = operational().done(accept(lines));
     expect(step.parameters).toMatchObject({ initialR2T: true, maxOutstandingR2T: 1 });
@@ -142,10 +145,13 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation)', () => {
     expect(not.parameters.taskReporting).toBe('RFC3720');
   });
 
-  it.each(['Reject', 'Irrelevant', 'NotUnderstood'])('%s cannot be proposed', (word) => {
-    expect(() => answersTo(`TaskReporting=${word}`)).toThrow(section('6.2'));
-    expect(() => answersTo(`X-com.example.a=${word}`)).toThrow(section('6.2'));
-  });
+  it.each(['Reject', 'Irrelevant', 'NotUnderstood'])(
+    'a target that proposes %s ends the login',
+    (word) => {
+      expect(() => answersTo(`TaskReporting=${word}`)).toThrow(section('6.2'));
+      expect(() => answersTo(`X-com.example.a=${word}`)).toThrow(section('6.2'));
+    },
+  );
 
   it('an unknown key is answered with NotUnderstood', () => {
     expect(answersTo('X-com.example.a=1', 'MaxOutstandingUnexpectedPDUs=0')).toEqual([
@@ -163,7 +169,7 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation)', () => {
     expect(script.lines).toEqual(['FirstBurstLength=Reject']);
   });
 
-  it('what a discovery session has no use for is irrelevant', () => {
+  it('keys without a use in a discovery session are answered with Irrelevant', () => {
     const script = operational({ sessionType: 'Discovery' });
     script.answer({ lines: ['MaxBurstLength=4096', 'InitialR2T=Yes'] });
     expect(script.lines).toEqual(['MaxBurstLength=Irrelevant', 'InitialR2T=Irrelevant']);
@@ -179,13 +185,13 @@ describe('RFC 7143 §13: keys with a rule of their own', () => {
   });
 
   it.each(['0', '511', '16777216', 'Reject', 'x'])(
-    'MaxRecvDataSegmentLength=%s is none',
+    'the value MaxRecvDataSegmentLength=%s is rejected',
     (value) => {
       expect(() => login(`MaxRecvDataSegmentLength=${value}`)).toThrow(ProductError);
     },
   );
 
-  it('§13.14 (FirstBurstLength): it does not exceed MaxBurstLength', () => {
+  it('§13.14 (FirstBurstLength): a FirstBurstLength above MaxBurstLength ends the login', () => {
     expect(() => login('MaxBurstLength=4096')).toThrow(section('13.14'));
     const lines = ['MaxBurstLength=4096', 'FirstBurstLength=Reject'];
     expect(login(...lines).parameters.firstBurstLength).toBe(4096);
@@ -197,11 +203,11 @@ describe('RFC 7143 §13: keys with a rule of their own', () => {
   });
 
   it.each(['InitiatorName=iqn.2001-04.com.example', 'TargetName=a', 'SessionType=Normal'])(
-    'the target does not send %s in login',
+    'a target that sends %s in login ends the login',
     (line) => expect(() => login(line)).toThrow(ProductError),
   );
 
-  it('§13.3 (SendTargets): not during login', () => {
+  it('§13.3 (SendTargets): SendTargets during login ends the login', () => {
     expect(() => login('SendTargets=All')).toThrow(section('13.3'));
   });
 
@@ -222,8 +228,8 @@ describe('RFC 7143 §13: keys with a rule of their own', () => {
   });
 });
 
-describe('hostile answers', () => {
-  it('whatever a target says, a login ends in values within their ranges or a ProductError', () => {
+describe('hostile answers to a login', () => {
+  it('a login ends in values within their ranges or a ProductError, whatever a target answers', () => {
     const value = fc.oneof(
       fc.constantFrom('Yes', 'No', 'None', 'CRC32C', 'Reject', 'Irrelevant', 'NotUnderstood', ''),
       fc.integer({ min: -1, max: 2 ** 25 }).map(String),

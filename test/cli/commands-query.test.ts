@@ -24,7 +24,7 @@ describe('discover', () => {
     },
   ];
 
-  it('prints JSON of a stable shape', async () => {
+  it('discover --json prints JSON of a stable shape', async () => {
     const { code, out } = await run(['discover', '192.0.2.1', '--json'], {
       discover: async () => targets,
     });
@@ -40,7 +40,7 @@ describe('discover', () => {
     ]);
   });
 
-  it('prints a line per portal for people, with a URL to go on with', async () => {
+  it('discover prints a line per portal for people, with a URL for the next command', async () => {
     const { out } = await run(['discover', 'h'], { discover: async () => targets });
     const lines = out.trimEnd().split('\n');
     expect(lines).toHaveLength(3);
@@ -48,7 +48,7 @@ describe('discover', () => {
     expect(lines[2]).toContain(`iscsi://[2001:db8::1]:3261/${NAME}`);
   });
 
-  it('passes portal, options and credentials on', async () => {
+  it('discover passes portal, options and credentials on', async () => {
     let seen: SessionOptions | undefined;
     let portal: unknown;
     await run(
@@ -71,7 +71,7 @@ describe('discover', () => {
     expect(seen).not.toHaveProperty('chapSecretFile');
   });
 
-  it('exits with 21 when there is nothing', async () => {
+  it('discover exits with 21 if there is no target', async () => {
     const { code, out, err } = await run(['discover', 'h', '--json'], { discover: async () => [] });
     expect(code).toBe(21);
     expect(JSON.parse(out)).toEqual([]);
@@ -86,7 +86,7 @@ describe('a failed command', () => {
     },
   });
 
-  it('says what, where, why and what next in one paragraph', async () => {
+  it('the error is one paragraph: what failed, where, why and what to do next', async () => {
     const error = new LinkError('ECONNREFUSED', 'no connection (ECONNREFUSED)');
     const { code, out, err } = await run(['capacity', URL_LUN0], failing(error));
     expect(code).toBe(4);
@@ -98,7 +98,7 @@ describe('a failed command', () => {
     );
   });
 
-  it('prints one object on standard error with --json', async () => {
+  it('the error is one object on standard error with --json', async () => {
     const error = new LinkError('ETIMEDOUT', 'no answer');
     const { code, err } = await run(['capacity', URL_LUN0, '--json'], failing(error));
     expect(code).toBe(8);
@@ -112,21 +112,21 @@ describe('a failed command', () => {
     });
   });
 
-  it('RFC 7143 §11.13.5: explains the status of a refused login', async () => {
+  it('RFC 7143 §11.13.5: the error explains the status of a refused login', async () => {
     const error = new LoginRefusedError('no', { statusClass: 2, statusDetail: 3 });
     const { code, err } = await run(['luns', URL_LUN0], failing(error));
     expect(code).toBe(19);
     expect(err).toMatch(/status 0203 Not found: .*\. Compare the name with/);
   });
 
-  it('exits with 24 when the target failed to authenticate itself', async () => {
+  it('the command exits with 24 if the target failed to authenticate itself', async () => {
     const error = new ProductError('ERR_AUTHENTICATION', 'the target failed to prove itself');
     expect((await run(['luns', URL_LUN0], failing(error))).code).toBe(24);
   });
 });
 
 describe('capacity', () => {
-  it('prints JSON of a stable shape', async () => {
+  it('capacity --json prints JSON of a stable shape', async () => {
     const fake = fakeSession({ '9e10': CAPACITY_16 });
     const { code, out } = await run(['capacity', URL_LUN0, '--json'], {
       openInformational: async () => fake.session,
@@ -146,7 +146,7 @@ describe('capacity', () => {
     expect(fake.closed()).toBe(true);
   });
 
-  it('prints a size people can read', async () => {
+  it('capacity prints a size that people can read', async () => {
     const fake = fakeSession({ '9e10': CAPACITY_16 });
     const { out } = await run(['capacity', URL_LUN0], {
       openInformational: async () => fake.session,
@@ -154,7 +154,7 @@ describe('capacity', () => {
     expect(out).toMatch(/^size bytes +1073741824 \(1\.0 GiB\)$/m);
   });
 
-  it('asks again after unit attentions, and falls back to READ CAPACITY(10)', async () => {
+  it('capacity repeats its command after unit attentions, and falls back to READ CAPACITY(10)', async () => {
     const fake = fakeSession({
       '9e10': [check(6, 0x29, 0), check(6, 0x3f, 0x0e), check(5, 0x20, 0)],
       '25': CAPACITY_10,
@@ -167,7 +167,7 @@ describe('capacity', () => {
     expect(fake.requests.map((request) => request.lun)).toEqual([5, 5, 5, 5]);
   });
 
-  it('tells the sense of an error in words, and closes the session', async () => {
+  it('capacity reports the sense of an error in words, and closes the session', async () => {
     const fake = fakeSession({ '9e10': check(2, 0x3a, 0) });
     const { code, err } = await run(['capacity', URL_LUN0], {
       openInformational: async () => fake.session,
@@ -177,7 +177,7 @@ describe('capacity', () => {
     expect(fake.closed()).toBe(true);
   });
 
-  it('of a LUN that is not there says how to find those that are', async () => {
+  it('capacity of a LUN that does not exist says how to list those that do', async () => {
     const fake = fakeSession({ '9e10': check(5, 0x25, 0) });
     const { code, err } = await run(['capacity', URL_LUN0], {
       openInformational: async () => fake.session,
@@ -186,7 +186,7 @@ describe('capacity', () => {
     expect(code).toBe(21);
   });
 
-  it('ends after a bounded number of attempts', async () => {
+  it('capacity ends after a bounded number of attempts', async () => {
     const fake = fakeSession({ '9e10': check(6, 0x29, 0) });
     const { code } = await run(['capacity', URL_LUN0], {
       openInformational: async () => fake.session,
@@ -195,7 +195,7 @@ describe('capacity', () => {
     expect(fake.requests.length).toBeLessThan(20);
   });
 
-  it('--raw writes the bytes and nothing else', async () => {
+  it('capacity --raw writes the bytes and nothing else', async () => {
     const fake = fakeSession({ '9e10': good('0000000000000001 00000200 4141414142424242') });
     const { out } = await run(['capacity', URL_LUN0, '--raw'], {
       openInformational: async () => fake.session,
@@ -207,7 +207,7 @@ describe('capacity', () => {
 });
 
 describe('inquiry', () => {
-  it('decodes the standard data', async () => {
+  it('inquiry decodes the standard data', async () => {
     const fake = fakeSession({ '1200': INQUIRY });
     const { out } = await run(['inquiry', URL_LUN0, '--json'], {
       openInformational: async () => fake.session,
@@ -219,7 +219,7 @@ describe('inquiry', () => {
     });
   });
 
-  it.each(['80', '0x80', '80h', 'serial'])('--vpd %s asks for page 80h', async (page) => {
+  it.each(['80', '0x80', '80h', 'serial'])('inquiry --vpd %s requests page 80h', async (page) => {
     const fake = fakeSession({ '120180': good('00 80 0004 41424344') });
     const { out } = await run(['inquiry', URL_LUN0, '--vpd', page, '--json'], {
       openInformational: async () => fake.session,
@@ -227,7 +227,7 @@ describe('inquiry', () => {
     expect(JSON.parse(out)).toMatchObject({ page: '80', serial: 'ABCD' });
   });
 
-  it('of a LUN that is not there exits with 21; --raw still gives the bytes', async () => {
+  it('inquiry of a LUN that does not exist exits with 21; --raw still writes the bytes', async () => {
     // Qualifier 011b, type 1Fh: SPC-4 §6.6.2.
     const nobody = good(`7f 00 05 02 1f ${'00'.repeat(31)}`);
     const backend = () => ({
@@ -240,7 +240,7 @@ describe('inquiry', () => {
     expect((await run(['inquiry', URL_LUN0, '--raw'], backend())).code).toBe(0);
   });
 
-  it('a page the LUN does not have is named, with how to find those it has', async () => {
+  it('inquiry names a page that the LUN does not have, and how to list its pages', async () => {
     const fake = fakeSession({ '120199': check(5, 0x24, 0) });
     const { code, err } = await run(['inquiry', URL_LUN0, '--vpd', '99'], {
       openInformational: async () => fake.session,
@@ -249,7 +249,7 @@ describe('inquiry', () => {
     expect(code).toBe(21);
   });
 
-  it('refuses a page that is none before it connects', async () => {
+  it('inquiry rejects an invalid page name before it connects', async () => {
     const { code, err } = await run(['inquiry', URL_LUN0, '--vpd', 'zz']);
     expect(code).toBe(7);
     expect(err).toMatch(/--vpd 'zz' is no page/);
@@ -257,7 +257,7 @@ describe('inquiry', () => {
 });
 
 describe('luns', () => {
-  it('lists each LUN; one that fails does not hide the others', async () => {
+  it('luns lists each LUN; one that fails does not hide the others', async () => {
     const fake = fakeSession({
       a000: TWO_LUNS,
       '1200': [INQUIRY, INQUIRY],
@@ -279,7 +279,7 @@ describe('luns', () => {
     ]);
   });
 
-  it('fails as a whole when the link does', async () => {
+  it('luns fails as a whole when the connection does', async () => {
     const fake = fakeSession({ a000: TWO_LUNS });
     fake.session.execute = async (request) => {
       if (request.cdb[0] === 0xa0) return TWO_LUNS;
@@ -293,7 +293,7 @@ describe('luns', () => {
 });
 
 describe('ping', () => {
-  it('prints statistics', async () => {
+  it('ping prints statistics', async () => {
     const fake = fakeSession({});
     const times = [1, 2, 3, 10];
     fake.session.ping = async () => times.shift() ?? 0;
@@ -319,7 +319,7 @@ describe('ping', () => {
     ['--count', 'x'],
     ['--bytes', '5000'],
     ['--interval', '-1'],
-  ])('refuses %s %s', async (flag, value) => {
+  ])('ping rejects %s %s', async (flag, value) => {
     expect((await run(['ping', URL_LUN0, `${flag}=${value}`])).code).toBe(7);
   });
 });

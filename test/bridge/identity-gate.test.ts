@@ -8,12 +8,12 @@ const OUTAGE = { mayBeExchanged: true, allowUnidentified: false };
 
 describe('the identity gate', () => {
   it.each([
-    ['the same', {}],
-    ['larger', { blockCount: 1 << 22 }],
-    ['read-only', { readOnly: true }],
-    ['with another firmware', { revision: '2' }],
-    ['with one identifier more', { identifiers: ['eui.1', 'naa.3000000000000001'] }],
-  ])('lets a disk pass that is %s', (_how, change) => {
+    ['no change', {}],
+    ['more blocks', { blockCount: 1 << 22 }],
+    ['write protection', { readOnly: true }],
+    ['another firmware', { revision: '2' }],
+    ['one identifier more', { identifiers: ['eui.1', 'naa.3000000000000001'] }],
+  ])('the gate accepts a disk with %s', (_how, change) => {
     expect(whyAnotherDisk(diskFacts(), diskFacts(change), OUTAGE)).toBeNull();
   });
 
@@ -25,17 +25,20 @@ describe('the identity gate', () => {
     ['fewer blocks', { blockCount: (1 << 21) - 1 }],
     ['another product name', { product: 'TAPE' }],
     ['another device type', { deviceType: 5 }],
-  ])('stops a disk with %s, and says so, whatever the occasion and the option', (_how, change) => {
-    for (const mayBeExchanged of [true, false]) {
-      for (const allowUnidentified of [true, false]) {
-        const occasion = { mayBeExchanged, allowUnidentified };
-        const why = whyAnotherDisk(diskFacts(), diskFacts(change), occasion);
-        expect(why).toMatch(/^another disk has this LUN now: its /);
+  ])(
+    'the gate rejects a disk with %s, with the reason, whatever the occasion and the option',
+    (_how, change) => {
+      for (const mayBeExchanged of [true, false]) {
+        for (const allowUnidentified of [true, false]) {
+          const occasion = { mayBeExchanged, allowUnidentified };
+          const why = whyAnotherDisk(diskFacts(), diskFacts(change), occasion);
+          expect(why).toMatch(/^another disk has this LUN now: its /);
+        }
       }
-    }
-  });
+    },
+  );
 
-  it('stops a disk that has an identifier where there was none', () => {
+  it('the gate rejects a disk that has an identifier where there was none', () => {
     const before = diskFacts({ identifiers: [] });
     expect(whyAnotherDisk(before, diskFacts(), OUTAGE)).toMatch(/identifier/);
     expect(whyAnotherDisk(before, diskFacts({ identifiers: [] }), OUTAGE)).toBeNull();
@@ -71,7 +74,7 @@ describe('the identity gate', () => {
       ['naa.6000000000000000', 't10.X       1'],
       ['naa.6000000000000000', 't10.X       2'],
     ],
-  ])('stops a disk with %s', (_how, known, found) => {
+  ])('the gate rejects a disk with %s', (_how, known, found) => {
     const before = diskFacts({ identifiers: known });
     expect(whyAnotherDisk(before, diskFacts({ identifiers: found }), OUTAGE)).toMatch(/identifier/);
   });
@@ -82,7 +85,7 @@ describe('the identity gate', () => {
     ['the EUI-64 that is the best kind both have', [A, 'eui.1'], ['eui.1', 't10.X       1']],
     ['a T10 text, where the registered name is new', ['t10.X       1'], [A, 't10.X       1']],
     ['a vendor text, beside names of zeros that differ', ['vendor.a', 'eui.00'], ['vendor.a']],
-  ])('lets a disk pass that shares %s', (_how, known, found) => {
+  ])('the gate accepts a disk that shares %s', (_how, known, found) => {
     const before = diskFacts({ identifiers: known });
     expect(whyAnotherDisk(before, diskFacts({ identifiers: found }), OUTAGE)).toBeNull();
   });
@@ -101,7 +104,7 @@ describe('a disk that reports neither a serial number nor an identifier', () => 
     ['a T10 text with zeros', '', ['t10.EXAMPLE 0000']],
     ['an empty vendor text', '', ['vendor.']],
     ['an empty SCSI name', '', ['']],
-  ])('is what one with %s is', (_what, serial, identifiers) => {
+  ])('a disk with %s counts as unidentified', (_what, serial, identifiers) => {
     const facts = diskFacts({ serial, identifiers });
     expect(isUnidentified(facts)).toBe(true);
     expect(whyAnotherDisk(facts, facts, OUTAGE)).toMatch(
@@ -115,15 +118,15 @@ describe('a disk that reports neither a serial number nor an identifier', () => 
     ['a serial number', 'S', []],
     ['an identifier', '', ['t10.EXAMPLE 1']],
     ['a SCSI name', '', ['iqn.2001-04.com.example:0']],
-  ])('is not what one with %s is', (_what, serial, identifiers) => {
+  ])('a disk with %s does not count as unidentified', (_what, serial, identifiers) => {
     const facts = diskFacts({ serial, identifiers });
     expect(isUnidentified(facts)).toBe(false);
     expect(whyAnotherDisk(facts, facts, OUTAGE)).toBeNull();
   });
 });
 
-describe('queue depth', () => {
-  it('falls by a quarter of what was in flight, once for each burst, and not below one', () => {
+describe('DepthControl', () => {
+  it('the depth falls by a quarter of the commands in flight, once a burst, and not below one', () => {
     const control = new DepthControl(128);
     control.congested(1000, 100);
     expect(control.depth).toBe(75);
@@ -133,7 +136,7 @@ describe('queue depth', () => {
     expect(control.depth).toBe(1);
   });
 
-  it('rises step by step when a second has passed without a sign, up to the maximum', () => {
+  it('the depth rises step by step after each second without congestion, up to the maximum', () => {
     const control = new DepthControl(128);
     expect(control.nextStepAtMs).toBe(Number.POSITIVE_INFINITY);
     control.congested(1000, 40);

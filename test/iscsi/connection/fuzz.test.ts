@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ProtocolError } from '../../src/base/errors.js';
-import { SlabPool } from '../../src/base/slab.js';
-import { PduEvent, PduReader } from '../../src/iscsi/pdu/pdu-reader.js';
-import { BusySession, damaged, damages } from '../helpers/hostile-stream.js';
-import { encodePdu, OP, type TargetPdu } from '../helpers/peer-pdu.js';
-import { ScriptedPeer } from '../helpers/scripted-peer.js';
+import { ProtocolError } from '../../../src/base/errors.js';
+import { SlabPool } from '../../../src/base/slab.js';
+import { PduEvent, PduReader } from '../../../src/iscsi/pdu/pdu-reader.js';
+import { BusySession, damaged, damages } from '../../helpers/hostile-stream.js';
+import { encodePdu, OP, type TargetPdu } from '../../helpers/peer-pdu.js';
+import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
 /** One property for so many seconds: FUZZ_SECONDS makes it long; the seed is printed on failure. */
 const SECONDS = Number(process.env['FUZZ_SECONDS'] ?? '1');
@@ -109,7 +109,7 @@ describe('RFC 7143 §11.2 (PDU Template, Header, and Opcodes): any cut of the st
   );
 
   it(
-    'any bytes are frames or a ProtocolError',
+    'any bytes yield frames or a ProtocolError',
     () => {
       const property = fc.property(fc.uint8Array({ maxLength: 600 }), fc.boolean(), (some, on) => {
         framesOf(Buffer.from(some), [1, 50, 100], on);
@@ -125,7 +125,7 @@ describe('RFC 7143 §7.7 (Format Errors): a target that sends anything', () => {
   const pieces = fc.integer({ min: 1, max: 3000 });
 
   it(
-    'in any legal order and cut each read gets its own bytes',
+    'each read gets its own bytes in any legal order and cut',
     () => {
       const property = fc.property(orders, pieces, fc.boolean(), (order, pieceBytes, digest) => {
         const busy = new BusySession(digest);
@@ -140,7 +140,7 @@ describe('RFC 7143 §7.7 (Format Errors): a target that sends anything', () => {
   );
 
   it(
-    'damaged in any way it ends the connection at worst',
+    'a damaged stream ends the connection at worst',
     () => {
       const property = fc.property(
         orders,
@@ -162,7 +162,7 @@ describe('RFC 7143 §7.7 (Format Errors): a target that sends anything', () => {
   );
 
   it(
-    'with fields of its own choice it ends the connection at worst',
+    'a target with fields of its own choice ends the connection at worst',
     () => {
       const word = fc.oneof(fc.constantFrom(0, 1, 0x7fffffff, 0x80000000, 0xffffffff), fc.nat());
       const pdu = fc.record({
@@ -197,7 +197,7 @@ describe('RFC 7143 §7.7 (Format Errors): a target that sends anything', () => {
   );
 
   it(
-    'during the login it ends the attempt at worst',
+    'a target with any bytes during the login ends the attempt at worst',
     () => {
       const property = fc.property(damages, pieces, (damage, pieceBytes) => {
         const peer = ScriptedPeer.started();
@@ -215,29 +215,32 @@ describe('RFC 7143 §7.7 (Format Errors): a target that sends anything', () => {
   );
 });
 
-describe('test/corpus: streams that once were trouble, and one of each kind', () => {
-  const folder = new URL('../corpus/', import.meta.url);
+describe('test/corpus', () => {
+  const folder = new URL('../../corpus/', import.meta.url);
   const names = readdirSync(folder).filter((name) => name.endsWith('.hex'));
 
-  it('has something in it', () => {
+  it('the corpus has ten streams at least', () => {
     expect(names.length).toBeGreaterThanOrEqual(10);
   });
 
-  it.each(names)('%s ends the connection at worst, in one piece and byte by byte', (name) => {
-    const text = readFileSync(new URL(name, folder), 'utf8').replace(/#.*$/gm, '');
-    for (const pieceBytes of [1 << 20, 1]) {
-      const busy = new BusySession(false);
-      const tags = [busy.reads[0]!.request.itt, busy.reads[1]!.request.itt, busy.write.itt];
-      const filled = text.replace(/<tag(\d)>/g, (_all, index: string) =>
-        (tags[Number(index)] ?? 0).toString(16).padStart(8, '0'),
-      );
-      const statSN = busy.peer.statSN;
-      const numbered = filled.replace(/<stat\+(\d+)>/g, (_all, more: string) =>
-        (statSN + Number(more)).toString(16).padStart(8, '0'),
-      );
-      busy.peer.feed(Buffer.from(numbered.replace(/\s+/g, ''), 'hex'), pieceBytes);
-      busy.verify({ undamaged: false });
-      busy.verifyReleased();
-    }
-  });
+  it.each(names)(
+    'the stream %s ends the connection at worst, in one piece and byte by byte',
+    (name) => {
+      const text = readFileSync(new URL(name, folder), 'utf8').replace(/#.*$/gm, '');
+      for (const pieceBytes of [1 << 20, 1]) {
+        const busy = new BusySession(false);
+        const tags = [busy.reads[0]!.request.itt, busy.reads[1]!.request.itt, busy.write.itt];
+        const filled = text.replace(/<tag(\d)>/g, (_all, index: string) =>
+          (tags[Number(index)] ?? 0).toString(16).padStart(8, '0'),
+        );
+        const statSN = busy.peer.statSN;
+        const numbered = filled.replace(/<stat\+(\d+)>/g, (_all, more: string) =>
+          (statSN + Number(more)).toString(16).padStart(8, '0'),
+        );
+        busy.peer.feed(Buffer.from(numbered.replace(/\s+/g, ''), 'hex'), pieceBytes);
+        busy.verify({ undamaged: false });
+        busy.verifyReleased();
+      }
+    },
+  );
 });
