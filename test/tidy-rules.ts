@@ -38,15 +38,15 @@ export const LAYER_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   lun: [...DATA_PATH, 'errors', 'config'],
   session: [...DATA_PATH, 'errors', 'config', 'lun'],
   boot: [...DATA_PATH, 'errors', 'config'],
-  'boot-test': SESSION_AND_BELOW,
-  demo: [...SESSION_AND_BELOW, 'target'],
   supervisor: SESSION_AND_BELOW,
+  'boot-test': [...SESSION_AND_BELOW, 'supervisor'],
+  demo: [...SESSION_AND_BELOW, 'supervisor', 'target'],
   control: [...SESSION_AND_BELOW, 'supervisor'],
   daemon: [...SESSION_AND_BELOW, 'supervisor', 'control', 'boot'],
   cli: [
     'base',
-    ...['errors', 'config', 'session', 'boot', 'boot-test', 'demo'],
-    ...['supervisor', 'control', 'daemon'],
+    ...['errors', 'config', 'session', 'boot', 'supervisor'],
+    ...['boot-test', 'demo', 'control', 'daemon'],
   ],
 };
 /** The public entry may import anything but the command line. */

@@ -16,7 +16,7 @@ import type {
 } from '../config/contract.js';
 import { formatTargetUrl } from '../config/target-url.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { serve } from '../session/stack.js';
+import { serve } from '../supervisor/serve.js';
 import { qemuArguments } from './boot-test-command.js';
 import { BootJudge } from './boot-test-judge.js';
 import { BootMachine } from './boot-test-machine.js';

@@ -14,11 +14,11 @@ export const lazyBackend: Backend = {
     return openInformational(url, options, signal);
   },
   async serve(url, options, hooks) {
-    const { serve } = await import('../session/stack.js');
+    const { serve } = await import('../supervisor/serve.js');
     return serve(url, options, hooks);
   },
   async attach(url, options, hooks) {
-    const { attach } = await import('../session/stack.js');
+    const { attach } = await import('../supervisor/attach.js');
     return attach(url, options, hooks);
   },
   async bootTest(url, options, hooks) {

@@ -1,7 +1,7 @@
 import { UsageError } from '../base/errors.js';
 import { DEFAULT_PORT, type PortalAddress, readPortal } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
-import type { TargetUrl } from './contract.js';
+import type { SessionOptions, TargetUrl } from './contract.js';
 
 const SCHEME = 'iscsi://';
 /** Largest number of the extended flat addressing of SAM-5 §4.7.7.5.4: 24 bits. */
@@ -65,6 +65,15 @@ export function formatTargetUrl(url: TargetUrl): string {
   const user = url.user === undefined ? '' : `${url.user}@`;
   const lun = url.lun === null ? '' : `/${url.lun}`;
   return `${SCHEME}${user}${formatHostPort(url)}/${url.targetName}${lun}`;
+}
+
+/** The LUNs that are meant: that of the URL, else those of the option; null: all there are. */
+export function wantedLuns(
+  url: TargetUrl,
+  { luns = [] }: Pick<SessionOptions, 'luns'>,
+): readonly number[] | null {
+  if (url.lun !== null) return [url.lun];
+  return luns.length === 0 ? null : luns;
 }
 
 /** `host[:port]` as text: IPv6 in brackets, the usual port left away. */

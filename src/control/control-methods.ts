@@ -8,7 +8,7 @@ import { queryCapacity, queryInquiry, queryReportLuns } from '../session/scsi-qu
 import { type LoginRequest, planLogin, sessionOptionsOf } from '../supervisor/login-plan.js';
 import type { ManagedSession } from '../supervisor/managed-session.js';
 import { viewDevices, viewSession, viewStatistics } from '../supervisor/session-info.js';
-import type { SessionRecord } from '../supervisor/session-records.js';
+import type { SessionRecord } from '../supervisor/session-record.js';
 import { setSessionOption } from '../supervisor/session-timers.js';
 import type { Supervisor } from '../supervisor/supervisor.js';
 import { type CallMethod, type ControlClient, RpcFaultError } from './control-connection.js';

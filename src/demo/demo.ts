@@ -16,7 +16,8 @@ import type {
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { kernelSupport } from '../io/nbd-support.js';
 import { nbdAddon } from '../lun/device-exporter.js';
-import { attach, serve } from '../session/stack.js';
+import { attach } from '../supervisor/attach.js';
+import { serve } from '../supervisor/serve.js';
 import { type DemoDisk, DeviceDisk, SocketDisk } from './demo-client.js';
 import { DemoReport } from './demo-report.js';
 import { DemoTarget } from './demo-target.js';

@@ -58,6 +58,7 @@ export class DeviceExporter implements LunExporter {
   readonly #named = new Map<number, DeviceName>();
   /** Who keeps a device from going or coming back, as last told. */
   readonly #inUse = new Map<number, string>();
+  #isLeft = false;
 
   constructor(options: DeviceExporterOptions) {
     this.#options = options;
@@ -73,6 +74,7 @@ export class DeviceExporter implements LunExporter {
    * before this one left. Throws UsageError 28 while the removed device is held open.
    */
   async add(unit: LunUnit): Promise<void> {
+    if (this.#isLeft) throw leftToTheNext(unit.lun);
     const { blockSizeBytes } = unit.queue;
     if (blockSizeBytes > 4096) {
       throw new UsageError(
@@ -178,8 +180,12 @@ export class DeviceExporter implements LunExporter {
     }
   }
 
-  /** Leaves every device, with its waiting requests, to a process that comes after this one. */
+  /**
+   * Leaves every device, with its waiting requests, to a process that comes after this one; what
+   * is new from now on is that one's too.
+   */
   leave(): void {
+    this.#isLeft = true;
     const devices = [...this.#devices.values()];
     this.#devices.clear();
     for (const device of devices) device.leave();
@@ -272,6 +278,13 @@ export class DeviceExporter implements LunExporter {
       },
     });
   }
+}
+
+function leftToTheNext(lun: number): UsageError {
+  return new UsageError(`LUN ${lun} gets no device: this process leaves its devices to the next.`, {
+    exitCode: EXIT_CODES.error.code,
+    code: 'ERR_DEVICES_LEFT',
+  });
 }
 
 /**

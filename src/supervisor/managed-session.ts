@@ -11,13 +11,18 @@ import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { SessionStack } from '../session/session-stack.js';
+import { stampedEvent } from '../session/stamped-event.js';
 import type { LoginPlan } from './login-plan.js';
+import { withDisk } from './record-identity.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
-import type { SessionRecord } from './session-records.js';
+import type { SessionRecord } from './session-record.js';
 import { SessionStatistics } from './session-statistics.js';
 
-export type ManagedSessionOptions = {
-  readonly plan: LoginPlan;
+/** What a session has to know of the login it is for; a daemon's has its configuration beside. */
+export type SessionPlan = Pick<LoginPlan, 'request' | 'initiatorName'>;
+
+export type ManagedSessionOptions<Plan extends SessionPlan = LoginPlan> = {
+  readonly plan: Plan;
   readonly options: SessionOptions;
   readonly identity: SessionIdentity;
   readonly record: SessionRecord;
@@ -37,26 +42,30 @@ export type ManagedSessionOptions = {
   readonly losses: LossRecord;
   /** Writes the record down before what it says is relied on. */
   readonly saveRecord: (record: SessionRecord) => Promise<void>;
+  /** Aborts the opening; after that it does nothing. */
+  readonly signal?: AbortSignal;
 };
 
 export type SessionEnd = 'loggedOut' | 'failed';
 
-/** One session of the daemon: its identity and record, and the stack that does the work. */
-export class ManagedSession {
-  readonly plan: LoginPlan;
+/**
+ * One session that outlives its process, of a daemon or of `attach`: its identity and record, and
+ * the stack that does the work.
+ */
+export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
+  readonly plan: Plan;
   readonly options: SessionOptions;
   readonly statistics: SessionStatistics;
   readonly stack: SessionStack;
   record: SessionRecord;
   /** Exports are there (or it is an informational session). */
   isOpen = false;
-  /** It has ended without the target having heard of it: commands may still be at work there. */
-  hasGhosts = false;
   /** Another disk is in the place of one that was left, so that what was left is of no use. */
   hasMetAnotherDisk = false;
   /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
   readonly ended: Promise<SessionEnd>;
-  readonly #wishes: ManagedSessionOptions;
+  readonly #wishes: ManagedSessionOptions<Plan>;
+  #isLoggedOut = false;
   #end: (how: SessionEnd) => void = () => {};
   readonly #abort = new AbortController();
   #opening: Promise<void> | null = null;
@@ -64,7 +73,7 @@ export class ManagedSession {
   #isClosed = false;
   #leaveDevices: () => void = () => {};
 
-  constructor(wishes: ManagedSessionOptions) {
+  constructor(wishes: ManagedSessionOptions<Plan>) {
     this.#wishes = wishes;
     this.plan = wishes.plan;
     this.options = wishes.options;
@@ -87,8 +96,7 @@ export class ManagedSession {
         claims: new LunClaims({ targetName, portals, identity }, wishes.options),
         losses: wishes.losses,
         onClosed: ({ isLoggedOut }) => {
-          const hasBeenThere = wishes.mayHaveGhosts || this.stack.handle.session.logins > 0;
-          this.hasGhosts = hasBeenThere && !isLoggedOut;
+          this.#isLoggedOut = isLoggedOut;
         },
         firstLogin: isTakenOver ? 'resume' : wishes.firstLogin,
         options: wishes.options,
@@ -99,12 +107,16 @@ export class ManagedSession {
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
-    // Work of the stack that nobody waits for has failed: the rest of it is of no use.
-    this.stack.closed.catch(() => this.#failed());
   }
 
   get losses(): LossRecord {
     return this.#wishes.losses;
+  }
+
+  /** Without the target having heard of a logout: commands may still be at work there. */
+  get hasGhosts(): boolean {
+    const hasBeenThere = this.#wishes.mayHaveGhosts || this.stack.handle.session.logins > 0;
+    return hasBeenThere && !this.#isLoggedOut;
   }
 
   get sessionId(): string {
@@ -257,15 +269,19 @@ export class ManagedSession {
 
   /** Nobody waits for this one; what it cannot do now, the next rescan may. */
   #lunsChanged(): void {
-    this.rescan().catch(productError);
+    this.rescan().catch((error: unknown) => {
+      const { message } = productError(error);
+      this.stack.warn(`new LUNs cannot be used yet: ${message}`);
+    });
   }
 
   async #open(): Promise<void> {
-    const { signal } = this.#abort;
+    const { signal: asked = this.#abort.signal } = this.#wishes;
+    const signal = AbortSignal.any([this.#abort.signal, asked]);
     const { stack } = this;
     try {
       if (this.#wishes.waiting.length > 0) {
-        await this.#resume(this.#wishes.waiting);
+        await this.#resume(this.#wishes.waiting, signal);
       } else {
         await stack.login(signal);
         if (this.plan.request.sessionType !== 'informational') await this.#openExports();
@@ -273,12 +289,13 @@ export class ManagedSession {
       }
       this.isOpen = true;
     } catch (error) {
-      await this.#failed();
+      await this.breakOff();
       throw signal.aborted ? signal.reason : error;
     }
   }
 
-  async #failed(): Promise<void> {
+  /** Work that nobody waits for has failed: the rest of the session is of no use. */
+  async breakOff(): Promise<void> {
     // After an abort it is `close` that does this.
     if (this.isEnding) return;
     this.#isClosed = true;
@@ -304,13 +321,13 @@ export class ManagedSession {
   }
 
   /** Takes devices back, which hold their requests until the session is there again. */
-  async #resume(waiting: readonly FoundDisk[]): Promise<void> {
+  async #resume(waiting: readonly FoundDisk[], signal: AbortSignal): Promise<void> {
     const { stack } = this;
     const { exporter, opened, leave } = this.#exports();
     stack.useExporter(exporter, opened);
     try {
       for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
-      this.#abort.signal.throwIfAborted();
+      signal.throwIfAborted();
     } catch (error) {
       // They are not ours to take away: somebody's data wait in them.
       leave();
@@ -351,9 +368,7 @@ export class ManagedSession {
       targetName: request.targetName,
       portal: request.portal,
       onInUse: (place, holders) => {
-        const time = new Date().toISOString();
-        const { sessionId } = this;
-        onEvent({ event: 'deviceInUse', ...place, holders, time, sessionId });
+        onEvent(stampedEvent({ event: 'deviceInUse', ...place, holders }, this.sessionId));
       },
       keep: (lun, facts) => this.#keep(lun, facts),
     });
@@ -363,10 +378,8 @@ export class ManagedSession {
 
   /** Writes down what the disk of a LUN is. */
   async #keep(lun: number, facts: DiskFacts): Promise<void> {
-    const others = this.record.disks.filter((disk) => disk.lun !== lun);
-    const { portalGroupTag = this.record.portalGroupTag } = this.stack;
     const disk = { lun, facts, field: this.stack.lunFields.hexOf(lun) };
-    this.record = { ...this.record, disks: [...others, disk], portalGroupTag };
+    this.record = withDisk(this.record, disk, this.stack.portalGroupTag);
     await this.#wishes.saveRecord(this.record);
   }
 }

@@ -1,26 +1,66 @@
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
+import type { FoundDisk } from '../lun/disk-probe.js';
 import { bootIdentity, newIdentity } from '../session/session-identity.js';
 import type { LoginPlan } from './login-plan.js';
-import { keyText, type SessionKey, type SessionRecord } from './session-records.js';
+import {
+  keyText,
+  type SessionKey,
+  type SessionRecord,
+  type SessionSubject,
+} from './session-record.js';
 
-/** What a login is for: at most one session of a daemon has it. */
-export function keyOf(plan: LoginPlan): SessionKey {
-  const { targetName, sessionType } = plan.request;
-  return { initiatorName: plan.initiatorName, targetName, sessionType };
+/** What a login is for: at most one session of a daemon has its key. */
+export function subjectOf(plan: LoginPlan): SessionSubject {
+  const { targetName, sessionType, portal } = plan.request;
+  const { host, port } = portal;
+  return { initiatorName: plan.initiatorName, targetName, sessionType, portal: { host, port } };
+}
+
+type Beginning = Pick<SessionRecord, 'bootId' | 'persistent' | 'options'>;
+
+/** The record of a session that begins now; `known` is that of the session before it. */
+export function begunRecord(
+  subject: SessionSubject,
+  known: SessionRecord | null,
+  how: Beginning,
+): SessionRecord {
+  const { disks = [], portalGroupTag } = leftBehind(known, how.bootId) ?? {};
+  return {
+    version: 2,
+    ...identityText(known === null ? firstIdentity(subject) : identityOf(known)),
+    ...how,
+    active: true,
+    ...subject,
+    disks,
+    portalGroupTag,
+  };
 }
 
 /** Of a session that nothing is written down of. */
-export function firstIdentity(plan: LoginPlan): SessionIdentity {
-  const isBoot = plan.request.sessionType === 'boot';
-  return isBoot ? bootIdentity(keyText(keyOf(plan))) : newIdentity();
+function firstIdentity(key: SessionKey): SessionIdentity {
+  return key.sessionType === 'boot' ? bootIdentity(keyText(key)) : newIdentity();
 }
 
 export function identityOf(record: SessionRecord): SessionIdentity {
   return { sessionId: record.sessionId, isid: Buffer.from(record.isid, 'hex') };
 }
 
-export function identityText(identity: SessionIdentity): Pick<SessionRecord, 'sessionId' | 'isid'> {
+function identityText(identity: SessionIdentity): Pick<SessionRecord, 'sessionId' | 'isid'> {
   return { sessionId: identity.sessionId, isid: Buffer.from(identity.isid).toString('hex') };
+}
+
+/** The record with what the disk of a LUN is now; without a portal group that before is kept. */
+export function withDisk(
+  record: SessionRecord,
+  disk: FoundDisk,
+  portalGroupTag: number | undefined,
+): SessionRecord {
+  const others = record.disks.filter(({ lun }) => lun !== disk.lun);
+  return {
+    ...record,
+    disks: [...others, disk],
+    portalGroupTag: portalGroupTag ?? record.portalGroupTag,
+  };
 }
 
 /** The record of a session that is to be logged in again as it was. */
@@ -37,7 +77,7 @@ export function loggedOut(
   record: SessionRecord,
   how: { readonly hasGhosts: boolean },
 ): SessionRecord {
-  const { sessionId, isid } = identityText(newIdentity());
+  const { sessionId, isid } = identityText(firstIdentity(record));
   return withoutDisks({ ...record, sessionId, isid: how.hasGhosts ? record.isid : isid });
 }
 

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
-import { findByIdentifier } from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import { DeviceExporter } from '../lun/device-exporter.js';
-import { deviceIdentifier } from '../lun/device-identifier.js';
+import { devicesOf } from '../lun/device-identifier.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import type { LunExporter } from '../lun/lun-exporter.js';
 import { SocketExporter } from '../lun/socket-exporter.js';
@@ -50,6 +49,7 @@ export function exportsOf(
     sessionId,
     onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
     onInUse: wishes.onInUse,
+    onWarning: (message) => stack.warn(message),
     keep: wishes.keep,
     names: { portal: wishes.portal, targetName: wishes.targetName },
   });
@@ -63,10 +63,6 @@ export async function waitingDisks(
   disks: readonly FoundDisk[],
 ): Promise<readonly FoundDisk[]> {
   if (plan.kind === 'sockets') return [];
-  const waiting: FoundDisk[] = [];
-  for (const disk of disks) {
-    const device = await findByIdentifier(deviceIdentifier(sessionId, disk.lun));
-    if (device !== null) waiting.push(disk);
-  }
-  return waiting;
+  const luns = await devicesOf(sessionId);
+  return disks.filter(({ lun }) => luns.includes(lun));
 }

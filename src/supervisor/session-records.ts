@@ -5,123 +5,160 @@ import { z } from 'zod';
 import { errnoOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
-import type { FoundDisk } from '../lun/disk-probe.js';
+import { currentBootId } from '../io/boot-id.js';
+import { IdentityLock } from '../io/identity-lock.js';
 import { LossRecord } from '../lun/loss-record.js';
-import { factsSchema, lunFieldSchema, portalGroupSchema } from '../session/identity-store.js';
+import { loggedOut } from './record-identity.js';
+import {
+  keyText,
+  parseRecord,
+  type SessionKey,
+  type SessionRecord,
+  type SessionSubject,
+} from './session-record.js';
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
 const RECORDS_MAX = 4096;
 const RECORD_BYTES_MAX = 4 << 20;
 
-const recordSchema = z.strictObject({
-  version: z.literal(1),
-  sessionId: z.string().regex(/^[0-9a-f]{16}$/),
-  isid: z.string().regex(/^[0-9a-f]{12}$/),
-  /** Logged in again at every start; others only after a crash in the same boot. */
-  persistent: z.boolean(),
-  /** A session is established or being established, so that its devices may wait for us. */
-  active: z.boolean(),
-  /** The process before left its devices with all that it had acknowledged on the disks. */
-  handedOver: z.boolean().optional(),
-  /** But for these: their disks were away, so that nobody knows. */
-  unflushedLuns: z.array(z.number().int()).optional(),
-  /** /proc/sys/kernel/random/boot_id of the boot the record was written in. */
-  bootId: z.string(),
-  initiatorName: z.string(),
-  targetName: z.string(),
-  sessionType: z.enum(['data', 'boot', 'informational']),
-  portal: z.strictObject({ host: z.string(), port: z.number().int() }),
-  /** Options as they were given at the login, by their names; secrets only by file name. */
-  options: z.record(z.string(), z.unknown()),
-  /** Disks the session's devices were made of. */
-  disks: z.array(
-    z.strictObject({ lun: z.number().int(), facts: factsSchema, field: lunFieldSchema }),
-  ),
-  /** Of the session that the devices were made in. */
-  portalGroupTag: portalGroupSchema,
-});
-
-type ParsedRecord = z.output<typeof recordSchema>;
-export type SessionRecord = Readonly<Omit<ParsedRecord, 'disks'>> & {
-  readonly disks: readonly FoundDisk[];
-};
-
-/** What one daemon has one session of. */
-export type SessionKey = Pick<SessionRecord, 'initiatorName' | 'targetName' | 'sessionType'>;
-
-export function keyText(key: SessionKey): string {
-  return JSON.stringify([key.initiatorName, key.targetName, key.sessionType]);
-}
-
 /** Where it is now, and why it is not used. */
 export type BrokenRecord = { readonly path: string; readonly reason: string };
 
-/** The daemon's sessions on disk, one file each, written before what they say is relied on. */
+/** Logins of a daemon; sessions of `attach`; sessions of `serve`. */
+export type RecordsFolder = 'logins' | 'sessions' | 'served';
+
+/** Sessions on disk, one file each, written before what they say is relied on. */
 export class SessionRecords {
   readonly #directory: string;
   /** The last write of each path: writes of one record go on in their order. */
   readonly #writes = new Map<string, Promise<void>>();
+  /** Records that were set aside: what their sessions had lost is still the next one's. */
+  readonly #broken = new Set<string>();
 
-  constructor(stateDirectory: string) {
-    this.#directory = join(stateDirectory, 'logins');
+  constructor(stateDirectory: string, folder: RecordsFolder = 'logins') {
+    this.#directory = join(stateDirectory, folder);
   }
 
   /**
-   * Every record. A broken one is set aside as `<name>.broken` and told of, never fatal. One that
+   * Every login. A broken one is set aside as `<name>.broken` and told of, never fatal. One that
    * the system does not let us read now (too many open files, say) is told of and stays: it may be
    * a good one.
    */
   async load(): Promise<{ records: SessionRecord[]; broken: BrokenRecord[] }> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const names = (await readdir(this.#directory)).filter((name) => name.endsWith('.json'));
     const records: SessionRecord[] = [];
     const broken: BrokenRecord[] = [];
-    for (const name of names.sort().slice(0, RECORDS_MAX)) {
-      const path = join(this.#directory, name);
+    for (const path of await this.#paths()) {
       try {
-        const record = await readRecord(path);
-        if (this.#pathOf(record) !== path) throw new Error('its name is not that of its session');
+        const record = await readRecord(path, null);
+        if (this.pathOf(record) !== path) throw new Error('its name is not that of its session');
         records.push(record);
       } catch (error) {
         // A logout may have removed it since the directory was read.
         if (errnoOf(error) === 'ENOENT') continue;
-        const reason = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
-        const isSetAside = errnoOf(error) === '' && (await isRenamed(path, `${path}.broken`));
-        broken.push({ path: isSetAside ? `${path}.broken` : path, reason });
+        broken.push(await this.#setAside(path, error));
       }
     }
     return { records, broken };
   }
 
-  /** The record of a session; null without one, or with a broken one. Throws UsageError 1. */
-  async find(key: SessionKey): Promise<SessionRecord | null> {
-    const path = this.#pathOf(key);
+  /**
+   * The record of a session; null without one. A broken one is set aside and told of, and is none.
+   * Throws UsageError 1 when the system does not let us read it.
+   */
+  async find(
+    subject: SessionSubject,
+    onBroken: (broken: BrokenRecord) => void = () => undefined,
+  ): Promise<SessionRecord | null> {
+    const path = this.pathOf(subject);
     try {
-      return await readRecord(path);
+      return await readRecord(path, subject);
     } catch (error) {
       const code = errnoOf(error);
-      if (code === '' || code === 'ENOENT') return null;
+      if (code === 'ENOENT') return null;
       // Whoever took it for none would write another identity over it.
-      throw unusable(path, code, error);
+      if (code !== '') throw unusable(path, code, error);
+      onBroken(await this.#setAside(path, error));
+      return null;
     }
+  }
+
+  /** The record of a session that another process has, as far as it can be read. */
+  peek(subject: SessionSubject): Promise<SessionRecord | null> {
+    return readRecord(this.pathOf(subject), subject).catch(() => null);
   }
 
   /** Throws UsageError 1 when the system does not take it: the disk is full, say. */
   save(record: SessionRecord): Promise<void> {
-    const path = this.#pathOf(record);
+    const path = this.pathOf(record);
     const text = `${JSON.stringify(record)}\n`;
     return this.#inOrder(path, () => writeFileAtomically(path, text));
   }
 
   remove(key: SessionKey): Promise<void> {
-    const path = this.#pathOf(key);
+    const path = this.pathOf(key);
     return this.#inOrder(path, () => rm(path, { force: true }));
+  }
+
+  /** The session is logged out: what the next one of its key has to know stays. */
+  loggedOut(record: SessionRecord, how: { readonly hasGhosts: boolean }): Promise<void> {
+    if (!record.persistent && !how.hasGhosts) return this.remove(record);
+    return this.save(loggedOut(record, how));
   }
 
   /** Where the session of the record writes down what its disks have lost. */
   lossesOf(record: SessionRecord, onFailure: (message: string) => void): LossRecord {
-    const path = this.#pathOf(record).replace(/\.json$/, '.lost');
-    return new LossRecord({ path, sessionId: record.sessionId, onFailure });
+    const path = this.pathOf(record);
+    return new LossRecord({
+      path: lossesPathOf(path),
+      sessionId: record.sessionId,
+      isOfAnySession: this.#broken.delete(path),
+      onFailure,
+    });
+  }
+
+  /**
+   * Removes the records of sessions whose processes ended with the machine, with what their disks
+   * had lost: nobody comes back to them. A living process holds the lock of its record.
+   */
+  async forgetOtherBoots(bootId: string, own: SessionKey): Promise<void> {
+    const ownPath = this.pathOf(own);
+    const isOld = async (path: string) => {
+      const found = await bootIdOf(path).catch(() => undefined);
+      return found !== undefined && found !== bootId;
+    };
+    for (const path of await this.#paths().catch(() => [])) {
+      if (!(await isOld(path))) continue;
+      const lock = path === ownPath ? null : await IdentityLock.take(path);
+      if (path !== ownPath && lock === null) continue;
+      // Whoever had the lock until now may have made it a record of this boot.
+      if (await isOld(path)) {
+        await rm(lossesPathOf(path), { force: true }).catch(() => undefined);
+        await rm(path, { force: true }).catch(() => undefined);
+      }
+      await lock?.release();
+    }
+  }
+
+  pathOf(key: SessionKey): string {
+    const digest = createHash('sha256').update(keyText(key)).digest('hex');
+    return join(this.#directory, `${digest.slice(0, 24)}.json`);
+  }
+
+  async #paths(): Promise<string[]> {
+    const names = (await readdir(this.#directory)).filter((name) => name.endsWith('.json'));
+    return names
+      .sort()
+      .slice(0, RECORDS_MAX)
+      .map((name) => join(this.#directory, name));
+  }
+
+  async #setAside(path: string, error: unknown): Promise<BrokenRecord> {
+    const reason = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
+    const aside = `${path}.broken`;
+    const isAside = errnoOf(error) === '' && (await isRenamed(path, aside));
+    if (errnoOf(error) === '') this.#broken.add(path);
+    return { path: isAside ? aside : path, reason };
   }
 
   #inOrder(path: string, write: () => Promise<void>): Promise<void> {
@@ -140,20 +177,27 @@ export class SessionRecords {
     written.then(forget, forget);
     return written;
   }
-
-  #pathOf(key: SessionKey): string {
-    const digest = createHash('sha256').update(keyText(key)).digest('hex');
-    return join(this.#directory, `${digest.slice(0, 24)}.json`);
-  }
 }
 
-async function readRecord(path: string): Promise<SessionRecord> {
+async function readRecord(path: string, subject: SessionSubject | null): Promise<SessionRecord> {
+  const bootId = await currentBootId();
+  return parseRecord(await readJson(path), { subject, bootId });
+}
+
+async function bootIdOf(path: string): Promise<string | undefined> {
+  return z.looseObject({ bootId: z.string().optional() }).parse(await readJson(path)).bootId;
+}
+
+async function readJson(path: string): Promise<unknown> {
   const found = await stat(path);
   // A FIFO would be read for ever.
   if (!found.isFile()) throw new Error('it is not a regular file');
   if (found.size > RECORD_BYTES_MAX) throw new Error(`it has ${found.size} bytes`);
-  const text = await readFile(path, 'utf8');
-  return recordSchema.parse(JSON.parse(text)) as unknown as SessionRecord;
+  return JSON.parse(await readFile(path, 'utf8'));
+}
+
+function lossesPathOf(path: string): string {
+  return path.replace(/\.json$/, '.lost');
 }
 
 function isRenamed(from: string, to: string): Promise<boolean> {
@@ -165,7 +209,7 @@ function isRenamed(from: string, to: string): Promise<boolean> {
 
 function unusable(path: string, code: string, cause: unknown): UsageError {
   return new UsageError(
-    `The login record ${path} cannot be read or written (${code}). Make room or give access ` +
+    `The session record ${path} cannot be read or written (${code}). Make room or give access ` +
       'there, and try again.',
     { cause, exitCode: EXIT_CODES.error.code, code: 'ERR_STATE_RECORD' },
   );

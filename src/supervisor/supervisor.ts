@@ -17,18 +17,17 @@ import {
 } from './login-plan.js';
 import { ManagedSession, type SessionEnd } from './managed-session.js';
 import {
-  firstIdentity,
+  begunRecord,
   identityOf,
-  identityText,
   isHandedOver,
-  keyOf,
   leftBehind,
-  loggedOut,
   stillLeft,
+  subjectOf,
   withoutDisks,
 } from './record-identity.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
-import { keyText, type SessionRecord, SessionRecords } from './session-records.js';
+import { keyText, type SessionRecord } from './session-record.js';
+import { type BrokenRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
@@ -113,10 +112,10 @@ export class Supervisor {
     request: LoginRequest,
   ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
     const plan = planLogin(request, this.surroundings);
-    const key = keyText(keyOf(plan));
+    const key = keyText(subjectOf(plan));
     const entry = this.#entries.get(key);
     if (entry !== undefined) return this.#join(entry, plan);
-    const known = await this.#records.find(keyOf(plan));
+    const known = await this.#records.find(subjectOf(plan), (broken) => this.#tellBroken(broken));
     // Between the question and here another login of the same may have come.
     if (this.#entries.has(key)) return this.login(request);
     // A session that is not restored yet, or could not be, is taken over as by `restore`.
@@ -141,9 +140,9 @@ export class Supervisor {
 
   /** Logs in again what is to be there: persistent logins, and all that a crash interrupted. */
   async restore(): Promise<void> {
-    const { log, bootId } = this.#options;
+    const { bootId } = this.#options;
     const { records, broken } = await this.#records.load();
-    for (const record of broken) log.error(record, 'a login record is broken and was set aside');
+    for (const record of broken) this.#tellBroken(record);
     for (const record of records) {
       // Somebody was quicker, and logged it in by this record.
       if (this.#entries.has(keyText(record))) continue;
@@ -163,13 +162,13 @@ export class Supervisor {
   /** Keeps a login for the next starts without logging in now. Throws UsageError. */
   async addPersistentLogin(request: LoginRequest): Promise<SessionRecord> {
     const plan = planLogin(request, this.surroundings);
-    const session = await this.#entries.get(keyText(keyOf(plan)))?.ready;
+    const session = await this.#entries.get(keyText(subjectOf(plan)))?.ready;
     if (session !== undefined) {
       requireSameWishes(session.plan, plan, session.sessionId);
       await this.#save(session, { persistent: true });
       return session.record;
     }
-    const record = { ...this.#recordOf(plan, null), persistent: true, active: false };
+    const record = { ...this.#recordOf(plan, null, true), active: false };
     await this.#records.save(record);
     return record;
   }
@@ -292,11 +291,12 @@ export class Supervisor {
     if (this.#entries.size >= SESSIONS_MAX) {
       throw new UsageError(`There are ${SESSIONS_MAX} sessions, as many as there may be.`);
     }
-    const key = keyText(keyOf(plan));
+    const key = keyText(subjectOf(plan));
     const ready = this.#prepare(plan, how);
     const done = ready.then(
       async (session) => {
         entry.session = session;
+        session.stack.closed.catch(() => session.breakOff());
         const end = await session.ended;
         await this.#ended(session, end, how).finally(() => this.#entries.delete(key));
         if (end === 'failed' && session.isOpen) this.#openFailed(session);
@@ -320,7 +320,7 @@ export class Supervisor {
     if (exportPlan.kind === 'devices' && !isInformational) await DeviceExporter.requireSupport();
     const { known, persistent, firstLogin } = how;
     const left = this.#leftOf(how);
-    const record = { ...this.#recordOf(plan, known), persistent };
+    const record = this.#recordOf(plan, known, persistent);
     await this.#records.save(record);
     return new ManagedSession({
       plan,
@@ -354,9 +354,7 @@ export class Supervisor {
     }
     if (end === 'loggedOut') session.losses.remove();
     if (record.persistent && keepsIdentity) await this.#records.save(withoutDisks(record));
-    else if (record.persistent || hasGhosts) {
-      await this.#records.save(loggedOut(record, { hasGhosts }));
-    } else await this.#records.remove(record);
+    else await this.#records.loggedOut(record, { hasGhosts });
   }
 
   #leftOf({ known }: Beginning): SessionRecord | null {
@@ -368,22 +366,17 @@ export class Supervisor {
     await this.#records.save(session.record);
   }
 
-  #recordOf(plan: LoginPlan, known: SessionRecord | null): SessionRecord {
-    const { host, port } = plan.request.portal;
-    const { bootId } = this.#options;
-    const { disks = [], portalGroupTag } = leftBehind(known, bootId) ?? {};
-    return {
-      version: 1,
-      ...identityText(known === null ? firstIdentity(plan) : identityOf(known)),
-      persistent: false,
-      active: true,
-      bootId,
-      ...keyOf(plan),
-      portal: { host, port },
-      options: plan.request.options,
-      disks,
-      portalGroupTag,
-    };
+  #recordOf(plan: LoginPlan, known: SessionRecord | null, persistent: boolean): SessionRecord {
+    const { options } = plan.request;
+    return begunRecord(subjectOf(plan), known, {
+      bootId: this.#options.bootId,
+      persistent,
+      options,
+    });
+  }
+
+  #tellBroken(broken: BrokenRecord): void {
+    this.#options.log.error(broken, 'a login record is broken and was set aside');
   }
 
   #publish(event: StackEvent): void {

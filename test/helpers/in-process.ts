@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SessionOptions, Stack, StackEvent } from '../../src/config/contract.js';
-import { serve } from '../../src/session/stack.js';
+import { serve } from '../../src/supervisor/serve.js';
 import { run } from './served-disk.js';
 import { sessionOptions } from './session-options.js';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ServeOptions, SessionOptions, StackEvent } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
-import { serve } from '../../src/session/stack.js';
+import { serve } from '../../src/supervisor/serve.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import { embeddedTarget } from './embedded-target.js';
 import { sessionOptions } from './session-options.js';

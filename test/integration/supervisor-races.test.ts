@@ -52,7 +52,7 @@ const sockets = () => readdirSync(directory).filter((name) => name.endsWith('.so
 
 test('a login that is faster than the restore of its record is the only session', async () => {
   await new SessionRecords(directory).save({
-    version: 1,
+    version: 2,
     sessionId: '0123456789abcdef',
     isid: '800123456789',
     persistent: true,

@@ -14,7 +14,7 @@ import { configOf } from '../../src/config/config.js';
 import type { SessionOptions, Stack } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
 import { threadRuntime } from '../../src/lun/runtime.js';
-import { serve } from '../../src/session/stack.js';
+import { serve } from '../../src/supervisor/serve.js';
 import { FastTarget } from './fast-target.js';
 
 const run = promisify(execFile);

@@ -18,7 +18,8 @@ import { Slots } from '../../src/base/slots.js';
 import { StateLock } from '../../src/daemon/state-lock.js';
 import type { DiskFacts } from '../../src/scsi/disk-facts.js';
 import { planLogin, requireSameWishes } from '../../src/supervisor/login-plan.js';
-import { type SessionRecord, SessionRecords } from '../../src/supervisor/session-records.js';
+import type { SessionRecord } from '../../src/supervisor/session-record.js';
+import { SessionRecords } from '../../src/supervisor/session-records.js';
 import { diskFacts } from '../helpers/block-client.js';
 
 const TARGET = 'iqn.2001-04.com.example:disk1';
@@ -33,7 +34,7 @@ afterEach(() => {
 
 function record(change: Partial<SessionRecord> = {}): SessionRecord {
   return {
-    version: 1,
+    version: 2,
     sessionId: '0123456789abcdef',
     isid: '800123456789',
     persistent: true,
@@ -103,7 +104,7 @@ describe('SessionRecords', () => {
   it.each([
     ['half of it', (text: string) => text.slice(0, 60)],
     ['nothing', () => ''],
-    ['another version', (text: string) => text.replace('"version":1', '"version":9')],
+    ['another version', (text: string) => text.replace('"version":2', '"version":9')],
     [
       'a session number that is none',
       (text: string) => text.replace('0123456789abcdef', '../../x'),

@@ -4,7 +4,7 @@ import { open, readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { configOf } from '../../dist/config/config.js';
 import { parseTargetUrl } from '../../dist/config/target-url.js';
-import { attach } from '../../dist/session/stack.js';
+import { attach } from '../../dist/supervisor/attach.js';
 
 const DELAY_MS_MAX = 40;
 const [cycles, seed, ...urls] = process.argv.slice(2);

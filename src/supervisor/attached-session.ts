@@ -1,33 +1,36 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ProductError, productError } from '../base/errors.js';
-import type { SessionState, Stack, StackExport } from '../config/contract.js';
-import type { DeviceExporter } from '../lun/device-exporter.js';
-import type { SessionStack } from './session-stack.js';
+import type { Stack, StackExport } from '../config/contract.js';
+import type { ManagedSession, SessionPlan } from './managed-session.js';
 
 /** How often a close that waits for the devices' users asks again. */
 const IN_USE_RETRY_MS = 500;
 
-export type AttachedStackOptions = {
-  readonly stack: SessionStack;
-  readonly exporter: DeviceExporter;
+export type AttachedSessionOptions = {
+  readonly session: Pick<
+    ManagedSession<SessionPlan>,
+    'sessionId' | 'exports' | 'close' | 'leave' | 'stack'
+  >;
+  /** Resolves when the session has ended and its record says so. */
+  readonly over: Promise<void>;
   readonly keepDevices: boolean;
-  readonly sessionState: () => SessionState;
 };
 
 /**
- * A stack of kernel devices as whoever attached them sees it. Closing it while a device is mounted
- * or held waits until that is over, since taking it away would lose what its users have not
+ * A session with kernel devices as whoever attached them sees it. Closing it while a device is
+ * mounted or held waits until that is over, since taking it away would lose what its users have not
  * written; a forced close does take it away. While the session is away a close is forced: what
  * waits could not be written anyway.
  */
-export class AttachedStack implements Stack {
+export class AttachedSession implements Stack {
   readonly closed: Promise<void>;
-  readonly #options: AttachedStackOptions;
+  readonly #options: AttachedSessionOptions;
   #waiting: Promise<void> | null = null;
   #forcing: Promise<void> | null = null;
+  #leaving: Promise<void> | null = null;
   #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
 
-  constructor(options: AttachedStackOptions) {
+  constructor(options: AttachedSessionOptions) {
     this.#options = options;
     let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
     this.closed = new Promise((resolve, reject) => {
@@ -35,20 +38,21 @@ export class AttachedStack implements Stack {
     });
     this.closed.catch(() => undefined);
     this.#settleClosed = settle;
-    options.stack.closed.then(settle.resolve, settle.reject);
+    options.session.stack.closed.catch(settle.reject);
+    options.over.then(settle.resolve, settle.reject);
   }
 
   get sessionId(): string {
-    return this.#options.stack.sessionId;
+    return this.#options.session.sessionId;
   }
 
   get exports(): readonly StackExport[] {
-    return this.#options.stack.exports;
+    return this.#options.session.exports;
   }
 
   /**
    * With `keepDevices` the devices and the session stay for the next process, and this one is to
-   * end: `force` takes them away all the same.
+   * end: what was acknowledged is on the disks by then. `force` logs out all the same.
    */
   close(options: { readonly force?: boolean } = {}): Promise<void> {
     if (options.force === true) {
@@ -56,9 +60,8 @@ export class AttachedStack implements Stack {
       return this.#forcing;
     }
     if (this.#options.keepDevices) {
-      this.#options.exporter.leave();
-      this.#settleClosed.resolve();
-      return Promise.resolve();
+      this.#leaving ??= this.#options.session.leave().then(this.#settleClosed.resolve);
+      return this.#leaving;
     }
     this.#waiting ??= this.#closeUnused().finally(() => {
       this.#waiting = null;
@@ -68,15 +71,17 @@ export class AttachedStack implements Stack {
 
   /** The first try may join an orderly close that is under way, and fail with it. */
   async #closeForced(): Promise<void> {
-    const { stack } = this.#options;
-    await stack.close({ force: true }).catch(() => stack.close({ force: true }));
+    const { session, over } = this.#options;
+    await session.close({ force: true }).catch(() => session.close({ force: true }));
+    await over;
   }
 
   /** Lost writes, which the disk tells of once, are the caller's to hear of when all is gone. */
   async #closeUnused(): Promise<void> {
+    const { session, over } = this.#options;
     let loss: ProductError | null = null;
     for (;;) {
-      const error = await this.#options.stack.close().then(() => null, productError);
+      const error = await session.close({ force: false }).then(() => null, productError);
       if (error === null) break;
       if (this.#forcing !== null) return this.#forcing;
       if (error.code === 'ERR_FLUSH_FAILED' && loss === null) {
@@ -87,6 +92,7 @@ export class AttachedStack implements Stack {
       await this.#whileInUse();
       if (this.#forcing !== null) return this.#forcing;
     }
+    await over;
     if (loss !== null) throw loss;
   }
 
@@ -94,12 +100,10 @@ export class AttachedStack implements Stack {
   async #whileInUse(): Promise<void> {
     do {
       await sleep(IN_USE_RETRY_MS);
-    } while (this.#forcing === null && this.#isAway());
+    } while (this.#forcing === null && this.#isHeld());
   }
 
-  #isAway(): boolean {
-    const { stack, sessionState } = this.#options;
-    if (sessionState() === 'reconnecting') return true;
-    return stack.units.some((unit) => unit.queue.mode === 'holding');
+  #isHeld(): boolean {
+    return this.#options.session.stack.units.some((unit) => unit.queue.mode === 'holding');
   }
 }

@@ -1,50 +1,45 @@
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/base/errors.js';
-import type { SessionState } from '../../src/config/contract.js';
-import type { DeviceExporter } from '../../src/lun/device-exporter.js';
-import { AttachedStack } from '../../src/session/attached-stack.js';
-import type { SessionStack } from '../../src/session/session-stack.js';
+import {
+  AttachedSession,
+  type AttachedSessionOptions,
+} from '../../src/supervisor/attached-session.js';
 
 /** Answers each close in turn; the last answer for good. */
 function fixture(answers: readonly ('inUse' | 'lost' | 'fails' | 'closes')[], keepDevices = false) {
-  const world = {
-    closes: [] as boolean[],
-    left: 0,
-    state: 'loggedIn' as SessionState,
-    mode: 'open',
+  const world = { closes: [] as boolean[], left: 0, mode: 'open' };
+  let end = () => {};
+  const over = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const unit = {
+    queue: {
+      get mode() {
+        return world.mode;
+      },
+    },
   };
-  const stack = {
+  const session = {
     sessionId: '0011223344556677',
     exports: [],
-    closed: new Promise<void>(() => {}),
-    units: [
-      {
-        queue: {
-          get mode() {
-            return world.mode;
-          },
-        },
-      },
-    ],
-    close: async (options: { force?: boolean } = {}) => {
+    stack: { closed: new Promise<void>(() => {}), units: [unit] },
+    leave: async () => {
+      world.left += 1;
+    },
+    close: async (options: { force: boolean }) => {
       const answer = answers[Math.min(world.closes.length, answers.length - 1)];
-      world.closes.push(options.force === true);
-      if (answer === 'inUse' && options.force !== true) {
+      world.closes.push(options.force);
+      if (answer === 'inUse' && !options.force) {
         throw new UsageError('mounted', { exitCode: 28, code: 'ERR_DEVICE_IN_USE' });
       }
       if (answer === 'lost') {
         throw new UsageError('lost', { exitCode: 10, code: 'ERR_FLUSH_FAILED' });
       }
       if (answer === 'fails') throw new UsageError('broken', { exitCode: 1 });
+      end();
     },
-  } as unknown as SessionStack;
-  const exporter = {
-    leave: () => {
-      world.left += 1;
-    },
-  } as unknown as DeviceExporter;
-  const sessionState = () => world.state;
-  return { world, attached: new AttachedStack({ stack, exporter, keepDevices, sessionState }) };
+  } as unknown as AttachedSessionOptions['session'];
+  return { world, attached: new AttachedSession({ session, over, keepDevices }) };
 }
 
 describe('AttachedStack.close', () => {
@@ -83,11 +78,7 @@ describe('AttachedStack.close', () => {
   it('a close is not tried in an outage while a device is in use: that would lose data', async () => {
     const { world, attached } = fixture(['inUse', 'closes']);
     const waiting = attached.close();
-    world.state = 'reconnecting';
     world.mode = 'holding';
-    await new Promise((resolve) => setTimeout(resolve, 1500));
-    expect(world.closes).toEqual([false]);
-    world.state = 'loggedIn';
     await new Promise((resolve) => setTimeout(resolve, 1500));
     expect(world.closes).toEqual([false]);
     world.mode = 'open';

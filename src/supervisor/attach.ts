@@ -1,0 +1,120 @@
+import { UsageError } from '../base/errors.js';
+import type {
+  AttachOptions,
+  SessionOptions,
+  Stack,
+  StackHooks,
+  TargetUrl,
+} from '../config/contract.js';
+import { wantedLuns } from '../config/target-url.js';
+import { guardMemory } from '../io/nbd-memory.js';
+import { DeviceExporter, nbdAddon } from '../lun/device-exporter.js';
+import { settleProcess } from '../lun/process-settings.js';
+import { stampedEvent } from '../session/stamped-event.js';
+import { AttachedSession } from './attached-session.js';
+import { ManagedSession, type SessionPlan } from './managed-session.js';
+import { OwnedRecord } from './owned-record.js';
+import { isHandedOver } from './record-identity.js';
+import type { ExportPlan } from './session-exports.js';
+
+export type AttachPlan = {
+  readonly exportPlan: ExportPlan;
+  /** Absent: that of the environment. */
+  readonly stateDirectory?: string;
+  /** What did not work before there was a session. */
+  readonly warnings: readonly string[];
+};
+
+/**
+ * Makes the URL's LUN, or every disk of the target, a kernel device. Devices that a process before
+ * this one left, because it was killed or told to, are taken back first, under the same session;
+ * the target may then still be away. Rejects with UsageError 15 when a living process has them.
+ */
+export async function attach(
+  url: TargetUrl,
+  options: AttachOptions,
+  hooks: StackHooks,
+): Promise<Stack> {
+  await DeviceExporter.requireSupport();
+  await settleProcess(options);
+  const warnings = await guardMemory(nbdAddon);
+  return attachBy({ exportPlan: { kind: 'devices' }, warnings }, url, options, hooks);
+}
+
+/** `attach`: one session as the daemon has many, with a record of its own and no control socket. */
+export async function attachBy(
+  plan: AttachPlan,
+  url: TargetUrl,
+  options: AttachOptions,
+  hooks: StackHooks,
+): Promise<Stack> {
+  const luns = wantedLuns(url, options);
+  if (options.boot && luns?.length !== 1) {
+    throw new UsageError('A Boot session has one LUN: add it to the URL, …/<lun>.');
+  }
+  const login = loginOf(url, options);
+  const { targetName, sessionType, portal } = login.request;
+  const { initiatorName } = options;
+  const warn = (message: string, sessionId: string) =>
+    hooks.onEvent(stampedEvent({ event: 'warning', message }, sessionId));
+  const owned = await OwnedRecord.open(
+    { initiatorName, targetName, sessionType, portal, luns: luns === null ? null : [...luns] },
+    { stateDirectory: plan.stateDirectory, onWarning: warn },
+  );
+  for (const message of plan.warnings) warn(message, owned.record.sessionId);
+  const { luns: _luns, ...others } = options;
+  const sessionOptions = luns === null ? others : { ...others, luns };
+  const session = await owned.makeSession(() =>
+    sessionOf(owned, { login, plan, options: sessionOptions, hooks }),
+  );
+  const over = session.ended.then(() => {
+    const { hasGhosts, isOpen } = session;
+    return owned.end(session.record, { isLoggedOut: !hasGhosts, wasOpen: isOpen });
+  });
+  try {
+    await session.open();
+  } catch (error) {
+    await over;
+    throw error;
+  }
+  // The system runs from a boot disk: whoever ends this process does not mean that.
+  const keepDevices = options.keepDevices === true || options.boot;
+  return new AttachedSession({ session, over, keepDevices });
+}
+
+function loginOf(url: TargetUrl, options: AttachOptions): SessionPlan {
+  const { targetName, host, port } = url;
+  const sessionType = options.boot ? 'boot' : 'data';
+  const portal = { host, port };
+  const request = { targetName, portal, sessionType, persistent: false, options: {} } as const;
+  return { initiatorName: options.initiatorName, request };
+}
+
+type Wishes = {
+  readonly login: SessionPlan;
+  readonly plan: AttachPlan;
+  readonly options: SessionOptions;
+  readonly hooks: StackHooks;
+};
+
+function sessionOf(owned: OwnedRecord, wishes: Wishes): ManagedSession<SessionPlan> {
+  const { record, left, losses, identity } = owned;
+  return new ManagedSession<SessionPlan>({
+    plan: wishes.login,
+    options: wishes.options,
+    identity,
+    record,
+    exportPlan: wishes.plan.exportPlan,
+    firstLogin: 'once',
+    waiting: record.disks,
+    // Nobody comes back to a device that is gone.
+    isLeft: false,
+    isClean: (lun) => left !== null && isHandedOver(left, lun),
+    // What the process before has left there, the target ends only when it sees this identity.
+    mayHaveGhosts: true,
+    onEvent: (event) => wishes.hooks.onEvent(event),
+    losses,
+    saveRecord: (changed) => owned.save(changed),
+    signal: wishes.hooks.signal,
+  });
+}
