@@ -10,7 +10,6 @@ import type {
   ScsiRequest,
   SessionOptions,
   Stack,
-  StackEvent,
   StackExport,
   StackHooks,
 } from '../config/contract.js';
@@ -32,6 +31,7 @@ import type { SessionEvent } from './session-event.js';
 import { SessionHandle } from './session-handle.js';
 import { newsOf } from './session-news.js';
 import type { OutageCounters, SessionStackEnd, SessionStackOptions } from './stack-options.js';
+import { stampedEvent } from './stamped-event.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
@@ -395,7 +395,6 @@ export class SessionStack implements Stack, Asker {
   }
 
   #emit(body: EventBody): void {
-    const time = new Date().toISOString();
-    this.#hooks.onEvent({ ...body, time, sessionId: this.sessionId } as StackEvent);
+    this.#hooks.onEvent(stampedEvent(body, this.sessionId));
   }
 }
