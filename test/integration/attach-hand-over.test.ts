@@ -93,6 +93,16 @@ describe('attach --keep-devices that ends', () => {
     expect([0, 1].map((lun) => isHandedOver(record(), lun))).toEqual([true, false]);
   });
 
+  it('answers nobody any more, and does not call a disk flushed that is not there', async () => {
+    node.setLun(NAME, 1, volatileDisk('two'));
+    const stack = await attach(null, { keepDevices: true });
+    await write(stack);
+    node.setLun(NAME, 1, null);
+    await stack.close();
+    expect([0, 1].map((lun) => isHandedOver(record(), lun))).toEqual([true, false]);
+    expect(readdirSync(folder)).toEqual(['state']);
+  });
+
   it('says nothing of the kind while its target is away', async () => {
     const stack = await attach(0, { keepDevices: true });
     await write(stack);
