@@ -1,12 +1,27 @@
 import type { Clock } from '../base/clock.js';
 import { LinkError } from '../base/errors.js';
+
+import type { LunUnit } from '../bridge/lun-unit.js';
 import { verdictOfReply } from '../scsi/verdict.js';
-import { type Asker, synchronizeCache } from './disk-probe.js';
+import { type Asker, type FoundDisk, synchronizeCache } from './disk-probe.js';
 
 /** A unit attention each for power on, mode parameters and the like, before it is done. */
 const TRIES_MAX = 4;
 /** A disk that hangs must not use up the time that the service manager gives us to end. */
 const FLUSH_MS_MAX = 5000;
+
+/**
+ * LUNs with a volatile cache, now or at some time before: one that never had any has nothing to
+ * flush, and may not know the command.
+ */
+export function everCached(disks: readonly FoundDisk[], units: readonly LunUnit[]): number[] {
+  const luns = new Set<number>();
+  for (const { lun, facts } of disks) if (facts.writeCacheEnabled) luns.add(lun);
+  for (const { lun, facts, firstFacts } of units) {
+    if (facts.writeCacheEnabled || firstFacts.writeCacheEnabled) luns.add(lun);
+  }
+  return [...luns];
+}
 
 /** Those of `luns` that could not be flushed in the time there is. */
 export async function unflushed(

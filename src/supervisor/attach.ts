@@ -68,8 +68,8 @@ export async function attachBy(
     sessionOf(owned, { login, plan, options: sessionOptions, hooks }),
   );
   const over = session.ended.then(() => {
-    const { hasGhosts, isOpen } = session;
-    return owned.end(session.record, { isLoggedOut: !hasGhosts, wasOpen: isOpen });
+    const { hasGhosts } = session;
+    return owned.end(session.record, { isLoggedOut: !hasGhosts, wasOpen: session.hasOpened });
   });
   try {
     await session.open();

@@ -1,10 +1,9 @@
 import { type ProductError, productError, UsageError } from '../base/errors.js';
-import { whyAnotherDisk } from '../bridge/identity-gate.js';
 import type { SessionOptions, SessionState, StackEvent, StackExport } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
 import { type FoundDisk, findAmong, findDisks, reportLuns } from '../lun/disk-probe.js';
-import { unflushed } from '../lun/hand-over.js';
+import { everCached, unflushed } from '../lun/hand-over.js';
 import type { LossRecord } from '../lun/loss-record.js';
 import { LunClaims } from '../lun/lun-claims.js';
 import type { LunLifecycle } from '../lun/lun-lifecycle.js';
@@ -13,8 +12,15 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import { SessionStack } from '../session/session-stack.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import type { LoginPlan } from './login-plan.js';
-import { withDisk } from './record-identity.js';
+import { exchangedDisk, withDisk } from './record-identity.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
+import {
+  hasOpened,
+  isGone,
+  nextPhase,
+  type SessionPhase,
+  type SessionPhaseEvent,
+} from './session-phase.js';
 import type { SessionRecord } from './session-record.js';
 import { SessionStatistics } from './session-statistics.js';
 
@@ -58,8 +64,6 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
   readonly statistics: SessionStatistics;
   readonly stack: SessionStack;
   record: SessionRecord;
-  /** Exports are there (or it is an informational session). */
-  isOpen = false;
   /** Another disk is in the place of one that was left, so that what was left is of no use. */
   hasMetAnotherDisk = false;
   /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
@@ -70,8 +74,8 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
   readonly #abort = new AbortController();
   #opening: Promise<void> | null = null;
   #rescanning: Promise<readonly number[]> | null = null;
-  #isClosed = false;
-  #leaveDevices: () => void = () => {};
+  #phase: SessionPhase = 'opening';
+  #leaveExports: () => Promise<void> = async () => {};
 
   constructor(wishes: ManagedSessionOptions<Plan>) {
     this.#wishes = wishes;
@@ -124,7 +128,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
   }
 
   get state(): SessionState {
-    return this.#isClosed ? 'closed' : this.stack.handle.state;
+    return isGone(this.#phase) ? 'closed' : this.stack.handle.state;
   }
 
   /** Its target is away, or a disk of it that is not removed; a look under way is waited for. */
@@ -134,7 +138,12 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
 
   /** It has ended or is about to. */
   get isEnding(): boolean {
-    return this.#isClosed || this.#abort.signal.aborted;
+    return isGone(this.#phase) || this.#phase === 'abandoned';
+  }
+
+  /** Its exports are there or were (an informational session has none). */
+  get hasOpened(): boolean {
+    return hasOpened(this.#phase);
   }
 
   get timers(): SessionTimers {
@@ -158,12 +167,12 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
 
   /** What can be used of it now. */
   get exports(): readonly StackExport[] {
-    return this.isOpen ? this.stack.exports : [];
+    return this.hasOpened ? this.stack.exports : [];
   }
 
   /** Its LUNs, those that have been removed included. */
   get luns(): readonly LunLifecycle[] {
-    return this.isOpen ? this.stack.luns : [];
+    return this.hasOpened ? this.stack.luns : [];
   }
 
   /** Logs in and makes the exports; called again it is the same attempt. */
@@ -197,28 +206,35 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
    * unless its target is away: then it ends at once.
    */
   async close(options: { readonly force: boolean }): Promise<void> {
-    if (this.isOpen) {
+    if (this.hasOpened) {
       await this.stack.close({ force: options.force || this.state !== 'loggedIn' });
     } else {
+      this.#happened('abandoned');
       this.#abort.abort(loggedOut(this.sessionId));
       // Whatever the opening waits for comes back as lost.
       await this.stack.close({ force: true });
       await this.#opening?.catch(() => undefined);
     }
-    this.#isClosed = true;
+    this.#happened('closed');
     this.#abort.abort(loggedOut(this.sessionId));
     this.#end('loggedOut');
   }
 
   /**
    * Ends this process's part in the session: devices and identity wait for the next process. What
-   * was acknowledged is on the disks by then, unless the target or a disk of it is away.
+   * was acknowledged is on the disks by then, or the record says of which it may not be.
    */
   async leave(): Promise<void> {
-    this.#leaveDevices();
+    const { stack } = this;
+    this.#happened('left');
+    // Nothing is acknowledged any more before the disks are asked to write it down.
+    await this.#leaveExports();
     if (this.isEnding || this.state !== 'loggedIn') return;
-    const unflushedLuns = await this.flush();
-    const but = unflushedLuns.length === 0 ? {} : { unflushedLuns };
+    const unflushed = new Set(await this.flush());
+    await stack.isSomeAway();
+    // What has answered for a unit that does not serve may be another disk.
+    for (const { lun, queue } of stack.units) if (queue.mode !== 'open') unflushed.add(lun);
+    const but = unflushed.size === 0 ? {} : { unflushedLuns: [...unflushed] };
     this.record = { ...this.record, handedOver: true, ...but };
     await this.#wishes.saveRecord(this.record);
   }
@@ -228,14 +244,8 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
    * few seconds there are, to all with a cache while the session is away.
    */
   async flush(): Promise<number[]> {
-    const { stack } = this;
-    // A disk that never had a cache has nothing to flush, and may not know the command.
-    const wasCached = new Set<number>();
-    for (const { lun, facts } of this.record.disks) if (facts.writeCacheEnabled) wasCached.add(lun);
-    for (const { lun, facts, firstFacts } of stack.units) {
-      if (facts.writeCacheEnabled || firstFacts.writeCacheEnabled) wasCached.add(lun);
-    }
-    return unflushed(stack, [...wasCached], stack.resources.clock);
+    const { stack, record } = this;
+    return unflushed(stack, everCached(record.disks, stack.units), stack.resources.clock);
   }
 
   /**
@@ -252,7 +262,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
 
   async #rescan(): Promise<readonly number[]> {
     const { stack } = this;
-    if (!this.isOpen || this.plan.request.sessionType === 'informational') return [];
+    if (this.#phase !== 'open' || this.plan.request.sessionType === 'informational') return [];
     const known = () => new Set(stack.units.map((unit) => unit.lun));
     const before = known();
     const reported = await reportLuns(stack);
@@ -267,7 +277,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
     return [...known()].filter((lun) => !before.has(lun));
   }
 
-  /** Nobody waits for this one; what it cannot do now, the next rescan may. */
+  /** Nobody waits for it. */
   #lunsChanged(): void {
     this.rescan().catch((error: unknown) => {
       const { message } = productError(error);
@@ -287,7 +297,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
         if (this.plan.request.sessionType !== 'informational') await this.#openExports();
         signal.throwIfAborted();
       }
-      this.isOpen = true;
+      this.#happened('opened');
     } catch (error) {
       await this.breakOff();
       throw signal.aborted ? signal.reason : error;
@@ -296,9 +306,9 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
 
   /** Work that nobody waits for has failed: the rest of the session is of no use. */
   async breakOff(): Promise<void> {
-    // After an abort it is `close` that does this.
+    // Of an abandoned one it is `close` that does this.
     if (this.isEnding) return;
-    this.#isClosed = true;
+    this.#happened('brokenOff');
     await this.stack.close({ force: true }).catch(() => undefined);
     this.#end('failed');
   }
@@ -330,7 +340,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
       signal.throwIfAborted();
     } catch (error) {
       // They are not ours to take away: somebody's data wait in them.
-      leave();
+      await leave();
       throw error;
     }
     const { isClean } = this.#wishes;
@@ -344,21 +354,16 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
     stack.handle.initiator.start();
   }
 
-  /** Devices that wait for us since a crash take no other disk than the one they were made of. */
+  /** What waits for us since a crash takes no other disk than the one that was there. */
   #requireKnownDisks(disks: readonly FoundDisk[]): void {
-    for (const { lun, facts } of disks) {
-      const known = this.record.disks.find((disk) => disk.lun === lun);
-      const { allowUnidentified = false } = this.options;
-      const occasion = { mayBeExchanged: true, allowUnidentified };
-      const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
-      if (why === null) continue;
-      this.hasMetAnotherDisk = true;
-      throw new UsageError(
-        `LUN ${lun} of ${this.plan.request.targetName}: ${why}. ` +
-          'Nothing was written. If that is meant to be, log out and in again.',
-        { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
-      );
-    }
+    const other = exchangedDisk(this.record, disks, this.options);
+    if (other === null) return;
+    this.hasMetAnotherDisk = true;
+    throw new UsageError(
+      `LUN ${other.lun} of ${this.plan.request.targetName}: ${other.why}. ` +
+        'Nothing was written. If that is meant to be, log out and in again.',
+      { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+    );
   }
 
   #exports(): SessionExports {
@@ -372,8 +377,12 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
       },
       keep: (lun, facts) => this.#keep(lun, facts),
     });
-    this.#leaveDevices = exports.leave;
+    this.#leaveExports = exports.leave;
     return exports;
+  }
+
+  #happened(event: SessionPhaseEvent): void {
+    this.#phase = nextPhase(this.#phase, event);
   }
 
   /** Writes down what the disk of a LUN is. */

@@ -1,3 +1,5 @@
+import { whyAnotherDisk } from '../bridge/identity-gate.js';
+import type { SessionOptions } from '../config/contract.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { bootIdentity, newIdentity } from '../session/session-identity.js';
@@ -61,6 +63,21 @@ export function withDisk(
     disks: [...others, disk],
     portalGroupTag: portalGroupTag ?? record.portalGroupTag,
   };
+}
+
+/** The first of `disks` that is another one than the record's of that LUN; null: none is. */
+export function exchangedDisk(
+  record: SessionRecord,
+  disks: readonly FoundDisk[],
+  { allowUnidentified = false }: Pick<SessionOptions, 'allowUnidentified'>,
+): { readonly lun: number; readonly why: string } | null {
+  for (const { lun, facts } of disks) {
+    const known = record.disks.find((disk) => disk.lun === lun);
+    const occasion = { mayBeExchanged: true, allowUnidentified };
+    const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
+    if (why !== null) return { lun, why };
+  }
+  return null;
 }
 
 /** The record of a session that is to be logged in again as it was. */

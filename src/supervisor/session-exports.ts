@@ -24,8 +24,8 @@ export type ExportWishes = {
 export type SessionExports = {
   readonly exporter: LunExporter;
   readonly opened: () => Promise<void>;
-  /** Leaves what is there to the process that comes next. */
-  readonly leave: () => void;
+  /** Leaves what is there to the process that comes next; no request is answered after it. */
+  readonly leave: () => Promise<void>;
 };
 
 /** What the disks of one session are exported by. */
@@ -42,7 +42,8 @@ export function exportsOf(
       isSingle: false,
       description: wishes.targetName,
     });
-    return { exporter, opened: () => exporter.listen(), leave: () => {} };
+    const all = { force: true, isServing: () => false, unused: () => undefined };
+    return { exporter, opened: () => exporter.listen(), leave: () => exporter.close(all) };
   }
   const exporter = new DeviceExporter({
     resources,
@@ -53,7 +54,7 @@ export function exportsOf(
     keep: wishes.keep,
     names: { portal: wishes.portal, targetName: wishes.targetName },
   });
-  return { exporter, opened: async () => {}, leave: () => exporter.leave() };
+  return { exporter, opened: async () => {}, leave: async () => exporter.leave() };
 }
 
 /** Those of `disks` whose devices, made by a process before this one, wait in the kernel. */

@@ -204,7 +204,7 @@ export class Supervisor {
     try {
       const session = await entry.ready;
       // Most of it is written while the users go on, so that the end takes little time.
-      const unflushed = session.isOpen ? await session.flush() : [];
+      const unflushed = session.hasOpened ? await session.flush() : [];
       if (session.isBoot) return await session.leave();
       const hasDevices = session.exports.some(({ device }) => device !== undefined);
       const isAway = hasDevices && (unflushed.length > 0 || (await session.isAway()));
@@ -299,7 +299,7 @@ export class Supervisor {
         session.stack.closed.catch(() => session.breakOff());
         const end = await session.ended;
         await this.#ended(session, end, how).finally(() => this.#entries.delete(key));
-        if (end === 'failed' && session.isOpen) this.#openFailed(session);
+        if (end === 'failed' && session.hasOpened) this.#openFailed(session);
       },
       () => {
         this.#entries.delete(key);
@@ -345,11 +345,11 @@ export class Supervisor {
     if (end === 'failed' && how.firstLogin === 'forever') return;
     const isEnding = this.#ending.signal.aborted;
     const keepsIdentity = isEnding || end === 'failed';
-    const left = session.isOpen || session.hasMetAnotherDisk ? null : this.#leftOf(how);
+    const left = session.hasOpened || session.hasMetAnotherDisk ? null : this.#leftOf(how);
     // Nobody has used it here: the next daemon takes over from the one that left it.
     if (keepsIdentity && left !== null) return this.#records.save(stillLeft(record, left));
     // Its target was away at the end: what its clients have not flushed is the next daemon's.
-    if (isEnding && record.persistent && session.isOpen && hasGhosts) {
+    if (isEnding && record.persistent && session.hasOpened && hasGhosts) {
       return this.#records.save(record);
     }
     if (end === 'loggedOut') session.losses.remove();

@@ -71,7 +71,7 @@ const uriOf = (stack: Stack, lun = 0) =>
 const write = (stack: Stack) => nbdsh(uriOf(stack), ["h.pwrite(b'A' * 4096, 0)"]);
 
 describe('attach --keep-devices that ends', () => {
-  it('has the disks write down what it has acknowledged, and says so in its record', async () => {
+  it('an attach that leaves its devices flushes the disks and marks its record as handed over', async () => {
     const stack = await attach(0, { keepDevices: true });
     await write(stack);
     expect(disk.unflushedBytes).toBe(4096);
@@ -93,7 +93,17 @@ describe('attach --keep-devices that ends', () => {
     expect([0, 1].map((lun) => isHandedOver(record(), lun))).toEqual([true, false]);
   });
 
-  it('says nothing of the kind while its target is away', async () => {
+  it('answers nobody any more, and does not call a disk flushed that is not there', async () => {
+    node.setLun(NAME, 1, volatileDisk('two'));
+    const stack = await attach(null, { keepDevices: true });
+    await write(stack);
+    node.setLun(NAME, 1, null);
+    await stack.close();
+    expect([0, 1].map((lun) => isHandedOver(record(), lun))).toEqual([true, false]);
+    expect(readdirSync(folder)).toEqual(['state']);
+  });
+
+  it('an attach that leaves while its target is away does not mark its record', async () => {
     const stack = await attach(0, { keepDevices: true });
     await write(stack);
     await server.close();
@@ -102,7 +112,7 @@ describe('attach --keep-devices that ends', () => {
     expect(isHandedOver(record(), 0)).toBe(false);
   });
 
-  it('is the same end of a boot session, which is left whoever ends it', async () => {
+  it('a boot session is left in the same way whoever ends it', async () => {
     const stack = await attach(0, { boot: true });
     await stack.close();
     expect(record()).toMatchObject({ sessionType: 'boot', handedOver: true });
@@ -110,7 +120,7 @@ describe('attach --keep-devices that ends', () => {
 });
 
 describe('attach that ends', () => {
-  it('leaves no record behind, and has none of the next one refused', async () => {
+  it('a logout leaves no record behind, and the next attach is not refused', async () => {
     const first = await attach(0);
     await expect(attach(0)).rejects.toMatchObject({ exitCode: 15, code: 'ERR_SESSION_EXISTS' });
     await first.close();
@@ -120,7 +130,7 @@ describe('attach that ends', () => {
     expect(second.sessionId).not.toBe(first.sessionId);
   });
 
-  it('keeps its ISID for the next one when it could not log in', async () => {
+  it('an attach that could not log in keeps its ISID for the next one', async () => {
     await expect(attach(7)).rejects.toMatchObject({ exitCode: 21 });
     expect(names()).toEqual([]);
     const { port } = server;
@@ -132,7 +142,7 @@ describe('attach that ends', () => {
     expect([record().isid, stack.sessionId]).toEqual([isid, sessionId]);
   });
 
-  it('before it is ready, by a signal, ends with the reason of that', async () => {
+  it('an attach that a signal ends before it is ready rejects with the reason of the signal', async () => {
     node.faults.onCommand = () => 'ignore';
     const reason = new Error('interrupted');
     const signal = AbortSignal.abort(reason);
@@ -146,7 +156,7 @@ describe('attach that ends', () => {
 });
 
 describe('a LUN that is new at the target', () => {
-  it('is attached when the whole target was asked for, and the target tells', async () => {
+  it('a new LUN is attached if the whole target was asked for and the target reports it', async () => {
     const stack = await attach(null);
     expect(stack.exports.map(({ lun }) => lun)).toEqual([0]);
     node.setLun(NAME, 1, volatileDisk('two'));
@@ -159,7 +169,7 @@ describe('a LUN that is new at the target', () => {
     ).toEqual([0, 1]);
   });
 
-  it('is left alone when another one was asked for', async () => {
+  it('a new LUN is left alone if another one was asked for', async () => {
     const stack = await attach(0);
     node.setLun(NAME, 1, volatileDisk('two'));
     await nbdsh(uriOf(stack), ['h.pread(4096, 0)', 'h.pread(4096, 0)']);

@@ -81,7 +81,7 @@ const keptIn = (folder: string, name: string) =>
   JSON.parse(readFileSync(join(stateDirectory, folder, name), 'utf8'));
 
 describe('a record that attach of version 1 has left', () => {
-  it('gives its devices, identity and portal group to the next attach', async () => {
+  it('a record of version 1 gives its devices, identity and portal group to the next attach', async () => {
     put('sessions', ATTACHED.name, ATTACHED.text);
     boot.devices = [1, 2].map((lun) => deviceIdentifier('8dbba24b7fc42091', lun));
     const owned = await attached();
@@ -105,7 +105,7 @@ describe('a record that attach of version 1 has left', () => {
     await owned.end(owned.record, { isLoggedOut: false, wasOpen: true });
   });
 
-  it('gives its devices to the next attach also where it does not say of which boot it is', async () => {
+  it('a record without a boot ID gives its devices to the next attach too', async () => {
     put('sessions', ATTACHED.name, ATTACHED.text.replace(`"bootId":"${BOOT}",`, ''));
     boot.devices = [deviceIdentifier('8dbba24b7fc42091', 2)];
     const owned = await attached();
@@ -113,7 +113,7 @@ describe('a record that attach of version 1 has left', () => {
     await owned.end(owned.record, { isLoggedOut: false, wasOpen: true });
   });
 
-  it('gives its ISID to the next attach after a start of the machine', async () => {
+  it('a record of version 1 gives its ISID to the next attach after a reboot', async () => {
     put('sessions', ATTACHED.name, ATTACHED.text);
     boot.id = 'another';
     const owned = await attached();
@@ -124,7 +124,7 @@ describe('a record that attach of version 1 has left', () => {
 });
 
 describe('a record that serve of version 1 has left', () => {
-  it('gives its identity and its losses to the next serve on that socket', async () => {
+  it('a record of version 1 gives its identity and its losses to the next serve on that socket', async () => {
     put('served', SERVED.name, SERVED.text);
     put('served', SERVED.name.replace('json', 'lost'), SERVED.lost);
     const owned = await served();
@@ -137,7 +137,7 @@ describe('a record that serve of version 1 has left', () => {
     await owned.end(owned.record, { isLoggedOut: true, wasOpen: true });
   });
 
-  it('is forgotten after a start of the machine, with its losses', async () => {
+  it('a record of serve is forgotten after a reboot, with its losses', async () => {
     put('served', SERVED.name, SERVED.text);
     put('served', SERVED.name.replace('json', 'lost'), SERVED.lost);
     boot.id = 'another';
@@ -149,7 +149,7 @@ describe('a record that serve of version 1 has left', () => {
 });
 
 describe('a login that a daemon of version 1 has kept', () => {
-  it('is logged in again as it was, with what was handed over', async () => {
+  it('a login of version 1 is restored as it was, with what was handed over', async () => {
     put('logins', LOGIN.name, LOGIN.text);
     const records = new SessionRecords(stateDirectory);
     const { records: found, broken } = await records.load();
@@ -161,7 +161,7 @@ describe('a login that a daemon of version 1 has kept', () => {
     expect(keptIn('logins', LOGIN.name).version).toBe(2);
   });
 
-  it('is refused in words where attach has written it, or a version that is newer', async () => {
+  it('a record that attach or a newer version wrote is refused in words', async () => {
     put('logins', ATTACHED.name, ATTACHED.text);
     put('logins', LOGIN.name, LOGIN.text.replace('"version":1', '"version":3'));
     const { records, broken } = await new SessionRecords(stateDirectory).load();

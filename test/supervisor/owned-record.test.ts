@@ -71,7 +71,7 @@ async function records(): Promise<string[]> {
 }
 
 describe('the identity of an attached session', () => {
-  it('is on disk before it is used, for its owner alone', async () => {
+  it('an identity is on disk before it is used, readable by its owner alone', async () => {
     const owned = await open();
     const isid = Buffer.from(owned.identity.isid).toString('hex');
     expect(await written()).toMatchObject({ sessionId: owned.identity.sessionId, isid });
@@ -82,7 +82,7 @@ describe('the identity of an attached session', () => {
     expect(await records()).toEqual([]);
   });
 
-  it('has the portal group of its devices, and keeps it when the next one is not known', async () => {
+  it('a record has the portal group of its devices, and keeps it while the next one is not known', async () => {
     const owned = await open();
     const first = withDisk(owned.record, { lun: 1, facts: FACTS }, 3);
     await owned.save(withDisk(first, { lun: 2, facts: FACTS }, undefined));
@@ -90,7 +90,7 @@ describe('the identity of an attached session', () => {
     await end(owned);
   });
 
-  it('has the field of a LUN where that is not the usual one of its number', async () => {
+  it('a record has the field of a LUN if that is not the usual one of its number', async () => {
     const owned = await open();
     const disk = { lun: 5, facts: FACTS, field: '4005000000000000' };
     await owned.save(withDisk(withDisk(owned.record, disk, 3), { lun: 6, facts: FACTS }, 3));
@@ -102,7 +102,7 @@ describe('the identity of an attached session', () => {
     await end(owned);
   });
 
-  it('is had by one living process at a time (exit code 15), for each choice of LUNs', async () => {
+  it('one living process at a time has the record of a choice of LUNs (exit code 15)', async () => {
     const owned = await open();
     await expect(open()).rejects.toMatchObject({ code: 'ERR_SESSION_EXISTS', exitCode: 15 });
     await expect(open()).rejects.toThrow(
@@ -116,7 +116,7 @@ describe('the identity of an attached session', () => {
     await end(await open());
   });
 
-  it('is found broken by another process without being touched', async () => {
+  it('another process that finds the record broken does not touch it', async () => {
     const owned = await open();
     const [name = ''] = await records();
     await writeFile(join(stateDirectory, 'sessions', name), '{');
@@ -125,7 +125,7 @@ describe('the identity of an attached session', () => {
     await end(owned);
   });
 
-  it('has what each device is made of before the kernel is told, the newest facts of a LUN', async () => {
+  it('the record has the newest facts of each device before the kernel is told', async () => {
     const owned = await open();
     const one = withDisk(owned.record, { lun: 1, facts: FACTS }, 1);
     const two = withDisk(one, { lun: 2, facts: FACTS }, 1);
@@ -139,7 +139,7 @@ describe('the identity of an attached session', () => {
     await end(owned);
   });
 
-  it('is the same again after a crash; only devices that are there are waited for', async () => {
+  it('the identity is the same after a crash, and only devices that exist are waited for', async () => {
     const owned = await open();
     const one = withDisk(owned.record, { lun: 1, facts: FACTS }, 3);
     const both = withDisk(one, { lun: 2, facts: FACTS }, 3);
@@ -156,7 +156,7 @@ describe('the identity of an attached session', () => {
     }
   });
 
-  it('keeps what the process before has handed over until the devices are used here', async () => {
+  it('the record keeps what the process before has handed over until the devices are used here', async () => {
     const owned = await open();
     const left = { ...withDisk(owned.record, { lun: 1, facts: FACTS }, 3), handedOver: true };
     await end(owned);
@@ -171,7 +171,7 @@ describe('the identity of an attached session', () => {
     expect((await written()).handedOver).toBe(undefined);
   });
 
-  it('keeps its ISID, and is another session, while the target has seen no logout', async () => {
+  it('the ISID is kept for another session while the target has seen no logout', async () => {
     const first = await open();
     await end(first, { isLoggedOut: false });
     const second = await open();
@@ -180,7 +180,7 @@ describe('the identity of an attached session', () => {
     await end(second);
   });
 
-  it('of a boot session is the same always, also when the target has seen no logout', async () => {
+  it('the identity of a boot session is always the same, even if the target has seen no logout', async () => {
     const boot = () =>
       OwnedRecord.open({ ...SUBJECT, sessionType: 'boot', luns: [1] }, { stateDirectory });
     const first = await boot();
@@ -192,7 +192,7 @@ describe('the identity of an attached session', () => {
     await end(third);
   });
 
-  it('of a session that cannot be made leaves nothing, unless there was one before', async () => {
+  it('a session that cannot be made leaves no record, unless there was one before', async () => {
     const fails = () => {
       throw new UsageError('no such option');
     };
@@ -206,7 +206,7 @@ describe('the identity of an attached session', () => {
   });
 
   it.each(['', '{', '{"version":2}', '{"version":9}', '{"version":1,"sessionId":"../x"}'])(
-    'of a record that says %j is set aside, not used and not fatal',
+    'a record that says %j is set aside, not used and not fatal',
     async (text) => {
       const owned = await open();
       const [name = ''] = await records();
@@ -220,7 +220,7 @@ describe('the identity of an attached session', () => {
     },
   );
 
-  it('is in the name the kernel keeps for each device', () => {
+  it('the session ID is in the name that the kernel keeps for each device', () => {
     expect(deviceIdentifier('0011223344556677', 3)).toBe('iscsi-nbd:0011223344556677:3');
   });
 });
@@ -230,7 +230,7 @@ describe('the identity of a session that is served on a socket', () => {
     OwnedRecord.open({ ...SUBJECT, socketPath }, { stateDirectory });
   const isidOf = ({ record }: OwnedRecord) => record.isid;
 
-  it('is that of the process before on the same socket, while the target has seen no logout', async () => {
+  it('the ISID is that of the process before on the same socket while the target has seen no logout', async () => {
     const first = await serve('/run/one.sock');
     await end(first, { isLoggedOut: false });
     const second = await serve('/run/one.sock');
@@ -242,7 +242,7 @@ describe('the identity of a session that is served on a socket', () => {
     await end(third);
   });
 
-  it('is another one on another socket, and beside an attached session', async () => {
+  it('the identity is another one on another socket, and beside an attached session', async () => {
     const stores = [await serve('/run/one.sock'), await serve('/run/two.sock'), await open(null)];
     expect(new Set(stores.map(isidOf)).size).toBe(3);
     for (const store of stores) await end(store);
@@ -255,7 +255,7 @@ describe('the identity of a session that is served on a socket', () => {
     await writeFile(path, text.replace(/"bootId":"[^"]*"/, '"bootId":"another"'));
   };
 
-  it('is forgotten when the machine has been started anew, with what was lost', async () => {
+  it('the identity and the losses are forgotten after a reboot', async () => {
     const first = await serve('/run/one.sock');
     first.losses.changed(0, true);
     await end(first);
@@ -269,7 +269,7 @@ describe('the identity of a session that is served on a socket', () => {
     await end(second);
   });
 
-  it('is that of its living process, whatever the clock and the record say', async () => {
+  it('a record belongs to its living process, whatever the clock and the record say', async () => {
     const first = await serve('/run/one.sock');
     const [name = ''] = await readdir(directory());
     await utimes(join(directory(), name), 1, 1);
@@ -281,7 +281,7 @@ describe('the identity of a session that is served on a socket', () => {
     await end(first);
   });
 
-  it('is released once: what the next process has written stays', async () => {
+  it('a record is released once: what the next process has written stays', async () => {
     const first = await serve('/run/one.sock');
     await end(first);
     const second = await serve('/run/one.sock');
@@ -291,7 +291,7 @@ describe('the identity of a session that is served on a socket', () => {
     await end(second);
   });
 
-  it('stays that of the clients who have not been told of a loss', async () => {
+  it('the identity stays while clients have not been told of a loss', async () => {
     const first = await serve('/run/one.sock');
     first.losses.changed(3, true);
     await end(first, { isLoggedOut: true });

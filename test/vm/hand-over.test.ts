@@ -49,7 +49,7 @@ async function onlyRecord(): Promise<{ path: string; record: Record<string, unkn
 }
 
 describe('attach --keep-devices on a disk with a volatile write cache', () => {
-  it('is followed by an attach whose fsync does not fail', async () => {
+  it('an attach that leaves its device is followed by one whose fsync does not fail', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
     await run('dd', 'if=/dev/urandom', `of=${folder}/bytes`, 'bs=64k', 'count=1');
     const first = await attach(tgt.url(), ['--keep-devices']);
@@ -73,7 +73,7 @@ describe('attach --keep-devices on a disk with a volatile write cache', () => {
     expect(await readdir(RECORDS)).toEqual([]);
   });
 
-  it('keeps a mounted file system writable, with what was not synced when it ended', async () => {
+  it('a mounted file system stays writable over the hand-over, with what was not synced', async () => {
     const file = join(folder, 'disk');
     await using tgt = await startTgt({ luns: [{ file, sizeBytes: 48 * MIB }] });
     const mount = join(folder, 'mnt');
@@ -95,7 +95,7 @@ describe('attach --keep-devices on a disk with a volatile write cache', () => {
 });
 
 describe('devices of a process that wrote a record of version 1', () => {
-  it('are taken back by this version, under the same session', async () => {
+  it('devices of the version before are taken back under the same session', async () => {
     await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB, params: NO_WRITE_CACHE }] });
     const first = await attach(tgt.url());
     await first.end('SIGKILL');
