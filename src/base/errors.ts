@@ -122,8 +122,13 @@ export function errnoOf(error: unknown): string {
   return isSystems ? codeOf(error) : '';
 }
 
+/** True for an error of the target, the network or the operator; any other one is a bug of ours. */
+export function isForeignFault(error: unknown): error is ProductError {
+  return error instanceof ProductError && error.code !== 'ERR_INVARIANT';
+}
+
 /** `error` itself when it is the target's, the network's or the operator's; ours are thrown on. */
 export function productError(error: unknown): ProductError {
-  if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') return error;
+  if (isForeignFault(error)) return error;
   throw error;
 }

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { ProductError } from '../base/errors.js';
+import { isForeignFault } from '../base/errors.js';
 import { LineSplitter } from '../base/line-splitter.js';
 import { reportError } from '../errors/error-report.js';
 import {
@@ -166,7 +166,7 @@ export class ControlConnection implements ControlClient {
 
   #faultOf(error: unknown): RpcFault {
     if (error instanceof RpcFaultError) return error.fault;
-    if (error instanceof ProductError && error.code !== 'ERR_INVARIANT') {
+    if (isForeignFault(error)) {
       const report = reportError(error, {});
       return { code: RpcCode.failed, message: report.message, data: report };
     }

@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns/promises';
-import { codeOf, LinkError, ProductError } from '../base/errors.js';
+import { codeOf, LinkError, productError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
@@ -53,8 +53,8 @@ class TcpLink implements Link, SocketUser {
         user.linkOpened();
       },
       (error: unknown) => {
-        if (!(error instanceof ProductError)) throw error;
-        if (!this.#closed) user.linkFailed(error);
+        const failure = productError(error);
+        if (!this.#closed) user.linkFailed(failure);
       },
     );
   }

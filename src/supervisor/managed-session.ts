@@ -1,3 +1,4 @@
+import { deferred } from '../base/deferred.js';
 import { type ProductError, productError, UsageError } from '../base/errors.js';
 import type { SessionOptions, SessionState, StackEvent, StackExport } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
@@ -70,7 +71,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
   readonly ended: Promise<SessionEnd>;
   readonly #wishes: ManagedSessionOptions<Plan>;
   #isLoggedOut = false;
-  #end: (how: SessionEnd) => void = () => {};
+  readonly #end = deferred<SessionEnd>();
   readonly #abort = new AbortController();
   #opening: Promise<void> | null = null;
   #rescanning: Promise<readonly number[]> | null = null;
@@ -108,9 +109,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
       },
     );
     this.statistics = new SessionStatistics(this.stack.handle, threadRuntime().clock.nowMs());
-    this.ended = new Promise((resolve) => {
-      this.#end = resolve;
-    });
+    this.ended = this.#end.promise;
   }
 
   get losses(): LossRecord {
@@ -217,7 +216,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
     }
     this.#happened('closed');
     this.#abort.abort(loggedOut(this.sessionId));
-    this.#end('loggedOut');
+    this.#end.resolve('loggedOut');
   }
 
   /**
@@ -310,7 +309,7 @@ export class ManagedSession<Plan extends SessionPlan = LoginPlan> {
     if (this.isEnding) return;
     this.#happened('brokenOff');
     await this.stack.close({ force: true }).catch(() => undefined);
-    this.#end('failed');
+    this.#end.resolve('failed');
   }
 
   async #openExports(): Promise<void> {
