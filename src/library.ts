@@ -25,13 +25,13 @@ import { isProcessOption, OPTION_NAMES, type OptionName } from './config/config-
 import type {
   ChapCredentials,
   DiscoveredTarget,
+  ProductEvent,
   SessionOptions,
-  StackEvent,
 } from './config/contract.js';
 import { resolveInitiatorName, stateDirectoryOf } from './config/initiator-name.js';
 import { type Authority, parsePortalArgument, parseTargetUrl } from './config/target-url.js';
 import { ClientSession } from './session/client-session.js';
-import { discover as discoverTargets } from './session/direct.js';
+import { discover as discoverTargets } from './session/discovery-session.js';
 
 export {
   BlockError,
@@ -46,10 +46,10 @@ export type { BlockOptions, WriteOptions } from './bridge/block-client.js';
 export type {
   ChapCredentials,
   DiscoveredTarget,
+  ProductEvent,
   ScsiAnswer,
   ScsiRequest,
   SessionState,
-  StackEvent,
 } from './config/contract.js';
 export type { ClientSession, DiskCapacity } from './session/client-session.js';
 
@@ -71,7 +71,7 @@ export type Options = { readonly [Name in keyof Settings]?: Settings[Name] | und
 
 export type SessionHooks = {
   /** Told of the session's states, held requests and so on; it must not throw. */
-  readonly onEvent?: ((event: StackEvent) => void) | undefined;
+  readonly onEvent?: ((event: ProductEvent) => void) | undefined;
 };
 
 /**

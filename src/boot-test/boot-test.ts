@@ -9,9 +9,9 @@ import type {
   BootTestHooks,
   BootTestOptions,
   BootVerdict,
-  Stack,
-  StackEvent,
-  StackExport,
+  LunExport,
+  OpenSession,
+  ProductEvent,
   TargetUrl,
 } from '../config/contract.js';
 import { formatTargetUrl } from '../config/target-url.js';
@@ -61,7 +61,7 @@ class BootTest {
   readonly #hooks: BootTestHooks;
   readonly #place: Place;
   #judge: BootJudge | null = null;
-  #stack: Stack | null = null;
+  #stack: OpenSession | null = null;
   #machine: BootMachine | null = null;
   /** The file of `--keep-overlay` while it holds nothing worth keeping. */
   #emptyOverlay: string | null = null;
@@ -102,7 +102,7 @@ class BootTest {
     await this.#stack?.close().catch(() => this.#stack?.close({ force: true }));
   }
 
-  async #connect(): Promise<{ stack: Stack; entry: StackExport }> {
+  async #connect(): Promise<{ stack: OpenSession; entry: LunExport }> {
     const { write } = this.#options;
     const socketPath = join(this.#place.directory, 'nbd.sock');
     const options = {
@@ -125,7 +125,7 @@ class BootTest {
     return { stack, entry };
   }
 
-  #event(event: StackEvent): void {
+  #event(event: ProductEvent): void {
     this.#hooks.onEvent(event);
     if (event.event !== 'deviceRemoved') return;
     const why = `while LUN ${event.lun} was being booted the target went away for good`;
@@ -138,7 +138,7 @@ class BootTest {
    * An empty qcow2 file over the LUN. It names the LUN by its URL, which is what it needs when it
    * is kept: the socket of this process will be gone. The machine is told of the socket instead.
    */
-  async #makeOverlay(entry: StackExport): Promise<string> {
+  async #makeOverlay(entry: LunExport): Promise<string> {
     const { keepOverlayPath } = this.#options;
     const path = resolve(keepOverlayPath ?? join(this.#place.directory, 'overlay.qcow2'));
     if (keepOverlayPath !== undefined) {
@@ -173,7 +173,7 @@ class BootTest {
 
   async #start(
     judge: BootJudge,
-    disk: { entry: StackExport; overlay: string | null; uefiVariables: string | null },
+    disk: { entry: LunExport; overlay: string | null; uefiVariables: string | null },
   ): Promise<BootMachine> {
     const { programs, directory } = this.#place;
     const parts = {
@@ -252,7 +252,7 @@ async function claim(path: string): Promise<void> {
   }
 }
 
-function severalDisks(exports: readonly StackExport[]): UsageError {
+function severalDisks(exports: readonly LunExport[]): UsageError {
   const luns = exports.map(({ lun }) => lun).join(', ');
   return new UsageError(
     `The target has ${exports.length} disks (LUN ${luns}), and one is booted: ` +

@@ -1,5 +1,5 @@
+import { closestMatch } from '../base/closest-match.js';
 import { UsageError } from '../base/errors.js';
-import { nearest } from '../base/nearest.js';
 import { flagOf, OPTION_NAMES, type OptionName } from '../config/config-options.js';
 import { openIscsiOption } from '../config/open-iscsi.js';
 import { Secret } from '../config/secrets.js';
@@ -114,7 +114,7 @@ function ownOptions(parameters: readonly Parameter[]): Options {
 function setOption(options: Options, place: string, name: string, value: string): void {
   const option = OPTION_NAMES.find((known) => known === name || flagOf(known) === name);
   if (option === undefined || NOT_HERE.includes(option)) {
-    const near = nearest(name, OPTION_NAMES.map(flagOf));
+    const near = closestMatch(name, OPTION_NAMES.map(flagOf));
     const hint = option !== undefined || near === undefined ? '' : ` Did you mean ${near}?`;
     throw new UsageError(
       `${place} of the kernel command line has no option '${name.slice(0, 60)}'.${hint}`,

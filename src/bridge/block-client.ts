@@ -3,7 +3,7 @@ import { BlockError, UsageError } from '../base/errors.js';
 import { SLAB_BYTES, type SlabPool } from '../base/slab.js';
 import { SlabWriter } from '../base/slab-writer.js';
 import { type BlockDevice, BlockRequest, type BlockRequestOwner } from './block-device.js';
-import type { LunUnit } from './lun-unit.js';
+import type { LogicalUnit } from './logical-unit.js';
 import type { UnitBudget } from './unit-budget.js';
 
 /** Bytes of one request; more is asked for piece by piece. */
@@ -26,10 +26,10 @@ export type WriteOptions = BlockOptions & {
 
 /** Reads and writes one unit in this process, with promises; a copy is made each way. */
 export class BlockClient {
-  readonly #unit: LunUnit;
+  readonly #unit: LogicalUnit;
   readonly #resources: ClientResources;
 
-  constructor(unit: LunUnit, resources: ClientResources) {
+  constructor(unit: LogicalUnit, resources: ClientResources) {
     this.#unit = unit;
     this.#resources = resources;
   }

@@ -5,7 +5,7 @@ import type { BlockDevice } from './block-device.js';
 /** Payload of one request at most; the kernel's own maximum (`max_sectors_kb`) is the same. */
 export const NBD_PAYLOAD_BYTES_MAX = 32 << 20;
 
-export type DiskAbilities = {
+export type ExportCapabilities = {
   /** The disk answers GET LBA STATUS. */
   readonly blockStatus: boolean;
   readonly trim: boolean;
@@ -15,7 +15,7 @@ export type DiskAbilities = {
 };
 
 /** Transmission flags for a disk: only what it can do is offered. */
-export function transmissionFlags(device: BlockDevice, abilities: DiskAbilities): number {
+export function transmissionFlags(device: BlockDevice, abilities: ExportCapabilities): number {
   // One flush covers the writes of all connections: they share the disk below.
   let flags =
     NBD_FLAG.HAS_FLAGS | NBD_FLAG.SEND_FLUSH | NBD_FLAG.SEND_FUA | NBD_FLAG.CAN_MULTI_CONN;
@@ -35,7 +35,7 @@ export function exportInfo(
   name: string,
   description: string,
   device: BlockDevice,
-  abilities: DiskAbilities,
+  abilities: ExportCapabilities,
 ): NbdExportInfo {
   return {
     name,

@@ -11,12 +11,12 @@ import {
   CLIENT_GONE,
 } from './block-device.js';
 import { extentsOrData } from './block-status.js';
+import { classifyReply, type ReplyAction } from './classify-reply.js';
 import { CommandBuilder } from './command-builder.js';
 import { DiskCommand, type DiskCommandOwner } from './disk-command.js';
 import { ReadParts } from './read-parts.js';
-import { type Judgement, judgeReply } from './reply-judge.js';
 import { refusalOf, trimRange } from './request-limits.js';
-import { type RetryReason, retryDelayMs, wrongTransferDelayMs } from './retry-plan.js';
+import { type RetryReason, retryDelayMs, wrongTransferDelayMs } from './retry-policy.js';
 import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { CACHE_LOST, WriteCacheWatch } from './write-cache.js';
 
@@ -128,7 +128,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   /** The disk said that something has changed, to one of our commands or to another's. */
-  attended(attention: Attention, words: string): void {
+  unitAttention(attention: Attention, words: string): void {
     if (attention === 'powerOn' || attention === 'reset') this.#cache.mayBeLost();
     if (attention === 'cachedWriteLost') this.#cache.isLost();
     this.#hooks.attention(attention, words);
@@ -316,9 +316,9 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   /** Everything but the usual end: lost, refused, or answered with something else than GOOD. */
   #troubled(command: DiskCommand, request: BlockRequest): void {
-    const judgement = judgeReply(command, request, this.facts);
+    const judgement = classifyReply(command, request, this.facts);
     if (judgement.congested) this.#hooks.congested();
-    if (judgement.attention !== null) this.attended(judgement.attention, judgement.why);
+    if (judgement.attention !== null) this.unitAttention(judgement.attention, judgement.why);
     if (judgement.next !== 'lost' && this.#flushLearnsOfLoss(command, request)) return;
     switch (judgement.next) {
       case 'succeed':
@@ -346,7 +346,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     command: DiskCommand,
     request: BlockRequest,
     reason: RetryReason,
-    { errno, why }: Judgement,
+    { errno, why }: ReplyAction,
   ): void {
     if (request.wasLost) {
       this.#lost(command, request);

@@ -6,11 +6,11 @@ import type { Backend } from '../config/contract.js';
  */
 export const lazyBackend: Backend = {
   async discover(portal, options, signal) {
-    const { discover } = await import('../session/direct.js');
+    const { discover } = await import('../session/discovery-session.js');
     return discover(portal, options, signal);
   },
   async openInformational(url, options, signal) {
-    const { openInformational } = await import('../session/direct.js');
+    const { openInformational } = await import('../session/discovery-session.js');
     return openInformational(url, options, signal);
   },
   async serve(url, options, hooks) {

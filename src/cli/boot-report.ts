@@ -3,9 +3,9 @@ import type {
   BootTestHooks,
   BootTestOptions,
   BootVerdict,
-  Stack,
-  StackEvent,
-  StackExport,
+  LunExport,
+  OpenSession,
+  ProductEvent,
   TargetUrl,
 } from '../config/contract.js';
 import { formatTargetUrl } from '../config/target-url.js';
@@ -39,7 +39,7 @@ export class BootReport {
   readonly #isLive: boolean;
   #sessionId: string | undefined;
   /** What is booted, as it was when it was ready. */
-  #entry: StackExport | undefined;
+  #entry: LunExport | undefined;
   #startedAtMs = 0;
   #lastLine = '';
   #linesLost = 0;
@@ -89,7 +89,7 @@ export class BootReport {
     this.#clear();
   }
 
-  #ready(stack: Stack): void {
+  #ready(stack: OpenSession): void {
     const [entry] = stack.exports;
     this.#sessionId = stack.sessionId;
     this.#entry = entry;
@@ -144,7 +144,7 @@ export class BootReport {
     return typeof waiting === 'number' && waiting > UNREAD_BYTES_MAX;
   }
 
-  #event(event: StackEvent): void {
+  #event(event: ProductEvent): void {
     if (this.#subject.json) {
       // The first object is `ready`.
       if (this.#entry !== undefined) printLine(this.#io, JSON.stringify(event));

@@ -3,7 +3,7 @@ import { bootTestSchema } from '../boot-test/boot-test-events.js';
 import { persistentSchema } from '../control/control-results.js';
 import type { Explanation } from '../errors/explain.js';
 import type { CapacityView, InquiryView } from '../session/scsi-queries.js';
-import { diskBytes } from '../supervisor/session-info.js';
+import { diskBytes } from '../supervisor/session-report.js';
 
 /**
  * What commands print with `--json` of their own, beside what the daemon answers. docs/json-schema

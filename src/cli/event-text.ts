@@ -1,9 +1,9 @@
-import type { Stack, StackEvent, StackExport, TargetUrl } from '../config/contract.js';
+import type { LunExport, OpenSession, ProductEvent, TargetUrl } from '../config/contract.js';
 import { formatTargetUrl } from '../config/target-url.js';
 import { humanBytes, printable } from './print.js';
 
 /** The line that says an export is ready. */
-export function readyText(url: TargetUrl, entry: StackExport): string {
+export function readyText(url: TargetUrl, entry: LunExport): string {
   const target = formatTargetUrl({ ...url, lun: entry.lun });
   const size = humanBytes(entry.sizeBytes);
   const access = entry.readOnly ? ', read-only' : '';
@@ -15,7 +15,7 @@ export function readyText(url: TargetUrl, entry: StackExport): string {
 }
 
 /** The object `--json` prints when an export is ready. */
-export function readyEvent(stack: Stack, entry: StackExport, time: Date): StackEvent {
+export function readyEvent(stack: OpenSession, entry: LunExport, time: Date): ProductEvent {
   const { lun, device, socket, uri, sizeBytes, blockSizeBytes, readOnly } = entry;
   return {
     event: 'ready',
@@ -31,17 +31,17 @@ export function readyEvent(stack: Stack, entry: StackExport, time: Date): StackE
 }
 
 /** NBD URI of an export on a unix socket; empty where there is no socket. */
-export function uriOf(entry: StackExport): string {
+export function uriOf(entry: LunExport): string {
   if (entry.uri !== undefined) return entry.uri;
   return entry.socket === undefined ? '' : `nbd+unix:///?socket=${entry.socket}`;
 }
 
 /** An event for people. */
-export function eventText(event: StackEvent): string {
+export function eventText(event: ProductEvent): string {
   return printable(textOf(event));
 }
 
-function textOf(event: StackEvent): string {
+function textOf(event: ProductEvent): string {
   switch (event.event) {
     case 'ready':
       return `${nameOf(event)} is ready`;

@@ -1,4 +1,4 @@
-import type { LunStatus } from '../supervisor/session-info.js';
+import type { LunStatus } from '../supervisor/session-report.js';
 
 /** `away, removed in 57 s`: what a LUN is doing. */
 export function lunStateText({ lunState, removalInSeconds }: LunStatus): string {

@@ -2,11 +2,12 @@ import yargs, { type Argv } from 'yargs';
 import type { Backend } from '../config/contract.js';
 import { errorToText, reportError } from '../errors/error-report.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands/commands-block.js';
-import { runBootTestCommand, withBootTestFlags } from './commands/commands-boot-test.js';
-import { runDemoCommand, withDemoFlags } from './commands/commands-demo.js';
-import { runExplain, withCode } from './commands/commands-explain.js';
-import { runPing, withPing } from './commands/commands-ping.js';
+import { type Command, DAEMON_COMMANDS } from './command-table.js';
+import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands/block.js';
+import { runBootTestCommand, withBootTestFlags } from './commands/boot-test.js';
+import { runDemoCommand, withDemoFlags } from './commands/demo.js';
+import { runExplain, withCode } from './commands/explain.js';
+import { runPing, withPing } from './commands/ping.js';
 import {
   runCapacity,
   runDiscover,
@@ -15,11 +16,10 @@ import {
   withPortal,
   withRaw,
   withUrl,
-} from './commands/commands-query.js';
+} from './commands/query.js';
 import type { CliIo, CommandContext } from './context.js';
-import { type Command, DAEMON_COMMANDS } from './daemon-commands.js';
+import { wrongUse } from './usage-errors.js';
 import { readVersion } from './version.js';
-import { wrongUse } from './wrong-use.js';
 
 const WIDTH_MAX = 100;
 const TARGET = 'iscsi://192.0.2.1/iqn.2001-04.com.example:disk1';

@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs';
 import { UsageError } from '../base/errors.js';
-import { type BootFrom, readBootSource } from '../boot/boot-places.js';
+import { type BootFrom, readBootSource } from '../boot/read-boot-source.js';
 import { type Config, loadConfig } from '../config/config.js';
 import { flagOf, OPTION_NAMES, OPTION_ROWS, type OptionName } from '../config/config-options.js';
 import type { SessionOptions, SessionType, TargetUrl } from '../config/contract.js';

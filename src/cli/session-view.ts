@@ -1,9 +1,9 @@
 import { formatHostPort } from '../config/target-url.js';
-import type { SessionView } from '../supervisor/session-info.js';
+import type { SessionView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
-import { columnsOf, fitted } from './fit.js';
 import { lunStateText, lunTroubles } from './lun-text.js';
 import { printable, printLine, printTable } from './print.js';
+import { columnsOf, fitted } from './table-width.js';
 
 const TYPES = ['discovery', 'informational', 'data', 'boot'];
 

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { closestMatch } from '../base/closest-match.js';
 import { codeOf, UsageError } from '../base/errors.js';
-import { nearest } from '../base/nearest.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import {
   environmentNameOf,
@@ -186,7 +186,7 @@ function givenByEnvironment(environment: ConfigInputs['environment']): GivenByNa
 function optionNamed(key: string, place: string): OptionName {
   const name = OPTION_NAMES.find((candidate) => candidate === key);
   if (name !== undefined) return name;
-  const near = nearest(key, OPTION_NAMES);
+  const near = closestMatch(key, OPTION_NAMES);
   const hint = near === undefined ? '' : ` Did you mean ${near}?`;
   throw new UsageError(`${place}: there is no option ${shown(key)}.${hint}`);
 }

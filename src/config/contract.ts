@@ -130,7 +130,7 @@ export type SessionState =
   | 'closed';
 
 /** One LUN as a user of it sees it: a kernel device, or an export on a socket. */
-export type StackExport = {
+export type LunExport = {
   readonly lun: number;
   readonly device?: string;
   readonly socket?: string;
@@ -145,7 +145,7 @@ type LunEvent = { readonly lun: number; readonly device?: string };
 
 /** What an event says, without when and of which session. */
 export type EventBody =
-  | ({ readonly event: 'ready' } & StackExport)
+  | ({ readonly event: 'ready' } & LunExport)
   | {
       readonly event: 'sessionState';
       readonly from: SessionState;
@@ -179,19 +179,19 @@ export type EventBody =
   | { readonly event: 'closed'; readonly reason: string };
 
 /** `time` is RFC 3339 in UTC. */
-export type StackEvent = EventBody & { readonly time: string; readonly sessionId: string };
+export type ProductEvent = EventBody & { readonly time: string; readonly sessionId: string };
 
-export type StackHooks = {
+export type SessionHooks = {
   /** Told of everything but `ready`, which the caller makes from `Stack.exports`. */
-  onEvent(event: StackEvent): void;
+  onEvent(event: ProductEvent): void;
   /** Aborts the way to readiness; after that `Stack.close` is the way out. */
   readonly signal: AbortSignal;
 };
 
 /** One session with its exports, ready for use. */
-export interface Stack {
+export interface OpenSession {
   readonly sessionId: string;
-  readonly exports: readonly StackExport[];
+  readonly exports: readonly LunExport[];
   /** May be called again; with `force` nothing is waited for. */
   close(options?: { readonly force?: boolean }): Promise<void>;
   /** Settles when everything is gone; rejects when that was not asked for. */
@@ -252,9 +252,9 @@ export type BootVerdict = {
   readonly lastLines: readonly string[];
 };
 
-export type BootTestHooks = StackHooks & {
+export type BootTestHooks = SessionHooks & {
   /** The LUN is there. */
-  onReady(stack: Stack): void;
+  onReady(stack: OpenSession): void;
   onStarted(machine: BootMachineFacts): void;
   /** Lines of the serial console that have ended, and the beginning of the next. */
   onConsole(lines: readonly string[], unfinished: string): void;
@@ -280,8 +280,8 @@ export interface Backend {
     options: SessionOptions,
     signal: AbortSignal,
   ): Promise<InformationalSession>;
-  serve(url: TargetUrl, options: ServeOptions, hooks: StackHooks): Promise<Stack>;
-  attach(url: TargetUrl, options: AttachOptions, hooks: StackHooks): Promise<Stack>;
+  serve(url: TargetUrl, options: ServeOptions, hooks: SessionHooks): Promise<OpenSession>;
+  attach(url: TargetUrl, options: AttachOptions, hooks: SessionHooks): Promise<OpenSession>;
   /** Boots the URL's LUN in QEMU and judges it by its console; nothing is left behind. */
   bootTest(url: TargetUrl, options: BootTestOptions, hooks: BootTestHooks): Promise<BootVerdict>;
   runDemo(hooks: DemoHooks): Promise<void>;

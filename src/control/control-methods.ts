@@ -1,15 +1,15 @@
 import { z } from 'zod';
+import { closestMatch } from '../base/closest-match.js';
 import { productError, UsageError } from '../base/errors.js';
-import { nearest } from '../base/nearest.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type PortalAddress, readPortal } from '../iscsi/login/portal.js';
-import { discover } from '../session/direct.js';
+import { discover } from '../session/discovery-session.js';
 import { queryCapacity, queryInquiry, queryReportLuns } from '../session/scsi-queries.js';
-import { type LoginRequest, planLogin, sessionOptionsOf } from '../supervisor/login-plan.js';
-import type { ManagedSession } from '../supervisor/managed-session.js';
-import { viewDevices, viewSession, viewStatistics } from '../supervisor/session-info.js';
+import type { DaemonSession } from '../supervisor/daemon-session.js';
+import { setSessionOption } from '../supervisor/live-options.js';
+import { type LoginParams, resolveLogin, sessionOptionsOf } from '../supervisor/resolved-login.js';
 import type { SessionRecord } from '../supervisor/session-record.js';
-import { setSessionOption } from '../supervisor/session-timers.js';
+import { viewDevices, viewSession, viewStatistics } from '../supervisor/session-report.js';
 import type { Supervisor } from '../supervisor/supervisor.js';
 import { type CallMethod, type ControlClient, RpcFaultError } from './control-connection.js';
 import { faultText, PROTOCOL_VERSION, RpcCode } from './control-protocol.js';
@@ -89,7 +89,7 @@ const METHODS = {
     z.strictObject({ TargetPortal: portal, LoginOptions: options.default({}) }),
     async (params, { supervisor }) => {
       const { surroundings } = supervisor;
-      const plan = planLogin(
+      const plan = resolveLogin(
         {
           // A discovery session has no target; the name only has to be one.
           targetName: 'iqn.2001-04.com.example:any',
@@ -215,7 +215,7 @@ export function controlMethods(subject: ControlSubject): CallMethod {
   return async (request, client) => {
     const found = methods.get(request.method);
     if (found === undefined) {
-      const near = nearest(request.method, METHOD_NAMES);
+      const near = closestMatch(request.method, METHOD_NAMES);
       const hint = near === undefined ? '' : `; did you mean ${near}?`;
       const message = `there is no method ${JSON.stringify(request.method)}${hint}`;
       throw new RpcFaultError({ code: RpcCode.methodNotFound, message });
@@ -237,7 +237,7 @@ function method<Params>(
   return { params, run: (value, ...rest) => run(value as Params, ...rest) };
 }
 
-function loginRequest(params: z.output<typeof loginParams>): LoginRequest {
+function loginRequest(params: z.output<typeof loginParams>): LoginParams {
   for (const [name, what] of Object.entries(NOT_SUPPORTED)) {
     const value = params[name as keyof typeof NOT_SUPPORTED];
     if (value === undefined || value === null || value === 0 || value === '') continue;
@@ -256,7 +256,7 @@ function loginRequest(params: z.output<typeof loginParams>): LoginRequest {
   };
 }
 
-function chosen({ supervisor }: ControlSubject, id: string | undefined): readonly ManagedSession[] {
+function chosen({ supervisor }: ControlSubject, id: string | undefined): readonly DaemonSession[] {
   return id === undefined ? supervisor.sessions : [supervisor.session(id)];
 }
 

@@ -4,7 +4,7 @@ import {
   diskBytes,
   sessionSchema,
   statisticsSchema,
-} from '../supervisor/session-info.js';
+} from '../supervisor/session-report.js';
 
 /**
  * What the control methods answer and the commands print with `--json`, beside the views of a

@@ -1,7 +1,7 @@
 import type { BootSource } from '../boot/boot-source.js';
 import type { Logger } from '../config/log.js';
 import type { Supervisor } from '../supervisor/supervisor.js';
-import type { WantedLun } from './wanted-luns.js';
+import type { WantedLun } from './wait-for-luns.js';
 
 /**
  * Where a daemon that holds the boot LUN keeps its state and its control socket: in memory, for its

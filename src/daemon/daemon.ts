@@ -1,14 +1,14 @@
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { UsageError } from '../base/errors.js';
-import { type BootFrom, readBootSource } from '../boot/boot-places.js';
+import { type BootFrom, readBootSource } from '../boot/read-boot-source.js';
 import { loadConfig } from '../config/config.js';
 import type { Logger } from '../config/log.js';
 import { controlMethods } from '../control/control-methods.js';
 import { ControlServer } from '../control/control-server.js';
-import { guardMemory } from '../io/nbd-memory.js';
+import { protectFromOomKiller } from '../io/oom-protection.js';
 import { nbdAddon } from '../lun/device-exporter.js';
-import { settleProcess } from '../lun/process-settings.js';
+import { applyProcessSettings } from '../lun/process-settings.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { Supervisor } from '../supervisor/supervisor.js';
 import { keepBootLogin, withBootChap } from './boot-login.js';
@@ -16,7 +16,7 @@ import { SessionLogs } from './event-log.js';
 import { metricsOf, serveMetrics } from './metrics.js';
 import { StateLock } from './state-lock.js';
 import { SystemdNotify } from './systemd-notify.js';
-import { parseWantedLuns, waitForLuns } from './wanted-luns.js';
+import { parseWantedLuns, waitForLuns } from './wait-for-luns.js';
 
 type DaemonOptions = {
   readonly controlPath: string;
@@ -76,7 +76,7 @@ export async function runDaemon(
   supervisor.listen((event) => logs.write(event));
   if (boot !== null) wanted.push(await keepBootLogin(supervisor, boot, log));
   if (socketDirectory === undefined) {
-    for (const reason of await guardMemory(nbdAddon)) log.warn(reason);
+    for (const reason of await protectFromOomKiller(nbdAddon)) log.warn(reason);
   }
   const control = new ControlServer({
     path: options.controlPath,
@@ -120,7 +120,7 @@ async function settleAsConfigured(options: DaemonOptions): Promise<void> {
     environment,
     ...(configPath === undefined ? {} : { configPath }),
   });
-  await settleProcess(values);
+  await applyProcessSettings(values);
 }
 
 function metricsServer(options: DaemonOptions, supervisor: Supervisor): Promise<Server> {

@@ -1,4 +1,4 @@
-import type { StackEvent } from '../config/contract.js';
+import type { ProductEvent } from '../config/contract.js';
 import type { Logger } from '../config/log.js';
 
 type EventLevel = 'info' | 'warn' | 'error';
@@ -17,7 +17,7 @@ export class SessionLogs {
     this.#targetOf = targetOf;
   }
 
-  write(event: StackEvent): void {
+  write(event: ProductEvent): void {
     // The log writes the time itself; its children have what they are about.
     const { time, sessionId, ...facts } = event;
     const session = this.#session(sessionId);
@@ -49,7 +49,7 @@ function lunLog({ log, luns }: SessionLog, lun: number): Logger {
   return made;
 }
 
-function wordsOf(event: StackEvent): string {
+function wordsOf(event: ProductEvent): string {
   switch (event.event) {
     case 'sessionState':
       return `session ${event.from} → ${event.to}: ${event.reason}`;
@@ -68,7 +68,7 @@ function wordsOf(event: StackEvent): string {
 }
 
 /** How much an event matters to whoever reads a log. */
-export function eventLevel(event: StackEvent): EventLevel {
+export function eventLevel(event: ProductEvent): EventLevel {
   switch (event.event) {
     case 'ioError':
     case 'deviceRemoved':

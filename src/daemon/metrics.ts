@@ -5,7 +5,7 @@ import { UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { readPortal } from '../iscsi/login/portal.js';
 import { LUN_STATES } from '../lun/lun-state.js';
-import { type StatisticsView, viewStatistics } from '../supervisor/session-info.js';
+import { type StatisticsView, viewStatistics } from '../supervisor/session-report.js';
 import type { Supervisor } from '../supervisor/supervisor.js';
 
 type Row = {

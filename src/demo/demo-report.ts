@@ -1,4 +1,4 @@
-import type { DemoHooks, StackEvent } from '../config/contract.js';
+import type { DemoHooks, ProductEvent } from '../config/contract.js';
 
 type DemoStep = 'target' | 'session' | 'disk' | 'write' | 'read' | 'outage' | 'end' | 'result';
 
@@ -33,7 +33,7 @@ export class DemoReport {
   }
 
   /** An event of the session; people are told of it by a step. */
-  event(event: StackEvent): void {
+  event(event: ProductEvent): void {
     if (this.#hooks.json) this.#hooks.log(JSON.stringify(event));
   }
 

@@ -8,9 +8,9 @@ import { ProductError, UsageError } from '../base/errors.js';
 import { configOf } from '../config/config.js';
 import type {
   DemoHooks,
+  OpenSession,
+  ProductEvent,
   SessionOptions,
-  Stack,
-  StackEvent,
   TargetUrl,
 } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
@@ -60,9 +60,9 @@ class Demo {
   readonly #aborted: Promise<never>;
   /** What the whole disk has to hold at the end. */
   readonly #pattern = randomFillSync(Buffer.allocUnsafe(DISK_BYTES));
-  readonly #events: StackEvent[] = [];
+  readonly #events: ProductEvent[] = [];
   #target: DemoTarget | null = null;
-  #stack: Stack | null = null;
+  #stack: OpenSession | null = null;
   #disk: DemoDisk | null = null;
   /** Requests sent and not answered. */
   #requestsOut = 0;
@@ -105,7 +105,7 @@ class Demo {
     return target;
   }
 
-  async #connect(target: DemoTarget): Promise<Stack> {
+  async #connect(target: DemoTarget): Promise<OpenSession> {
     const url: TargetUrl = {
       host: target.host,
       port: target.port,
@@ -113,7 +113,7 @@ class Demo {
       lun: 0,
     };
     const hooks = {
-      onEvent: (event: StackEvent) => this.#event(event),
+      onEvent: (event: ProductEvent) => this.#event(event),
       signal: this.#signal,
     };
     const support = await kernelSupport(nbdAddon);
@@ -135,7 +135,7 @@ class Demo {
     return this.#stack;
   }
 
-  async #open(stack: Stack): Promise<DemoDisk> {
+  async #open(stack: OpenSession): Promise<DemoDisk> {
     const [entry] = stack.exports;
     const { device, socket, uri, sizeBytes, blockSizeBytes } = entry ?? fault('there is no disk');
     if (device !== undefined) this.#disk = await DeviceDisk.open(device);
@@ -145,7 +145,7 @@ class Demo {
     return this.#disk;
   }
 
-  async #show(target: DemoTarget, stack: Stack, disk: DemoDisk): Promise<void> {
+  async #show(target: DemoTarget, stack: OpenSession, disk: DemoDisk): Promise<void> {
     const half = REQUEST_COUNT / 2;
     const first = await this.#write(disk, 0, half);
     this.#report.tell('write', `${half} requests, ${mib(DISK_BYTES / 2)}, ${rateOf(first)}`, first);
@@ -187,7 +187,7 @@ class Demo {
     return { requests, bytes: requests * REQUEST_BYTES, tookMs, slowestMs: Math.round(slowestMs) };
   }
 
-  async #writeThroughOutage(target: DemoTarget, stack: Stack, disk: DemoDisk) {
+  async #writeThroughOutage(target: DemoTarget, stack: OpenSession, disk: DemoDisk) {
     const before = { sessionId: stack.sessionId, isid: target.isid };
     const halfway = deferred<void>();
     const half = REQUEST_COUNT / 2;
@@ -243,7 +243,7 @@ class Demo {
     this.#report.tell('read', `${words} (SHA-256 ${written.slice(0, 16)}…)`, { sha256: written });
   }
 
-  async #end(target: DemoTarget, stack: Stack, disk: DemoDisk): Promise<void> {
+  async #end(target: DemoTarget, stack: OpenSession, disk: DemoDisk): Promise<void> {
     await disk.close();
     this.#disk = null;
     await stack.close();
@@ -258,7 +258,7 @@ class Demo {
     this.#report.tell('result', `passed in ${took}`, { passed: true });
   }
 
-  #event(event: StackEvent): void {
+  #event(event: ProductEvent): void {
     this.#events.push(event);
     this.#report.event(event);
     if (event.event !== 'sessionState') return;

@@ -2,8 +2,12 @@ import { access, constants, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/p
 import { dirname, join, resolve } from 'node:path';
 import { codeOf, UsageError } from '../base/errors.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
-import { NbdClient, type NbdServerFactory, type SocketResources } from './nbd-client.js';
-import { errnoName } from './pumped-socket.js';
+import {
+  NbdServerConnection,
+  type NbdServerFactory,
+  type SocketResources,
+} from './nbd-server-connection.js';
+import { errnoName } from './slab-socket.js';
 import { freeSocketPath } from './unix-socket-path.js';
 
 /** Clients of one socket at a time. */
@@ -22,7 +26,7 @@ export class NbdSocketServer {
   readonly #resources: SocketResources;
   readonly #makeServer: NbdServerFactory;
   readonly #onClientClosed: (reason: string) => void;
-  readonly #clients = new Set<NbdClient>();
+  readonly #clients = new Set<NbdServerConnection>();
   #listener: NativeSocket | null = null;
   #onEmpty: () => void = () => undefined;
 
@@ -83,7 +87,7 @@ export class NbdSocketServer {
   }
 
   #accepted(fd: number): void {
-    const client = new NbdClient({
+    const client = new NbdServerConnection({
       fd,
       resources: this.#resources,
       makeServer: this.#makeServer,

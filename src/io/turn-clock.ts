@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.js';
-import type { FlushList } from './flush-list.js';
+import type { SendBatch } from './send-batch.js';
 
 /**
  * A clock that is read once in a turn of the flush list: everything one wake brought happened at
@@ -9,11 +9,11 @@ import type { FlushList } from './flush-list.js';
  */
 export class TurnClock {
   readonly #clock: Clock;
-  readonly #flushes: FlushList;
+  readonly #flushes: SendBatch;
   #turn = -1;
   #nowMs = 0;
 
-  constructor(clock: Clock, flushes: FlushList) {
+  constructor(clock: Clock, flushes: SendBatch) {
     this.#clock = clock;
     this.#flushes = flushes;
   }

@@ -1,14 +1,14 @@
 import { errnoOf, InvariantError, UsageError } from '../base/errors.js';
-import type { LunUnit } from '../bridge/lun-unit.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import { NbdConnection } from '../bridge/nbd-connection.js';
 import { transmissionFlags } from '../bridge/nbd-export.js';
-import type { StackExport } from '../config/contract.js';
+import type { LunExport } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
+import { type DeviceName, publishNames, withdrawNames } from '../io/device-symlinks.js';
 import { loadedAddon } from '../io/native.js';
-import { NbdClient } from '../io/nbd-client.js';
 import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
-import { type DeviceName, publishNames, withdrawNames } from '../io/nbd-links.js';
 import { type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
+import { NbdServerConnection } from '../io/nbd-server-connection.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
 import {
   describeHolders,
@@ -22,7 +22,7 @@ import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { deviceIdentifier } from './device-identifier.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';
-import type { StackResources } from './runtime.js';
+import type { SessionResources } from './runtime.js';
 
 export const nbdAddon = loadedAddon as NbdAddon;
 
@@ -36,10 +36,10 @@ const DEAD_CONN_TIMEOUT_SECONDS = 600;
 const KERNEL_FLAGS = 0x7f;
 
 type DeviceExporterOptions = {
-  readonly resources: StackResources;
+  readonly resources: SessionResources;
   readonly sessionId: string;
   /** The kernel let go of a device that we did not take away. */
-  readonly onLinkLost: (unit: LunUnit, reason: string) => void;
+  readonly onLinkLost: (unit: LogicalUnit, reason: string) => void;
   /** A device cannot be taken away, or come back, while `holders` use it; told when they change. */
   readonly onInUse?: (place: { lun: number; device: string }, holders: string) => void;
   readonly onWarning?: (message: string) => void;
@@ -52,7 +52,7 @@ type DeviceExporterOptions = {
 /** Kernel devices, one for each unit, that keep their index while the session lives. */
 export class DeviceExporter implements LunExporter {
   readonly #options: DeviceExporterOptions;
-  readonly #devices = new Map<LunUnit, NbdKernelDevice>();
+  readonly #devices = new Map<LogicalUnit, NbdKernelDevice>();
   /** Index each LUN had first, so that it comes back under the same name. */
   readonly #indexes = new Map<number, number>();
   readonly #named = new Map<number, DeviceName>();
@@ -73,7 +73,7 @@ export class DeviceExporter implements LunExporter {
    * Makes the unit's device, under the index it had before; or takes back the one that a process
    * before this one left. Throws UsageError 28 while the removed device is held open.
    */
-  async add(unit: LunUnit): Promise<void> {
+  async add(unit: LogicalUnit): Promise<void> {
     if (this.#isLeft) throw leftToTheNext(unit.lun);
     const { blockSizeBytes } = unit.queue;
     if (blockSizeBytes > 4096) {
@@ -88,7 +88,7 @@ export class DeviceExporter implements LunExporter {
     const options = {
       sizeBytes: unit.queue.sizeBytes,
       blockSizeBytes,
-      serverFlags: transmissionFlags(unit.queue, unit.abilities) & KERNEL_FLAGS,
+      serverFlags: transmissionFlags(unit.queue, unit.capabilities) & KERNEL_FLAGS,
       identifier,
       deadConnTimeoutSeconds: DEAD_CONN_TIMEOUT_SECONDS,
       serve: (fd: number) => this.#serve(fd, unit),
@@ -109,7 +109,7 @@ export class DeviceExporter implements LunExporter {
     await this.#publish(unit, device.index);
   }
 
-  async remove(unit: LunUnit): Promise<void> {
+  async remove(unit: LogicalUnit): Promise<void> {
     const device = this.#devices.get(unit);
     if (device === undefined) return;
     this.#devices.delete(unit);
@@ -118,7 +118,7 @@ export class DeviceExporter implements LunExporter {
   }
 
   /** A record that cannot be written is told of; the disk goes on. */
-  async keepFacts(unit: LunUnit): Promise<void> {
+  async keepFacts(unit: LogicalUnit): Promise<void> {
     try {
       await this.#options.keep?.(unit.lun, unit.facts);
     } catch (error) {
@@ -129,7 +129,7 @@ export class DeviceExporter implements LunExporter {
     }
   }
 
-  async resized(unit: LunUnit): Promise<void> {
+  async resized(unit: LogicalUnit): Promise<void> {
     const device = this.#devices.get(unit);
     if (device === undefined) return;
     const { sizeBytes, readOnly } = unit.queue;
@@ -137,7 +137,7 @@ export class DeviceExporter implements LunExporter {
     if (device.readOnly !== readOnly) await device.setReadOnly(readOnly);
   }
 
-  describe(unit: LunUnit): StackExport {
+  describe(unit: LogicalUnit): LunExport {
     const device = this.deviceOf(unit);
     if (device === undefined) throw new InvariantError(`LUN ${unit.lun} has no device`);
     return {
@@ -149,7 +149,7 @@ export class DeviceExporter implements LunExporter {
     };
   }
 
-  deviceOf(unit: LunUnit): string | undefined {
+  deviceOf(unit: LogicalUnit): string | undefined {
     const index = this.#indexes.get(unit.lun);
     return index === undefined ? undefined : `/dev/nbd${index}`;
   }
@@ -238,7 +238,7 @@ export class DeviceExporter implements LunExporter {
     return holders;
   }
 
-  async #publish(unit: LunUnit, index: number): Promise<void> {
+  async #publish(unit: LogicalUnit, index: number): Promise<void> {
     const { names } = this.#options;
     if (names === undefined) return;
     const { identifiers, vendor, product, serial } = unit.facts;
@@ -260,9 +260,9 @@ export class DeviceExporter implements LunExporter {
     if (name !== undefined) await withdrawNames(nbdAddon, name);
   }
 
-  #serve(fd: number, unit: LunUnit): NbdLink {
+  #serve(fd: number, unit: LogicalUnit): NbdLink {
     const { resources } = this.#options;
-    return new NbdClient({
+    return new NbdServerConnection({
       fd,
       resources,
       makeServer: (driver) => {
@@ -291,7 +291,7 @@ function leftToTheNext(lun: number): UsageError {
  * A device that was left is taken back by what is written down of its disk. Without that, as when
  * the record of a boot session is lost, its size at least has to fit. Throws UsageError 1.
  */
-async function refuseShrunk(index: number, unit: LunUnit): Promise<void> {
+async function refuseShrunk(index: number, unit: LogicalUnit): Promise<void> {
   const sizeBytes = await sizeOf(index);
   if (sizeBytes <= unit.queue.sizeBytes) return;
   throw new UsageError(

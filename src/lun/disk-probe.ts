@@ -28,7 +28,7 @@ const PAUSE_MS = 250;
 const REPORT_LUNS_BYTES = 8 + 8 * 4096;
 
 /** What asks questions of a target: commands over the session as it is now, and pauses. */
-export interface Asker {
+export interface ScsiExecutor {
   /** What the target reports goes here; absent where nobody keeps it. */
   readonly lunFields?: LunFields;
   /** Rejects with LinkError when the session is away, or the link goes before the answer. */
@@ -41,7 +41,7 @@ export type AttentionHandler = (attention: Attention, action: VerdictAction) => 
 
 /** Asks a logical unit what it is. Unit attentions on the way are told to `onAttention`. */
 export async function probeDisk(
-  asker: Asker,
+  asker: ScsiExecutor,
   lun: number,
   onAttention: AttentionHandler,
 ): Promise<DiskFacts> {
@@ -51,7 +51,7 @@ export async function probeDisk(
 
 /** Asks a logical unit what it is; `clearAttentions` comes before. */
 export async function readFacts(
-  asker: Asker,
+  asker: ScsiExecutor,
   lun: number,
   onAttention: AttentionHandler,
 ): Promise<DiskFacts> {
@@ -88,7 +88,7 @@ export function synchronizeCache(lun: number): ScsiRequest {
 
 /** TEST UNIT READY until nothing new is reported; INQUIRY alone would leave attentions pending. */
 export async function clearAttentions(
-  asker: Asker,
+  asker: ScsiExecutor,
   lun: number,
   onAttention: AttentionHandler,
 ): Promise<void> {
@@ -119,7 +119,7 @@ const CAPACITY_QUERIES = [
  * Rejects with LinkError as `execute`, with ScsiDataError for a malformed answer.
  */
 export async function readBlockCount(
-  asker: Asker,
+  asker: ScsiExecutor,
   lun: number,
   onAttention: AttentionHandler,
 ): Promise<number | null> {
@@ -139,7 +139,7 @@ export async function readBlockCount(
  * The plain LUN numbers a target reports, in its order; `asker.lunFields` learns their fields. LUN
  * 0 itself may be one that was reported with another field; the question goes to eight zero bytes.
  */
-export async function reportLuns(asker: Asker): Promise<number[]> {
+export async function reportLuns(asker: ScsiExecutor): Promise<number[]> {
   for (let attempt = 0; ; attempt += 1) {
     const cdb = Buffer.alloc(CDB_BYTES);
     writeReportLunsCdb(cdb, REPORT_LUNS_BYTES);
@@ -175,8 +175,8 @@ export type FoundDisk = {
  * The disks to serve: the wanted LUNs, each of which has to be a disk, or every disk there is.
  * Throws UsageError with exit code 21 when there is none.
  */
-export async function findDisks(
-  asker: Asker,
+export async function requireDisks(
+  asker: ScsiExecutor,
   wanted: readonly number[] | null,
 ): Promise<FoundDisk[]> {
   const reported = await reportLuns(asker);
@@ -197,7 +197,10 @@ export async function findDisks(
 }
 
 /** The disks among LUNs that were reported; what is none is left out. */
-export async function findAmong(asker: Asker, luns: readonly number[]): Promise<FoundDisk[]> {
+export async function probeLuns(
+  asker: ScsiExecutor,
+  luns: readonly number[],
+): Promise<FoundDisk[]> {
   const disks: FoundDisk[] = [];
   for (const lun of luns) {
     if ((await unitKind(asker, lun)) !== 'disk') continue;
@@ -207,7 +210,7 @@ export async function findAmong(asker: Asker, luns: readonly number[]): Promise<
 }
 
 /** What is read here and what is written later go to the same field. */
-async function findDisk(asker: Asker, lun: number): Promise<FoundDisk> {
+async function findDisk(asker: ScsiExecutor, lun: number): Promise<FoundDisk> {
   asker.lunFields?.fix(lun);
   const facts = await probeDisk(asker, lun, () => undefined);
   const field = asker.lunFields?.hexOf(lun);
@@ -222,7 +225,7 @@ const NO_DISK = {
   other: 'is no disk',
 } as const;
 
-async function unitKind(asker: Asker, lun: number): Promise<UnitKind> {
+async function unitKind(asker: ScsiExecutor, lun: number): Promise<UnitKind> {
   const cdb = Buffer.alloc(CDB_BYTES);
   writeInquiryCdb(cdb, null, INQUIRY_BYTES_MIN);
   const answer = await asker.execute({ lun, cdb, direction: 'read', length: INQUIRY_BYTES_MIN });

@@ -1,4 +1,4 @@
-import { isUnidentified, unidentifiedWords } from '../bridge/identity-gate.js';
+import { isUnidentified, unidentifiedWords } from '../bridge/disk-identity.js';
 import type { EventBody, SessionOptions } from '../config/contract.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 

@@ -1,9 +1,9 @@
 import type { Clock } from '../base/clock.js';
 import { LinkError } from '../base/errors.js';
 
-import type { LunUnit } from '../bridge/lun-unit.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import { verdictOfReply } from '../scsi/verdict.js';
-import { type Asker, type FoundDisk, synchronizeCache } from './disk-probe.js';
+import { type FoundDisk, type ScsiExecutor, synchronizeCache } from './disk-probe.js';
 
 /** A unit attention each for power on, mode parameters and the like, before it is done. */
 const TRIES_MAX = 4;
@@ -14,7 +14,7 @@ const FLUSH_MS_MAX = 5000;
  * LUNs with a volatile cache, now or at some time before: one that never had any has nothing to
  * flush, and may not know the command.
  */
-export function everCached(disks: readonly FoundDisk[], units: readonly LunUnit[]): number[] {
+export function everCached(disks: readonly FoundDisk[], units: readonly LogicalUnit[]): number[] {
   const luns = new Set<number>();
   for (const { lun, facts } of disks) if (facts.writeCacheEnabled) luns.add(lun);
   for (const { lun, facts, firstFacts } of units) {
@@ -25,7 +25,7 @@ export function everCached(disks: readonly FoundDisk[], units: readonly LunUnit[
 
 /** Those of `luns` that could not be flushed in the time there is. */
 export async function unflushed(
-  asker: Pick<Asker, 'execute'>,
+  asker: Pick<ScsiExecutor, 'execute'>,
   luns: readonly number[],
   clock: Clock,
 ): Promise<number[]> {
@@ -33,7 +33,11 @@ export async function unflushed(
   return luns.filter((_lun, at) => !areFlushed[at]);
 }
 
-function flushedInTime(asker: Pick<Asker, 'execute'>, lun: number, clock: Clock): Promise<boolean> {
+function flushedInTime(
+  asker: Pick<ScsiExecutor, 'execute'>,
+  lun: number,
+  clock: Clock,
+): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const cancel = clock.at(clock.nowMs() + FLUSH_MS_MAX, () => resolve(false));
     flushed(asker, lun).then(resolve, reject).finally(cancel);
@@ -44,7 +48,7 @@ function flushedInTime(asker: Pick<Asker, 'execute'>, lun: number, clock: Clock)
  * True once all that a disk has acknowledged is on it, or known to be lost: a unit attention that
  * says so is the unit's before the next try is sent.
  */
-async function flushed(asker: Pick<Asker, 'execute'>, lun: number): Promise<boolean> {
+async function flushed(asker: Pick<ScsiExecutor, 'execute'>, lun: number): Promise<boolean> {
   for (let tries = 0; tries < TRIES_MAX; tries += 1) {
     try {
       const { action } = verdictOfReply(await asker.execute(synchronizeCache(lun)));

@@ -1,11 +1,11 @@
-import type { LunUnit } from '../bridge/lun-unit.js';
-import type { StackExport } from '../config/contract.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
+import type { LunExport } from '../config/contract.js';
 
 export type LunExporterClose = {
   /** Nobody is asked, and nothing is flushed. */
   readonly force: boolean;
   /** A unit that does not serve cannot be flushed. */
-  readonly isServing: (unit: LunUnit) => boolean;
+  readonly isServing: (unit: LogicalUnit) => boolean;
   /** Called when no user refuses any more, before those that do not serve are taken away. */
   readonly unused: () => void;
 };
@@ -13,16 +13,16 @@ export type LunExporterClose = {
 /** How the units of a stack reach their users: a socket, or kernel devices. */
 export interface LunExporter {
   /** Makes the unit usable (again); its name stays what it was. */
-  add(unit: LunUnit): Promise<void>;
+  add(unit: LogicalUnit): Promise<void>;
   /** Takes it away after its requests have been failed: nobody is waited for. */
-  remove(unit: LunUnit, reason: string): Promise<void>;
+  remove(unit: LogicalUnit, reason: string): Promise<void>;
   /** Writes down what the unit is now, for a process that takes it over. */
-  keepFacts?(unit: LunUnit): Promise<void>;
+  keepFacts?(unit: LogicalUnit): Promise<void>;
   /** The unit has another size, or is read-only or not read-only any more. */
-  resized(unit: LunUnit): Promise<void>;
-  describe(unit: LunUnit): StackExport;
+  resized(unit: LogicalUnit): Promise<void>;
+  describe(unit: LogicalUnit): LunExport;
   /** Device path where there is one, for events. */
-  deviceOf(unit: LunUnit): string | undefined;
+  deviceOf(unit: LogicalUnit): string | undefined;
   /** Takes everything away in order. Without `force` it refuses while a device is in use. */
   close(how: LunExporterClose): Promise<void>;
 }

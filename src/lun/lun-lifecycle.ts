@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Clock, NEVER_MS } from '../base/clock.js';
 import { productError } from '../base/errors.js';
-import type { Turns } from '../base/turns.js';
-import type { LunUnit } from '../bridge/lun-unit.js';
+import type { SerialQueue } from '../base/serial-queue.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
@@ -21,12 +21,12 @@ export type LunNews =
   | { readonly event: 'deviceResized'; readonly sizeBytes: number };
 
 export type LunLifecycleOptions = {
-  readonly unit: LunUnit;
+  readonly unit: LogicalUnit;
   /** One command over the session as it is now; `onSent` is called when it leaves. */
   readonly execute: (request: ScsiRequest, onSent: () => void) => Promise<ScsiAnswer>;
   readonly clock: Clock;
   /** The exporter's work, in order over all LUNs of a session. */
-  readonly turns: Turns;
+  readonly turns: SerialQueue;
   /** See the option of that name. */
   readonly allowUnidentified: boolean;
   readonly timers: RemovalTimers;
@@ -34,7 +34,7 @@ export type LunLifecycleOptions = {
   readonly probeIntervalMs: () => number;
   readonly exporter: () => LunExporter;
   /** The unit has the facts of a probe that has found the same disk. */
-  readonly factsRead: (unit: LunUnit) => void;
+  readonly factsRead: (unit: LogicalUnit) => void;
   /** Opens what the exporter serves on, if that went with the last LUN. */
   readonly openExporter: () => Promise<void>;
   readonly emit: (lifecycle: LunLifecycle, news: LunNews) => void;
@@ -50,7 +50,7 @@ export type LunLifecycleOptions = {
  * LUN at which the target has no disk yet (it is still starting) is away too, and probed again.
  */
 export class LunLifecycle {
-  readonly unit: LunUnit;
+  readonly unit: LogicalUnit;
   #state: LunState = 'serving';
   /** Why it does not serve; null while it does. */
   lastError: string | null = null;
@@ -152,7 +152,7 @@ export class LunLifecycle {
    */
   attentionMet(attention: Attention, action: VerdictAction): void {
     if (action === 'fail' && this.state !== 'serving') return;
-    this.unit.disk.attended(attention, 'reported to a command of ours');
+    this.unit.disk.unitAttention(attention, 'reported to a command of ours');
   }
 
   /** Probes the disk if it serves; else it is being probed, or will be. */

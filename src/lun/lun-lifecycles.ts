@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { productError } from '../base/errors.js';
-import type { LunUnit } from '../bridge/lun-unit.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import type { LunLifecycle } from './lun-lifecycle.js';
 
@@ -36,7 +36,7 @@ export class LunLifecycles {
     throw error;
   }
 
-  of(unit: LunUnit): LunLifecycle | undefined {
+  of(unit: LogicalUnit): LunLifecycle | undefined {
     return this.#all.find((one) => one.unit === unit);
   }
 
@@ -55,10 +55,10 @@ export class LunLifecycles {
    * A process before this one had the disk: its writes may be in the cache, acknowledged. What the
    * disk said of its cache before the unit was there counts.
    */
-  takenOver(unit: LunUnit, hadCache: boolean): void {
+  takenOver(unit: LogicalUnit, hadCache: boolean): void {
     unit.disk.takenOver(hadCache);
     for (const attention of this.#cacheEvents.get(unit.lun) ?? []) {
-      if (attention === 'cachedWriteLost') unit.disk.attended(attention, 'told before');
+      if (attention === 'cachedWriteLost') unit.disk.unitAttention(attention, 'told before');
       else unit.disk.cacheMayBeLost();
     }
     this.#cacheEvents.delete(unit.lun);

@@ -1,11 +1,11 @@
 import { type Clock, pause } from '../base/clock.js';
 import { LinkError, productError } from '../base/errors.js';
-import { whyAnotherDisk } from '../bridge/identity-gate.js';
-import type { LunUnit } from '../bridge/lun-unit.js';
+import { identityMismatch } from '../bridge/disk-identity.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention } from '../scsi/sense-table.js';
-import { type Asker, clearAttentions, readBlockCount, readFacts } from './disk-probe.js';
+import { clearAttentions, readBlockCount, readFacts, type ScsiExecutor } from './disk-probe.js';
 
 /**
  * Attentions after which the LUN may be another disk, or one with other facts. A reset brings mode
@@ -40,7 +40,7 @@ export type Finding =
   | { readonly is: 'changing' };
 
 export type LunProbeOptions = {
-  readonly unit: LunUnit;
+  readonly unit: LogicalUnit;
   /** A disk without identity is known again by its make and size. */
   readonly allowUnidentified: boolean;
   /** One command over the session as it is now; `onSent` is called when it leaves. */
@@ -57,7 +57,7 @@ export class LunProbe {
   /** A question is still in the queue: the target has not been asked. */
   #isUnsent = false;
   readonly #options: LunProbeOptions;
-  readonly #asker: Asker;
+  readonly #asker: ScsiExecutor;
   #mayHaveMissedPowerOn = false;
   /** Another disk may have come since the LUN was known to be the same. */
   #mayBeExchanged = false;
@@ -125,7 +125,7 @@ export class LunProbe {
         const facts = await readFacts(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         if (attentions !== this.attentions) continue;
         const occasion = { mayBeExchanged: this.#mayBeExchanged, allowUnidentified };
-        const why = whyAnotherDisk(unit.facts, facts, occasion);
+        const why = identityMismatch(unit.facts, facts, occasion);
         return why === null ? { is: 'same', facts, attentions } : { is: 'other', why };
       } catch (error) {
         const { message } = productError(error);
@@ -142,7 +142,7 @@ export class LunProbe {
   blockCount(): Promise<number | null> {
     const { unit, execute } = this.#options;
     const { pause } = this.#asker;
-    const asker: Asker = { execute: (request) => execute(request, () => undefined), pause };
+    const asker: ScsiExecutor = { execute: (request) => execute(request, () => undefined), pause };
     return readBlockCount(asker, unit.lun, REPORTED_ELSEWHERE);
   }
 

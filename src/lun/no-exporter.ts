@@ -1,5 +1,5 @@
-import type { LunUnit } from '../bridge/lun-unit.js';
-import type { StackExport } from '../config/contract.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
+import type { LunExport } from '../config/contract.js';
 import type { LunExporter } from './lun-exporter.js';
 
 /**
@@ -7,9 +7,9 @@ import type { LunExporter } from './lun-exporter.js';
  * is closed: their queues know when they are away.
  */
 export class NoExporter implements LunExporter {
-  readonly units = new Map<number, LunUnit>();
+  readonly units = new Map<number, LogicalUnit>();
 
-  async add(unit: LunUnit): Promise<void> {
+  async add(unit: LogicalUnit): Promise<void> {
     this.units.set(unit.lun, unit);
   }
   async remove(): Promise<void> {}
@@ -17,7 +17,7 @@ export class NoExporter implements LunExporter {
   async close(): Promise<void> {
     this.units.clear();
   }
-  describe(unit: LunUnit): StackExport {
+  describe(unit: LogicalUnit): LunExport {
     const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
     return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
   }

@@ -4,7 +4,7 @@ import { native } from '../io/native.js';
 import { nbdAddon } from './device-exporter.js';
 
 /** Settings of the process that serves, not of a session. Throws UsageError 7 for wrong ones. */
-export async function settleProcess(settings: ProcessSettings): Promise<void> {
+export async function applyProcessSettings(settings: ProcessSettings): Promise<void> {
   const { cpuAffinity, busyPollMicroseconds = 0 } = settings;
   if (cpuAffinity !== undefined) await pinProcess(nbdAddon, cpuAffinity);
   native.setBusyPoll(busyPollMicroseconds);

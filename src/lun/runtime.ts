@@ -1,11 +1,11 @@
 import type { Clock } from '../base/clock.js';
 import { SlabPool } from '../base/slab.js';
 import type { Budget } from '../bridge/budget.js';
-import { FlushList } from '../io/flush-list.js';
-import type { LinkOpener } from '../io/link.js';
 import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
-import { tcpLinkOpener } from '../io/tcp-link.js';
+import { SendBatch } from '../io/send-batch.js';
+import { tcpTransportOpener } from '../io/tcp-transport.js';
+import type { TransportOpener } from '../io/transport.js';
 
 /**
  * Slabs at most. 4 GiB are never reached: each user of slabs has a smaller bound of its own in
@@ -17,14 +17,14 @@ const SLAB_LIMITS = { tight: SLABS_MAX / 4, scarce: SLABS_MAX / 2 } as const;
 /** What all sessions of one thread share. */
 export type Runtime = {
   readonly pool: SlabPool;
-  readonly flushes: FlushList;
+  readonly flushes: SendBatch;
   readonly clock: Clock;
   /** The way to targets. */
-  readonly openLink: LinkOpener;
+  readonly openLink: TransportOpener;
 };
 
 /** What the NBD connections of one session share. */
-export type StackResources = Runtime & { readonly budget: Budget };
+export type SessionResources = Runtime & { readonly budget: Budget };
 
 let shared: Runtime | null = null;
 
@@ -33,8 +33,8 @@ export function threadRuntime(): Runtime {
   if (shared === null) {
     const pool = new SlabPool({ slabsMax: SLABS_MAX, limits: SLAB_LIMITS });
     shareSlabs(pool);
-    const flushes = new FlushList();
-    shared = { pool, flushes, clock: realClock, openLink: tcpLinkOpener(pool, flushes) };
+    const flushes = new SendBatch();
+    shared = { pool, flushes, clock: realClock, openLink: tcpTransportOpener(pool, flushes) };
   }
   return shared;
 }

@@ -1,18 +1,18 @@
 import { resolve } from 'node:path';
-import type { LunUnit } from '../bridge/lun-unit.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import { NbdConnection, type NbdExport, type NbdExportCatalog } from '../bridge/nbd-connection.js';
 import { exportInfo } from '../bridge/nbd-export.js';
-import type { StackExport } from '../config/contract.js';
+import type { LunExport } from '../config/contract.js';
 import { NbdSocketServer } from '../io/nbd-socket.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';
-import type { StackResources } from './runtime.js';
+import type { SessionResources } from './runtime.js';
 
 /** What an end of the export is told to. */
 export type SocketExporterEnd = {
   /** The clients are about to be sent away. */
   readonly begins: () => void;
   /** They are gone, and the session is still there; `units` can be asked. */
-  readonly clientsGone: (units: readonly LunUnit[]) => Promise<void>;
+  readonly clientsGone: (units: readonly LogicalUnit[]) => Promise<void>;
 };
 
 /**
@@ -21,8 +21,8 @@ export type SocketExporterEnd = {
  */
 export class SocketExporter implements LunExporter, NbdExportCatalog {
   readonly #path: string;
-  readonly #resources: StackResources;
-  readonly #units = new Map<number, LunUnit>();
+  readonly #resources: SessionResources;
+  readonly #units = new Map<number, LogicalUnit>();
   /** LUNs that were ever exported: the default export must not become another disk's. */
   readonly #known = new Set<number>();
   readonly #isSingle: boolean;
@@ -32,7 +32,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
 
   constructor(options: {
     readonly path: string;
-    readonly resources: StackResources;
+    readonly resources: SessionResources;
     readonly isSingle: boolean;
     readonly description: string;
     readonly end?: SocketExporterEnd;
@@ -54,7 +54,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     return unit === undefined ? null : this.#exportOf(unit);
   }
 
-  async add(unit: LunUnit): Promise<void> {
+  async add(unit: LogicalUnit): Promise<void> {
     this.#units.set(unit.lun, unit);
     this.#known.add(unit.lun);
   }
@@ -73,7 +73,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     this.#server = server;
   }
 
-  async remove(unit: LunUnit, reason: string): Promise<void> {
+  async remove(unit: LogicalUnit, reason: string): Promise<void> {
     this.#units.delete(unit.lun);
     if (this.#units.size === 0) await this.#closeServer(reason);
   }
@@ -81,7 +81,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
   /** NBD has no way to tell a client of the socket; the next client sees it. */
   async resized(): Promise<void> {}
 
-  describe(unit: LunUnit): StackExport {
+  describe(unit: LogicalUnit): LunExport {
     const name = this.#isSingle ? '' : String(unit.lun);
     return {
       lun: unit.lun,
@@ -111,12 +111,12 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     await server?.close(reason);
   }
 
-  #exportOf(unit: LunUnit): NbdExport {
+  #exportOf(unit: LogicalUnit): NbdExport {
     const name = this.#isSingle ? '' : String(unit.lun);
     const { vendor, product } = unit.facts;
     const description = `${this.#description} LUN ${unit.lun} (${vendor} ${product})`;
     return {
-      info: exportInfo(name, description, unit.queue, unit.abilities),
+      info: exportInfo(name, description, unit.queue, unit.capabilities),
       device: unit.queue,
       budget: unit.budget,
     };

@@ -1,17 +1,17 @@
 import { BlockClient, type BlockOptions, type WriteOptions } from '../bridge/block-client.js';
-import type { LunUnit } from '../bridge/lun-unit.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type {
+  ProductEvent,
   ScsiAnswer,
   ScsiRequest,
   SessionOptions,
-  StackEvent,
   TargetUrl,
 } from '../config/contract.js';
-import { findDisks, reportLuns } from '../lun/disk-probe.js';
+import { reportLuns, requireDisks } from '../lun/disk-probe.js';
 import { NoExporter } from '../lun/no-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
+import { BlockSession } from './block-session.js';
 import { newIdentity } from './session-identity.js';
-import { SessionStack } from './session-stack.js';
 
 export type DiskCapacity = {
   readonly sizeBytes: number;
@@ -25,11 +25,11 @@ export type DiskCapacity = {
  * is back or the removal latency has passed.
  */
 export class ClientSession implements AsyncDisposable {
-  readonly #stack: SessionStack;
-  readonly #disks = new Map<number, Promise<{ unit: LunUnit; client: BlockClient }>>();
+  readonly #stack: BlockSession;
+  readonly #disks = new Map<number, Promise<{ unit: LogicalUnit; client: BlockClient }>>();
   readonly #exporter = new NoExporter();
 
-  private constructor(stack: SessionStack) {
+  private constructor(stack: BlockSession) {
     this.#stack = stack;
     stack.useExporter(this.#exporter, async () => {});
   }
@@ -38,9 +38,9 @@ export class ClientSession implements AsyncDisposable {
   static async open(
     url: TargetUrl,
     options: SessionOptions,
-    hooks: { readonly signal: AbortSignal; readonly onEvent: (event: StackEvent) => void },
+    hooks: { readonly signal: AbortSignal; readonly onEvent: (event: ProductEvent) => void },
   ): Promise<ClientSession> {
-    const stack = new SessionStack(threadRuntime(), hooks, {
+    const stack = new BlockSession(threadRuntime(), hooks, {
       type: options.sessionType,
       targetName: url.targetName,
       portals: [{ host: url.host, port: url.port }, ...options.portals],
@@ -103,7 +103,7 @@ export class ClientSession implements AsyncDisposable {
   }
 
   /** A LUN is asked what it is when it is first used. */
-  #disk(lun: number): Promise<{ unit: LunUnit; client: BlockClient }> {
+  #disk(lun: number): Promise<{ unit: LogicalUnit; client: BlockClient }> {
     const known = this.#disks.get(lun);
     if (known !== undefined) return known;
     const opening = this.#openDisk(lun);
@@ -113,8 +113,8 @@ export class ClientSession implements AsyncDisposable {
     return opening;
   }
 
-  async #openDisk(lun: number): Promise<{ unit: LunUnit; client: BlockClient }> {
-    for (const { facts } of await findDisks(this.#stack, [lun])) {
+  async #openDisk(lun: number): Promise<{ unit: LogicalUnit; client: BlockClient }> {
+    for (const { facts } of await requireDisks(this.#stack, [lun])) {
       await this.#stack.addDisk(lun, facts);
     }
     const unit = this.#exporter.units.get(lun);

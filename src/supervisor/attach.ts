@@ -1,18 +1,18 @@
 import { UsageError } from '../base/errors.js';
 import type {
   AttachOptions,
+  OpenSession,
+  SessionHooks,
   SessionOptions,
-  Stack,
-  StackHooks,
   TargetUrl,
 } from '../config/contract.js';
 import { wantedLuns } from '../config/target-url.js';
-import { guardMemory } from '../io/nbd-memory.js';
+import { protectFromOomKiller } from '../io/oom-protection.js';
 import { DeviceExporter, nbdAddon } from '../lun/device-exporter.js';
-import { settleProcess } from '../lun/process-settings.js';
+import { applyProcessSettings } from '../lun/process-settings.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { AttachedSession } from './attached-session.js';
-import { ManagedSession, type SessionPlan } from './managed-session.js';
+import { DaemonSession, type SessionPlan } from './daemon-session.js';
 import { OwnedRecord } from './owned-record.js';
 import { isHandedOver } from './record-identity.js';
 import type { ExportPlan } from './session-exports.js';
@@ -33,11 +33,11 @@ export type AttachPlan = {
 export async function attach(
   url: TargetUrl,
   options: AttachOptions,
-  hooks: StackHooks,
-): Promise<Stack> {
+  hooks: SessionHooks,
+): Promise<OpenSession> {
   await DeviceExporter.requireSupport();
-  await settleProcess(options);
-  const warnings = await guardMemory(nbdAddon);
+  await applyProcessSettings(options);
+  const warnings = await protectFromOomKiller(nbdAddon);
   return attachBy({ exportPlan: { kind: 'devices' }, warnings }, url, options, hooks);
 }
 
@@ -46,8 +46,8 @@ export async function attachBy(
   plan: AttachPlan,
   url: TargetUrl,
   options: AttachOptions,
-  hooks: StackHooks,
-): Promise<Stack> {
+  hooks: SessionHooks,
+): Promise<OpenSession> {
   const luns = wantedLuns(url, options);
   if (options.boot && luns?.length !== 1) {
     throw new UsageError('A Boot session has one LUN: add it to the URL, …/<lun>.');
@@ -90,21 +90,21 @@ function loginOf(url: TargetUrl, options: AttachOptions): SessionPlan {
   return { initiatorName: options.initiatorName, request };
 }
 
-type Wishes = {
+type AttachSetup = {
   readonly login: SessionPlan;
   readonly plan: AttachPlan;
   readonly options: SessionOptions;
-  readonly hooks: StackHooks;
+  readonly hooks: SessionHooks;
 };
 
-function sessionOf(owned: OwnedRecord, wishes: Wishes): ManagedSession<SessionPlan> {
+function sessionOf(owned: OwnedRecord, setup: AttachSetup): DaemonSession<SessionPlan> {
   const { record, left, losses, identity } = owned;
-  return new ManagedSession<SessionPlan>({
-    plan: wishes.login,
-    options: wishes.options,
+  return new DaemonSession<SessionPlan>({
+    plan: setup.login,
+    options: setup.options,
     identity,
     record,
-    exportPlan: wishes.plan.exportPlan,
+    exportPlan: setup.plan.exportPlan,
     firstLogin: 'once',
     waiting: record.disks,
     // Nobody comes back to a device that is gone.
@@ -112,9 +112,9 @@ function sessionOf(owned: OwnedRecord, wishes: Wishes): ManagedSession<SessionPl
     isClean: (lun) => left !== null && isHandedOver(left, lun),
     // What the process before has left there, the target ends only when it sees this identity.
     mayHaveGhosts: true,
-    onEvent: (event) => wishes.hooks.onEvent(event),
+    onEvent: (event) => setup.hooks.onEvent(event),
     losses,
     saveRecord: (changed) => owned.save(changed),
-    signal: wishes.hooks.signal,
+    signal: setup.hooks.signal,
   });
 }

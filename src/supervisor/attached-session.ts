@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ProductError, productError } from '../base/errors.js';
-import type { Stack, StackExport } from '../config/contract.js';
-import type { ManagedSession, SessionPlan } from './managed-session.js';
+import type { LunExport, OpenSession } from '../config/contract.js';
+import type { DaemonSession, SessionPlan } from './daemon-session.js';
 
 /** How often a close that waits for the devices' users asks again. */
 const IN_USE_RETRY_MS = 500;
 
 export type AttachedSessionOptions = {
   readonly session: Pick<
-    ManagedSession<SessionPlan>,
+    DaemonSession<SessionPlan>,
     'sessionId' | 'exports' | 'close' | 'leave' | 'stack'
   >;
   /** Resolves when the session has ended and its record says so. */
@@ -22,7 +22,7 @@ export type AttachedSessionOptions = {
  * written; a forced close does take it away. While the session is away a close is forced: what
  * waits could not be written anyway.
  */
-export class AttachedSession implements Stack {
+export class AttachedSession implements OpenSession {
   readonly closed: Promise<void>;
   readonly #options: AttachedSessionOptions;
   #waiting: Promise<void> | null = null;
@@ -46,7 +46,7 @@ export class AttachedSession implements Stack {
     return this.#options.session.sessionId;
   }
 
-  get exports(): readonly StackExport[] {
+  get exports(): readonly LunExport[] {
     return this.#options.session.exports;
   }
 

@@ -3,7 +3,7 @@ import { UsageError } from '../base/errors.js';
 import { stateDirectoryOf } from '../config/initiator-name.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { currentBootId } from '../io/boot-id.js';
-import { IdentityLock } from '../io/identity-lock.js';
+import { ProcessLock } from '../io/process-lock.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import { devicesOf } from '../lun/device-identifier.js';
 import type { LossRecord } from '../lun/loss-record.js';
@@ -43,7 +43,7 @@ export class OwnedRecord {
   readonly left: SessionRecord | null;
   readonly losses: LossRecord;
   readonly #records: SessionRecords;
-  readonly #lock: IdentityLock;
+  readonly #lock: ProcessLock;
   readonly #warn: (message: string) => void;
   /** Nothing was written down of a session before this one. */
   readonly #isFirst: boolean;
@@ -51,7 +51,7 @@ export class OwnedRecord {
 
   private constructor(parts: {
     readonly records: SessionRecords;
-    readonly lock: IdentityLock;
+    readonly lock: ProcessLock;
     readonly record: SessionRecord;
     readonly known: SessionRecord | null;
     readonly warn: (message: string) => void;
@@ -160,11 +160,11 @@ async function withWaitingDisks(record: SessionRecord): Promise<SessionRecord> {
 }
 
 /** Null when a living process has the record. */
-async function lockOf(path: string): Promise<IdentityLock | null> {
-  const lock = await IdentityLock.take(path, String(process.pid));
+async function lockOf(path: string): Promise<ProcessLock | null> {
+  const lock = await ProcessLock.take(path, String(process.pid));
   if (lock !== null) return lock;
   await sleep(LOCK_RETRY_MS);
-  return IdentityLock.take(path, String(process.pid));
+  return ProcessLock.take(path, String(process.pid));
 }
 
 function notWritten(path: string, error: unknown): string {
@@ -178,7 +178,7 @@ async function ownedByAnother(
   records: SessionRecords,
   subject: SessionSubject,
 ): Promise<UsageError> {
-  const holder = await IdentityLock.holderOf(records.pathOf(subject));
+  const holder = await ProcessLock.holderOf(records.pathOf(subject));
   const record = await records.peek(subject);
   // Anybody on this machine can hold such a name; what it says is only shown if it is ours.
   const who = /^\d{1,10}$/.test(holder) ? `process ${holder}` : 'another process';

@@ -1,9 +1,9 @@
-import { whyAnotherDisk } from '../bridge/identity-gate.js';
+import { identityMismatch } from '../bridge/disk-identity.js';
 import type { SessionOptions } from '../config/contract.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { bootIdentity, newIdentity } from '../session/session-identity.js';
-import type { LoginPlan } from './login-plan.js';
+import type { ResolvedLogin } from './resolved-login.js';
 import {
   keyText,
   type SessionKey,
@@ -12,7 +12,7 @@ import {
 } from './session-record.js';
 
 /** What a login is for: at most one session of a daemon has its key. */
-export function subjectOf(plan: LoginPlan): SessionSubject {
+export function subjectOf(plan: ResolvedLogin): SessionSubject {
   const { targetName, sessionType, portal } = plan.request;
   const { host, port } = portal;
   return { initiatorName: plan.initiatorName, targetName, sessionType, portal: { host, port } };
@@ -74,7 +74,7 @@ export function exchangedDisk(
   for (const { lun, facts } of disks) {
     const known = record.disks.find((disk) => disk.lun === lun);
     const occasion = { mayBeExchanged: true, allowUnidentified };
-    const why = known === undefined ? null : whyAnotherDisk(known.facts, facts, occasion);
+    const why = known === undefined ? null : identityMismatch(known.facts, facts, occasion);
     if (why !== null) return { lun, why };
   }
   return null;

@@ -1,18 +1,18 @@
 import { resolve } from 'node:path';
 import { ProductError } from '../base/errors.js';
-import type { LunUnit } from '../bridge/lun-unit.js';
-import type { ServeOptions, Stack, StackHooks, TargetUrl } from '../config/contract.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
+import type { OpenSession, ServeOptions, SessionHooks, TargetUrl } from '../config/contract.js';
 import { formatTargetUrl, wantedLuns } from '../config/target-url.js';
 import { refuseTakenPath } from '../io/nbd-socket.js';
-import { findDisks } from '../lun/disk-probe.js';
+import { requireDisks } from '../lun/disk-probe.js';
 import { unflushed } from '../lun/hand-over.js';
+import { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';
-import { LunClaims } from '../lun/lun-claims.js';
-import { settleProcess } from '../lun/process-settings.js';
+import { applyProcessSettings } from '../lun/process-settings.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { SocketExporter, type SocketExporterEnd } from '../lun/socket-exporter.js';
+import { BlockSession } from '../session/block-session.js';
 import { newIdentity } from '../session/session-identity.js';
-import { SessionStack } from '../session/session-stack.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { OwnedRecord, type OwnedRecordOptions } from './owned-record.js';
 
@@ -23,11 +23,11 @@ import { OwnedRecord, type OwnedRecordOptions } from './owned-record.js';
 export async function serve(
   url: TargetUrl,
   options: ServeOptions,
-  hooks: StackHooks,
-): Promise<Stack> {
+  hooks: SessionHooks,
+): Promise<OpenSession> {
   // Before a login that would be for nothing; `listen` asks again.
   await refuseTakenPath(resolve(options.socketPath));
-  await settleProcess(options);
+  await applyProcessSettings(options);
   const { targetName, host, port } = url;
   const place = { targetName, portals: [{ host, port }, ...options.portals] };
   const onWarning = (message: string, sessionId: string) =>
@@ -36,13 +36,13 @@ export async function serve(
   const identity = owned?.identity ?? newIdentity();
   if (why !== null) onWarning(why, identity.sessionId);
   const make = () =>
-    new SessionStack(threadRuntime(), hooks, {
+    new BlockSession(threadRuntime(), hooks, {
       type: 'data',
       ...place,
       identity,
       firstLogin: 'once',
       options,
-      claims: new LunClaims({ ...place, identity }, options),
+      claims: new HostClaims({ ...place, identity }, options),
       losses: owned?.losses,
       onFirstWrite: (lun) => owned?.losses.written(lun),
       onClosed: ({ isLoggedOut }) => owned?.end(owned.record, { isLoggedOut, wasOpen: true }),
@@ -61,9 +61,9 @@ export async function serve(
 
 type Serving = { readonly options: ServeOptions; readonly losses: LossRecord | undefined };
 
-async function exportOn(stack: SessionStack, url: TargetUrl, serving: Serving): Promise<void> {
+async function exportOn(stack: BlockSession, url: TargetUrl, serving: Serving): Promise<void> {
   const { options, losses } = serving;
-  const disks = await findDisks(stack, wantedLuns(url, options));
+  const disks = await requireDisks(stack, wantedLuns(url, options));
   const exporter = new SocketExporter({
     path: options.socketPath,
     resources: stack.resources,
@@ -71,7 +71,7 @@ async function exportOn(stack: SessionStack, url: TargetUrl, serving: Serving): 
     description: formatTargetUrl(url),
     end: endOf(stack, losses),
   });
-  const known = new Set<LunUnit>();
+  const known = new Set<LogicalUnit>();
   const opened = () => {
     // Clients of the process before come back to this socket, once.
     for (const unit of stack.units.filter((each) => !known.has(each))) {
@@ -89,11 +89,11 @@ async function exportOn(stack: SessionStack, url: TargetUrl, serving: Serving): 
 }
 
 /** What was acknowledged is on the disks before the target ends the session. */
-function endOf(stack: SessionStack, losses: LossRecord | undefined): SocketExporterEnd {
+function endOf(stack: BlockSession, losses: LossRecord | undefined): SocketExporterEnd {
   return {
     begins: () => losses?.ends(),
     clientsGone: async (units) => {
-      const isCached = ({ lun, facts }: LunUnit) =>
+      const isCached = ({ lun, facts }: LogicalUnit) =>
         losses?.isWritten(lun) ?? facts.writeCacheEnabled;
       const luns = units.filter(isCached).map(({ lun }) => lun);
       const left = await unflushed(stack, luns, threadRuntime().clock);

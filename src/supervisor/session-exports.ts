@@ -6,14 +6,14 @@ import type { FoundDisk } from '../lun/disk-probe.js';
 import type { LunExporter } from '../lun/lun-exporter.js';
 import { SocketExporter } from '../lun/socket-exporter.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
-import type { SessionStack } from '../session/session-stack.js';
+import type { BlockSession } from '../session/block-session.js';
 
 /** How the disks of Data and Boot sessions reach their users. */
 export type ExportPlan =
   | { readonly kind: 'devices' }
   | { readonly kind: 'sockets'; readonly directory: string };
 
-export type ExportWishes = {
+export type ExportOptions = {
   readonly targetName: string;
   readonly portal: PortalAddress;
   readonly onInUse: (place: { lun: number; device: string }, holders: string) => void;
@@ -31,8 +31,8 @@ export type SessionExports = {
 /** What the disks of one session are exported by. */
 export function exportsOf(
   plan: ExportPlan,
-  stack: SessionStack,
-  wishes: ExportWishes,
+  stack: BlockSession,
+  options: ExportOptions,
 ): SessionExports {
   const { resources, sessionId } = stack;
   if (plan.kind === 'sockets') {
@@ -40,7 +40,7 @@ export function exportsOf(
       path: join(plan.directory, `${sessionId}.sock`),
       resources,
       isSingle: false,
-      description: wishes.targetName,
+      description: options.targetName,
     });
     const all = { force: true, isServing: () => false, unused: () => undefined };
     return { exporter, opened: () => exporter.listen(), leave: () => exporter.close(all) };
@@ -49,10 +49,10 @@ export function exportsOf(
     resources,
     sessionId,
     onLinkLost: (unit, reason) => stack.deviceLinkLost(unit, reason),
-    onInUse: wishes.onInUse,
+    onInUse: options.onInUse,
     onWarning: (message) => stack.warn(message),
-    keep: wishes.keep,
-    names: { portal: wishes.portal, targetName: wishes.targetName },
+    keep: options.keep,
+    names: { portal: options.portal, targetName: options.targetName },
   });
   return { exporter, opened: async () => {}, leave: async () => exporter.leave() };
 }

@@ -6,7 +6,7 @@ import { errnoOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
 import { currentBootId } from '../io/boot-id.js';
-import { IdentityLock } from '../io/identity-lock.js';
+import { ProcessLock } from '../io/process-lock.js';
 import { LossRecord } from '../lun/loss-record.js';
 import { loggedOut } from './record-identity.js';
 import {
@@ -129,7 +129,7 @@ export class SessionRecords {
     };
     for (const path of await this.#paths().catch(() => [])) {
       if (!(await isOld(path))) continue;
-      const lock = path === ownPath ? null : await IdentityLock.take(path);
+      const lock = path === ownPath ? null : await ProcessLock.take(path);
       if (path !== ownPath && lock === null) continue;
       // Whoever had the lock until now may have made it a record of this boot.
       if (await isOld(path)) {

@@ -1,6 +1,6 @@
 import { LinkError, LoginRefusedError, type ProductError, ProtocolError } from '../base/errors.js';
+import type { SessionClient } from '../session/session-client.js';
 import type { SessionEvent } from '../session/session-event.js';
-import type { SessionHandle } from '../session/session-handle.js';
 
 /** Readings of late are over the window that runs and the one before it. */
 export const WINDOW_MS = 10_000;
@@ -22,11 +22,11 @@ export class SessionStatistics {
   logoutOtherCodes = 0;
   /** Why the last attempt failed or the last link was lost; null while all is well. */
   lastError: string | null = null;
-  readonly #handle: SessionHandle;
+  readonly #handle: SessionClient;
   #window: Mark;
   #before: Mark;
 
-  constructor(handle: SessionHandle, nowMs: number) {
+  constructor(handle: SessionClient, nowMs: number) {
     this.#handle = handle;
     this.#window = this.#mark(nowMs);
     this.#before = this.#window;

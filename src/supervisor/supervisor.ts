@@ -1,21 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { productError, UsageError } from '../base/errors.js';
-import { Slots } from '../base/slots.js';
-import type { StackEvent } from '../config/contract.js';
+import { Semaphore } from '../base/semaphore.js';
+import type { ProductEvent } from '../config/contract.js';
 import type { Logger } from '../config/log.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { currentBootId } from '../io/boot-id.js';
 import { DeviceExporter } from '../lun/device-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
-import {
-  type DaemonSurroundings,
-  type LoginPlan,
-  type LoginRequest,
-  planLogin,
-  requireSameWishes,
-  sessionOptionsOf,
-} from './login-plan.js';
-import { ManagedSession, type SessionEnd } from './managed-session.js';
+import { DaemonSession, type SessionEnd } from './daemon-session.js';
 import {
   begunRecord,
   identityOf,
@@ -25,6 +17,14 @@ import {
   subjectOf,
   withoutDisks,
 } from './record-identity.js';
+import {
+  type DaemonEnvironment,
+  type LoginParams,
+  type ResolvedLogin,
+  requireSameOptions,
+  resolveLogin,
+  sessionOptionsOf,
+} from './resolved-login.js';
 import { type ExportPlan, waitingDisks } from './session-exports.js';
 import { keyText, type SessionRecord } from './session-record.js';
 import { type BrokenRecord, SessionRecords } from './session-records.js';
@@ -34,7 +34,7 @@ import { WINDOW_MS } from './session-statistics.js';
 const SESSIONS_MAX = 1024;
 
 export type SupervisorOptions = {
-  readonly surroundings: DaemonSurroundings;
+  readonly surroundings: DaemonEnvironment;
   readonly exportPlan: ExportPlan;
   /** First logins under way at a time when the daemon starts. */
   readonly loginsMax: number;
@@ -45,8 +45,8 @@ export type SupervisorOptions = {
 /** A session and its place in the table, from the wish to the last trace. */
 type Entry = {
   /** Null until its secrets are read and its record is written. */
-  session: ManagedSession | null;
-  readonly ready: Promise<ManagedSession>;
+  session: DaemonSession | null;
+  readonly ready: Promise<DaemonSession>;
   readonly done: Promise<void>;
 };
 
@@ -62,8 +62,8 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #records: SessionRecords;
   readonly #entries = new Map<string, Entry>();
-  readonly #slots: Slots;
-  readonly #listeners = new Set<(event: StackEvent) => void>();
+  readonly #slots: Semaphore;
+  readonly #listeners = new Set<(event: ProductEvent) => void>();
   readonly #ending = new AbortController();
   readonly #windows: NodeJS.Timeout;
 
@@ -71,7 +71,7 @@ export class Supervisor {
     this.#windows = setInterval(() => this.#windowPassed(), WINDOW_MS).unref();
     this.#options = options;
     this.#records = new SessionRecords(options.surroundings.stateDirectory);
-    this.#slots = new Slots(options.loginsMax);
+    this.#slots = new Semaphore(options.loginsMax);
   }
 
   /** The caller owns the state directory. */
@@ -79,17 +79,17 @@ export class Supervisor {
     return new Supervisor({ ...options, bootId: await currentBootId() });
   }
 
-  get surroundings(): DaemonSurroundings {
+  get surroundings(): DaemonEnvironment {
     return this.#options.surroundings;
   }
 
-  get sessions(): readonly ManagedSession[] {
+  get sessions(): readonly DaemonSession[] {
     const sessions = [...this.#entries.values()].map((entry) => entry.session);
     return sessions.filter((session) => session !== null);
   }
 
   /** Throws UsageError 2. */
-  session(sessionId: string): ManagedSession {
+  session(sessionId: string): DaemonSession {
     const found = this.sessions.find((session) => session.sessionId === sessionId);
     if (found !== undefined) return found;
     throw new UsageError(`There is no session ${sessionId}.`, {
@@ -99,7 +99,7 @@ export class Supervisor {
   }
 
   /** Hears every event from now on; the returned function ends that. */
-  listen(listener: (event: StackEvent) => void): () => void {
+  listen(listener: (event: ProductEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -109,9 +109,9 @@ export class Supervisor {
    * are one. Rejects with the login's errors, or UsageError 15, 27 and so on.
    */
   async login(
-    request: LoginRequest,
-  ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
-    const plan = planLogin(request, this.surroundings);
+    request: LoginParams,
+  ): Promise<{ readonly session: DaemonSession; readonly existed: boolean }> {
+    const plan = resolveLogin(request, this.surroundings);
     const key = keyText(subjectOf(plan));
     const entry = this.#entries.get(key);
     if (entry !== undefined) return this.#join(entry, plan);
@@ -160,11 +160,11 @@ export class Supervisor {
   }
 
   /** Keeps a login for the next starts without logging in now. Throws UsageError. */
-  async addPersistentLogin(request: LoginRequest): Promise<SessionRecord> {
-    const plan = planLogin(request, this.surroundings);
+  async addPersistentLogin(request: LoginParams): Promise<SessionRecord> {
+    const plan = resolveLogin(request, this.surroundings);
     const session = await this.#entries.get(keyText(subjectOf(plan)))?.ready;
     if (session !== undefined) {
-      requireSameWishes(session.plan, plan, session.sessionId);
+      requireSameOptions(session.plan, plan, session.sessionId);
       await this.#save(session, { persistent: true });
       return session.record;
     }
@@ -222,14 +222,14 @@ export class Supervisor {
   /** A login of a session that is there or on its way. */
   async #join(
     entry: Entry,
-    plan: LoginPlan,
-  ): Promise<{ readonly session: ManagedSession; readonly existed: boolean }> {
+    plan: ResolvedLogin,
+  ): Promise<{ readonly session: DaemonSession; readonly existed: boolean }> {
     const session = await entry.ready;
     if (session.isEnding) {
       await entry.done;
       return this.login(plan.request);
     }
-    requireSameWishes(session.plan, plan, session.sessionId);
+    requireSameOptions(session.plan, plan, session.sessionId);
     if (plan.request.persistent) await this.#save(session, { persistent: true });
     await session.opened();
     return { session, existed: true };
@@ -249,7 +249,7 @@ export class Supervisor {
     // The name may come from elsewhere by now; the session is that of the old one.
     const request = { ...record, options: { ...record.options, initiatorName } };
     for (;;) {
-      const plan = planLogin(request, this.surroundings);
+      const plan = resolveLogin(request, this.surroundings);
       const { reconnectIntervalSeconds } = plan.config.values;
       const entry = this.#begin(plan, {
         known: record,
@@ -280,13 +280,13 @@ export class Supervisor {
   }
 
   /** A session that was there broke off, for example because its device was disconnected. */
-  #openFailed(session: ManagedSession): void {
+  #openFailed(session: DaemonSession): void {
     const { record, sessionId } = session;
     this.#options.log.error({ sessionId, target: record.targetName }, 'the session broke off');
     if (record.persistent && !this.#ending.signal.aborted) this.#restoreOne(withoutDisks(record));
   }
 
-  #begin(plan: LoginPlan, how: Beginning): Entry {
+  #begin(plan: ResolvedLogin, how: Beginning): Entry {
     if (this.#ending.signal.aborted) throw new UsageError('The daemon is ending.', { exitCode: 1 });
     if (this.#entries.size >= SESSIONS_MAX) {
       throw new UsageError(`There are ${SESSIONS_MAX} sessions, as many as there may be.`);
@@ -313,7 +313,7 @@ export class Supervisor {
     return entry;
   }
 
-  async #prepare(plan: LoginPlan, how: Beginning): Promise<ManagedSession> {
+  async #prepare(plan: ResolvedLogin, how: Beginning): Promise<DaemonSession> {
     const { surroundings, exportPlan } = this.#options;
     const options = await sessionOptionsOf(plan, surroundings.environment);
     const isInformational = plan.request.sessionType === 'informational';
@@ -322,7 +322,7 @@ export class Supervisor {
     const left = this.#leftOf(how);
     const record = this.#recordOf(plan, known, persistent);
     await this.#records.save(record);
-    return new ManagedSession({
+    return new DaemonSession({
       plan,
       options,
       identity: identityOf(record),
@@ -340,7 +340,7 @@ export class Supervisor {
   }
 
   /** What stays of a session on disk. After a logout the next one has another identity. */
-  async #ended(session: ManagedSession, end: SessionEnd, how: Beginning): Promise<void> {
+  async #ended(session: DaemonSession, end: SessionEnd, how: Beginning): Promise<void> {
     const { record, hasGhosts } = session;
     if (end === 'failed' && how.firstLogin === 'forever') return;
     const isEnding = this.#ending.signal.aborted;
@@ -361,12 +361,12 @@ export class Supervisor {
     return leftBehind(known, this.#options.bootId);
   }
 
-  async #save(session: ManagedSession, change: { readonly persistent: boolean }): Promise<void> {
+  async #save(session: DaemonSession, change: { readonly persistent: boolean }): Promise<void> {
     session.record = { ...session.record, ...change };
     await this.#records.save(session.record);
   }
 
-  #recordOf(plan: LoginPlan, known: SessionRecord | null, persistent: boolean): SessionRecord {
+  #recordOf(plan: ResolvedLogin, known: SessionRecord | null, persistent: boolean): SessionRecord {
     const { options } = plan.request;
     return begunRecord(subjectOf(plan), known, {
       bootId: this.#options.bootId,
@@ -379,7 +379,7 @@ export class Supervisor {
     this.#options.log.error(broken, 'a login record is broken and was set aside');
   }
 
-  #publish(event: StackEvent): void {
+  #publish(event: ProductEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
 }

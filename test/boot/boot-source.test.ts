@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import { readBootSource } from '../../src/boot/boot-places.js';
 import { parseBootCommandLine } from '../../src/boot/boot-source-cmdline.js';
+import { readBootSource } from '../../src/boot/read-boot-source.js';
 
 const TARGET = 'iqn.2001-04.com.example:storage.root';
 const folders: string[] = [];

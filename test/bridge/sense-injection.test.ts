@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Budget } from '../../src/bridge/budget.js';
-import { LunUnit } from '../../src/bridge/lun-unit.js';
+import { LogicalUnit } from '../../src/bridge/logical-unit.js';
 import { ANY, SENSE_TABLE } from '../../src/scsi/sense-table.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import type { CommandFault } from '../../src/target/faults.js';
@@ -36,7 +36,7 @@ function world(opcode: number, fault: (count: number) => CommandFault) {
   const link = new PureLink({ pool, node, clock });
   link.open();
   const attentions: string[] = [];
-  const unit = new LunUnit({
+  const unit = new LogicalUnit({
     lun: 0,
     facts: diskFacts({ blockCount: (1 << 20) / 512 }),
     forcedReadOnly: false,

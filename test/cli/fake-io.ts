@@ -8,10 +8,10 @@ import { runCli } from '../../src/cli/program.js';
 import type {
   Backend,
   InformationalSession,
+  OpenSession,
   ScsiAnswer,
   ScsiRequest,
-  Stack,
-  StackHooks,
+  SessionHooks,
 } from '../../src/config/contract.js';
 
 export const NAME = 'iqn.2001-04.com.example:disk1';
@@ -77,16 +77,16 @@ export function check(senseKey: number, asc: number, ascq: number): ScsiAnswer {
   return { status: 2, data: Buffer.alloc(0), sense };
 }
 
-export class FakeStack implements Stack {
+export class FakeStack implements OpenSession {
   readonly sessionId = '0123456789abcdef';
-  readonly exports: Stack['exports'];
+  readonly exports: OpenSession['exports'];
   readonly closeCalls: boolean[] = [];
   readonly closed: Promise<void>;
   /** Ends the stack from its own side. */
   end!: (error?: Error) => void;
   hangs = false;
 
-  constructor(exports: Stack['exports']) {
+  constructor(exports: OpenSession['exports']) {
     this.exports = exports;
     this.closed = new Promise((resolve, reject) => {
       this.end = (error) => (error ? reject(error) : resolve());
@@ -150,4 +150,4 @@ export function temporaryDirectory(): string {
   return mkdtempSync(join(tmpdir(), 'cli-test-'));
 }
 
-export type { StackHooks };
+export type { SessionHooks };

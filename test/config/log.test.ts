@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import type { EventBody, StackEvent } from '../../src/config/contract.js';
+import type { EventBody, ProductEvent } from '../../src/config/contract.js';
 import { createLog, isJournal, journalStream, type LogLevel } from '../../src/config/log.js';
 import { SessionLogs } from '../../src/daemon/event-log.js';
 
@@ -17,7 +17,7 @@ function logTo(level: LogLevel, wrap: typeof journalStream = (stream) => stream)
 
 describe("the daemon's log", () => {
   const sessionId = '0123456789abcdef';
-  const event = (body: EventBody): StackEvent => ({
+  const event = (body: EventBody): ProductEvent => ({
     ...body,
     time: '2025-01-01T00:00:00Z',
     sessionId,

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { DAEMON_COMMANDS } from '../../src/cli/daemon-commands.js';
+import { DAEMON_COMMANDS } from '../../src/cli/command-table.js';
 import { parseConfigText } from '../../src/config/config.js';
 import { OPTION_NAMES, OPTION_ROWS, type OptionName } from '../../src/config/config-options.js';
 import { METHOD_NAMES } from '../../src/control/control-methods.js';

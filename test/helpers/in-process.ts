@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SessionOptions, Stack, StackEvent } from '../../src/config/contract.js';
+import type { OpenSession, ProductEvent, SessionOptions } from '../../src/config/contract.js';
 import { serve } from '../../src/supervisor/serve.js';
 import { run } from './served-disk.js';
 import { sessionOptions } from './session-options.js';
@@ -19,11 +19,11 @@ export const SESSION_OPTIONS: SessionOptions = sessionOptions({
 });
 
 export class InProcessDisk {
-  readonly events: StackEvent[] = [];
+  readonly events: ProductEvent[] = [];
   readonly folder: string;
-  readonly #stack: Stack;
+  readonly #stack: OpenSession;
 
-  private constructor(folder: string, stack: Stack, events: StackEvent[]) {
+  private constructor(folder: string, stack: OpenSession, events: ProductEvent[]) {
     this.folder = folder;
     this.#stack = stack;
     this.events = events;
@@ -36,7 +36,7 @@ export class InProcessDisk {
     signal: AbortSignal = AbortSignal.timeout(60_000),
   ): Promise<InProcessDisk> {
     const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-in-process-'));
-    const events: StackEvent[] = [];
+    const events: ProductEvent[] = [];
     try {
       const stack = await serve(
         { host: '127.0.0.1', ...url },
@@ -71,7 +71,7 @@ export class InProcessDisk {
   }
 
   /** Waits until `isSo` for some event. */
-  async heard(isSo: (event: StackEvent) => boolean, waitMs = 20_000): Promise<StackEvent> {
+  async heard(isSo: (event: ProductEvent) => boolean, waitMs = 20_000): Promise<ProductEvent> {
     const deadlineMs = performance.now() + waitMs;
     for (;;) {
       const found = this.events.find(isSo);

@@ -53,7 +53,7 @@ export function request(
   return Buffer.concat([header, fields.payload ?? Buffer.alloc(0)]);
 }
 
-/** A client's socket: keeps a received slab as PumpedSocket does, and what the server said. */
+/** A client's socket: keeps a received slab as SlabSocket does, and what the server said. */
 export class Peer {
   reading = true;
   finished: string | null = null;

@@ -1,6 +1,6 @@
 import type { ByteRange } from '../../src/bridge/block-device.js';
 import { Budget } from '../../src/bridge/budget.js';
-import { LunUnit } from '../../src/bridge/lun-unit.js';
+import { LogicalUnit } from '../../src/bridge/logical-unit.js';
 import type { ScsiCommand, ScsiPort } from '../../src/scsi/command.js';
 import type { DiskFacts } from '../../src/scsi/disk-facts.js';
 import type { Attention } from '../../src/scsi/sense-table.js';
@@ -110,7 +110,7 @@ export function diskBench(facts: DiskFacts, options: { readonly forcedReadOnly?:
     losses: [] as boolean[],
     failed: [] as string[],
   };
-  const unit = new LunUnit({
+  const unit = new LogicalUnit({
     lun: 1,
     facts,
     forcedReadOnly: options.forcedReadOnly ?? false,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ServeOptions, SessionOptions, StackEvent } from '../../src/config/contract.js';
+import type { ProductEvent, ServeOptions, SessionOptions } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
 import { serve } from '../../src/supervisor/serve.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
@@ -23,7 +23,7 @@ const OPTIONS: SessionOptions = sessionOptions({
 export type Served = {
   readonly socket: string;
   readonly uri: string;
-  readonly events: readonly StackEvent[];
+  readonly events: readonly ProductEvent[];
   /** Runs a tool to its end: what it prints, or an error with all it said. */
   run(tool: string, ...args: string[]): Promise<string>;
   /** Runs Python with libnbd; `h` is a handle that asks for nothing but what is said. */
@@ -46,7 +46,7 @@ export function runTool(tool: string, args: readonly string[]): Promise<string> 
 export async function serveUrl(url: string, options: Partial<ServeOptions> = {}): Promise<Served> {
   const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-served-'));
   const socket = join(folder, 's');
-  const events: StackEvent[] = [];
+  const events: ProductEvent[] = [];
   const stack = await serve(
     parseTargetUrl(url),
     { ...OPTIONS, ...options, socketPath: socket },

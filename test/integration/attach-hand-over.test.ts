@@ -6,7 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AttachOptions, Stack, StackEvent } from '../../src/config/contract.js';
+import type { AttachOptions, OpenSession, ProductEvent } from '../../src/config/contract.js';
 import { attachBy } from '../../src/supervisor/attach.js';
 import { isHandedOver } from '../../src/supervisor/record-identity.js';
 import type { SessionRecord } from '../../src/supervisor/session-record.js';
@@ -23,8 +23,8 @@ let folder: string;
 let disk: TargetDisk;
 let node: TargetNode;
 let server: TargetServer;
-let events: StackEvent[];
-const stacks: Stack[] = [];
+let events: ProductEvent[];
+const stacks: OpenSession[] = [];
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iscsi-nbd-hand-over-'));
@@ -48,7 +48,10 @@ function volatileDisk(serial: string): TargetDisk {
   return TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile', serial });
 }
 
-async function attach(lun: number | null, options: Partial<AttachOptions> = {}): Promise<Stack> {
+async function attach(
+  lun: number | null,
+  options: Partial<AttachOptions> = {},
+): Promise<OpenSession> {
   const stack = await attachBy(
     {
       exportPlan: { kind: 'sockets', directory: folder },
@@ -66,9 +69,9 @@ async function attach(lun: number | null, options: Partial<AttachOptions> = {}):
 const names = () => readdirSync(join(folder, 'state', 'sessions'));
 const record = (): SessionRecord =>
   JSON.parse(readFileSync(join(folder, 'state', 'sessions', names()[0]!), 'utf8'));
-const uriOf = (stack: Stack, lun = 0) =>
+const uriOf = (stack: OpenSession, lun = 0) =>
   `nbd+unix:///${lun}?socket=${join(folder, `${stack.sessionId}.sock`)}`;
-const write = (stack: Stack) => nbdsh(uriOf(stack), ["h.pwrite(b'A' * 4096, 0)"]);
+const write = (stack: OpenSession) => nbdsh(uriOf(stack), ["h.pwrite(b'A' * 4096, 0)"]);
 
 describe('attach --keep-devices that ends', () => {
   it('an attach that leaves its devices flushes the disks and marks its record as handed over', async () => {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { SessionView } from '../../src/supervisor/session-info.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
 import { TargetNode } from '../../src/target/target.js';

@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { SessionView } from '../../src/supervisor/session-info.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { judge } from '../helpers/command-process.js';
 import { checked } from '../helpers/published-schema.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';

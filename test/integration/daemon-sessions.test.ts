@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { COMMAND_SCHEMAS } from '../../src/cli/command-results.js';
 import { PUBLISHED_SCHEMAS } from '../../src/control/control-results.js';
-import type { SessionView } from '../../src/supervisor/session-info.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
 import { TargetNode } from '../../src/target/target.js';

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { SessionOptions } from '../../src/config/contract.js';
 import { exitCodeOf } from '../../src/errors/exit-codes.js';
-import { discover } from '../../src/session/direct.js';
+import { discover } from '../../src/session/discovery-session.js';
 import {
   type Behaviour,
   FILL,

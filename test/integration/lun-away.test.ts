@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import type { DeviceView, SessionView } from '../../src/supervisor/session-info.js';
+import type { DeviceView, SessionView } from '../../src/supervisor/session-report.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { DaemonProcess } from './daemon-process.js';
 

@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { BlockClient } from '../../src/bridge/block-client.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
-import { findDisks } from '../../src/lun/disk-probe.js';
+import { requireDisks } from '../../src/lun/disk-probe.js';
 import { threadRuntime } from '../../src/lun/runtime.js';
-import { openInformational } from '../../src/session/direct.js';
+import { BlockSession } from '../../src/session/block-session.js';
+import { openInformational } from '../../src/session/discovery-session.js';
 import {
   describeLun,
   queryCapacity,
@@ -11,7 +12,6 @@ import {
   queryReportLuns,
 } from '../../src/session/scsi-queries.js';
 import { newIdentity } from '../../src/session/session-identity.js';
-import { SessionStack } from '../../src/session/session-stack.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import type { TargetServer } from '../../src/target/server.js';
 import type { TargetNode } from '../../src/target/target.js';
@@ -154,11 +154,11 @@ describe('a process that takes over a disk with flat space addressing', () => {
     const server = await start({ [FLAT | 5]: five }, 'fields');
     const session = await ask(`iscsi://${server.portal}/${NAME}`);
     const pause = async () => undefined;
-    const [found] = await findDisks({ ...session, pause }, [5]);
+    const [found] = await requireDisks({ ...session, pause }, [5]);
     expect(found).toMatchObject({ lun: 5, field: '4005000000000000' });
     await session.close();
     const { host, port } = parseTargetUrl(`iscsi://${server.portal}/${NAME}`);
-    const stack = new SessionStack(
+    const stack = new BlockSession(
       threadRuntime(),
       { onEvent: () => undefined, signal: new AbortController().signal },
       {

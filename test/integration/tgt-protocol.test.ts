@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { SessionOptions } from '../../src/config/contract.js';
 import { exitCodeOf } from '../../src/errors/exit-codes.js';
-import { discover } from '../../src/session/direct.js';
+import { discover } from '../../src/session/discovery-session.js';
 import { InProcessDisk, SESSION_OPTIONS } from '../helpers/in-process.js';
 import { startTgt, type TgtOptions } from '../helpers/tgt.js';
 

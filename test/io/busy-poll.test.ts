@@ -8,13 +8,13 @@ import { performance } from 'node:perf_hooks';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
 import { SlabPool } from '../../src/base/slab.js';
-import { FlushList } from '../../src/io/flush-list.js';
 import { type NativeSocket, native, SocketEvent, shareSlabs } from '../../src/io/native.js';
-import { PumpedSocket, type SocketUser } from '../../src/io/pumped-socket.js';
+import { SendBatch } from '../../src/io/send-batch.js';
+import { SlabSocket, type SocketUser } from '../../src/io/slab-socket.js';
 
 const pool = new SlabPool({ slabsMax: 64 });
 shareSlabs(pool);
-const flushes = new FlushList();
+const flushes = new SendBatch();
 
 /** Answers each message; a peer in this process has sent the next one by then. */
 class Answerer implements SocketUser {
@@ -22,13 +22,13 @@ class Answerer implements SocketUser {
   left = 0;
   onEnd = () => {};
   readonly queue = new SendQueue(pool);
-  readonly socket: PumpedSocket;
+  readonly socket: SlabSocket;
 
   constructor(
     fd: number,
     readonly peer: () => Socket | null,
   ) {
-    this.socket = new PumpedSocket({ fd, pool, queue: this.queue, flushes, user: this });
+    this.socket = new SlabSocket({ fd, pool, queue: this.queue, flushes, user: this });
   }
 
   bytesReceived(): boolean {

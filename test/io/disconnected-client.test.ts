@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
 import { SlabPool } from '../../src/base/slab.js';
-import { FlushList } from '../../src/io/flush-list.js';
 import { shareSlabs } from '../../src/io/native.js';
-import type { NbdSocketDriver } from '../../src/io/nbd-client.js';
+import type { NbdSocketDriver } from '../../src/io/nbd-server-connection.js';
 import { NbdSocketServer } from '../../src/io/nbd-socket.js';
+import { SendBatch } from '../../src/io/send-batch.js';
 
 const pool = new SlabPool({ slabsMax: 64 });
 shareSlabs(pool);
@@ -33,7 +33,7 @@ async function parkedClient() {
   });
   const server = new NbdSocketServer({
     path: join(folder, 'nbd.sock'),
-    resources: { pool, flushes: new FlushList() },
+    resources: { pool, flushes: new SendBatch() },
     makeServer: (itsDriver) => {
       driver = itsDriver;
       return {

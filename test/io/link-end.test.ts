@@ -7,15 +7,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
 import { SLAB_BYTES, SlabPool } from '../../src/base/slab.js';
-import { FlushList } from '../../src/io/flush-list.js';
-import type { Link } from '../../src/io/link.js';
 import { shareSlabs } from '../../src/io/native.js';
-import { tcpLinkOpener } from '../../src/io/tcp-link.js';
+import { SendBatch } from '../../src/io/send-batch.js';
+import { tcpTransportOpener } from '../../src/io/tcp-transport.js';
+import type { Transport } from '../../src/io/transport.js';
 
 const QUEUED_SLABS = 64;
 const pool = new SlabPool({ slabsMax: 16 });
 shareSlabs(pool);
-const open = tcpLinkOpener(pool, new FlushList());
+const open = tcpTransportOpener(pool, new SendBatch());
 const servers: Server[] = [];
 
 afterEach(() => {
@@ -67,7 +67,7 @@ class StalledPeer {
 }
 
 /** A link that has sent to a stalled peer all that the system takes. */
-async function stalledLink(peer: StalledPeer): Promise<{ link: Link; queue: SendQueue }> {
+async function stalledLink(peer: StalledPeer): Promise<{ link: Transport; queue: SendQueue }> {
   const queue = new SendQueue(pool);
   const slab = pool.acquire();
   for (let at = 0; at < QUEUED_SLABS; at += 1) queue.push(slab, 0, SLAB_BYTES);

@@ -1,16 +1,16 @@
 import { beforeEach, expect, it } from 'vitest';
-import { FlushList } from '../../src/io/flush-list.js';
+import { SendBatch } from '../../src/io/send-batch.js';
 import { TurnClock } from '../../src/io/turn-clock.js';
 
 let nowMs = 0;
 let reads = 0;
-let flushes: FlushList;
+let flushes: SendBatch;
 let clock: TurnClock;
 
 beforeEach(() => {
   nowMs = 1000;
   reads = 0;
-  flushes = new FlushList();
+  flushes = new SendBatch();
   const system = {
     nowMs: () => {
       reads += 1;

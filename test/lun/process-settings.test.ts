@@ -1,6 +1,6 @@
 import { afterEach, expect, it, vi } from 'vitest';
 import { native } from '../../src/io/native.js';
-import { settleProcess } from '../../src/lun/process-settings.js';
+import { applyProcessSettings } from '../../src/lun/process-settings.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -8,7 +8,7 @@ afterEach(() => {
 
 it('the process polls for the configured time, and not at all without the option', async () => {
   const setBusyPoll = vi.spyOn(native, 'setBusyPoll');
-  await settleProcess({ busyPollMicroseconds: 70 });
-  await settleProcess({});
+  await applyProcessSettings({ busyPollMicroseconds: 70 });
+  await applyProcessSettings({});
   expect(setBusyPoll.mock.calls).toEqual([[70], [0]]);
 });

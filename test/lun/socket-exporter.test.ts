@@ -1,18 +1,18 @@
 import { expect, test } from 'vitest';
-import type { LunUnit } from '../../src/bridge/lun-unit.js';
-import type { StackResources } from '../../src/lun/runtime.js';
+import type { LogicalUnit } from '../../src/bridge/logical-unit.js';
+import type { SessionResources } from '../../src/lun/runtime.js';
 import { SocketExporter } from '../../src/lun/socket-exporter.js';
 
 /** As much of a unit as a name needs. */
-function unit(lun: number): LunUnit {
+function unit(lun: number): LogicalUnit {
   const queue = { sizeBytes: 512, blockSizeBytes: 512, readOnly: false };
   const abilities = { blockStatus: false, trim: false, writeZeroes: false, rotational: false };
   const facts = { vendor: 'V', product: 'P' };
-  return { lun, queue, facts, abilities } as unknown as LunUnit;
+  return { lun, queue, facts, abilities } as unknown as LogicalUnit;
 }
 
 function newExporter(isSingle: boolean): SocketExporter {
-  const resources = {} as StackResources;
+  const resources = {} as SessionResources;
   return new SocketExporter({ path: '/nowhere/s', resources, isSingle, description: 'it' });
 }
 

@@ -14,7 +14,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { configOf } from '../../src/config/config.js';
-import type { SessionOptions, Stack } from '../../src/config/contract.js';
+import type { OpenSession, SessionOptions } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
 import { native } from '../../src/io/native.js';
 import { serve } from '../../src/supervisor/serve.js';
@@ -26,7 +26,7 @@ const collectGarbage = runInNewContext('gc') as () => void;
 
 let folder = '';
 let target: FastTarget;
-let stack: Stack;
+let stack: OpenSession;
 let uri = '';
 
 beforeAll(async () => {

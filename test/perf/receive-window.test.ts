@@ -5,24 +5,24 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
 import { SlabPool } from '../../src/base/slab.js';
-import { FlushList } from '../../src/io/flush-list.js';
 import { type NativeSocket, native, SocketEvent, shareSlabs } from '../../src/io/native.js';
-import { PumpedSocket, type SocketUser } from '../../src/io/pumped-socket.js';
+import { SendBatch } from '../../src/io/send-batch.js';
+import { SlabSocket, type SocketUser } from '../../src/io/slab-socket.js';
 
 const pool = new SlabPool({ slabsMax: 64 });
 shareSlabs(pool);
-const flushes = new FlushList();
+const flushes = new SendBatch();
 
 /** A socket's user that notes what came, and keeps it where it is while `parked`. */
 class Reader implements SocketUser {
   parked = false;
   text = '';
   kept: Buffer | null = null;
-  readonly socket: PumpedSocket;
+  readonly socket: SlabSocket;
 
   constructor(fd: number) {
     const queue = new SendQueue(pool);
-    this.socket = new PumpedSocket({ fd, pool, queue, flushes, user: this });
+    this.socket = new SlabSocket({ fd, pool, queue, flushes, user: this });
   }
 
   bytesReceived(_slab: number, buffer: Buffer, start: number, end: number): boolean {

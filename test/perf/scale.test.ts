@@ -11,7 +11,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { configOf } from '../../src/config/config.js';
-import type { SessionOptions, Stack } from '../../src/config/contract.js';
+import type { OpenSession, SessionOptions } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
 import { threadRuntime } from '../../src/lun/runtime.js';
 import { serve } from '../../src/supervisor/serve.js';
@@ -45,7 +45,7 @@ afterAll(async () => {
 });
 
 /** The target takes any name for one of its own; every LUN without `lun`. */
-function served(name: string, lun: number | null): Promise<Stack> {
+function served(name: string, lun: number | null): Promise<OpenSession> {
   // Sessions that write refuse to share a LUN.
   const given = { initiatorName: 'iqn.2024-01.com.example:scale', readOnly: true };
   const socketPath = join(folder, `${name}.sock`);
@@ -77,13 +77,13 @@ describe('an idle LUN', { timeout: SLOW }, () => {
 });
 
 describe('an idle session', { timeout: SLOW }, () => {
-  async function open(): Promise<Stack[]> {
+  async function open(): Promise<OpenSession[]> {
     const stacks = [];
     for (let count = 0; count < SESSIONS; count += 1) stacks.push(await served(`s${count}`, 1));
     return stacks;
   }
 
-  async function close(stacks: readonly Stack[]): Promise<void> {
+  async function close(stacks: readonly OpenSession[]): Promise<void> {
     for (const stack of stacks) await stack.close();
   }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Budget } from '../../src/bridge/budget.js';
-import { DepthControl } from '../../src/bridge/depth-control.js';
+import { QueueDepthControl } from '../../src/bridge/queue-depth-control.js';
 import { UnitBudget } from '../../src/bridge/unit-budget.js';
 
 test('an increase of heldBytesMax lets waiting clients continue at once', () => {
@@ -28,7 +28,7 @@ test('a decrease of heldBytesMax keeps held requests, and new ones wait until th
 });
 
 test('a new queue depth applies at once if the target is not congested', () => {
-  const control = new DepthControl(32);
+  const control = new QueueDepthControl(32);
   control.limit(8);
   expect(control.depth).toBe(8);
   control.limit(128);
@@ -37,7 +37,7 @@ test('a new queue depth applies at once if the target is not congested', () => {
 });
 
 test('a congested target gets no more commands at once by a larger maximum', () => {
-  const control = new DepthControl(32);
+  const control = new QueueDepthControl(32);
   control.congested(0, 32);
   expect(control.depth).toBe(24);
   control.limit(64);

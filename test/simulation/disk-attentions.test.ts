@@ -1,6 +1,6 @@
 /** A unit attention is reported once: whoever meets it, the disk's requests have to know. */
 import { expect, test } from 'vitest';
-import { findDisks } from '../../src/lun/disk-probe.js';
+import { requireDisks } from '../../src/lun/disk-probe.js';
 import { queryCapacity } from '../../src/session/scsi-queries.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { COMMAND, type ModelReply, type ModelRequest } from './model-client.js';
@@ -85,7 +85,7 @@ test('a power loss that is reported to the search for new LUNs fails the next fl
   expect((await answer(world, WRITE)).error).toBe(0);
   world.disk.powerLoss();
   world.node.raiseAttention(TARGET_NAME, 0, POWER_ON);
-  await world.until(findDisks(world.stack, null), 10_000);
+  await world.until(requireDisks(world.stack, null), 10_000);
   expect((await answer(world, FLUSH)).error).toBe(5);
   await end(world);
 });

@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/base/clock.js';
 import { NbdConnection, type ServedDisk } from '../../src/bridge/nbd-connection.js';
-import type { Flushable } from '../../src/io/flush-list.js';
-import type { StackResources } from '../../src/lun/runtime.js';
+import type { BatchedSender } from '../../src/io/send-batch.js';
+import type { SessionResources } from '../../src/lun/runtime.js';
 import type { Seeded } from './seeded.js';
 import { SlabWindow } from './slab-window.js';
 import { takeFrom } from './take-from.js';
@@ -30,10 +30,10 @@ type Waiting = { readonly request: ModelRequest; readonly done: (reply: ModelRep
  * A client of one export, with an encoder and a decoder of its own, over a socket that cuts the
  * bytes where the seed says. Every reply must belong to exactly one request.
  */
-export class ModelClient implements Flushable {
+export class ModelClient implements BatchedSender {
   readonly connection: NbdConnection;
   readonly lun: number;
-  readonly #resources: StackResources;
+  readonly #resources: SessionResources;
   readonly #clock: Clock;
   readonly #random: Seeded;
   readonly #fault: (words: string) => void;
@@ -49,7 +49,7 @@ export class ModelClient implements Flushable {
   onClosed: () => void = () => undefined;
 
   constructor(options: {
-    readonly resources: StackResources;
+    readonly resources: SessionResources;
     readonly disk: ServedDisk;
     readonly lun: number;
     readonly random: Seeded;

@@ -1,8 +1,8 @@
 import type { Clock } from '../../src/base/clock.js';
 import type { SendQueue } from '../../src/base/send-queue.js';
 import type { SlabPool } from '../../src/base/slab.js';
-import type { FlushList } from '../../src/io/flush-list.js';
-import type { LinkOpener, LinkUser } from '../../src/io/link.js';
+import type { SendBatch } from '../../src/io/send-batch.js';
+import type { TransportOpener, TransportUser } from '../../src/io/transport.js';
 import type { TargetNode } from '../../src/target/target.js';
 import type { Seeded } from './seeded.js';
 import { SimulatedLink } from './simulated-link.js';
@@ -17,7 +17,7 @@ export type Weather = 'up' | 'refused' | 'unreachable' | 'unknownHost' | 'blackh
 export type Closing = 'sends' | 'resets';
 
 /** What a link needs of the process that has it. */
-export type LinkHost = { readonly pool: SlabPool; readonly flushes: FlushList };
+export type LinkHost = { readonly pool: SlabPool; readonly flushes: SendBatch };
 
 /**
  * The network between the initiators and one target node, with everything that can happen to it.
@@ -46,8 +46,8 @@ export class Network {
   }
 
   /** How a process opens its links. */
-  openerOf(host: LinkHost): LinkOpener {
-    return (_portal: unknown, queue: SendQueue, user: LinkUser) =>
+  openerOf(host: LinkHost): TransportOpener {
+    return (_portal: unknown, queue: SendQueue, user: TransportUser) =>
       new SimulatedLink(this, host, queue, user);
   }
 

@@ -1,7 +1,7 @@
 import { LinkError } from '../../src/base/errors.js';
 import type { SendQueue } from '../../src/base/send-queue.js';
-import type { Flushable } from '../../src/io/flush-list.js';
-import type { Link, LinkUser } from '../../src/io/link.js';
+import type { BatchedSender } from '../../src/io/send-batch.js';
+import type { Transport, TransportUser } from '../../src/io/transport.js';
 import type { TargetNode } from '../../src/target/target.js';
 import type { LinkHost, Network } from './network.js';
 import { SlabWindow } from './slab-window.js';
@@ -20,7 +20,7 @@ type Mark = {
 };
 
 /** One TCP connection of the simulation. */
-export class SimulatedLink implements Link, Flushable {
+export class SimulatedLink implements Transport, BatchedSender {
   bytesReceivedTotal = 0;
   bytesSentTotal = 0;
   /** The link breaks after this many more bytes in a direction; Infinity: not. */
@@ -29,7 +29,7 @@ export class SimulatedLink implements Link, Flushable {
   readonly #network: Network;
   readonly #host: LinkHost;
   readonly #queue: SendQueue;
-  readonly #user: LinkUser;
+  readonly #user: TransportUser;
   readonly #window: SlabWindow;
   #state: State = 'opening';
   #target: ReturnType<TargetNode['connect']> | null = null;
@@ -45,7 +45,7 @@ export class SimulatedLink implements Link, Flushable {
   #arrived = 0;
   #marks: Mark[] = [];
 
-  constructor(network: Network, host: LinkHost, queue: SendQueue, user: LinkUser) {
+  constructor(network: Network, host: LinkHost, queue: SendQueue, user: TransportUser) {
     this.#network = network;
     this.#host = host;
     this.#queue = queue;

@@ -1,8 +1,8 @@
 import { SlabPool } from '../../src/base/slab.js';
-import type { SessionOptions, StackEvent } from '../../src/config/contract.js';
-import { FlushList } from '../../src/io/flush-list.js';
-import { type FoundDisk, findDisks } from '../../src/lun/disk-probe.js';
-import { SessionStack } from '../../src/session/session-stack.js';
+import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
+import { SendBatch } from '../../src/io/send-batch.js';
+import { type FoundDisk, requireDisks } from '../../src/lun/disk-probe.js';
+import { BlockSession } from '../../src/session/block-session.js';
 import type { Network } from './network.js';
 import { ProcessClock } from './process-clock.js';
 import type { VirtualClock } from './virtual-clock.js';
@@ -26,15 +26,15 @@ export type ProcessOptions = {
   readonly session: SessionOptions;
   /** LUNs with a loss that is written down; it outlives the process. */
   readonly lossRecord: Set<number>;
-  readonly onEvent: (event: StackEvent) => void;
+  readonly onEvent: (event: ProductEvent) => void;
 };
 
 /** One process of the product with one session: everything that ends with a `kill -9`. */
 export class SimulatedProcess {
   readonly clock: ProcessClock;
-  readonly flushes = new FlushList();
+  readonly flushes = new SendBatch();
   readonly pool: SlabPool;
-  readonly stack: SessionStack;
+  readonly stack: BlockSession;
   readonly exporter = new WorldExporter();
   readonly #network: Network;
   isDead = false;
@@ -47,7 +47,7 @@ export class SimulatedProcess {
     this.#network = options.network;
     const { pool, flushes, clock } = this;
     const before = new Set(options.lossRecord);
-    this.stack = new SessionStack(
+    this.stack = new BlockSession(
       { pool, flushes, clock, openLink: options.network.openerOf(this) },
       {
         onEvent: (event) => {
@@ -78,7 +78,7 @@ export class SimulatedProcess {
   async start(luns: readonly number[]): Promise<void> {
     const { stack } = this;
     await stack.login(new AbortController().signal);
-    const disks = await findDisks(stack, luns);
+    const disks = await requireDisks(stack, luns);
     stack.useExporter(this.exporter, async () => undefined);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
   }

@@ -67,8 +67,8 @@ export class StormUnit {
     const unit = this.#rules.world.unitOf(this.lun);
     if (unit === undefined) return;
     const { queue, disk } = unit;
-    const attended = disk.attended.bind(disk);
-    disk.attended = (attention, words) => {
+    const attended = disk.unitAttention.bind(disk);
+    disk.unitAttention = (attention, words) => {
       if (attention === 'powerOn') this.#hasUnheardAttention = false;
       attended(attention, words);
     };

@@ -1,4 +1,4 @@
-import type { StackEvent } from '../../src/config/contract.js';
+import type { ProductEvent } from '../../src/config/contract.js';
 import { CELL_BYTES, contentOf } from './cell-content.js';
 import { conditionsOf } from './conditions.js';
 import { COMMAND, type ModelClient } from './model-client.js';
@@ -190,7 +190,7 @@ export class Storm implements StormScene, StormRules {
     });
   }
 
-  #heard(event: StackEvent): void {
+  #heard(event: ProductEvent): void {
     if (event.event !== 'sessionState') {
       const lun = 'lun' in event ? ` LUN ${event.lun}` : '';
       const why = 'reason' in event ? event.reason : 'message' in event ? event.message : '';

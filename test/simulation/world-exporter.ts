@@ -1,6 +1,6 @@
 import { UsageError } from '../../src/base/errors.js';
-import type { LunUnit } from '../../src/bridge/lun-unit.js';
-import type { StackExport } from '../../src/config/contract.js';
+import type { LogicalUnit } from '../../src/bridge/logical-unit.js';
+import type { LunExport } from '../../src/config/contract.js';
 import type { LunExporter, LunExporterClose } from '../../src/lun/lun-exporter.js';
 import type { ModelClient } from './model-client.js';
 
@@ -11,7 +11,7 @@ import type { ModelClient } from './model-client.js';
  */
 export class WorldExporter implements LunExporter {
   readonly clients = new Set<ModelClient>();
-  readonly #units = new Map<number, LunUnit>();
+  readonly #units = new Map<number, LogicalUnit>();
   readonly #sizes = new Map<number, number>();
   /** By LUN: writes what its users still have to write, and resolves when that is answered. */
   readonly writeBack = new Map<number, () => Promise<void>>();
@@ -30,17 +30,17 @@ export class WorldExporter implements LunExporter {
     return this.#units.has(lun);
   }
 
-  async add(unit: LunUnit): Promise<void> {
+  async add(unit: LogicalUnit): Promise<void> {
     this.#units.set(unit.lun, unit);
     this.#sizes.set(unit.lun, unit.queue.sizeBytes);
   }
 
-  async remove(unit: LunUnit): Promise<void> {
+  async remove(unit: LogicalUnit): Promise<void> {
     this.#units.delete(unit.lun);
     this.#closeClients(unit.lun);
   }
 
-  async resized(unit: LunUnit): Promise<void> {
+  async resized(unit: LogicalUnit): Promise<void> {
     this.#sizes.set(unit.lun, unit.queue.sizeBytes);
   }
 
@@ -63,7 +63,7 @@ export class WorldExporter implements LunExporter {
     }
   }
 
-  describe(unit: LunUnit): StackExport {
+  describe(unit: LogicalUnit): LunExport {
     const { sizeBytes, blockSizeBytes, readOnly } = unit.queue;
     return { lun: unit.lun, sizeBytes, blockSizeBytes, readOnly };
   }

@@ -1,8 +1,8 @@
 import { ProductError } from '../../src/base/errors.js';
-import type { LunUnit } from '../../src/bridge/lun-unit.js';
-import type { SessionOptions, StackEvent } from '../../src/config/contract.js';
-import type { FlushList } from '../../src/io/flush-list.js';
-import type { SessionStack } from '../../src/session/session-stack.js';
+import type { LogicalUnit } from '../../src/bridge/logical-unit.js';
+import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
+import type { SendBatch } from '../../src/io/send-batch.js';
+import type { BlockSession } from '../../src/session/block-session.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
 import { TargetNode } from '../../src/target/target.js';
@@ -35,7 +35,7 @@ export type WorldOptions = {
 
 /**
  * The whole product from NBD bytes to iSCSI bytes (NbdConnection, OutageQueue, ScsiDisk, Session,
- * SessionStack with its gate) against the embedded target, in virtual time.
+ * BlockSession with its gate) against the embedded target, in virtual time.
  */
 export class World {
   readonly clock = new VirtualClock();
@@ -46,12 +46,12 @@ export class World {
   readonly network: Network;
   /** What happens to commands at the target; `node.faults.onCommand` set by a test replaces it. */
   readonly commands = new CommandHooks();
-  readonly events: (StackEvent & { readonly atMs: number })[] = [];
+  readonly events: (ProductEvent & { readonly atMs: number })[] = [];
   /** Rules that were broken, in words. */
   readonly faults: string[] = [];
   readonly isids = new Set<string>();
   readonly options: SessionOptions;
-  onEvent: (event: StackEvent) => void = () => undefined;
+  onEvent: (event: ProductEvent) => void = () => undefined;
   /** What the processes write down of losses nobody was told of. */
   readonly #lossRecord = new Set<number>();
   #process: SimulatedProcess;
@@ -91,11 +91,11 @@ export class World {
     return this.#process;
   }
 
-  get stack(): SessionStack {
+  get stack(): BlockSession {
     return this.#process.stack;
   }
 
-  get flushes(): FlushList {
+  get flushes(): SendBatch {
     return this.#process.flushes;
   }
 
@@ -113,11 +113,11 @@ export class World {
   }
 
   /** Of LUN 0. */
-  get unit(): LunUnit {
+  get unit(): LogicalUnit {
     return this.unitOf(0)!;
   }
 
-  unitOf(lun: number): LunUnit | undefined {
+  unitOf(lun: number): LogicalUnit | undefined {
     return this.stack.units.find((unit) => unit.lun === lun);
   }
 
@@ -249,7 +249,7 @@ export class World {
     }
   }
 
-  #event(event: StackEvent): void {
+  #event(event: ProductEvent): void {
     this.events.push({ ...event, atMs: this.nowMs });
     this.onEvent(event);
   }

@@ -14,10 +14,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LineSplitter } from '../../src/base/line-splitter.js';
-import { Slots } from '../../src/base/slots.js';
+import { Semaphore } from '../../src/base/semaphore.js';
 import { StateLock } from '../../src/daemon/state-lock.js';
 import type { DiskFacts } from '../../src/scsi/disk-facts.js';
-import { planLogin, requireSameWishes } from '../../src/supervisor/login-plan.js';
+import { requireSameOptions, resolveLogin } from '../../src/supervisor/resolved-login.js';
 import type { SessionRecord } from '../../src/supervisor/session-record.js';
 import { SessionRecords } from '../../src/supervisor/session-records.js';
 import { diskFacts } from '../helpers/block-client.js';
@@ -208,9 +208,9 @@ describe('StateLock', () => {
   });
 });
 
-describe('Slots', () => {
+describe('Semaphore', () => {
   it('no more uses run than there are slots, and they start in order', async () => {
-    const slots = new Slots(2);
+    const slots = new Semaphore(2);
     let running = 0;
     let most = 0;
     const order: number[] = [];
@@ -230,7 +230,7 @@ describe('Slots', () => {
   });
 
   it('a slot that is released early is not released twice', async () => {
-    const slots = new Slots(1);
+    const slots = new Semaphore(1);
     let running = 0;
     await slots.use(async (release) => {
       release();
@@ -250,7 +250,7 @@ describe('Slots', () => {
 
 describe('a repeated login', () => {
   const plan = (options: Record<string, unknown>, host = '192.0.2.1') =>
-    planLogin(
+    resolveLogin(
       {
         targetName: TARGET,
         portal: { host, port: 3260 },
@@ -263,9 +263,9 @@ describe('a repeated login', () => {
 
   it('a repeated login is the same one if it requests nothing else', () => {
     const existing = plan({ headerDigest: 'CRC32C', portals: ['192.0.2.2'] });
-    requireSameWishes(existing, plan({}), '1');
-    requireSameWishes(existing, plan({ headerDigest: ['CRC32C'] }), '1');
-    requireSameWishes(existing, plan({}, '192.0.2.2'), '1');
+    requireSameOptions(existing, plan({}), '1');
+    requireSameOptions(existing, plan({ headerDigest: ['CRC32C'] }), '1');
+    requireSameOptions(existing, plan({}, '192.0.2.2'), '1');
   });
 
   it.each([
@@ -274,7 +274,7 @@ describe('a repeated login', () => {
     ['a portal that is not known', {}, '192.0.2.9'],
   ])('a repeated login with %s is refused with exit status 15', (_what, options, host) => {
     const existing = plan({ headerDigest: 'CRC32C' });
-    expect(() => requireSameWishes(existing, plan(options, host), '1')).toThrowError(
+    expect(() => requireSameOptions(existing, plan(options, host), '1')).toThrowError(
       expect.objectContaining({ exitCode: 15 }),
     );
   });

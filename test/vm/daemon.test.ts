@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { SessionView } from '../../src/supervisor/session-info.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { startTgt } from '../helpers/tgt.js';
 import { DaemonProcess } from '../integration/daemon-process.js';
 import { cleanUp, configuredDevices, shell } from './attached.js';

@@ -6,7 +6,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { SessionView } from '../../src/supervisor/session-info.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { DaemonProcess } from '../integration/daemon-process.js';
 import { attach, cleanUp, configuredDevices, shell, until } from './attached.js';

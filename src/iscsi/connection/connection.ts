@@ -4,12 +4,13 @@ import { serialAdd, serialDistance } from '../../base/serial32.js';
 import type { SlabPool } from '../../base/slab.js';
 import type { ScsiCommand, ScsiOutcome } from '../../scsi/command.js';
 import type { LoginMachine } from '../login/login.js';
-import { ControlData } from '../pdu/control-data.js';
 import { BHS_BYTES, RESERVED_TAG, RequestOpcode, ResponseOpcode } from '../pdu/pdu.js';
 import { PduEvent, PduReader } from '../pdu/pdu-reader.js';
 import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from '../pdu/pdu-response.js';
+import { SegmentCollector } from '../pdu/segment-collector.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
 import { LOGIN_SEGMENT_BYTES_MAX } from '../pdu/text.js';
+import { AsyncEvent, decodeAsyncMessage, decodeReject } from './async-message.js';
 import { CommandWindow } from './command-window.js';
 import type { ConnectionNotice } from './connection-notice.js';
 import {
@@ -20,11 +21,15 @@ import {
 import { acceptDataInHeader, answerR2t } from './data-transfer.js';
 import { decodeLogoutResponse } from './logout-answer.js';
 import type { LunQueue } from './lun-queues.js';
-import { PongLimit } from './pong-limit.js';
+import { NopReplyLimit } from './nop-reply-limit.js';
 import { RequestSender } from './request-sender.js';
-import { checkExpDataSN, residualOf, saysTasksCleared, takeScsiResponse } from './scsi-response.js';
+import {
+  checkExpDataSN,
+  decodeScsiResponse,
+  residualOf,
+  saysTasksCleared,
+} from './scsi-response.js';
 import { type Task, TaskTable } from './task-table.js';
-import { AsyncEvent, decodeAsyncMessage, decodeReject } from './unsolicited.js';
 
 /** Data-In PDUs with damaged data after which the path is not worth keeping. */
 const DAMAGED_MAX = 16;
@@ -59,8 +64,8 @@ export class Connection {
   readonly #options: ConnectionOptions;
   readonly #reader: PduReader;
   readonly #header = new ResponseHeader();
-  readonly #control = new ControlData();
-  readonly #pongs: PongLimit;
+  readonly #control = new SegmentCollector();
+  readonly #pongs: NopReplyLimit;
   #dataInTask: Task | null = null;
   #damagedCount = 0;
   #logoutTag = RESERVED_TAG;
@@ -68,7 +73,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.queue = new SendQueue(options.pool);
-    this.#pongs = new PongLimit(this.queue);
+    this.#pongs = new NopReplyLimit(this.queue);
     // RFC 7143 §6.3 (Login Phase): until the end of the login the default length holds.
     this.#reader = new PduReader(options.pool, LOGIN_SEGMENT_BYTES_MAX);
     this.window = new CommandWindow(options.firstCmdSN);
@@ -257,7 +262,7 @@ export class Connection {
     const { command, cmdSN } = task;
     const { direction, lun } = command;
     if (direction === 'read') checkExpDataSN(task, header);
-    this.#finish(task, takeScsiResponse(header, this.#control.bytes, command));
+    this.#finish(task, decodeScsiResponse(header, this.#control.bytes, command));
     if (saysTasksCleared(command)) this.notices.push({ type: 'tasksCleared', lun, cmdSN });
   }
 
@@ -285,7 +290,7 @@ export class Connection {
       return;
     }
     if (targetTransferTag === RESERVED_TAG || this.state === 'S6-inLogout') return;
-    this.send.pong(targetTransferTag, { upper: lunUpper, lower: lunLower });
+    this.send.nopReply(targetTransferTag, { upper: lunUpper, lower: lunLower });
     this.#pongs.queued();
   }
 

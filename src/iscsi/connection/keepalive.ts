@@ -41,6 +41,6 @@ export class Keepalive {
       throw new LinkError('ETIMEDOUT', `no sign of life for ${silentSeconds} s`);
     }
     this.#pingSentAtMs = nowMs;
-    send.ping(NO_DATA);
+    send.nopOut(NO_DATA);
   }
 }

@@ -109,14 +109,14 @@ export class RequestSender {
   }
 
   /** A question of our own; returns the tag its answer will have. */
-  ping(data: Buffer): number {
+  nopOut(data: Buffer): number {
     const initiatorTaskTag = this.#tasks.nextControlTag();
     this.#nopOut({ initiatorTaskTag, targetTransferTag: RESERVED_TAG, data, cmdSN: null });
     return initiatorTaskTag;
   }
 
   /** The answer to a NOP-In that asks for one: its tag and LUN come back. */
-  pong(targetTransferTag: number, lun: LunField): void {
+  nopReply(targetTransferTag: number, lun: LunField): void {
     const initiatorTaskTag = RESERVED_TAG;
     this.#nopOut({ initiatorTaskTag, targetTransferTag, lun, data: NO_DATA, cmdSN: null });
   }

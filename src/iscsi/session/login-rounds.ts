@@ -2,7 +2,7 @@ import type { ProductError } from '../../base/errors.js';
 import type { ConnectionNotice } from '../connection/connection-notice.js';
 import type { LoginMachine } from '../login/login.js';
 import type { PortalAddress } from '../login/portal.js';
-import { LoginPlan } from './login-plan.js';
+import { LoginFactory } from './login-factory.js';
 import { PortalList, samePortal } from './portal-list.js';
 import { ReconnectSchedule } from './reconnect-schedule.js';
 import type { SessionConfig, SessionIdentity, SessionTimers } from './session-config.js';
@@ -16,7 +16,7 @@ export class LoginRounds {
   readonly portals: PortalList;
   readonly schedule = new ReconnectSchedule();
   attempts = 0;
-  readonly #plan: LoginPlan;
+  readonly #plan: LoginFactory;
   readonly #timers: SessionTimers;
   readonly #effects: SessionEffect[];
 
@@ -27,7 +27,7 @@ export class LoginRounds {
     readonly effects: SessionEffect[];
   }) {
     this.portals = new PortalList(options.config.portals);
-    this.#plan = new LoginPlan(options.identity, options.config);
+    this.#plan = new LoginFactory(options.identity, options.config);
     this.#timers = options.timers;
     this.#effects = options.effects;
   }

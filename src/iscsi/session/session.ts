@@ -9,17 +9,17 @@ import {
 } from '../../base/errors.js';
 import type { SlabPool } from '../../base/slab.js';
 import type { LunField, ScsiCommand } from '../../scsi/command.js';
+import { asyncOrderOf } from '../connection/async-message.js';
 import { Connection } from '../connection/connection.js';
 import type { AsyncMessage, ConnectionNotice } from '../connection/connection-notice.js';
 import { Keepalive } from '../connection/keepalive.js';
 import { logoutOutcome } from '../connection/logout-answer.js';
-import { asyncOrderOf } from '../connection/unsolicited.js';
 import type { NegotiatedKey } from '../login/negotiation.js';
 import { formatPortal, type PortalAddress } from '../login/portal.js';
 import type { TextRequest } from '../pdu/login-pdu.js';
 import { LogoutReason, RequestOpcode } from '../pdu/pdu.js';
 import { CommandFlow } from './command-flow.js';
-import { FIRST_CMD_SN, LEADING_CID } from './login-plan.js';
+import { FIRST_CMD_SN, LEADING_CID } from './login-factory.js';
 import { LoginRounds } from './login-rounds.js';
 import type { PortalList } from './portal-list.js';
 import type { SessionConfig, SessionIdentity, SessionTimers } from './session-config.js';
@@ -131,7 +131,7 @@ export class Session {
     if (data.length > bytesMax) {
       throw new UsageError(`the target takes ${bytesMax} bytes of ping data at most`);
     }
-    return connection.send.ping(data);
+    return connection.send.nopOut(data);
   }
 
   /** Sends a text request once the command window is open. Throws LinkError without a login. */

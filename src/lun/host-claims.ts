@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+import { UsageError } from '../base/errors.js';
+import type { SessionOptions } from '../config/contract.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { ProcessLock } from '../io/process-lock.js';
+import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
+import type { SessionIdentity } from '../iscsi/session/session-config.js';
+
+type ClaimSubject = {
+  readonly targetName: string;
+  readonly identity: SessionIdentity;
+  /** Every portal the session may use. */
+  readonly portals: readonly PortalAddress[];
+};
+type ClaimOptions = Pick<SessionOptions, 'initiatorName' | 'readOnly' | 'shared'>;
+
+/**
+ * The right of one session of this host to its identity, and to write to its LUNs. Two disks made
+ * of one LUN have caches that know nothing of each other, and a file system on them does not
+ * survive that. A session that only reads, or is told to share, claims no LUN. Claims end with
+ * their process.
+ */
+export class HostClaims {
+  readonly #subject: ClaimSubject;
+  readonly #options: ClaimOptions;
+  readonly #locks = new Map<string, ProcessLock>();
+  #isReleased = false;
+
+  constructor(subject: ClaimSubject, options: ClaimOptions) {
+    this.#subject = subject;
+    this.#options = options;
+  }
+
+  /**
+   * To be taken before a login: the target would end the session that another process has under
+   * this identity, and that one ours (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and
+   * Timeout)). Throws UsageError 15.
+   */
+  async takeIdentity(): Promise<void> {
+    const isid = Buffer.from(this.#subject.identity.isid).toString('hex');
+    const { targetName } = this.#subject;
+    await this.#lock(
+      digestOf(['isid', this.#options.initiatorName, targetName, isid]),
+      (pid) =>
+        `Process ${pid} has a session with the ISID ${isid} that is kept for ${targetName} here: ` +
+        'one state directory is a copy of the other. Give this process another; two sessions of ' +
+        'one identity end each other',
+    );
+  }
+
+  /**
+   * Takes a LUN; `remote` is the address the session is connected to, where that is known: a
+   * portal may be named and then be the same as one that is not. Throws UsageError 15.
+   */
+  async take(lun: number, remote: PortalAddress | null): Promise<void> {
+    await this.takeIdentity();
+    if (this.#options.readOnly || this.#options.shared === true) return;
+    const { targetName, portals } = this.#subject;
+    const all = [...portals, ...(remote === null ? [] : [remote])];
+    const places = new Set(all.map(({ host, port }) => formatPortal({ host, port })));
+    for (const place of places) {
+      const key = digestOf(['lun', targetName, place.toLowerCase(), lun]);
+      await this.#lock(
+        key,
+        (pid, session) =>
+          `Process ${pid} has LUN ${lun} of ${targetName} already, in session ${session}: two ` +
+          'disks of one LUN corrupt what is on it. Use that one, or log it out first; ' +
+          '--read-only is allowed, and --shared where a cluster file system minds both',
+      );
+    }
+  }
+
+  /** May be called again. */
+  async release(): Promise<void> {
+    this.#isReleased = true;
+    const locks = [...this.#locks.values()];
+    this.#locks.clear();
+    await Promise.all(locks.map((lock) => lock.release()));
+  }
+
+  async #lock(key: string, words: (pid: string, session: string) => string): Promise<void> {
+    if (this.#locks.has(key)) return;
+    const lock = await ProcessLock.take(key, `${process.pid} ${this.#subject.identity.sessionId}`);
+    if (lock === null) {
+      const [pid = '', session = ''] = (await ProcessLock.holderOf(key)).split(' ');
+      // Anybody on this machine can hold such a name; what it says is only shown if it is ours.
+      const isOurs = /^\d{1,10}$/.test(pid) && /^[0-9a-f]{16}$/.test(session);
+      throw new UsageError(`${isOurs ? words(pid, session) : words('unknown', 'unknown')}.`, {
+        exitCode: EXIT_CODES.sessionExists.code,
+        code: 'ERR_LUN_IN_USE',
+      });
+    }
+    if (this.#isReleased) await lock.release();
+    else this.#locks.set(key, lock);
+  }
+}
+
+/** A name of a fixed length, for those of sockets are short. */
+function digestOf(parts: readonly (string | number)[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
+}

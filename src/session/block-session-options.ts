@@ -1,0 +1,31 @@
+import type { SessionOptions } from '../config/contract.js';
+import type { HostClaims } from '../lun/host-claims.js';
+import type { LossRecord } from '../lun/loss-record.js';
+
+/** What a stack is told beside its target. */
+export type BlockSessionOptions = {
+  readonly options: SessionOptions;
+  readonly onClosed?: (how: BlockSessionEnd) => void | Promise<void>;
+  /** Where lost writes are written down for a process that comes after this one. */
+  readonly losses?: Pick<LossRecord, 'wasLostBefore' | 'changed'> | undefined;
+  /** The first write to a LUN is about to be acknowledged from its volatile cache. */
+  readonly onFirstWrite?: (lun: number) => void;
+  /** The right to write to the LUNs; without it nobody is asked. */
+  readonly claims?: HostClaims;
+  /** The target says that it has other LUNs now; new ones are the caller's to add. */
+  readonly onLunsChanged?: () => void;
+};
+
+export type BlockSessionEnd = {
+  /** The target has seen the logout: nothing of the session is at work there. */
+  readonly isLoggedOut: boolean;
+};
+
+/** What outages have cost since the session began. */
+export type OutageCounters = {
+  /** Times the session was lost. */
+  readonly outages: number;
+  /** Requests that were held, each time they were. */
+  readonly heldRequests: number;
+  readonly longestHoldMs: number;
+};

@@ -1,0 +1,46 @@
+import { formatPortal } from '../iscsi/login/portal.js';
+import { parseSense } from '../scsi/sense.js';
+import { senseToWords } from '../scsi/verdict.js';
+import type { SessionEvent } from './session-event.js';
+
+/** Names of RFC 7143 §11.9.1 (AsyncEvent); 248–255 are the vendor's. */
+const ASYNC_EVENTS: readonly string[] = [
+  'a SCSI event',
+  'a request to log out',
+  'that it drops a connection',
+  'that it drops all connections',
+  'a request to negotiate anew',
+  'that all tasks of a LUN are ended',
+];
+
+/** What a session has to say that no event of its own tells, for a person; null for the rest. */
+export function warningText(effect: SessionEvent): string | null {
+  switch (effect.type) {
+    case 'warned':
+      return effect.message;
+    case 'redirected': {
+      const how = effect.permanent ? 'for good' : 'for now';
+      const from = formatPortal(effect.from);
+      return `the target at ${from} redirects to ${formatPortal(effect.to)} ${how}`;
+    }
+    case 'escalated':
+      return `a task took too long: ${STEPS[effect.step]}`;
+    case 'rejected':
+      return `the target rejected a PDU of opcode ${effect.opcode} with reason ${effect.reason}`;
+    case 'asyncReceived': {
+      const { event, sense } = effect.message;
+      const name = ASYNC_EVENTS[event] ?? `event ${event}`;
+      const words = sense.length > 0 ? `: ${senseToWords(parseSense(sense))}` : '';
+      return `the target announced ${name}${words}`;
+    }
+    default:
+      return null;
+  }
+}
+
+const STEPS = {
+  abortTask: 'asking the target to abort it',
+  logicalUnitReset: 'resetting the logical unit',
+  targetWarmReset: 'resetting the target',
+  reconnect: 'connecting anew',
+} as const;

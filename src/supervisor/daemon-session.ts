@@ -1,0 +1,400 @@
+import { deferred } from '../base/deferred.js';
+import { type ProductError, productError, UsageError } from '../base/errors.js';
+import type { LunExport, ProductEvent, SessionOptions, SessionState } from '../config/contract.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
+import { type FoundDisk, probeLuns, reportLuns, requireDisks } from '../lun/disk-probe.js';
+import { everCached, unflushed } from '../lun/hand-over.js';
+import { HostClaims } from '../lun/host-claims.js';
+import type { LossRecord } from '../lun/loss-record.js';
+import type { LunLifecycle } from '../lun/lun-lifecycle.js';
+import { threadRuntime } from '../lun/runtime.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
+import { BlockSession } from '../session/block-session.js';
+import { stampedEvent } from '../session/stamped-event.js';
+import { exchangedDisk, withDisk } from './record-identity.js';
+import type { ResolvedLogin } from './resolved-login.js';
+import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
+import {
+  hasOpened,
+  isGone,
+  nextPhase,
+  type SessionPhase,
+  type SessionPhaseEvent,
+} from './session-phase.js';
+import type { SessionRecord } from './session-record.js';
+import { SessionStatistics } from './session-statistics.js';
+
+/** What a session has to know of the login it is for; a daemon's has its configuration beside. */
+export type SessionPlan = Pick<ResolvedLogin, 'request' | 'initiatorName'>;
+
+export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
+  readonly plan: Plan;
+  readonly options: SessionOptions;
+  readonly identity: SessionIdentity;
+  readonly record: SessionRecord;
+  readonly exportPlan: ExportPlan;
+  /** `once`: a login that fails ends the session; `forever`: it is tried until logout. */
+  readonly firstLogin: 'once' | 'forever';
+  /** Disks whose devices wait since a crash: they are taken back before the target is there. */
+  readonly waiting: readonly FoundDisk[];
+  /** A daemon before this one had the session until it ended, in this boot of the machine. */
+  readonly isLeft: boolean;
+  /** It left nothing acknowledged that is not on the disk of the LUN. */
+  readonly isClean: (lun: number) => boolean;
+  /** A session of this identity that was here in this boot may have commands at the target. */
+  readonly mayHaveGhosts: boolean;
+  readonly onEvent: (event: ProductEvent) => void;
+  /** What the disks of the session have lost, known before their users are told. */
+  readonly losses: LossRecord;
+  /** Writes the record down before what it says is relied on. */
+  readonly saveRecord: (record: SessionRecord) => Promise<void>;
+  /** Aborts the opening; after that it does nothing. */
+  readonly signal?: AbortSignal;
+};
+
+export type SessionEnd = 'loggedOut' | 'failed';
+
+/**
+ * One session that outlives its process, of a daemon or of `attach`: its identity and record, and
+ * the stack that does the work.
+ */
+export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
+  readonly plan: Plan;
+  readonly options: SessionOptions;
+  readonly statistics: SessionStatistics;
+  readonly stack: BlockSession;
+  record: SessionRecord;
+  /** Another disk is in the place of one that was left, so that what was left is of no use. */
+  hasMetAnotherDisk = false;
+  /** Resolves when all of it is gone: by a logout, or because it could not be or go on. */
+  readonly ended: Promise<SessionEnd>;
+  readonly #setup: DaemonSessionOptions<Plan>;
+  #isLoggedOut = false;
+  readonly #end = deferred<SessionEnd>();
+  readonly #abort = new AbortController();
+  #opening: Promise<void> | null = null;
+  #rescanning: Promise<readonly number[]> | null = null;
+  #phase: SessionPhase = 'opening';
+  #leaveExports: () => Promise<void> = async () => {};
+
+  constructor(setup: DaemonSessionOptions<Plan>) {
+    this.#setup = setup;
+    this.plan = setup.plan;
+    this.options = setup.options;
+    this.record = setup.record;
+    const { host, port } = setup.plan.request.portal;
+    const { targetName, sessionType } = setup.plan.request;
+    const { portalGroupTag } = setup.record;
+    const isTakenOver = setup.waiting.length > 0;
+    const group = isTakenOver && portalGroupTag !== undefined ? { portalGroupTag } : {};
+    const identity = { ...setup.identity, ...group };
+    const portals = [{ host, port }, ...setup.options.portals];
+    this.stack = new BlockSession(
+      threadRuntime(),
+      { onEvent: setup.onEvent, signal: this.#abort.signal },
+      {
+        type: sessionType,
+        targetName,
+        portals,
+        identity,
+        claims: new HostClaims({ targetName, portals, identity }, setup.options),
+        losses: setup.losses,
+        onClosed: ({ isLoggedOut }) => {
+          this.#isLoggedOut = isLoggedOut;
+        },
+        firstLogin: isTakenOver ? 'resume' : setup.firstLogin,
+        options: setup.options,
+        onLunsChanged: () => this.#lunsChanged(),
+      },
+    );
+    this.statistics = new SessionStatistics(this.stack.handle, threadRuntime().clock.nowMs());
+    this.ended = this.#end.promise;
+  }
+
+  get losses(): LossRecord {
+    return this.#setup.losses;
+  }
+
+  /** Without the target having heard of a logout: commands may still be at work there. */
+  get hasGhosts(): boolean {
+    const hasBeenThere = this.#setup.mayHaveGhosts || this.stack.handle.session.logins > 0;
+    return hasBeenThere && !this.#isLoggedOut;
+  }
+
+  get sessionId(): string {
+    return this.stack.sessionId;
+  }
+
+  get state(): SessionState {
+    return isGone(this.#phase) ? 'closed' : this.stack.handle.state;
+  }
+
+  /** Its target is away, or a disk of it that is not removed; a look under way is waited for. */
+  async isAway(): Promise<boolean> {
+    return this.state !== 'loggedIn' || (await this.stack.isSomeAway());
+  }
+
+  /** It has ended or is about to. */
+  get isEnding(): boolean {
+    return isGone(this.#phase) || this.#phase === 'abandoned';
+  }
+
+  /** Its exports are there or were (an informational session has none). */
+  get hasOpened(): boolean {
+    return hasOpened(this.#phase);
+  }
+
+  get timers(): SessionTimers {
+    return this.stack.handle.session.timers;
+  }
+
+  /** The system was started from it. */
+  get isBoot(): boolean {
+    return this.plan.request.sessionType === 'boot';
+  }
+
+  /** Throws UsageError 28 for the boot session, which nobody ends by accident. */
+  refuseEndOfBoot(): void {
+    if (!this.isBoot) return;
+    throw new UsageError(
+      `Session ${this.sessionId} has the disk this system was started from; without it nothing ` +
+        'here goes on. --force logs it out all the same.',
+      { exitCode: EXIT_CODES.busy.code, code: 'ERR_BOOT_SESSION' },
+    );
+  }
+
+  /** What can be used of it now. */
+  get exports(): readonly LunExport[] {
+    return this.hasOpened ? this.stack.exports : [];
+  }
+
+  /** Its LUNs, those that have been removed included. */
+  get luns(): readonly LunLifecycle[] {
+    return this.hasOpened ? this.stack.luns : [];
+  }
+
+  /** Logs in and makes the exports; called again it is the same attempt. */
+  open(): Promise<void> {
+    this.#opening ??= this.#open();
+    return this.#opening;
+  }
+
+  /**
+   * Resolves when the session is open; rejects when it will not be, or, for one that is tried for
+   * ever, with the reason of the next attempt that fails.
+   */
+  async opened(): Promise<void> {
+    let unlisten = () => {};
+    const refused = new Promise<never>((_resolve, reject) => {
+      unlisten = this.stack.handle.listen((effect) => {
+        if (effect.type === 'attemptFailed') reject(effect.error);
+      });
+    });
+    refused.catch(() => undefined);
+    try {
+      const attempts = this.#setup.firstLogin === 'forever' ? [refused] : [];
+      await Promise.race([this.open(), ...attempts]);
+    } finally {
+      unlisten();
+    }
+  }
+
+  /**
+   * Logs out. Without `force` a device in use refuses (UsageError 28) and the session goes on,
+   * unless its target is away: then it ends at once.
+   */
+  async close(options: { readonly force: boolean }): Promise<void> {
+    if (this.hasOpened) {
+      await this.stack.close({ force: options.force || this.state !== 'loggedIn' });
+    } else {
+      this.#happened('abandoned');
+      this.#abort.abort(loggedOut(this.sessionId));
+      // Whatever the opening waits for comes back as lost.
+      await this.stack.close({ force: true });
+      await this.#opening?.catch(() => undefined);
+    }
+    this.#happened('closed');
+    this.#abort.abort(loggedOut(this.sessionId));
+    this.#end.resolve('loggedOut');
+  }
+
+  /**
+   * Ends this process's part in the session: devices and identity wait for the next process. What
+   * was acknowledged is on the disks by then, or the record says of which it may not be.
+   */
+  async leave(): Promise<void> {
+    const { stack } = this;
+    this.#happened('left');
+    // Nothing is acknowledged any more before the disks are asked to write it down.
+    await this.#leaveExports();
+    if (this.isEnding || this.state !== 'loggedIn') return;
+    const unflushed = new Set(await this.flush());
+    await stack.isSomeAway();
+    // What has answered for a unit that does not serve may be another disk.
+    for (const { lun, queue } of stack.units) if (queue.mode !== 'open') unflushed.add(lun);
+    const but = unflushed.size === 0 ? {} : { unflushedLuns: [...unflushed] };
+    this.record = { ...this.record, handedOver: true, ...but };
+    await this.#setup.saveRecord(this.record);
+  }
+
+  /**
+   * Has the disks write down what they have acknowledged. Resolves to the LUNs that did not in the
+   * few seconds there are, to all with a cache while the session is away.
+   */
+  async flush(): Promise<number[]> {
+    const { stack, record } = this;
+    return unflushed(stack, everCached(record.disks, stack.units), stack.resources.clock);
+  }
+
+  /**
+   * Asks the target for its LUNs: new disks are added, known ones looked at again; one that is
+   * gone is away as in an outage. Resolves to the LUNs that were added. Rejects with LinkError
+   * while the session is away.
+   */
+  rescan(): Promise<readonly number[]> {
+    this.#rescanning ??= this.#rescan().finally(() => {
+      this.#rescanning = null;
+    });
+    return this.#rescanning;
+  }
+
+  async #rescan(): Promise<readonly number[]> {
+    const { stack } = this;
+    if (this.#phase !== 'open' || this.plan.request.sessionType === 'informational') return [];
+    const known = () => new Set(stack.units.map((unit) => unit.lun));
+    const before = known();
+    const reported = await reportLuns(stack);
+    const isWanted = (lun: number) => this.options.luns?.includes(lun) ?? true;
+    const fresh = reported.filter((lun) => isWanted(lun) && !before.has(lun));
+    for (const { lun, facts } of await probeLuns(stack, fresh)) {
+      if (known().has(lun)) continue;
+      await this.#keep(lun, facts);
+      await stack.addDisk(lun, facts);
+    }
+    stack.probeAgain();
+    return [...known()].filter((lun) => !before.has(lun));
+  }
+
+  /** Nobody waits for it. */
+  #lunsChanged(): void {
+    this.rescan().catch((error: unknown) => {
+      const { message } = productError(error);
+      this.stack.warn(`new LUNs cannot be used yet: ${message}`);
+    });
+  }
+
+  async #open(): Promise<void> {
+    const { signal: asked = this.#abort.signal } = this.#setup;
+    const signal = AbortSignal.any([this.#abort.signal, asked]);
+    const { stack } = this;
+    try {
+      if (this.#setup.waiting.length > 0) {
+        await this.#resume(this.#setup.waiting, signal);
+      } else {
+        await stack.login(signal);
+        if (this.plan.request.sessionType !== 'informational') await this.#openExports();
+        signal.throwIfAborted();
+      }
+      this.#happened('opened');
+    } catch (error) {
+      await this.breakOff();
+      throw signal.aborted ? signal.reason : error;
+    }
+  }
+
+  /** Work that nobody waits for has failed: the rest of the session is of no use. */
+  async breakOff(): Promise<void> {
+    // Of an abandoned one it is `close` that does this.
+    if (this.isEnding) return;
+    this.#happened('brokenOff');
+    await this.stack.close({ force: true }).catch(() => undefined);
+    this.#end.resolve('failed');
+  }
+
+  async #openExports(): Promise<void> {
+    const { stack } = this;
+    const disks = await requireDisks(stack, this.options.luns ?? null);
+    this.#requireKnownDisks(disks);
+    this.record = { ...this.record, disks };
+    await this.#setup.saveRecord(this.record);
+    const { exporter, opened } = this.#exports();
+    stack.useExporter(exporter, opened);
+    for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
+    // Clients of a daemon before this one come back to their socket.
+    const { isLeft, isClean } = this.#setup;
+    for (const unit of isLeft ? stack.units : []) {
+      stack.takenOver(unit, { isClean: isClean(unit.lun) });
+    }
+    await stack.openExports();
+  }
+
+  /** Takes devices back, which hold their requests until the session is there again. */
+  async #resume(waiting: readonly FoundDisk[], signal: AbortSignal): Promise<void> {
+    const { stack } = this;
+    const { exporter, opened, leave } = this.#exports();
+    stack.useExporter(exporter, opened);
+    try {
+      for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
+      signal.throwIfAborted();
+    } catch (error) {
+      // They are not ours to take away: somebody's data wait in them.
+      await leave();
+      throw error;
+    }
+    const { isClean } = this.#setup;
+    for (const unit of stack.units) stack.takenOver(unit, { isClean: isClean(unit.lun) });
+    const unlisten = stack.handle.listen((effect) => {
+      if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
+      unlisten();
+      // Disks that had no device yet, or are new at the target.
+      stack.handle.whenSettled(() => this.#lunsChanged());
+    });
+    stack.handle.initiator.start();
+  }
+
+  /** What waits for us since a crash takes no other disk than the one that was there. */
+  #requireKnownDisks(disks: readonly FoundDisk[]): void {
+    const other = exchangedDisk(this.record, disks, this.options);
+    if (other === null) return;
+    this.hasMetAnotherDisk = true;
+    throw new UsageError(
+      `LUN ${other.lun} of ${this.plan.request.targetName}: ${other.why}. ` +
+        'Nothing was written. If that is meant to be, log out and in again.',
+      { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+    );
+  }
+
+  #exports(): SessionExports {
+    const { exportPlan, onEvent } = this.#setup;
+    const { request } = this.plan;
+    const exports = exportsOf(exportPlan, this.stack, {
+      targetName: request.targetName,
+      portal: request.portal,
+      onInUse: (place, holders) => {
+        onEvent(stampedEvent({ event: 'deviceInUse', ...place, holders }, this.sessionId));
+      },
+      keep: (lun, facts) => this.#keep(lun, facts),
+    });
+    this.#leaveExports = exports.leave;
+    return exports;
+  }
+
+  #happened(event: SessionPhaseEvent): void {
+    this.#phase = nextPhase(this.#phase, event);
+  }
+
+  /** Writes down what the disk of a LUN is. */
+  async #keep(lun: number, facts: DiskFacts): Promise<void> {
+    const disk = { lun, facts, field: this.stack.lunFields.hexOf(lun) };
+    this.record = withDisk(this.record, disk, this.stack.portalGroupTag);
+    await this.#setup.saveRecord(this.record);
+  }
+}
+
+function loggedOut(sessionId: string): ProductError {
+  return new UsageError(`Session ${sessionId} was logged out before it was ready.`, {
+    exitCode: EXIT_CODES.sessionNotFound.code,
+    code: 'ERR_LOGGED_OUT',
+  });
+}

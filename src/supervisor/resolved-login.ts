@@ -1,0 +1,111 @@
+import { isDeepStrictEqual } from 'node:util';
+import { closestMatch } from '../base/closest-match.js';
+import { UsageError } from '../base/errors.js';
+import { type Config, loadConfig } from '../config/config.js';
+import {
+  flagOf,
+  isProcessOption,
+  OPTION_NAMES,
+  type OptionName,
+} from '../config/config-options.js';
+import type { SessionOptions, SessionType } from '../config/contract.js';
+import { resolveInitiatorName } from '../config/initiator-name.js';
+import { resolveChap } from '../config/secrets.js';
+import { EXIT_CODES } from '../errors/exit-codes.js';
+import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
+import { iscsiNameFault } from '../iscsi/login/target-name.js';
+
+/** A login as it is asked for. */
+export type LoginParams = {
+  readonly targetName: string;
+  readonly portal: PortalAddress;
+  readonly sessionType: SessionType;
+  readonly persistent: boolean;
+  /** By option name, as the configuration file writes them. */
+  readonly options: Readonly<Record<string, unknown>>;
+};
+
+/** Where the daemon's own settings come from. */
+export type DaemonEnvironment = {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly configPath?: string;
+  readonly stateDirectory: string;
+};
+
+/** A login with every default filled in. */
+export type ResolvedLogin = {
+  readonly request: LoginParams;
+  readonly initiatorName: string;
+  readonly config: Config;
+};
+
+/** Throws UsageError that names what is wrong. Reads the configuration anew each time. */
+export function resolveLogin(request: LoginParams, surroundings: DaemonEnvironment): ResolvedLogin {
+  const fault = iscsiNameFault(request.targetName);
+  if (fault !== null) throw new UsageError(`The target name is not valid: ${fault}.`);
+  const flags: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(request.options)) flags[flagOf(named(name))] = value;
+  const config = loadConfig({
+    flags,
+    environment: surroundings.environment,
+    ...(surroundings.configPath === undefined ? {} : { configPath: surroundings.configPath }),
+  });
+  const { stateDirectory } = surroundings;
+  const initiatorName = config.values.initiatorName ?? resolveInitiatorName({ stateDirectory });
+  return { request, initiatorName, config };
+}
+
+/** The session's options with its secrets, which are read now. Throws UsageError. */
+export async function sessionOptionsOf(
+  plan: ResolvedLogin,
+  environment: DaemonEnvironment['environment'],
+): Promise<SessionOptions> {
+  const { config, initiatorName, request } = plan;
+  const chap = await resolveChap({ config, environment, url: {} });
+  const { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile, ...rest } = config.values;
+  return {
+    ...rest,
+    sessionType: request.sessionType,
+    initiatorName,
+    ...(chap === undefined ? {} : { chap }),
+  };
+}
+
+/**
+ * A login to what is logged in already is no error when the session is as it is wished; else
+ * UsageError 15 names the first difference.
+ */
+export function requireSameOptions(
+  existing: ResolvedLogin,
+  wished: ResolvedLogin,
+  sessionId: string,
+): void {
+  const portals = [existing.request.portal, ...existing.config.values.portals];
+  const { host, port } = wished.request.portal;
+  if (!portals.some((portal) => portal.host === host && portal.port === port)) {
+    throw exists(existing, sessionId, `over portal ${portals.map(formatPortal).join(', ')}`);
+  }
+  for (const key of Object.keys(wished.request.options)) {
+    const name = named(key);
+    const before = existing.config.values[name];
+    if (isDeepStrictEqual(before, wished.config.values[name])) continue;
+    throw exists(existing, sessionId, `with ${name} ${JSON.stringify(before)}`);
+  }
+}
+
+function exists(existing: ResolvedLogin, sessionId: string, how: string): UsageError {
+  const { targetName, sessionType } = existing.request;
+  return new UsageError(
+    `There is a ${sessionType} session ${sessionId} to ${targetName} already, ${how}. ` +
+      'Log it out first to change that.',
+    { exitCode: EXIT_CODES.sessionExists.code, code: 'ERR_SESSION_EXISTS' },
+  );
+}
+
+function named(key: string): OptionName {
+  const name = OPTION_NAMES.find((candidate) => candidate === key);
+  if (name !== undefined && name !== 'sessionType' && !isProcessOption(name)) return name;
+  const near = closestMatch(key, OPTION_NAMES);
+  const hint = near === undefined || near === key ? '' : ` Did you mean ${near}?`;
+  throw new UsageError(`A login has no option ${JSON.stringify(key.slice(0, 60))}.${hint}`);
+}

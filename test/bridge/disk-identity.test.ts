@@ -1,0 +1,154 @@
+import { describe, expect, it } from 'vitest';
+import { identityMismatch, isUnidentified } from '../../src/bridge/disk-identity.js';
+import { QueueDepthControl } from '../../src/bridge/queue-depth-control.js';
+import { diskFacts } from '../helpers/block-client.js';
+
+/** After an outage, with the default of the option. */
+const OUTAGE = { mayBeExchanged: true, allowUnidentified: false };
+
+describe('the identity gate', () => {
+  it.each([
+    ['no change', {}],
+    ['more blocks', { blockCount: 1 << 22 }],
+    ['write protection', { readOnly: true }],
+    ['another firmware', { revision: '2' }],
+    ['one identifier more', { identifiers: ['eui.1', 'naa.3000000000000001'] }],
+  ])('the gate accepts a disk with %s', (_how, change) => {
+    expect(identityMismatch(diskFacts(), diskFacts(change), OUTAGE)).toBeNull();
+  });
+
+  it.each([
+    ['another identifier', { identifiers: ['naa.3000000000000002'] }],
+    ['no identifier any more', { identifiers: [] }],
+    ['another serial number', { serial: 'S2' }],
+    ['another block size', { blockSizeBytes: 4096 }],
+    ['fewer blocks', { blockCount: (1 << 21) - 1 }],
+    ['another product name', { product: 'TAPE' }],
+    ['another device type', { deviceType: 5 }],
+  ])(
+    'the gate rejects a disk with %s, with the reason, whatever the occasion and the option',
+    (_how, change) => {
+      for (const mayBeExchanged of [true, false]) {
+        for (const allowUnidentified of [true, false]) {
+          const occasion = { mayBeExchanged, allowUnidentified };
+          const why = identityMismatch(diskFacts(), diskFacts(change), occasion);
+          expect(why).toMatch(/^another disk has this LUN now: its /);
+        }
+      }
+    },
+  );
+
+  it('the gate rejects a disk that has an identifier where there was none', () => {
+    const before = diskFacts({ identifiers: [] });
+    expect(identityMismatch(before, diskFacts(), OUTAGE)).toMatch(/identifier/);
+    expect(identityMismatch(before, diskFacts({ identifiers: [] }), OUTAGE)).toBeNull();
+  });
+
+  const A = 'naa.6001405000000000000000000000000a';
+  const B = 'naa.6001405000000000000000000000000b';
+  it.each([
+    ['two registered names and an equal T10 text', [A, 't10.X 1'], [B, 't10.X 1']],
+    ['two registered names and an equal vendor text', [A, 'vendor.disk'], [B, 'vendor.disk']],
+    [
+      'two registered names and an equal local one',
+      [A, 'naa.3000000000000001'],
+      [B, 'naa.3000000000000001'],
+    ],
+    [
+      'two registered names and an equal EUI-64',
+      [A, 'eui.0000000000000001'],
+      [B, 'eui.0000000000000001'],
+    ],
+    ['two EUI-64 and an equal MD5', ['eui.1', 'md5.1'], ['eui.2', 'md5.1']],
+    ['two UUIDs and an equal T10 text', ['uuid.1-2', 't10.X 1'], ['uuid.1-3', 't10.X 1']],
+    ['two SCSI names and an equal T10 text', ['iqn.a', 't10.X 1'], ['iqn.b', 't10.X 1']],
+    ['two local names and an equal T10 text', ['naa.31', 't10.X 1'], ['naa.32', 't10.X 1']],
+    [
+      'two T10 texts and an equal vendor text',
+      ['t10.X       1', 'vendor.d'],
+      ['t10.X       2', 'vendor.d'],
+    ],
+    ['names of no kind in common', [A], ['eui.1']],
+    [
+      'equal names that are all zeros',
+      ['naa.6000000000000000', 't10.X       1'],
+      ['naa.6000000000000000', 't10.X       2'],
+    ],
+  ])('the gate rejects a disk with %s', (_how, known, found) => {
+    const before = diskFacts({ identifiers: known });
+    expect(identityMismatch(before, diskFacts({ identifiers: found }), OUTAGE)).toMatch(
+      /identifier/,
+    );
+  });
+
+  it.each([
+    ['one of two registered names', [A, B], ['naa.5000000000000001', B]],
+    ['a registered name and another vendor text', [A, 'vendor.a'], [A, 'vendor.b']],
+    ['the EUI-64 that is the best kind both have', [A, 'eui.1'], ['eui.1', 't10.X       1']],
+    ['a T10 text, where the registered name is new', ['t10.X       1'], [A, 't10.X       1']],
+    ['a vendor text, beside names of zeros that differ', ['vendor.a', 'eui.00'], ['vendor.a']],
+  ])('the gate accepts a disk that shares %s', (_how, known, found) => {
+    const before = diskFacts({ identifiers: known });
+    expect(identityMismatch(before, diskFacts({ identifiers: found }), OUTAGE)).toBeNull();
+  });
+});
+
+describe('a disk that reports neither a serial number nor an identifier', () => {
+  it.each([
+    ['nothing at all', '', []],
+    ['a serial number of zeros', '0000', []],
+    ['a serial number of spaces and dashes', ' - ', []],
+    ['a NAA name of zeros', '', ['naa.6000000000000000000000000000000']],
+    ['an EUI-64 of zeros', '', ['eui.0000000000000000']],
+    ['an EUI-64 of ones', '', ['eui.ffffffffffffffff']],
+    ['a UUID of zeros', '', ['uuid.00000000-0000-0000-0000-000000000000']],
+    ['a T10 text of a vendor only', '', ['t10.EXAMPLE']],
+    ['a T10 text with zeros', '', ['t10.EXAMPLE 0000']],
+    ['an empty vendor text', '', ['vendor.']],
+    ['an empty SCSI name', '', ['']],
+  ])('a disk with %s counts as unidentified', (_what, serial, identifiers) => {
+    const facts = diskFacts({ serial, identifiers });
+    expect(isUnidentified(facts)).toBe(true);
+    expect(identityMismatch(facts, facts, OUTAGE)).toMatch(
+      /^another disk may have this LUN now: .*83h.*80h.*allowUnidentified/,
+    );
+    expect(identityMismatch(facts, facts, { ...OUTAGE, allowUnidentified: true })).toBeNull();
+    expect(identityMismatch(facts, facts, { ...OUTAGE, mayBeExchanged: false })).toBeNull();
+  });
+
+  it.each([
+    ['a serial number', 'S', []],
+    ['an identifier', '', ['t10.EXAMPLE 1']],
+    ['a SCSI name', '', ['iqn.2001-04.com.example:0']],
+  ])('a disk with %s does not count as unidentified', (_what, serial, identifiers) => {
+    const facts = diskFacts({ serial, identifiers });
+    expect(isUnidentified(facts)).toBe(false);
+    expect(identityMismatch(facts, facts, OUTAGE)).toBeNull();
+  });
+});
+
+describe('QueueDepthControl', () => {
+  it('the depth falls by a quarter of the commands in flight, once a burst, and not below one', () => {
+    const control = new QueueDepthControl(128);
+    control.congested(1000, 100);
+    expect(control.depth).toBe(75);
+    for (let at = 0; at < 50; at += 1) control.congested(1000 + at, 75);
+    expect(control.depth).toBe(75);
+    for (let at = 1; at < 100; at += 1) control.congested(1000 + at * 100, control.depth);
+    expect(control.depth).toBe(1);
+  });
+
+  it('the depth rises step by step after each second without congestion, up to the maximum', () => {
+    const control = new QueueDepthControl(128);
+    expect(control.nextStepAtMs).toBe(Number.POSITIVE_INFINITY);
+    control.congested(1000, 40);
+    expect([control.depth, control.nextStepAtMs]).toEqual([30, 2000]);
+    control.timeReached(1999);
+    expect(control.depth).toBe(30);
+    let nowMs = 2000;
+    for (; control.nextStepAtMs < Number.POSITIVE_INFINITY; nowMs += 1000) {
+      control.timeReached(nowMs);
+    }
+    expect([control.depth, nowMs]).toEqual([128, 2000 + 25 * 1000]);
+  });
+});

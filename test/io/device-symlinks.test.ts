@@ -1,0 +1,92 @@
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  type DeviceName,
+  type LinkPaths,
+  linkPath,
+  propertiesText,
+  publishNames,
+  withdrawNames,
+} from '../../src/io/device-symlinks.js';
+import type { NbdAddon } from '../../src/io/nbd-netlink.js';
+
+let root = '';
+let paths: LinkPaths;
+const announced: string[] = [];
+const addon = {
+  writeAttribute: async (path: string, text: string) => {
+    announced.push(`${path.slice(root.length)} ${text}`);
+  },
+} as unknown as NbdAddon;
+
+const NAME: DeviceName = {
+  index: 3,
+  portal: { host: '192.0.2.7', port: 3260 },
+  targetName: 'iqn.2024-01.com.example:disk1',
+  lun: 1,
+  identifiers: ['naa.6001405aabbccdd00112233445566778', 't10.IET 00010001'],
+  vendor: 'LIO-ORG ',
+  product: 'disk one',
+  serial: 'ab/c',
+};
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'nbd-links-'));
+  paths = {
+    links: join(root, 'dev'),
+    properties: join(root, 'run/devices'),
+    sys: join(root, 'sys'),
+  };
+  await mkdir(paths.links);
+  announced.length = 0;
+});
+
+afterEach(() => rm(root, { recursive: true }));
+
+describe('the stable names of a device', () => {
+  it('the names are a symlink of our own and the properties of the udev rule, and udev is notified', async () => {
+    await publishNames(addon, NAME, paths);
+    expect(await readlink(join(root, 'dev/iqn.2024-01.com.example:disk1/lun1'))).toBe('/dev/nbd3');
+    expect(await readFile(join(root, 'run/devices/nbd3'), 'utf8')).toBe(propertiesText(NAME));
+    expect(announced).toEqual(['/sys/block/nbd3/uevent change']);
+  });
+
+  it('the names move to a device with another index', async () => {
+    await publishNames(addon, NAME, paths);
+    await publishNames(addon, { ...NAME, index: 5 }, paths);
+    expect(await readlink(linkPath(NAME, paths))).toBe('/dev/nbd5');
+  });
+
+  it('the names are removed without a trace, and those of other LUNs stay', async () => {
+    await publishNames(addon, NAME, paths);
+    await publishNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
+    await withdrawNames(addon, NAME, paths);
+    expect(await readdir(join(root, 'dev/iqn.2024-01.com.example:disk1'))).toEqual(['lun2']);
+    expect(await readdir(join(root, 'run/devices'))).toEqual(['nbd4']);
+    await withdrawNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
+    await withdrawNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
+    expect(await readdir(root)).toEqual(['run']);
+  });
+
+  it('the names have the form that udev uses for iSCSI disks', () => {
+    expect(propertiesText(NAME).split('\n')).toEqual([
+      'ID_PATH=ip-192.0.2.7:3260-iscsi-iqn.2024-01.com.example:disk1-lun-1',
+      'ID_BUS=iscsi',
+      'ID_VENDOR=LIO-ORG_',
+      'ID_MODEL=disk_one',
+      'ID_SCSI_SERIAL=ab_c',
+      'ID_WWN=0x6001405aabbccdd00112233445566778',
+      'ISCSI_NBD_ID=naa.6001405aabbccdd00112233445566778',
+      '',
+    ]);
+  });
+
+  it('the names stay in their folder whatever the target name and identifiers are', () => {
+    const hostile = { ...NAME, targetName: '../../etc\n', identifiers: ['a\nID_PATH=x/../y'] };
+    expect(linkPath(hostile, paths)).toBe(join(paths.links, '.._.._etc_/lun1'));
+    expect(linkPath({ ...NAME, targetName: '..' }, paths)).toBe(join(paths.links, '_/lun1'));
+    expect(propertiesText(hostile)).toContain('ISCSI_NBD_ID=a_ID_PATH=x_.._y\n');
+  });
+});

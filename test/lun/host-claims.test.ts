@@ -1,0 +1,109 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { ProcessLock } from '../../src/io/process-lock.js';
+import { HostClaims } from '../../src/lun/host-claims.js';
+import { newIdentity } from '../../src/session/session-identity.js';
+
+/** Names of sockets are shared with whatever else runs on this machine. */
+const targetName = `iqn.2001-04.com.example:${randomBytes(8).toString('hex')}`;
+const portal = { host: '192.0.2.1', port: 3260 };
+const REFUSED = { code: 'ERR_LUN_IN_USE', exitCode: 15 };
+const OPTIONS = { initiatorName: 'iqn.2001-04.com.example:me', readOnly: false };
+const taken: HostClaims[] = [];
+
+afterEach(async () => {
+  for (const claims of taken.splice(0)) await claims.release();
+});
+
+function claims(
+  options: { readOnly?: boolean; shared?: boolean; portals?: (typeof portal)[] } = {},
+) {
+  const { portals = [portal], ...rest } = options;
+  const identity = newIdentity();
+  const made = new HostClaims({ targetName, portals, identity }, { ...OPTIONS, ...rest });
+  taken.push(made);
+  return { claims: made, identity };
+}
+
+function writer(portals = [portal]): HostClaims {
+  return claims({ portals }).claims;
+}
+
+describe('HostClaims of a session that may write', () => {
+  it('the LUN is refused to another session, with the process and the session that has it', async () => {
+    const { claims: first, identity } = claims();
+    await first.take(1, null);
+    await expect(writer().take(1, null)).rejects.toMatchObject(REFUSED);
+    await expect(writer().take(1, null)).rejects.toThrow(
+      `Process ${process.pid} has LUN 1 of ${targetName} already, in session ${identity.sessionId}`,
+    );
+  });
+
+  it('the LUN may be taken again by the session that has it, and by others after it', async () => {
+    const first = writer();
+    await first.take(1, null);
+    await first.take(1, null);
+    await first.release();
+    await writer().take(1, null);
+  });
+
+  it('the lock is released although a process that connects to it never disconnects', async () => {
+    const name = randomBytes(8).toString('hex');
+    const lock = await ProcessLock.take(name, 'me');
+    const asker = connect({ path: `\0iscsi-nbd/${name}`, allowHalfOpen: true });
+    await once(asker, 'connect');
+    await lock?.release();
+    expect(await ProcessLock.take(name)).not.toBe(null);
+    asker.destroy();
+  });
+
+  it('a claim of one LUN leaves the other LUNs free', async () => {
+    await writer().take(1, null);
+    await writer().take(2, null);
+  });
+
+  it('the LUN is the same over any portal that both sessions know, by name or by address', async () => {
+    const other = { host: '2001:db8::1', port: 3260 };
+    await writer([portal, other]).take(1, null);
+    await expect(writer([other]).take(1, null)).rejects.toMatchObject(REFUSED);
+    const named = { host: 'storage.example.com', port: 3260 };
+    await expect(writer([named]).take(1, portal)).rejects.toMatchObject(REFUSED);
+  });
+
+  it('the LUN is free for sessions with readOnly or shared', async () => {
+    await writer().take(1, null);
+    await claims({ readOnly: true }).claims.take(1, null);
+    await claims({ shared: true }).claims.take(1, null);
+  });
+});
+
+it('two sessions of one ISID, as of a state directory and its copy, never both start', async () => {
+  const identity = newIdentity();
+  const subject = { targetName, portals: [], identity };
+  const [first, copy] = [new HostClaims(subject, OPTIONS), new HostClaims(subject, OPTIONS)];
+  taken.push(first, copy);
+  await first.takeIdentity();
+  await first.takeIdentity();
+  await expect(copy.takeIdentity()).rejects.toMatchObject(REFUSED);
+  await expect(copy.takeIdentity()).rejects.toThrow(/one state directory is a copy of the other/);
+  // Another initiator's name is another identity.
+  const other = new HostClaims(subject, { ...OPTIONS, initiatorName: 'iqn.2001-04.com.example:b' });
+  taken.push(other);
+  await other.takeIdentity();
+});
+
+describe('ProcessLock.holderOf', () => {
+  it.each([
+    ['nothing', ''],
+    ['control characters', '\u001b[2J \u0007'],
+    ['more than is wanted', 'x'.repeat(100_000)],
+  ])('the text of the holder is not repeated if it is %s', async (_what, text) => {
+    const name = randomBytes(8).toString('hex');
+    const server = createServer((socket) => socket.on('error', () => {}).end(text));
+    await new Promise<void>((resolve) => server.listen({ path: `\0iscsi-nbd/${name}` }, resolve));
+    expect((await ProcessLock.holderOf(name)).length).toBeLessThanOrEqual(64);
+    await new Promise((resolve) => server.close(resolve));
+  });
+});

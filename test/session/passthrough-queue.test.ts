@@ -1,0 +1,64 @@
+import { expect, test } from 'vitest';
+import { LinkError } from '../../src/base/errors.js';
+import type { ScsiRequest, SessionState } from '../../src/config/contract.js';
+import { PassthroughQueue } from '../../src/session/passthrough-queue.js';
+
+const GOOD = { status: 0, data: Buffer.from('data'), sense: Buffer.alloc(0) };
+
+function request(...cdb: number[]): ScsiRequest {
+  return { lun: 0, cdb: Buffer.from(cdb), direction: 'read', length: 4 };
+}
+
+class Session {
+  state: SessionState = 'loggedIn';
+  isCut = false;
+  readonly sent: number[] = [];
+  readonly path = new PassthroughQueue({
+    state: () => this.state,
+    send: async ({ cdb }) => {
+      this.sent.push(cdb[0] ?? 0);
+      if (this.state !== 'loggedIn' || this.isCut) throw new LinkError('ECONNRESET', 'it went');
+      return GOOD;
+    },
+  });
+
+  become(state: SessionState): void {
+    this.state = state;
+    this.path.stateChanged(state);
+  }
+}
+
+test('INQUIRY and REPORT LUNS are answered from the cache, each for its own LUN and page', async () => {
+  const session = new Session();
+  await session.path.execute(request(0x12, 1, 0x83));
+  await session.path.execute(request(0xa0));
+  session.become('reconnecting');
+  expect(await session.path.execute(request(0x12, 1, 0x83))).toEqual({ ...GOOD, cached: true });
+  expect(await session.path.execute(request(0xa0))).toEqual({ ...GOOD, cached: true });
+  const unknownPage = session.path.execute(request(0x12, 1, 0x80));
+  session.become('loggedIn');
+  expect(await unknownPage).toEqual(GOOD);
+});
+
+test('a pending command fails at an outage, and a pending INQUIRY is answered from the cache', async () => {
+  const session = new Session();
+  await session.path.execute(request(0x12));
+  session.isCut = true;
+  const inquiry = session.path.execute(request(0x12));
+  const other = session.path.execute(request(0x25));
+  session.become('reconnecting');
+  expect(await inquiry).toEqual({ ...GOOD, cached: true });
+  await expect(other).rejects.toThrow('it went');
+});
+
+test('waiting commands are bounded, and fail when the session is removed or logged out', async () => {
+  const session = new Session();
+  session.become('reconnecting');
+  const waiting = Array.from({ length: 64 }, () => session.path.execute(request(0x25)));
+  await expect(session.path.execute(request(0x25))).rejects.toMatchObject({ errno: 'ENOBUFS' });
+  session.become('removed');
+  const ends = await Promise.allSettled(waiting);
+  expect(ends.every((end) => end.status === 'rejected')).toBe(true);
+  await expect(session.path.execute(request(0x25))).rejects.toMatchObject({ errno: 'ENOTCONN' });
+  expect(session.sent).toEqual([]);
+});
