@@ -15,15 +15,15 @@ export type ExportCapabilities = {
 };
 
 /** Transmission flags for a disk: only what it can do is offered. */
-export function transmissionFlags(device: BlockDevice, abilities: ExportCapabilities): number {
+export function transmissionFlags(device: BlockDevice, capabilities: ExportCapabilities): number {
   // One flush covers the writes of all connections: they share the disk below.
   let flags =
     NBD_FLAG.HAS_FLAGS | NBD_FLAG.SEND_FLUSH | NBD_FLAG.SEND_FUA | NBD_FLAG.CAN_MULTI_CONN;
   flags |= NBD_FLAG.SEND_DF;
   if (device.readOnly) flags |= NBD_FLAG.READ_ONLY;
-  if (abilities.rotational) flags |= NBD_FLAG.ROTATIONAL;
-  if (abilities.trim && !device.readOnly) flags |= NBD_FLAG.SEND_TRIM;
-  if (abilities.writeZeroes && !device.readOnly) {
+  if (capabilities.rotational) flags |= NBD_FLAG.ROTATIONAL;
+  if (capabilities.trim && !device.readOnly) flags |= NBD_FLAG.SEND_TRIM;
+  if (capabilities.writeZeroes && !device.readOnly) {
     // Every disk can say at once whether it has a fast way ("Transmission flags").
     flags |= NBD_FLAG.SEND_WRITE_ZEROES | NBD_FLAG.SEND_FAST_ZERO;
   }
@@ -35,19 +35,19 @@ export function exportInfo(
   name: string,
   description: string,
   device: BlockDevice,
-  abilities: ExportCapabilities,
+  capabilities: ExportCapabilities,
 ): NbdExportInfo {
   return {
     name,
     description,
     sizeBytes: device.sizeBytes,
-    transmissionFlags: transmissionFlags(device, abilities),
+    transmissionFlags: transmissionFlags(device, capabilities),
     minimumBlockBytes: device.blockSizeBytes,
     preferredBlockBytes: Math.min(
       NBD_PAYLOAD_BYTES_MAX,
-      Math.max(4096, abilities.physicalBlockBytes, device.blockSizeBytes),
+      Math.max(4096, capabilities.physicalBlockBytes, device.blockSizeBytes),
     ),
     maximumBlockBytes: NBD_PAYLOAD_BYTES_MAX,
-    blockStatus: abilities.blockStatus,
+    blockStatus: capabilities.blockStatus,
   };
 }

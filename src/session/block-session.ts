@@ -1,4 +1,5 @@
 import { pause } from '../base/clock.js';
+import { deferred } from '../base/deferred.js';
 import { type ProductError, UsageError } from '../base/errors.js';
 import { SerialQueue } from '../base/serial-queue.js';
 import { Budget } from '../bridge/budget.js';
@@ -72,7 +73,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   #closing: Promise<void> | null = null;
   /** The close under way has been told not to wait for anything. */
   readonly #forcing = new AbortController();
-  #settleClosed = { resolve: () => {}, reject: (_error: unknown) => {} };
+  readonly #whenClosed = deferred<void>();
 
   constructor(runtime: Runtime, hooks: SessionHooks, target: SessionTarget & BlockSessionOptions) {
     this.#runtime = runtime;
@@ -100,10 +101,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.lunFields.onLeftOut = (message) => this.#emit({ event: 'warning', message });
     budget.backlogBytes = () => this.#handle.initiator.backlogBytes;
     this.#depth = new QueueDepthDriver(this.#handle.session, runtime.clock);
-    this.closed = new Promise((resolve, reject) => {
-      this.#settleClosed = { resolve, reject };
-    });
-    this.closed.catch(() => undefined);
+    this.closed = this.#whenClosed.promise;
     this.#attempts = new AttemptReporter({
       refused: (refusal) => this.#emit({ event: 'loginRefused', ...refusal }),
       failed: (message) => this.#emit({ event: 'warning', message }),
@@ -291,7 +289,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     await this.#claims?.release();
     await this.#onClosed({ isLoggedOut: this.#isLoggedOut });
     this.#emit({ event: 'closed', reason: 'logged out' });
-    this.#settleClosed.resolve();
+    this.#whenClosed.resolve();
   }
 
   get #isLoggedIn(): boolean {
@@ -345,7 +343,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   }
 
   #fail(error: ProductError): void {
-    this.#settleClosed.reject(error);
+    this.#whenClosed.reject(error);
   }
 
   #heard(event: SessionEvent): void {

@@ -270,7 +270,7 @@ describe('NbdConnection: a client that breaks the protocol', () => {
 });
 
 describe('NbdConnection: handshake', () => {
-  const abilities = {
+  const capabilities = {
     blockStatus: true,
     trim: true,
     writeZeroes: true,
@@ -283,7 +283,7 @@ describe('NbdConnection: handshake', () => {
     const disk = new HeldDisk();
     const name = (at: number) => String(at).padEnd(4000, 'n');
     const exports = Array.from({ length: 100 }, (_, at) => ({
-      info: exportInfo(name(at), '', disk, abilities),
+      info: exportInfo(name(at), '', disk, capabilities),
       device: disk,
       budget: new UnitBudget(new Budget({ requestsMax: 1, bytesMax: 1 })),
     }));
@@ -338,7 +338,7 @@ describe('sendStructuredReply: block status', () => {
 });
 
 describe('exportInfo ("Transmission flags", "Size constraints")', () => {
-  const abilities = {
+  const capabilities = {
     blockStatus: true,
     trim: true,
     writeZeroes: true,
@@ -349,16 +349,16 @@ describe('exportInfo ("Transmission flags", "Size constraints")', () => {
 
   it('the flags always offer flush, FUA, DF and several connections; trim and zeroes as the disk can', () => {
     const all = 1 | 4 | 8 | 32 | 64 | 128 | 256 | 2048;
-    expect(exportInfo('', '', device, abilities).transmissionFlags).toBe(all);
-    const plain = { ...abilities, trim: false, writeZeroes: false, rotational: true };
+    expect(exportInfo('', '', device, capabilities).transmissionFlags).toBe(all);
+    const plain = { ...capabilities, trim: false, writeZeroes: false, rotational: true };
     expect(exportInfo('', '', device, plain).transmissionFlags).toBe(1 | 4 | 8 | 16 | 128 | 256);
-    const readOnly = exportInfo('', '', { ...device, readOnly: true }, abilities);
+    const readOnly = exportInfo('', '', { ...device, readOnly: true }, capabilities);
     expect(readOnly.transmissionFlags).toBe(1 | 2 | 4 | 8 | 128 | 256);
   });
 
   it('the block sizes are powers of two in order, whatever physical block the disk reports', () => {
     const info = exportInfo('', '', device, {
-      ...abilities,
+      ...capabilities,
       physicalBlockBytes: 512 * 2 ** 15 * 16,
     });
     expect([info.minimumBlockBytes, info.preferredBlockBytes, info.maximumBlockBytes]).toEqual([

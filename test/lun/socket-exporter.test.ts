@@ -6,9 +6,9 @@ import { SocketExporter } from '../../src/lun/socket-exporter.js';
 /** As much of a unit as a name needs. */
 function unit(lun: number): LogicalUnit {
   const queue = { sizeBytes: 512, blockSizeBytes: 512, readOnly: false };
-  const abilities = { blockStatus: false, trim: false, writeZeroes: false, rotational: false };
+  const capabilities = { blockStatus: false, trim: false, writeZeroes: false, rotational: false };
   const facts = { vendor: 'V', product: 'P' };
-  return { lun, queue, facts, abilities } as unknown as LogicalUnit;
+  return { lun, queue, facts, capabilities } as unknown as LogicalUnit;
 }
 
 function newExporter(isSingle: boolean): SocketExporter {

@@ -23,12 +23,7 @@ import { decodeLogoutResponse } from './logout-answer.js';
 import type { LunQueue } from './lun-queues.js';
 import { NopReplyLimit } from './nop-reply-limit.js';
 import { RequestSender } from './request-sender.js';
-import {
-  checkExpDataSN,
-  decodeScsiResponse,
-  residualOf,
-  saysTasksCleared,
-} from './scsi-response.js';
+import { checkExpDataSN, readScsiResponse, residualOf, saysTasksCleared } from './scsi-response.js';
 import { type Task, TaskTable } from './task-table.js';
 
 /** Data-In PDUs with damaged data after which the path is not worth keeping. */
@@ -262,7 +257,7 @@ export class Connection {
     const { command, cmdSN } = task;
     const { direction, lun } = command;
     if (direction === 'read') checkExpDataSN(task, header);
-    this.#finish(task, decodeScsiResponse(header, this.#control.bytes, command));
+    this.#finish(task, readScsiResponse(header, this.#control.bytes, command));
     if (saysTasksCleared(command)) this.notices.push({ type: 'tasksCleared', lun, cmdSN });
   }
 

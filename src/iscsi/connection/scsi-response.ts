@@ -12,7 +12,7 @@ const CHECK_CONDITION = 0x02;
  * and the sense data from the data segment (§11.4.7.2 (Sense Data)). With a response code other
  * than 0 the status means nothing.
  */
-export function decodeScsiResponse(
+export function readScsiResponse(
   header: ResponseHeader,
   data: Buffer,
   command: ScsiCommand,
