@@ -1,6 +1,6 @@
 import { pause } from '../base/clock.js';
 import { deferred } from '../base/deferred.js';
-import { type ProductError, UsageError } from '../base/errors.js';
+import { UsageError } from '../base/errors.js';
 import { SerialQueue } from '../base/serial-queue.js';
 import { Budget } from '../bridge/budget.js';
 import { LogicalUnit } from '../bridge/logical-unit.js';
@@ -244,7 +244,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.#luns.of(unit)?.close(reason);
     this.#emit({ event: 'deviceRemoved', ...this.#place(unit), reason });
     const device = this.#exporter?.deviceOf(unit) ?? 'the device';
-    this.#fail(
+    this.#whenClosed.reject(
       new UsageError(`${device} was disconnected: ${reason}`, {
         exitCode: 1,
         code: 'ERR_DEVICE_TAKEN',
@@ -340,10 +340,6 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     });
     this.#depth.limitDisk(unit.disk);
     return lifecycle;
-  }
-
-  #fail(error: ProductError): void {
-    this.#whenClosed.reject(error);
   }
 
   #heard(event: SessionEvent): void {
