@@ -27,7 +27,7 @@ import {
   withDaemon,
   withSession,
 } from '../control-session.js';
-import { lunStateText, lunTroubles } from '../lun-text.js';
+import { lunTroubles } from '../lun-text.js';
 import { humanBytes, printable, printJson, printLine, printTable, warn } from '../print.js';
 import { withProgress } from '../progress.js';
 import { withSessionFlags } from '../session-flags.js';
@@ -215,11 +215,10 @@ export async function runDevices(context: CommandContext, args: Arguments): Prom
     humanBytes(device.sizeBytes),
     device.readOnly ? 'ro' : 'rw',
     String(device.lun),
-    lunStateText(device),
     device.state,
     device.TargetiSCSIName,
   ]);
-  const headings = ['DEVICE', 'SIZE', 'MODE', 'LUN', 'STATE', 'SESSION', 'TARGET'];
+  const headings = ['DEVICE', 'SIZE', 'MODE', 'LUN', 'SESSION', 'TARGET'];
   printTable(context.io, headings, fitted(headings, rows, columnsOf(context.io)));
   for (const device of devices) {
     for (const trouble of lunTroubles([device])) {
