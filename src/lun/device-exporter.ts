@@ -104,6 +104,10 @@ export class DeviceExporter implements LunExporter {
             ...options,
             ...(index === undefined ? {} : { index }),
           });
+    if (this.#isLeft) {
+      device.leave();
+      throw leftToTheNext(unit.lun);
+    }
     this.#devices.set(unit, device);
     this.#indexes.set(unit.lun, device.index);
     await this.#publish(unit, device.index);

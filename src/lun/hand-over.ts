@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.js';
-import { LinkError } from '../base/errors.js';
-
+import { productError } from '../base/errors.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
 import { verdictOfReply } from '../scsi/verdict.js';
 import { type FoundDisk, type ScsiExecutor, synchronizeCache } from './disk-probe.js';
@@ -55,8 +54,8 @@ async function flushed(asker: Pick<ScsiExecutor, 'execute'>, lun: number): Promi
       if (action === 'success') return true;
       if (action === 'fail' || action === 'retryAfterDelay') return false;
     } catch (error) {
-      if (error instanceof LinkError) return false;
-      throw error;
+      productError(error);
+      return false;
     }
   }
   return false;

@@ -1,46 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Clock, NEVER_MS } from '../base/clock.js';
+import { NEVER_MS } from '../base/clock.js';
 import { productError } from '../base/errors.js';
-import type { SerialQueue } from '../base/serial-queue.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
-import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
-import type { LunExporter } from './lun-exporter.js';
+import type { LunLifecycleOptions, LunNews } from './lun-lifecycle-options.js';
 import { type Finding, LunProbe } from './lun-probe.js';
 import { isHeld, type LunEvent, type LunState, lunMove } from './lun-state.js';
 import { ProbeRun } from './probe-run.js';
-import { RemovalTimer, type RemovalTimers } from './removal-timer.js';
+import { RemovalTimer } from './removal-timer.js';
 import { SizePoll } from './size-poll.js';
-
-/** What happens to a LUN; whoever publishes it adds which LUN it is. */
-export type LunNews =
-  | { readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number }
-  | { readonly event: 'deviceReleased' | 'deviceAttached' }
-  | { readonly event: 'deviceRemoved'; readonly reason: string }
-  | { readonly event: 'deviceResized'; readonly sizeBytes: number };
-
-export type LunLifecycleOptions = {
-  readonly unit: LogicalUnit;
-  /** One command over the session as it is now; `onSent` is called when it leaves. */
-  readonly execute: (request: ScsiRequest, onSent: () => void) => Promise<ScsiAnswer>;
-  readonly clock: Clock;
-  /** The exporter's work, in order over all LUNs of a session. */
-  readonly turns: SerialQueue;
-  /** See the option of that name. */
-  readonly allowUnidentified: boolean;
-  readonly timers: RemovalTimers;
-  /** Pause between two probes of a LUN that does not serve. */
-  readonly probeIntervalMs: () => number;
-  readonly exporter: () => LunExporter;
-  /** The unit has the facts of a probe that has found the same disk. */
-  readonly factsRead: (unit: LogicalUnit) => void;
-  /** Opens what the exporter serves on, if that went with the last LUN. */
-  readonly openExporter: () => Promise<void>;
-  readonly emit: (lifecycle: LunLifecycle, news: LunNews) => void;
-  /** No request of it waits any more. */
-  readonly onRemoved: () => void;
-};
 
 /**
  * What moves one LUN through the states of `lun-state`, and what each move does: its requests are
@@ -67,6 +36,8 @@ export class LunLifecycle {
   #hasEmittedHeld = false;
   /** What the exporter, and those who use it, know of the disk. */
   #exported: DiskFacts;
+  /** Number of the newest export: one before it that still waits for its turn makes nothing. */
+  #exports = 0;
   /** Resolves when the export that is being made is there, or has failed. */
   #exporting: Promise<void> = Promise.resolve();
 
@@ -185,6 +156,7 @@ export class LunLifecycle {
     this.#removal.stop();
     this.unit.queue.fail(reason);
     this.unit.close();
+    this.#options.onRemoved();
   }
 
   /** Returns the state before. */
@@ -221,7 +193,9 @@ export class LunLifecycle {
     this.#run.start(
       (isCurrent) => this.#probeOnce(isCurrent),
       // The next login probes again; without one (a command was aborted) we do.
-      () => this.#probeLater(),
+      () => {
+        if (this.state !== 'serving') this.#probeLater();
+      },
     );
   }
 
@@ -273,9 +247,11 @@ export class LunLifecycle {
     if (!isDeepStrictEqual(this.#exported, facts)) {
       await this.#options.exporter().keepFacts?.(unit);
     }
+    // While that was written down the disk may have changed, or have been removed.
     const isStale = finding.attentions !== this.#probe.attentions;
-    if (!isCurrent() || isStale) {
-      if (wasRemoved && this.state === 'returning') this.#exportedTooLate();
+    const isMoved = this.#state !== (wasRemoved ? 'returning' : state);
+    if (!isCurrent() || isStale || isMoved) {
+      if (wasRemoved && !isMoved) this.#exportedTooLate();
       if (isCurrent()) this.#probeNow();
       return;
     }
@@ -294,9 +270,15 @@ export class LunLifecycle {
     else if (this.#hasEmittedHeld) this.#emit({ event: 'deviceReleased' });
     this.#hasEmittedHeld = false;
     const before = this.#exported;
+    const isResized = facts.blockCount !== before.blockCount;
+    const isOther = isResized || facts.readOnly !== before.readOnly;
     this.#exported = facts;
-    if (facts.blockCount !== before.blockCount) await this.#resized(!wasRemoved);
-    else if (facts.readOnly !== before.readOnly && !wasRemoved) await this.#updateExporter();
+    if (isOther && !wasRemoved && !(await this.#updateExporter())) {
+      // The next probe finds the difference again.
+      this.#exported = before;
+      return;
+    }
+    if (isResized) this.#emit({ event: 'deviceResized', sizeBytes: this.unit.queue.sizeBytes });
   }
 
   /** Exports the disk again; requests that come early are held. False if it has to wait. */
@@ -306,8 +288,11 @@ export class LunLifecycle {
     this.#move('sameDiskFound');
     this.#probe.outageOver();
     this.#hold();
+    this.#exports += 1;
+    const number = this.#exports;
+    const isMine = () => this.#state === 'returning' && number === this.#exports;
     const exported = turns.run(async () => {
-      if (this.state !== 'returning') return;
+      if (!isMine()) return;
       await exporter().add(unit);
       await openExporter();
     });
@@ -316,10 +301,10 @@ export class LunLifecycle {
       await exported;
     } catch (error) {
       const { message } = productError(error);
-      if (this.state === 'returning') this.#exportFailed(message, isCurrent);
+      if (isMine()) this.#exportFailed(message, isCurrent);
       return false;
     }
-    if (this.state !== 'returning') return false;
+    if (!isMine()) return false;
     if (isCurrent()) return true;
     this.#exportedTooLate();
     return false;
@@ -333,11 +318,13 @@ export class LunLifecycle {
     if (reason !== this.lastError) this.#emit({ event: 'deviceRemoved', reason });
     this.lastError = reason;
     if (isCurrent()) this.#probeLater();
+    this.#options.onRemoved();
   }
 
   /** The session went meanwhile, or the disk has to be probed again: the export is there. */
   #exportedTooLate(): void {
     this.#move('exportedTooLate');
+    this.#emit({ event: 'deviceAttached' });
     this.#startRemoval();
   }
 
@@ -348,6 +335,7 @@ export class LunLifecycle {
     const isLate = event === 'removalLatencyPassed' && this.lastError !== null;
     this.lastError = isLate ? `${reason}: ${this.lastError}` : reason;
     if (from === 'removed') return;
+    this.#hasEmittedHeld = false;
     this.#removal.stop();
     this.unit.queue.fail(reason);
     const { turns, exporter, onRemoved } = this.#options;
@@ -366,17 +354,20 @@ export class LunLifecycle {
     onRemoved();
   }
 
-  async #resized(isKnown: boolean): Promise<void> {
-    if (isKnown) await this.#updateExporter();
-    this.#emit({ event: 'deviceResized', sizeBytes: this.unit.queue.sizeBytes });
-  }
-
-  /** The exporter's users are to see another size or write protection. */
-  async #updateExporter(): Promise<void> {
+  /** The exporter's users are to see another size or write protection; false if they do not. */
+  async #updateExporter(): Promise<boolean> {
     const { turns, exporter } = this.#options;
-    await turns.run(async () => {
-      if (this.state !== 'closed') await exporter().resized(this.unit);
-    });
+    try {
+      await turns.run(async () => {
+        if (this.state !== 'closed') await exporter().resized(this.unit);
+      });
+      return true;
+    } catch (error) {
+      const { message } = productError(error);
+      const what = `LUN ${this.unit.lun} has another size or write protection`;
+      this.#emit({ event: 'warning', message: `${what}, which its users do not see: ${message}` });
+      return false;
+    }
   }
 
   #noteHold(): void {
@@ -386,6 +377,6 @@ export class LunLifecycle {
   }
 
   #emit(news: LunNews): void {
-    this.#options.emit(this, news);
+    this.#options.emit(news);
   }
 }

@@ -273,10 +273,10 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     if (!force && this.#isLoggedIn) await this.#luns.probesEnded(this.#forcing.signal);
     // While the session is away nothing can be written: what is held has to fail.
     const isForced = force || this.#forcing.signal.aborted || !this.#isLoggedIn;
-    // One disk that is away is no reason to take the others from their users.
-    const away = this.#luns.all.filter(({ state }) => isForced || state !== 'serving');
     if (isForced) this.#luns.fail();
     await this.#turns.run(async () => {
+      // One disk that is away is no reason to take the others from their users.
+      const away = this.#luns.all.filter(({ state }) => isForced || state !== 'serving');
       await this.#exporter?.close({
         force: isForced,
         isServing: (unit) => !away.some((lun) => lun.unit === unit),
@@ -335,7 +335,8 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       exporter: () => exporter,
       factsRead: () => this.#depth.limitDisk(unit.disk),
       openExporter: () => this.#openExporter(),
-      emit: (from, news) => this.#emit({ ...news, ...this.#place(from.unit) }),
+      emit: (news) =>
+        this.#emit(news.event === 'warning' ? news : { ...news, ...this.#place(unit) }),
       onRemoved: () => this.#handle.lunRemoved(),
     });
     this.#depth.limitDisk(unit.disk);

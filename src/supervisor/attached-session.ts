@@ -55,6 +55,8 @@ export class AttachedSession implements OpenSession {
    * end: what was acknowledged is on the disks by then. `force` logs out all the same.
    */
   close(options: { readonly force?: boolean } = {}): Promise<void> {
+    // What is being left is the next process's: it takes seconds, and a logout would end it there.
+    if (this.#leaving !== null) return this.#leaving;
     if (options.force === true) {
       this.#forcing ??= this.#closeForced();
       return this.#forcing;

@@ -1,5 +1,5 @@
 import { deferred } from '../base/deferred.js';
-import { type ProductError, productError, UsageError } from '../base/errors.js';
+import { productError, UsageError } from '../base/errors.js';
 import type { LunExport, ProductEvent, SessionOptions, SessionState } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
@@ -14,6 +14,7 @@ import { BlockSession } from '../session/block-session.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { exchangedDisk, withDisk } from './record-identity.js';
 import type { ResolvedLogin } from './resolved-login.js';
+import { bootInUse, loggedOut } from './session-errors.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
 import {
   hasOpened,
@@ -140,6 +141,11 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     return isGone(this.#phase) || this.#phase === 'abandoned';
   }
 
+  /** Its devices wait for the next process. */
+  get isLeft(): boolean {
+    return this.#phase === 'left';
+  }
+
   /** Its exports are there or were (an informational session has none). */
   get hasOpened(): boolean {
     return hasOpened(this.#phase);
@@ -157,11 +163,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
   /** Throws UsageError 28 for the boot session, which nobody ends by accident. */
   refuseEndOfBoot(): void {
     if (!this.isBoot) return;
-    throw new UsageError(
-      `Session ${this.sessionId} has the disk this system was started from; without it nothing ` +
-        'here goes on. --force logs it out all the same.',
-      { exitCode: EXIT_CODES.busy.code, code: 'ERR_BOOT_SESSION' },
-    );
+    throw bootInUse(this.sessionId);
   }
 
   /** What can be used of it now. */
@@ -229,10 +231,13 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     // Nothing is acknowledged any more before the disks are asked to write it down.
     await this.#leaveExports();
     if (this.isEnding || this.state !== 'loggedIn') return;
-    const unflushed = new Set(await this.flush());
+    // What answers for a unit that does not serve may be another disk.
+    const notServing = () => stack.units.filter(({ queue }) => queue.mode !== 'open');
+    const unflushed = new Set(notServing().map(({ lun }) => lun));
+    for (const lun of await this.flush()) unflushed.add(lun);
     await stack.isSomeAway();
-    // What has answered for a unit that does not serve may be another disk.
-    for (const { lun, queue } of stack.units) if (queue.mode !== 'open') unflushed.add(lun);
+    for (const { lun } of notServing()) unflushed.add(lun);
+    if (this.isEnding) return;
     const but = unflushed.size === 0 ? {} : { unflushedLuns: [...unflushed] };
     this.record = { ...this.record, handedOver: true, ...but };
     await this.#setup.saveRecord(this.record);
@@ -390,11 +395,4 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     this.record = withDisk(this.record, disk, this.stack.portalGroupTag);
     await this.#setup.saveRecord(this.record);
   }
-}
-
-function loggedOut(sessionId: string): ProductError {
-  return new UsageError(`Session ${sessionId} was logged out before it was ready.`, {
-    exitCode: EXIT_CODES.sessionNotFound.code,
-    code: 'ERR_LOGGED_OUT',
-  });
 }

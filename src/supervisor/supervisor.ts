@@ -133,6 +133,12 @@ export class Supervisor {
   async logout(sessionId: string, options: { readonly force: boolean }): Promise<void> {
     const session = this.session(sessionId);
     if (!options.force) session.refuseEndOfBoot();
+    if (session.isLeft) {
+      throw new UsageError(`Session ${sessionId} is left to the daemon that comes next.`, {
+        exitCode: EXIT_CODES.busy.code,
+        code: 'ERR_SESSION_LEFT',
+      });
+    }
     const entry = [...this.#entries.values()].find((other) => other.session === session);
     await session.close(options);
     await entry?.done;
@@ -192,7 +198,11 @@ export class Supervisor {
   async close(): Promise<void> {
     this.#ending.abort();
     clearInterval(this.#windows);
-    await Promise.all([...this.#entries.values()].map((entry) => this.#closeOne(entry)));
+    const closing = [...this.#entries.values()].map((entry) => this.#closeOne(entry));
+    // One that cannot be left in order does not keep the others from it.
+    for (const end of await Promise.allSettled(closing)) {
+      if (end.status === 'rejected') throw end.reason;
+    }
   }
 
   #windowPassed(): void {

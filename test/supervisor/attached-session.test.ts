@@ -42,7 +42,7 @@ function fixture(answers: readonly ('inUse' | 'lost' | 'fails' | 'closes')[], ke
   return { world, attached: new AttachedSession({ session, over, keepDevices }) };
 }
 
-describe('AttachedStack.close', () => {
+describe('AttachedSession.close', () => {
   it('an orderly close waits while a device is in use', async () => {
     const { world, attached } = fixture(['inUse', 'inUse', 'closes']);
     await attached.close();
@@ -91,12 +91,19 @@ describe('AttachedStack.close', () => {
     await expect(attached.close()).rejects.toThrow('broken');
   });
 
-  it('a close with keepDevices leaves them and the session, unless it is forced', async () => {
+  it('a close with keepDevices leaves them and the session, also if a forced one follows', async () => {
     const { world, attached } = fixture(['closes'], true);
     await attached.close();
     await attached.closed;
     expect([world.left, world.closes]).toEqual([1, []]);
+    // They are the next process's: a logout now would end its session under its devices.
     await attached.close({ force: true });
-    expect(world.closes).toEqual([true]);
+    expect(world.closes).toEqual([]);
+  });
+
+  it('a forced close with keepDevices logs out if nothing has been left yet', async () => {
+    const { world, attached } = fixture(['closes'], true);
+    await attached.close({ force: true });
+    expect([world.left, world.closes]).toEqual([0, [true]]);
   });
 });
