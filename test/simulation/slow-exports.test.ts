@@ -3,11 +3,13 @@ import { expect, test } from 'vitest';
 import { UsageError } from '../../src/base/errors.js';
 import type { LogicalUnit } from '../../src/bridge/logical-unit.js';
 import type { LunState } from '../../src/lun/lun-state.js';
+import { TargetDisk } from '../../src/target/disk.js';
 import { Seeded } from './seeded.js';
 import { TARGET_NAME, World } from './world.js';
 
-async function newWorld(removalLatencySeconds: number) {
-  const world = new World({ random: new Seeded(1), session: { removalLatencySeconds } });
+async function newWorld(removalLatencySeconds: number, luns = 1) {
+  const session = { removalLatencySeconds, reconnectIntervalSeconds: 1 };
+  const world = new World({ random: new Seeded(1), session, luns });
   await world.start();
   const events: string[] = [];
   world.onEvent = (event) => {
@@ -94,26 +96,33 @@ test('a session counts as removed although an export fails late in its outage', 
   await end(world);
 });
 
-test('a disk whose export is being made while the session breaks is exported once', async () => {
-  const { world, state, wait } = await newWorld(20);
+test('an export that waits for its turn is not made for the disk that came after it', async () => {
+  const { world, state, wait } = await newWorld(20, 2);
   const add = world.exporter.add.bind(world.exporter);
+  const [disk, neighbour] = world.disks;
+  const decoy = TargetDisk.ram({ sizeBytes: disk?.sizeBytes ?? 0, serial: 'OTHER' });
   world.network.become('refused');
   world.network.current?.cut();
   await world.pass(21_000);
-  let adds = 0;
+  const adds: number[] = [];
   world.exporter.add = async (unit) => {
-    adds += 1;
-    await wait(8000);
+    adds.push(unit.lun);
+    if (adds.length === 1) await wait(10_000);
     await add(unit);
   };
+  // One of the two is being exported; the other one waits.
   world.network.become('up');
-  await world.when(() => state() === 'returning', 10_000);
-  for (let cuts = 0; cuts < 2; cuts += 1) {
-    world.network.current?.cut();
-    await world.pass(1500);
-  }
+  await world.when(() => adds.length === 1, 10_000);
+  const waiting = adds[0] === 0 ? 1 : 0;
+  await world.when(() => world.stack.luns[waiting]?.state === 'returning', 5000);
+  world.node.setLun(TARGET_NAME, waiting, decoy);
+  world.network.current?.cut();
+  await world.when(() => world.stack.luns[waiting]?.state === 'removed', 5000);
+  world.node.setLun(TARGET_NAME, waiting, (waiting === 0 ? disk : neighbour) ?? decoy);
   await world.pass(60_000);
-  expect([state(), world.exporter.isExported]).toEqual(['serving', true]);
-  expect(adds).toBe(1);
+  expect(world.stack.luns.map((lun) => lun.state)).toEqual(['serving', 'serving']);
+  expect([world.exporter.has(0), world.exporter.has(1)]).toEqual([true, true]);
+  expect(adds).toHaveLength(2);
+  expect(state()).toBe('serving');
   await end(world);
 });
