@@ -99,8 +99,9 @@ function draw(
     const rate = (field: 'BytesReceived' | 'BytesSent' | 'PDUResponsesReceived') =>
       last === undefined || seconds <= 0 ? 0 : Math.round((view[field] - last[field]) / seconds);
     const { removalInSeconds } = view;
-    const state =
-      removalInSeconds === null ? view.state : `away, ${Math.round(removalInSeconds)} s`;
+    // A LUN that is away alone has a line of its own below.
+    const isAway = removalInSeconds !== null && view.state !== 'loggedIn';
+    const state = isAway ? `away, ${Math.round(removalInSeconds)} s` : view.state;
     return [
       view.UniqueSessionId.slice(0, 8),
       state,
