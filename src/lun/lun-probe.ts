@@ -62,7 +62,7 @@ export class LunProbe {
   /** Another disk may have come since the LUN was known to be the same. */
   #mayBeExchanged = false;
 
-  /** `onSent` is told of each question of `find` that leaves for the target. */
+  /** `onSent` is called for each command of `find` when it leaves for the target. */
   constructor(options: LunProbeOptions, onSent: () => void) {
     this.#options = options;
     this.#asker = {
@@ -120,7 +120,7 @@ export class LunProbe {
         this.#askForAttentions(isAfterLoss || isRemoved);
         await clearAttentions(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         this.#mayHaveMissedPowerOn = false;
-        // What is told before the facts are read does not make them stale.
+        // An attention that is reported before the facts are read does not make them stale.
         const { attentions } = this;
         const facts = await readFacts(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         if (attentions !== this.attentions) continue;

@@ -1,4 +1,4 @@
-import { invariant } from '../base/errors.js';
+import { movesOf } from '../base/state-table.js';
 
 /**
  * Life of a LUN as its users see it; the answer to "may a held request go to this disk?".
@@ -92,13 +92,7 @@ export const LUN_MOVES = {
   },
 } as const satisfies Record<LunState, Partial<Record<LunEvent, LunState>>>;
 
-/** The state after `event`; InvariantError when the table has no such move. */
-export function lunMove(state: LunState, event: LunEvent): LunState {
-  const moves: Partial<Record<LunEvent, LunState>> = LUN_MOVES[state];
-  const next = moves[event];
-  invariant(next, `LUN: no move from ${state} on ${event}`);
-  return next;
-}
+export const lunMove = movesOf<LunState, LunEvent>('LUN', LUN_MOVES);
 
 /** Its requests wait. */
 export function isHeld(state: LunState): boolean {

@@ -27,7 +27,7 @@ const LOGOUT_TIMEOUT_MS = 3000;
  */
 const CHALLENGES = new ChallengeMemory();
 
-/** What a session is told of its options. Throws UsageError 27 for what is not supported. */
+/** The configuration of the protocol session. Throws UsageError 27 for unsupported options. */
 export function sessionConfig(target: SessionTarget, options: SessionOptions): SessionConfig {
   if (options.maxConnections !== 1 || options.errorRecoveryLevel !== 0) {
     throw new UsageError(

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { deferred } from '../base/deferred.js';
 import { type ProductError, productError } from '../base/errors.js';
 import type { LunExport, OpenSession } from '../config/contract.js';
 import type { DaemonSession, SessionPlan } from './daemon-session.js';
@@ -25,21 +26,17 @@ export type AttachedSessionOptions = {
 export class AttachedSession implements OpenSession {
   readonly closed: Promise<void>;
   readonly #options: AttachedSessionOptions;
+  readonly #whenClosed = deferred<void>();
   #waiting: Promise<void> | null = null;
   #forcing: Promise<void> | null = null;
   #leaving: Promise<void> | null = null;
-  #settleClosed: { resolve: () => void; reject: (error: unknown) => void };
 
   constructor(options: AttachedSessionOptions) {
     this.#options = options;
-    let settle = { resolve: () => {}, reject: (_error: unknown) => {} };
-    this.closed = new Promise((resolve, reject) => {
-      settle = { resolve, reject };
-    });
-    this.closed.catch(() => undefined);
-    this.#settleClosed = settle;
-    options.session.stack.closed.catch(settle.reject);
-    options.over.then(settle.resolve, settle.reject);
+    const { promise, resolve, reject } = this.#whenClosed;
+    this.closed = promise;
+    options.session.stack.closed.catch(reject);
+    options.over.then(resolve, reject);
   }
 
   get sessionId(): string {
@@ -62,7 +59,7 @@ export class AttachedSession implements OpenSession {
       return this.#forcing;
     }
     if (this.#options.keepDevices) {
-      this.#leaving ??= this.#options.session.leave().then(this.#settleClosed.resolve);
+      this.#leaving ??= this.#options.session.leave().then(this.#whenClosed.resolve);
       return this.#leaving;
     }
     this.#waiting ??= this.#closeUnused().finally(() => {

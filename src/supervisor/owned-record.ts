@@ -143,7 +143,7 @@ export class OwnedRecord {
         this.losses.remove();
         await this.#records.loggedOut(record, { hasGhosts: !isLoggedOut });
       } else if (!wasOpen && this.left !== null) {
-        // Nobody has used it here: the next process takes over from the one that left it.
+        // This process did not use it: the next one takes over from the process that left it.
         await this.#records.save(stillLeft(record, this.left));
       }
     } catch (error) {

@@ -45,7 +45,7 @@ const loginSchema1 = z.strictObject({
   active: z.boolean(),
   /** The process before left its devices with all that it had acknowledged on the disks. */
   handedOver: z.boolean().optional(),
-  /** But for these: their disks were away, so that nobody knows. */
+  /** LUNs that may have unflushed writes, because their disks were away. */
   unflushedLuns: z.array(z.number().int()).optional(),
   /** /proc/sys/kernel/random/boot_id of the boot the record was written in. */
   bootId: z.string(),

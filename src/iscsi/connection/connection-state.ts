@@ -1,4 +1,4 @@
-import { invariant } from '../../base/errors.js';
+import { movesOf } from '../../base/state-table.js';
 
 /**
  * States of an initiator connection with the RFC's own numbers
@@ -60,13 +60,7 @@ export const CONNECTION_MOVES = {
   Partial<Record<ConnectionStateEvent, ConnectionState>>
 >;
 
-/** The state after `event`; InvariantError when the table has no such move. */
-export function connectionMove(
-  state: ConnectionState,
-  event: ConnectionStateEvent,
-): ConnectionState {
-  const moves: Partial<Record<ConnectionStateEvent, ConnectionState>> = CONNECTION_MOVES[state];
-  const next = moves[event];
-  invariant(next, `connection: no move from ${state} on ${event}`);
-  return next;
-}
+export const connectionMove = movesOf<ConnectionState, ConnectionStateEvent>(
+  'connection',
+  CONNECTION_MOVES,
+);

@@ -1,4 +1,4 @@
-import { invariant } from '../../base/errors.js';
+import { movesOf } from '../../base/state-table.js';
 
 /**
  * Life of a session. What becomes of its disks while it is `reconnecting` is not the session's
@@ -36,10 +36,4 @@ export const SESSION_MOVES = {
   closed: {},
 } as const satisfies Record<SessionState, Partial<Record<SessionStateEvent, SessionState>>>;
 
-/** The state after `event`; InvariantError when the table has no such move. */
-export function sessionMove(state: SessionState, event: SessionStateEvent): SessionState {
-  const moves: Partial<Record<SessionStateEvent, SessionState>> = SESSION_MOVES[state];
-  const next = moves[event];
-  invariant(next, `session: no move from ${state} on ${event}`);
-  return next;
-}
+export const sessionMove = movesOf<SessionState, SessionStateEvent>('session', SESSION_MOVES);
