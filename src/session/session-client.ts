@@ -14,9 +14,8 @@ import type { AttentionHandler } from '../lun/disk-probe.js';
 import type { Runtime } from '../lun/runtime.js';
 import { ScsiCommand } from '../scsi/command.js';
 import { lunEquals } from '../scsi/lun.js';
-import { parseSense } from '../scsi/sense.js';
 import { ScsiStatus } from '../scsi/status.js';
-import { verdictOf } from '../scsi/verdict.js';
+import { verdictOfReply } from '../scsi/verdict.js';
 import { PassthroughQueue } from './passthrough-queue.js';
 import { type SessionTarget, sessionConfig } from './protocol-config.js';
 import type { SessionEvent } from './session-event.js';
@@ -301,7 +300,7 @@ export class SessionClient {
     const { status } = done;
     // REPORT LUNS goes to a field of its own, which may be another unit than that of LUN 0.
     if (status === ScsiStatus.good || !lunEquals(done.lun, this.lunFields.fieldOf(lun))) return;
-    const { attention, action } = verdictOf(status, sense.length > 0 ? parseSense(sense) : null);
+    const { attention, action } = verdictOfReply({ status, sense });
     if (attention !== null) this.onAttention(lun, attention, action);
   }
 
