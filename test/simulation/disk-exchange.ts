@@ -74,6 +74,7 @@ export function exchangeInLook(scene: StormScene): void {
   const { random, world } = scene;
   if (scene.isStarting) return;
   const unit = scene.victim();
+  const target = world.node.targets.get(TARGET_NAME)!;
   if (awaiting.has(unit)) return;
   awaiting.add(unit);
   unit.decoy.announcesChanges = false;
@@ -85,7 +86,9 @@ export function exchangeInLook(scene: StormScene): void {
   scene.tell(`LUN ${unit.lun} wants a look; at its question ${before} it is exchanged`);
   const remove = world.commands.add(({ lun, opcode, lba }) => {
     if (lun !== unit.lun) return undefined;
-    if (!isLate && WRITE_OPCODES.includes(opcode)) {
+    // A write that arrives at the other disk is told of the exchange before it can be late.
+    const isItself = target.luns.get(unit.lun) === unit.disk;
+    if (!isLate && isItself && WRITE_OPCODES.includes(opcode)) {
       isLate = true;
       world.clock.at(world.nowMs + roundTripMs / 2, () => {
         world.node.raiseAttention(TARGET_NAME, unit.lun, { asc: 0x2a, ascq: 0x01 });
