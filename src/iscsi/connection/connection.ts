@@ -53,11 +53,12 @@ export class Connection {
   state: ConnectionState = 'S2-xptWait';
   /** In force once logged in. */
   parameters: SessionParameters | null = null;
-  /** Instant of the last bytes from the target: any PDU is a sign of life. */
+  /** Cuts what is received into PDUs. */
+  readonly reader: PduReader;
+  /** Instant of the last bytes from the target. */
   lastReceivedAtMs = 0;
 
   readonly #options: ConnectionOptions;
-  readonly #reader: PduReader;
   readonly #header = new ResponseHeader();
   readonly #control = new SegmentCollector();
   readonly #pongs: NopReplyLimit;
@@ -70,7 +71,7 @@ export class Connection {
     this.queue = new SendQueue(options.pool);
     this.#pongs = new NopReplyLimit(this.queue);
     // RFC 7143 §6.3 (Login Phase): until the end of the login the default length holds.
-    this.#reader = new PduReader(options.pool, LOGIN_SEGMENT_BYTES_MAX);
+    this.reader = new PduReader(options.pool, LOGIN_SEGMENT_BYTES_MAX);
     this.window = new CommandWindow(options.firstCmdSN);
     this.send = new RequestSender({
       queue: this.queue,
@@ -139,7 +140,7 @@ export class Connection {
   /** Takes bytes `start…end` of slab `slab`. Throws ProtocolError, LoginRefusedError and so on. */
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number, nowMs: number): void {
     this.lastReceivedAtMs = nowMs;
-    const reader = this.#reader;
+    const reader = this.reader;
     reader.feed(slab, buffer, start, end);
     for (;;) {
       switch (reader.next()) {
@@ -165,14 +166,14 @@ export class Connection {
 
   #headerReceived(): void {
     const header = this.#header;
-    header.decode(this.#reader.headerView, this.#reader.headerAt);
+    header.decode(this.reader.headerView, this.reader.headerAt);
     this.#dataInTask = null;
     if (this.state === 'S4-inLogin') {
       if (header.opcode !== ResponseOpcode.login) {
         throw new ProtocolError('6.3', `opcode 0x${header.opcode.toString(16)} during login`);
       }
-      const at = this.#reader.headerAt;
-      const bytes = this.#reader.header.subarray(at, at + BHS_BYTES);
+      const at = this.reader.headerAt;
+      const bytes = this.reader.header.subarray(at, at + BHS_BYTES);
       this.#control.begin(header.dataSegmentLength, bytes);
       return;
     }
@@ -194,7 +195,7 @@ export class Connection {
   }
 
   #pieceReceived(slab: number, buffer: Buffer): void {
-    const { pieceAt, pieceLength } = this.#reader;
+    const { pieceAt, pieceLength } = this.reader;
     const command = this.#taskOfDataIn()?.command;
     if (command) {
       command.dataIn.append(slab, pieceAt, pieceLength);
@@ -210,7 +211,7 @@ export class Connection {
       return;
     }
     this.window.update(header.expCmdSN, header.maxCmdSN);
-    if (this.#reader.dataDigestFailed) {
+    if (this.reader.dataDigestFailed) {
       this.#damagedReceived();
       return;
     }
@@ -391,7 +392,7 @@ export class Connection {
         this.parameters = step.parameters;
         this.send.expStatSN = serialAdd(response.statSN, 1);
         this.window.update(response.expCmdSN, response.maxCmdSN);
-        this.#reader.agreed(step.parameters);
+        this.reader.agreed(step.parameters);
         this.send.writer.agreed(step.parameters);
         this.notices.push(step);
     }

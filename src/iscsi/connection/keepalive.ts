@@ -5,14 +5,28 @@ import type { Connection } from './connection.js';
 const NO_DATA = Buffer.alloc(0);
 
 /**
+ * A PDU that arrives at this rate is a sign of life whatever its length: a slow link must not be
+ * given up, and at this rate a PDU of the 256 KiB that we declare takes a minute.
+ */
+const SLOW_LINK_BYTES_PER_SECOND = 4096;
+
+/**
  * Signs of life on one connection (RFC 7143 §11.18 (NOP-Out)): silence for `intervalMs` asks for
- * a ping; silence for `timeoutMs` more means that the path is dead. Any bytes count as life.
+ * a ping; silence for `timeoutMs` more means that the path is dead.
+ *
+ * Life is progress: a PDU that has ended or begun, or one that grows fast enough to end within
+ * `timeoutMs`. A PDU that trickles in keeps no connection. Progress is judged when the time for a
+ * ping or for its answer is up, from two counters of the reader, so that receiving costs nothing.
  */
 export class Keepalive {
   readonly #connection: Connection;
   readonly #intervalMs: number;
   readonly #timeoutMs: number;
   #pingSentAtMs = -1;
+  /** Instant of the last sign of life that is known of. */
+  #lifeAtMs: number;
+  /** What the reader had received when that was looked at last. */
+  #seen: { readonly atMs: number; readonly bytes: number; readonly pdu: number };
 
   /** `intervalMs` 0 turns the keepalive off. */
   constructor(
@@ -22,25 +36,52 @@ export class Keepalive {
     this.#connection = connection;
     this.#intervalMs = options.intervalMs;
     this.#timeoutMs = options.timeoutMs;
+    this.#lifeAtMs = connection.lastReceivedAtMs;
+    this.#seen = this.#look(this.#lifeAtMs);
   }
 
-  /** Instant at which `timeReached` has something to do, if nothing is received until then. */
+  /** Instant at which `timeReached` has something to do. */
   get deadlineAtMs(): number {
-    const { isLoggedIn, lastReceivedAtMs } = this.#connection;
-    if (this.#intervalMs <= 0 || !isLoggedIn) return NEVER_MS;
-    if (this.#pingSentAtMs > lastReceivedAtMs) return this.#pingSentAtMs + this.#timeoutMs;
-    return lastReceivedAtMs + this.#intervalMs;
+    if (this.#intervalMs <= 0 || !this.#connection.isLoggedIn) return NEVER_MS;
+    return this.#isPinged
+      ? this.#pingSentAtMs + this.#timeoutMs
+      : this.#lifeAtMs + this.#intervalMs;
   }
 
   /** Sends the ping that is due; throws LinkError when the path is dead. */
   timeReached(nowMs: number): void {
     if (nowMs < this.deadlineAtMs) return;
-    const { lastReceivedAtMs, send } = this.#connection;
-    if (this.#pingSentAtMs > lastReceivedAtMs) {
-      const silentSeconds = ((nowMs - lastReceivedAtMs) / 1000).toFixed(1);
+    if (this.#isProgress(nowMs)) this.#lifeAtMs = this.#connection.lastReceivedAtMs;
+    if (nowMs < this.deadlineAtMs) return;
+    if (this.#isPinged) {
+      const silentSeconds = ((nowMs - this.#lifeAtMs) / 1000).toFixed(1);
       throw new LinkError('ETIMEDOUT', `no sign of life for ${silentSeconds} s`);
     }
     this.#pingSentAtMs = nowMs;
-    send.nopOut(NO_DATA);
+    this.#connection.send.nopOut(NO_DATA);
+  }
+
+  /** A ping has been sent since the last sign of life. */
+  get #isPinged(): boolean {
+    return this.#pingSentAtMs > this.#lifeAtMs;
+  }
+
+  #look(nowMs: number): { readonly atMs: number; readonly bytes: number; readonly pdu: number } {
+    const { fedBytes, pdusEnded, missingBytes } = this.#connection.reader;
+    // Every PDU has two numbers: one before it begins, and one while it arrives.
+    return { atMs: nowMs, bytes: fedBytes, pdu: 2 * pdusEnded + (missingBytes > 0 ? 1 : 0) };
+  }
+
+  /** True if what came since the last look is a sign of life. */
+  #isProgress(nowMs: number): boolean {
+    const before = this.#seen;
+    const now = this.#look(nowMs);
+    this.#seen = now;
+    if (now.pdu !== before.pdu) return true;
+    const bytes = now.bytes - before.bytes;
+    const elapsedMs = now.atMs - before.atMs;
+    if (bytes === 0) return false;
+    const missingMs = (this.#connection.reader.missingBytes * elapsedMs) / bytes;
+    return missingMs <= this.#timeoutMs || bytes * 1000 >= SLOW_LINK_BYTES_PER_SECOND * elapsedMs;
   }
 }

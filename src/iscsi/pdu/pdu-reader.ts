@@ -36,6 +36,9 @@ export class PduReader {
   dataDigest = false;
   /** Longest data segment let through, in bytes. */
   dataSegmentBytesMax: number;
+  /** Bytes fed so far, and PDUs that have ended in them. */
+  fedBytes = 0;
+  pdusEnded = 0;
 
   readonly #scratch = Buffer.alloc(BHS_BYTES + AHS_BYTES_MAX + DIGEST_BYTES);
   readonly #scratchView = viewOf(this.#scratch);
@@ -77,6 +80,31 @@ export class PduReader {
     }
     this.#at = start;
     this.#end = end;
+    this.fedBytes += end - start;
+  }
+
+  /**
+   * Bytes that are missing of a PDU that has begun, as far as its header says; 0 between two PDUs.
+   * Meaningful once `next` has said `need`.
+   */
+  get missingBytes(): number {
+    switch (this.#stage) {
+      case Stage.header:
+        return this.#scratchLength === 0 ? 0 : this.#wantedHeaderBytes - this.#scratchLength;
+      case Stage.data:
+        return (
+          this.#dataLeft + paddingBytes(this.#dataLength) + (this.dataDigest ? DIGEST_BYTES : 0)
+        );
+      case Stage.trailer:
+        return this.#trailerLength - this.#trailerSeen;
+      default:
+        return 0;
+    }
+  }
+
+  /** Of the header that is gathered: all of it once its first 48 bytes say how long it is. */
+  get #wantedHeaderBytes(): number {
+    return this.#scratchLength < BHS_BYTES ? BHS_BYTES : this.#headerLength(this.#scratch, 0);
   }
 
   /** The next event of `PduEvent`. Throws ProtocolError on a malformed or damaged header. */
@@ -89,8 +117,7 @@ export class PduReader {
       case Stage.trailer:
         return this.#readTrailer();
       default:
-        this.#stage = Stage.header;
-        return PduEvent.end;
+        return this.#endPdu();
     }
   }
 
@@ -110,8 +137,7 @@ export class PduReader {
 
   #gatherHeader(): number {
     for (;;) {
-      const wanted =
-        this.#scratchLength < BHS_BYTES ? BHS_BYTES : this.#headerLength(this.#scratch, 0);
+      const wanted = this.#wantedHeaderBytes;
       if (this.#scratchLength >= wanted && this.#scratchLength >= BHS_BYTES) {
         this.#scratchLength = 0;
         this.#beginPdu(this.#scratch, this.#scratchView, 0, wanted);
@@ -189,7 +215,12 @@ export class PduReader {
       if (this.#trailerSeen < this.#trailerLength) return PduEvent.need;
       this.#checkData(this.#trailer, this.#trailerView, 0);
     }
+    return this.#endPdu();
+  }
+
+  #endPdu(): number {
     this.#stage = Stage.header;
+    this.pdusEnded += 1;
     return PduEvent.end;
   }
 
