@@ -6,20 +6,22 @@ import type { Attention } from '../scsi/sense-table.js';
 import { replyToWords, verdictOf } from '../scsi/verdict.js';
 import type { BlockRequest } from './block-device.js';
 import type { DiskCommand } from './disk-command.js';
+import { canBeSmaller } from './request-limits.js';
 import type { RetryReason } from './retry-policy.js';
 
 /**
  * What happens next to a command that did not end with GOOD and all its bytes:
  * - `succeed`: it did its work all the same, or there was none to do;
  * - `lost`: nobody knows; the request has to be submitted again;
- * - `withoutWriteSame`: the disk refuses WRITE SAME: zeros have to be written as data;
+ * - `otherwise`: the disk refuses the command as it is: the request is done by other commands,
+ *   zeros by data and a big transfer by smaller ones;
  * - `again`, `againLater`, `afterAttention`: the same command once more, at once or after a pause;
  *   `errno` when that has no end;
  * - `wrongTransfer`: it moved other bytes than its blocks have: the request begins anew;
  * - `fail`: the client is told `errno`.
  */
 export type ReplyAction = {
-  readonly next: 'succeed' | 'lost' | 'withoutWriteSame' | 'wrongTransfer' | 'fail' | RetryReason;
+  readonly next: 'succeed' | 'lost' | 'otherwise' | 'wrongTransfer' | 'fail' | RetryReason;
   readonly errno: BlockErrno;
   readonly why: string;
   /** What the disk says has changed; to be acted upon first. */
@@ -103,6 +105,9 @@ function wrongTransferOf({ scsi }: DiskCommand, request: BlockRequest): string |
   }
 }
 
+/** ASC 24h, which is how a disk refuses a transfer that is longer than it takes. */
+const INVALID_FIELD_IN_CDB = 0x24;
+
 /** Refusals that are no failure: nothing to flush, a trim not wanted, a status not told. */
 function afterFailure(
   command: DiskCommand,
@@ -117,10 +122,11 @@ function afterFailure(
     case 'blockStatus':
       return 'succeed';
     case 'writeZeroes':
-      return command.scsi.cdb[0] === Opcode.writeSame16 ? 'withoutWriteSame' : 'fail';
+      if (command.scsi.cdb[0] === Opcode.writeSame16) return 'otherwise';
+      break;
     default:
-      return 'fail';
   }
+  return sense.asc === INVALID_FIELD_IN_CDB && canBeSmaller(command) ? 'otherwise' : 'fail';
 }
 
 function plain(next: ReplyAction['next'], why: string): ReplyAction {

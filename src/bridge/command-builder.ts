@@ -11,9 +11,10 @@ import {
   writeWriteSame16Cdb,
 } from '../scsi/cdb.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
+import { Opcode } from '../scsi/opcodes.js';
 import type { BlockRequest } from './block-device.js';
 import type { DiskCommand } from './disk-command.js';
-import { transferBytesMax, trimBytesMax, writeSameBytesMax } from './request-limits.js';
+import { halfOf, transferBytesMax, trimBytesMax, writeSameBytesMax } from './request-limits.js';
 
 /** Answer bytes of one GET LBA STATUS: 8 and 16 for each of 64 extents. */
 const LBA_STATUS_BYTES = 8 + 16 * 64;
@@ -25,7 +26,9 @@ export class CommandBuilder {
   /** A slab of zeros, made when it is needed first. */
   #zeros = -1;
   /** The disk does not know WRITE SAME(16), or not as we use it: zeros are written as data. */
-  writeSameRefused = false;
+  #writeSameRefused = false;
+  /** Bytes of one READ or WRITE that the disk has not refused for its length. */
+  #transferBytesMax = Number.POSITIVE_INFINITY;
 
   constructor(pool: SlabPool) {
     this.#pool = pool;
@@ -35,7 +38,17 @@ export class CommandBuilder {
   /** True where write zeroes only takes blocks away, which is quick on any disk. */
   zeroesFast(request: BlockRequest, { thin }: DiskFacts): boolean {
     const unmaps = !request.noHole && thin.writeSame16Unmap && thin.readsZero;
-    return unmaps && !this.writeSameRefused;
+    return unmaps && !this.#writeSameRefused;
+  }
+
+  /** The disk has refused a command like this one, and gets no such command any more. */
+  refused({ scsi, lengthBytes }: DiskCommand, { blockSizeBytes }: DiskFacts): void {
+    if (scsi.cdb[0] === Opcode.writeSame16) {
+      this.#writeSameRefused = true;
+    } else {
+      const half = halfOf(lengthBytes, blockSizeBytes);
+      this.#transferBytesMax = Math.min(this.#transferBytesMax, half);
+    }
   }
 
   /** Bytes one command for this request moves or names at most. */
@@ -43,11 +56,11 @@ export class CommandBuilder {
     switch (request.operation) {
       case 'read':
       case 'write':
-        return transferBytesMax(facts);
+        return Math.min(transferBytesMax(facts), this.#transferBytesMax);
       case 'trim':
         return trimBytesMax(facts);
       case 'writeZeroes':
-        if (this.writeSameRefused) return Math.min(SLAB_BYTES, transferBytesMax(facts));
+        if (this.#writeSameRefused) return this.#zerosBytesMax(facts);
         return writeSameBytesMax(facts);
       default:
         return request.lengthBytes;
@@ -76,7 +89,7 @@ export class CommandBuilder {
         else this.#writeSame(command, lba, { blockCount, unmap: true, facts });
         return;
       case 'writeZeroes':
-        if (this.writeSameRefused) {
+        if (this.#writeSameRefused) {
           this.#writeZeros(command, lba, blockCount);
           return;
         }
@@ -94,6 +107,11 @@ export class CommandBuilder {
       case 'flush':
         throw new InvariantError('a flush has no parts');
     }
+  }
+
+  /** Zeros that are data come from one slab. */
+  #zerosBytesMax(facts: DiskFacts): number {
+    return Math.min(SLAB_BYTES, transferBytesMax(facts), this.#transferBytesMax);
   }
 
   /** The whole medium; 0 blocks from block 0 mean that. */

@@ -4,6 +4,8 @@ import type { BlockRequest, ByteRange } from './block-device.js';
 
 /** Bytes of one READ or WRITE at most where the disk states no limit of its own. */
 const TRANSFER_BYTES_MAX = 8 << 20;
+/** A READ or WRITE of no more is not refused for its length: no known disk takes less. */
+const TRANSFER_BYTES_FLOOR = 64 << 10;
 /** Blocks of one WRITE SAME where the disk states no limit: what the (10) form can say. */
 const WRITE_SAME_BLOCKS_ASSUMED = 0xffff;
 
@@ -34,6 +36,17 @@ export function refusalOf(
 export function transferBytesMax({ limits, blockSizeBytes }: DiskFacts): number {
   const bytes = Math.min(limits.maxTransferBlocks * blockSizeBytes, TRANSFER_BYTES_MAX);
   return Math.max(blockSizeBytes, bytes - (bytes % blockSizeBytes));
+}
+
+/** True for a READ or WRITE that a disk may have refused because it is long. */
+export function canBeSmaller({ lengthBytes }: { readonly lengthBytes: number }): boolean {
+  return lengthBytes > TRANSFER_BYTES_FLOOR;
+}
+
+/** Bytes of one READ or WRITE at most, after one of `lengthBytes` has been refused: whole blocks. */
+export function halfOf(lengthBytes: number, blockSizeBytes: number): number {
+  const half = Math.max(TRANSFER_BYTES_FLOOR, Math.floor(lengthBytes / 2));
+  return half - (half % blockSizeBytes);
 }
 
 /** Bytes of one WRITE SAME at most. */

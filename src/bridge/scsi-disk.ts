@@ -327,8 +327,8 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       case 'lost':
         this.#lost(command, request);
         return;
-      case 'withoutWriteSame':
-        this.#builder.writeSameRefused = true;
+      case 'otherwise':
+        this.#builder.refused(command, this.facts);
         this.#lost(command, request);
         return;
       case 'fail':

@@ -204,7 +204,7 @@ function joinFacts(
     dpoFua: found.mode?.dpoFua ?? false,
     commandQueuing: inquiry.commandQueuing,
     thin: thinFacts(found, capacity),
-    limits: limitFacts(found),
+    limits: limitFacts(found, transferBlocksMax(found, inquiry, blockSizeBytes)),
     rotational: rate === 0 ? null : rate !== 1,
     notes: found.caching === null ? [...notes, CACHE_NOT_TOLD] : [...notes],
   };
@@ -233,12 +233,32 @@ function thinFacts(found: FoundFacts, capacity: Capacity): DiskFacts['thin'] {
   };
 }
 
-function limitFacts({ limits }: FoundFacts): DiskLimits {
+/**
+ * Make, model and bytes of disks that refuse longer transfers without a Block Limits page that says
+ * so. Linux has the same rows (drivers/scsi/scsi_devinfo.c, BLIST_MAX_1024: 1024 sectors).
+ */
+const SHORT_TRANSFERS: readonly (readonly [vendor: string, product: string, bytes: number])[] = [
+  ['QNAP', 'iSCSI Storage', 512 << 10],
+  ['SYNOLOGY', 'iSCSI Storage', 512 << 10],
+];
+
+/** Blocks of one READ or WRITE at most, by the Block Limits page and by what is known of disks. */
+function transferBlocksMax(
+  { limits }: FoundFacts,
+  { vendor, product }: InquiryData,
+  blockSizeBytes: number,
+): number {
+  const told = limits?.transferBlocksMax || UINT32_MAX;
+  const row = SHORT_TRANSFERS.find(([make, model]) => make === vendor && model === product);
+  return row === undefined ? told : Math.min(told, Math.floor(row[2] / blockSizeBytes));
+}
+
+function limitFacts({ limits }: FoundFacts, maxTransferBlocks: number): DiskLimits {
   const unmapLbaMax = limits?.unmapBlocksMax ?? 0;
   const descriptors = Math.min(limits?.unmapDescriptorsMax ?? 0, UNMAP_DESCRIPTORS_MAX);
   const writeSameMax = limits === null ? 0 : (limits.writeSameBlocksMax ?? UINT32_MAX);
   return {
-    maxTransferBlocks: limits?.transferBlocksMax || UINT32_MAX,
+    maxTransferBlocks,
     optimalTransferBlocks: limits?.optimalTransferBlocks ?? 0,
     optimalGranularity: limits?.optimalGranularityBlocks ?? 0,
     unmapLbaMax,

@@ -97,6 +97,57 @@ describe('ScsiDisk: a request over MAXIMUM TRANSFER LENGTH', () => {
     expect(disk.equals(data)).toBe(true);
   });
 
+  /** A disk that refuses transfers over `blocksMax` with ILLEGAL REQUEST, `asc`. */
+  const refusing = (blocksMax: number, asc = 0x24) => {
+    const bench = diskBench(diskFacts());
+    const disk = Buffer.alloc(16 * MIB);
+    const lengths: number[] = [];
+    bench.port.onSubmit = (sent) => {
+      const { port } = bench;
+      port.sent.pop();
+      lengths.push(count10(sent));
+      if (count10(sent) > blocksMax) {
+        port.check(sent, fixedSense(5, asc), { sentBytes: 0 });
+        return;
+      }
+      const [start, end] = [lba10(sent) * 512, (lba10(sent) + count10(sent)) * 512];
+      if (sent.opcode === WRITE10) sent.data.copy(disk, start);
+      else bench.dataIn(sent, disk.subarray(start, end));
+      port.good(sent);
+    };
+    return { ...bench, disk, lengths };
+  };
+
+  it('a disk that refuses long transfers (24h) gets shorter ones, and none so long again', () => {
+    const { client, clock, disk, lengths } = refusing(1024);
+    const data = Buffer.from(Array.from({ length: 3 * MIB }, (_, at) => (at >> 9) & 0xff));
+    const written = client.ask({ operation: 'write', offset: 4096, data });
+    clock.pass(5000);
+    expect([written.answers, written.errno]).toEqual([1, null]);
+    expect(disk.subarray(4096, 4096 + data.length).equals(data)).toBe(true);
+    lengths.length = 0;
+    const read = client.ask({ operation: 'read', offset: 4096, length: data.length });
+    expect([read.errno, read.data.equals(data)]).toEqual([null, true]);
+    expect(Math.max(...lengths)).toBeLessThanOrEqual(1024);
+  });
+
+  it.each([
+    ['of 64 KiB', 64 << 10, 0x24],
+    ['for another reason than a field of the CDB', MIB, 0x26],
+  ])('a write %s that a disk refuses fails with EINVAL, once', (_what, length, asc) => {
+    const { client, lengths } = refusing(0, asc);
+    const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(length) });
+    expect([answer.answers, answer.errno, lengths.length]).toEqual([1, 'EINVAL', 1]);
+  });
+
+  it('a disk that refuses every length fails a long write with EINVAL', () => {
+    const { client, clock, lengths } = refusing(0);
+    const answer = client.ask({ operation: 'write', offset: 0, data: Buffer.alloc(8 * MIB) });
+    clock.pass(30_000);
+    expect([answer.answers, answer.errno]).toEqual([1, 'EINVAL']);
+    expect(lengths.length).toBeLessThan(64);
+  });
+
   it('a read is joined in the order of the disk, whatever the order of the responses', () => {
     const { client, port, dataIn } = diskBench(diskFacts({ limits: { maxTransferBlocks: 1 } }));
     const answer = client.ask({ operation: 'read', offset: 0, length: 4 * 512 });

@@ -95,6 +95,18 @@ describe('DiskFactsProbe', () => {
     });
   });
 
+  it.each([
+    ['QNAP', 'iSCSI Storage', 1024],
+    ['SYNOLOGY', 'iSCSI Storage', 1024],
+    ['SYNOLOGY', 'Storage', 0xffff_ffff],
+    ['QNAPS', 'iSCSI Storage', 0xffff_ffff],
+  ])('the disk %s "%s" gets at most %i blocks of 512 bytes at once', (make, model, blocks) => {
+    const inquiry = Buffer.from(TGT.inquiry, 'hex');
+    inquiry.write(make.padEnd(8) + model.padEnd(16), 8, 'latin1');
+    const { probe } = run((cdb) => (cdb === '120000' ? good(inquiry.toString('hex')) : undefined));
+    expect(probe.facts().limits.maxTransferBlocks).toBe(blocks);
+  });
+
   it('the probe requests VPD pages only if page 00h lists them', () => {
     const { probe, asked } = run((cdb) =>
       cdb === '120100' ? good('00000002' + '0083') : undefined,
