@@ -43,7 +43,7 @@ export function canBeSmaller({ lengthBytes }: { readonly lengthBytes: number }):
   return lengthBytes > TRANSFER_BYTES_FLOOR;
 }
 
-/** Bytes of one READ or WRITE at most, after one of `lengthBytes` has been refused: whole blocks. */
+/** Bytes of a READ or WRITE at most, after one of `lengthBytes` was refused: whole blocks. */
 export function halfOf(lengthBytes: number, blockSizeBytes: number): number {
   const half = Math.max(TRANSFER_BYTES_FLOOR, Math.floor(lengthBytes / 2));
   return half - (half % blockSizeBytes);
