@@ -1,7 +1,7 @@
 import { closestMatch } from '../base/closest-match.js';
 import { UsageError } from '../base/errors.js';
 import { flagOf, OPTION_NAMES, type OptionName } from '../config/config-options.js';
-import { openIscsiOption } from '../config/open-iscsi.js';
+import { type OpenIscsiOptions, openIscsiOptions } from '../config/open-iscsi-options.js';
 import { Secret } from '../config/secrets.js';
 import { formatTargetUrl, parseTargetUrl } from '../config/target-url.js';
 import { formatPortal } from '../iscsi/login/portal.js';
@@ -204,16 +204,28 @@ function dracutOptions(parameters: readonly Parameter[]): {
   warnings: string[];
 } {
   const options = ownOptions(parameters);
-  const warnings: string[] = [];
+  const settings = new Map<string, string>();
   for (const setting of valuesOf(parameters, 'rd.iscsi.param')) {
     const equals = setting.indexOf('=');
     if (equals < 1) throw wrong('rd.iscsi.param', "the form is 'name=value'");
     const name = setting.slice(0, equals).slice(0, 100);
-    const meant = openIscsiOption(name, setting.slice(equals + 1));
-    if (meant === null) warnings.push(`rd.iscsi.param=${name}= means nothing here.`);
-    else options[meant.option] ??= meant.value;
+    // The first one counts, as with options of our own.
+    if (!settings.has(name)) settings.set(name, setting.slice(equals + 1));
   }
-  return { options, warnings };
+  const meant = meaningOf(settings);
+  const warnings = [
+    ...meant.unknown.map((name) => `rd.iscsi.param=${name}= means nothing here.`),
+    ...meant.warnings.map((warning) => `rd.iscsi.param=${warning}`),
+  ];
+  return { options: { ...meant.options, ...options }, warnings };
+}
+
+function meaningOf(settings: ReadonlyMap<string, string>): OpenIscsiOptions {
+  try {
+    return openIscsiOptions(settings);
+  } catch (error) {
+    throw error instanceof UsageError ? wrong('rd.iscsi.param', error.message) : error;
+  }
 }
 
 function numberOf(name: string, text: string | undefined, max: number): number | undefined {

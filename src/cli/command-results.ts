@@ -116,8 +116,10 @@ const importSchema = z.object({
       LoginOptions: z.record(z.string(), z.unknown()),
     }),
   ),
-  /** Files that were not understood, each with the reason. */
+  /** Files and targets that were left out, each with the reason. */
   skipped: z.array(z.string()),
+  /** Values of open-iscsi that were replaced by ones that are possible here. */
+  warnings: z.array(z.string()),
   dryRun: z.boolean(),
 });
 

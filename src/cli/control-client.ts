@@ -3,6 +3,10 @@ import { createInterface } from 'node:readline';
 import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
+/** The codes of errors where the daemon has ended the connection, and where there is none. */
+export const DAEMON_GONE = 'ERR_DAEMON_GONE';
+export const DAEMON_UNREACHABLE = 'ERR_DAEMON_UNREACHABLE';
+
 type Pending = {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
@@ -85,7 +89,7 @@ export class ControlClient {
     this.#fail(
       new UsageError(`The daemon at ${this.#path} ended the connection. See its log.`, {
         exitCode: EXIT_CODES.daemonUnreachable.code,
-        code: 'ERR_DAEMON_GONE',
+        code: DAEMON_GONE,
       }),
     );
   }
@@ -121,7 +125,7 @@ function exitOfRpcCode(code: number): number {
 
 function unreachable(path: string, cause: Error): UsageError {
   const { daemonNotRunning, daemonUnreachable, notPermitted } = EXIT_CODES;
-  const options = { cause, code: 'ERR_DAEMON_UNREACHABLE' };
+  const options = { cause, code: DAEMON_UNREACHABLE };
   const errno = codeOf(cause);
   if (errno === 'ENOENT' || errno === 'ECONNREFUSED') {
     return new UsageError(

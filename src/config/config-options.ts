@@ -24,7 +24,11 @@ type OptionRow<T> = {
   readonly expects: string;
   readonly help: string;
   readonly isBoolean?: true;
+  /** The numbers it takes, where it is one; a row may take a word or 0 beside them. */
+  readonly range?: NumberRange;
 };
+
+type NumberRange = { readonly min: number; readonly max: number };
 
 function row<T>(
   schema: z.ZodType<T>,
@@ -43,12 +47,14 @@ function text(help: string): OptionRow<string> {
 
 function whole(min: number, max: number, defaultValue: number, help: string): OptionRow<number> {
   const schema = z.preprocess(toNumber, z.number().int().min(min).max(max));
-  return row(schema, `a whole number from ${min} to ${max}`, help, defaultValue);
+  const expects = `a whole number from ${min} to ${max}`;
+  return { ...row(schema, expects, help, defaultValue), range: { min, max } };
 }
 
 function seconds(min: number, max: number, defaultValue: number, help: string): OptionRow<number> {
   const schema = z.preprocess(toNumber, z.number().min(min).max(max));
-  return row(schema, `a number of seconds from ${min} to ${max}`, help, defaultValue);
+  const expects = `a number of seconds from ${min} to ${max}`;
+  return { ...row(schema, expects, help, defaultValue), range: { min, max } };
 }
 
 function flag(defaultValue: boolean, help: string): OptionRow<boolean> {
@@ -70,9 +76,11 @@ const digests: readonly DigestName[] = ['None', 'CRC32C'];
 const algorithms: readonly ChapAlgorithmName[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
 const sessionTypes: readonly SessionType[] = ['data', 'boot', 'informational'];
 
+/** A week. */
+const REMOVAL_LATENCY_MAX = 604_800;
 const removalLatency = z.preprocess(
   (value) => (value === 'never' ? Number.POSITIVE_INFINITY : toNumber(value)),
-  z.union([z.literal(Number.POSITIVE_INFINITY), z.number().min(0).max(604_800)]),
+  z.union([z.literal(Number.POSITIVE_INFINITY), z.number().min(0).max(REMOVAL_LATENCY_MAX)]),
 );
 
 const lunList = z.preprocess(
@@ -122,20 +130,26 @@ export const OPTION_ROWS = {
   chapAlgorithms: choices(algorithms, algorithms, 'CHAP algorithms, best first'),
   headerDigest: choices(digests, ['None'], 'header digests, best first'),
   dataDigest: choices(digests, ['None'], 'data digests, best first'),
-  removalLatencySeconds: row<number>(
-    removalLatency,
-    'a number of seconds from 0 to 604800, or never',
-    'seconds an outage may last before held requests fail and the disk is removed, or never',
-    60,
-  ),
+  removalLatencySeconds: {
+    ...row<number>(
+      removalLatency,
+      'a number of seconds from 0 to 604800, or never',
+      'seconds an outage may last before held requests fail and the disk is removed, or never',
+      60,
+    ),
+    range: { min: 0, max: REMOVAL_LATENCY_MAX },
+  },
   reconnectIntervalSeconds: seconds(0.1, 3600, 5, 'seconds between attempts to reconnect'),
   loginTimeoutSeconds: seconds(0.1, 3600, 15, 'seconds a connection and login may take'),
-  noopIntervalSeconds: row<number>(
-    z.preprocess(toNumber, z.union([z.literal(0), z.number().min(0.1).max(3600)])),
-    '0 or a number of seconds from 0.1 to 3600',
-    'seconds of silence before a ping; 0: none',
-    5,
-  ),
+  noopIntervalSeconds: {
+    ...row<number>(
+      z.preprocess(toNumber, z.union([z.literal(0), z.number().min(0.1).max(3600)])),
+      '0 or a number of seconds from 0.1 to 3600',
+      'seconds of silence before a ping; 0: none',
+      5,
+    ),
+    range: { min: 0, max: 3600 },
+  },
   noopTimeoutSeconds: seconds(0.1, 3600, 5, 'seconds a ping may take'),
   abortTimeoutSeconds: seconds(0.1, 3600, 15, 'seconds an ABORT TASK may take'),
   logicalUnitResetTimeoutSeconds: seconds(0.1, 3600, 30, 'seconds a LOGICAL UNIT RESET may take'),

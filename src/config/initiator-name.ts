@@ -29,8 +29,9 @@ export function stateDirectoryOf(environment: Environment, uid = process.getuid?
 }
 
 /**
- * The name this host logs in with: that of open-iscsi, else one that is generated once and kept
- * in the state directory. Throws UsageError when a file holds no valid name or none can be kept.
+ * The name this host logs in with: that of open-iscsi if it has one, else one that is generated
+ * once and kept in the state directory. Throws UsageError when a file holds no valid name or none
+ * can be kept.
  */
 export function resolveInitiatorName(options: {
   readonly stateDirectory: string;
@@ -43,6 +44,12 @@ export function resolveInitiatorName(options: {
     keepNewName(options.stateDirectory, kept)
   );
 }
+
+/**
+ * A host without a name yet: Debian's start scripts of open-iscsi replace this line by a name when
+ * its daemon starts for the first time (startup-checks.sh).
+ */
+const IS_TO_BE_GENERATED = /^\s*GenerateName\s*=\s*yes\s*$/im;
 
 /** The value of `InitiatorName=` in the text of such a file; `undefined` where it has none. */
 function parseInitiatorNameFile(text: string): string | undefined {
@@ -65,6 +72,7 @@ function readName(path: string, access: 'skipUnreadable' | 'mustBeReadable'): st
     throw failed(`The initiator name cannot be read from ${path}`, cause);
   }
   const name = parseInitiatorNameFile(text);
+  if (name === undefined && IS_TO_BE_GENERATED.test(text)) return undefined;
   if (name === undefined) {
     throw new UsageError(`${path} has no line InitiatorName=iqn.…; write one or remove the file.`);
   }

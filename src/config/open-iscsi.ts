@@ -2,15 +2,18 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import type { PortalAddress } from '../iscsi/login/portal.js';
+import { DEFAULT_PORT, type PortalAddress, readPortal } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 import type { OptionName } from './config-options.js';
+import { openIscsiOptions } from './open-iscsi-options.js';
+import { formatHostPort } from './target-url.js';
 
 /** Node records of one host, at most; each is a small file. */
 const RECORDS_MAX = 4096;
 const RECORD_BYTES_MAX = 64 << 10;
 /** target / portal / interface: the deepest place of a record. */
 const DEPTH_MAX = 3;
+const PORT_MAX = 65_535;
 
 export type NodeSecret = { readonly user: string; readonly secret: string };
 
@@ -21,33 +24,17 @@ export type NodeLogin = {
   readonly portals: readonly PortalAddress[];
   /** Logged in at the start: `node.startup` is `automatic` or `onboot`. */
   readonly isAutomatic: boolean;
-  readonly options: Readonly<Partial<Record<OptionName, unknown>>>;
+  readonly options: Readonly<Partial<Record<OptionName, string>>>;
+  /** Values that were replaced by ones that are possible here, in words. */
+  readonly warnings: readonly string[];
   readonly chap?: NodeSecret;
   /** What the target proves itself with. */
   readonly targetChap?: NodeSecret;
 };
 
-/** Settings that mean the same here, by open-iscsi's name. */
-const SAME_MEANING: Readonly<Record<string, OptionName>> = {
-  'node.session.timeo.replacement_timeout': 'removalLatencySeconds',
-  'node.conn[0].timeo.login_timeout': 'loginTimeoutSeconds',
-  'node.conn[0].timeo.noop_out_interval': 'noopIntervalSeconds',
-  'node.conn[0].timeo.noop_out_timeout': 'noopTimeoutSeconds',
-  'node.session.err_timeo.abort_timeout': 'abortTimeoutSeconds',
-  'node.session.err_timeo.lu_reset_timeout': 'logicalUnitResetTimeoutSeconds',
-  'node.session.cmds_max': 'queueDepthMax',
-  'node.session.iscsi.InitialR2T': 'initialR2T',
-  'node.session.iscsi.ImmediateData': 'immediateData',
-  'node.session.iscsi.FirstBurstLength': 'firstBurstLength',
-  'node.session.iscsi.MaxBurstLength': 'maxBurstLength',
-  'node.conn[0].iscsi.MaxRecvDataSegmentLength': 'maxRecvDataSegmentLength',
-  'node.conn[0].iscsi.HeaderDigest': 'headerDigest',
-  'node.conn[0].iscsi.DataDigest': 'dataDigest',
-};
-
 /**
  * What a node record says: lines `name = value`, as `iscsiadm --mode node` shows them. Throws
- * UsageError for one without a target name or address.
+ * UsageError for one without a target name or address, or with a value that is none.
  */
 export function parseNodeRecord(text: string): NodeLogin {
   const settings = new Map<string, string>();
@@ -59,16 +46,7 @@ export function parseNodeRecord(text: string): NodeLogin {
   const targetName = settings.get('node.name') ?? '';
   const fault = iscsiNameFault(targetName);
   if (fault !== null) throw new UsageError(`its node.name is not valid: ${fault}`);
-  const host = settings.get('node.conn[0].address');
-  const port = Number(settings.get('node.conn[0].port') ?? 3260);
-  if (host === undefined || !(port >= 1 && port <= 65_535)) {
-    throw new UsageError('it has no address of a portal');
-  }
-  const options: Partial<Record<OptionName, unknown>> = {};
-  for (const [name, option] of Object.entries(SAME_MEANING)) {
-    const value = settings.get(name);
-    if (value !== undefined) options[option] = translated(option, value);
-  }
+  const { options, warnings } = openIscsiOptions(settings);
   const startup = settings.get('node.startup') ?? settings.get('node.conn[0].startup');
   const usesChap = settings.get('node.session.auth.authmethod') === 'CHAP';
   const auth = 'node.session.auth';
@@ -76,9 +54,10 @@ export function parseNodeRecord(text: string): NodeLogin {
   const back = usesChap ? secretOf(settings, `${auth}.username_in`, `${auth}.password_in`) : null;
   return {
     targetName,
-    portals: [{ host, port }],
+    portals: [portalOf(settings)],
     isAutomatic: startup === 'automatic' || startup === 'onboot',
     options,
+    warnings,
     ...(chap === null ? {} : { chap }),
     ...(back === null ? {} : { targetChap: back }),
   };
@@ -140,19 +119,18 @@ function joined(one: NodeLogin, other: NodeLogin): NodeLogin {
   };
 }
 
-/** The option that one of open-iscsi's settings is here, with its value; null for none. */
-export function openIscsiOption(
-  name: string,
-  value: string,
-): { readonly option: OptionName; readonly value: string } | null {
-  const option = Object.hasOwn(SAME_MEANING, name) ? SAME_MEANING[name] : undefined;
-  return option === undefined ? null : { option, value: translated(option, value) };
-}
-
-/** A replacement timeout below zero waits for ever; the digests are lists in both. */
-function translated(option: OptionName, value: string): string {
-  if (option === 'removalLatencySeconds') return Number(value) < 0 ? 'never' : value;
-  return value;
+function portalOf(settings: ReadonlyMap<string, string>): PortalAddress {
+  const address = settings.get('node.conn[0].address');
+  const port = Number(settings.get('node.conn[0].port') ?? DEFAULT_PORT);
+  if (address === undefined) throw new UsageError('it has no address of a portal');
+  if (!Number.isInteger(port) || port < 1 || port > PORT_MAX) {
+    throw new UsageError(`its node.conn[0].port is not a number from 1 to ${PORT_MAX}`);
+  }
+  const host = address.replace(/^\[(.*)\]$/, '$1');
+  const place = readPortal(formatHostPort({ host, port }));
+  if ('fault' in place)
+    throw new UsageError(`its node.conn[0].address is not valid: ${place.fault}`);
+  return { host: place.host, port };
 }
 
 function secretOf(

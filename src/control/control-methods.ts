@@ -122,8 +122,12 @@ const METHODS = {
   ),
   AddConnectionToSession: method(z.looseObject({}), async () => oneConnection()),
   RemoveConnectionFromSession: method(z.looseObject({}), async () => oneConnection()),
-  AddPersistentLogin: method(loginParams, async (params, { supervisor }) =>
-    viewRecord(await supervisor.addPersistentLogin(loginRequest(params)), null),
+  AddPersistentLogin: method(
+    loginParams.extend({ DryRun: z.boolean().default(false) }),
+    async (params, { supervisor }) => {
+      const dryRun = params.DryRun;
+      return viewRecord(await supervisor.addPersistentLogin(loginRequest(params), dryRun), null);
+    },
   ),
   PersistentLogins: method(noParams, async (_params, { supervisor }) => {
     const records = await supervisor.persistentLogins();

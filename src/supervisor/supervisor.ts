@@ -165,17 +165,17 @@ export class Supervisor {
     return records.filter((record) => record.persistent);
   }
 
-  /** Keeps a login for the next starts without logging in now. Throws UsageError. */
-  async addPersistentLogin(request: LoginParams): Promise<SessionRecord> {
+  /** Keeps a login for the next starts; `dryRun` only judges it. Throws UsageError. */
+  async addPersistentLogin(request: LoginParams, dryRun = false): Promise<SessionRecord> {
     const plan = resolveLogin(request, this.surroundings);
     const session = await this.#entries.get(keyText(subjectOf(plan)))?.ready;
     if (session !== undefined) {
       requireSameOptions(session.plan, plan, session.sessionId);
-      await this.#save(session, { persistent: true });
+      if (!dryRun) await this.#save(session, { persistent: true });
       return session.record;
     }
     const record = { ...this.#recordOf(plan, null, true), active: false };
-    await this.#records.save(record);
+    if (!dryRun) await this.#records.save(record);
     return record;
   }
 

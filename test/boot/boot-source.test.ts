@@ -156,6 +156,25 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
     expect([found.chap?.target?.user, found.chap?.target?.secret.reveal()]).toEqual(['t', 'qw']);
   });
 
+  it("rd.iscsi.param= understands open-iscsi's own advice for a root disk", () => {
+    const advice = ['noop_out_interval=0', 'noop_out_timeout=0', 'login_timeout=0']
+      .map((setting) => `rd.iscsi.param=node.conn[0].timeo.${setting}`)
+      .join(' ');
+    const found = source(
+      `netroot=iscsi:192.0.2.1::::${TARGET} ${advice} ` +
+        'rd.iscsi.param=node.session.timeo.replacement_timeout=9999999',
+    );
+    expect(found.options).toEqual({
+      noopIntervalSeconds: '0',
+      loginTimeoutSeconds: '30',
+      removalLatencySeconds: '604800',
+    });
+    expect(found.warnings.slice(0, 2)).toEqual([
+      expect.stringMatching(/^rd\.iscsi\.param=node.*login_timeout = 0 .*30 is used/),
+      expect.stringMatching(/replacement_timeout = 9999999 .*604800 is used/),
+    ]);
+  });
+
   it('rd.iscsi.param= sets the open-iscsi settings that have an option, and warns of the others', () => {
     const found = source(
       `netroot=iscsi:192.0.2.5::::${TARGET} ` +

@@ -33,6 +33,15 @@ describe('the initiator name', () => {
     expect(statSync(kept).mode & 0o777).toBe(0o600);
   });
 
+  it('a file that asks open-iscsi to generate a name (GenerateName=yes) leads to a name of our own', () => {
+    const text = '## DO NOT EDIT OR REMOVE THIS FILE!\nGenerateName=yes\n';
+    writeFileSync(systemPath(), text);
+    const name = resolve();
+    expect(name).toMatch(/^iqn\.\d{4}-\d{2}\.[a-z.-]+:[0-9a-f]{12}$/);
+    expect(resolve()).toBe(name);
+    expect(readFileSync(systemPath(), 'utf8')).toBe(text);
+  });
+
   it('an invalid name is an error that names the file', () => {
     writeFileSync(systemPath(), 'InitiatorName=disk\n');
     expect(resolve).toThrow(/initiatorname\.iscsi is not valid: it does not start with iqn/);

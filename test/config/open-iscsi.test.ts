@@ -82,6 +82,7 @@ describe('a node record of open-iscsi', () => {
         maxRecvDataSegmentLength: '262144',
         headerDigest: 'None',
       },
+      warnings: [],
       chap: { user: 'me', secret: 'correct horse' },
       targetChap: { user: 'target', secret: 'battery staple' },
     });
@@ -97,6 +98,56 @@ describe('a node record of open-iscsi', () => {
   it('a record that never gives up (-1) becomes a login that never removes', () => {
     const text = RECORD.replace('replacement_timeout = 120', 'replacement_timeout = -1');
     expect(parseNodeRecord(text).options.removalLatencySeconds).toBe('never');
+  });
+
+  // Values of iscsid.conf and the README of open-iscsi, and what usr/initiator.c makes of a 0.
+  it.each([
+    ['replacement_timeout = 120', 'replacement_timeout = 86400', 'removalLatencySeconds', '86400'],
+    ['replacement_timeout = 120', 'replacement_timeout = 0', 'removalLatencySeconds', '0'],
+    ['noop_out_interval = 5', 'noop_out_interval = 0', 'noopIntervalSeconds', '0'],
+    ['login_timeout = 15', 'login_timeout = 0', 'loginTimeoutSeconds', '30', /login_timeout = 0 /],
+    ['noop_out_timeout = 5', 'noop_out_timeout = 0', 'noopTimeoutSeconds', '5', /: 5 is used/],
+    [
+      ...['replacement_timeout = 120', 'replacement_timeout = 2592000'],
+      ...['removalLatencySeconds', '604800', /= 2592000 is not possible here: 604800 is used/],
+    ],
+    ['login_timeout = 15', 'login_timeout = 7200', 'loginTimeoutSeconds', '3600', /7200/],
+    ['abort_timeout = 15', 'abort_timeout = 0', 'abortTimeoutSeconds', '0.1', /abort_timeout = 0 /],
+    ['cmds_max = 128', 'cmds_max = 65536', 'queueDepthMax', '4096', /cmds_max = 65536/],
+    [
+      ...['MaxBurstLength = 16776192', 'MaxBurstLength = 131072'],
+      ...['firstBurstLength', '131072', /FirstBurstLength 262144 is above MaxBurstLength/],
+    ],
+  ] as [string, string, OptionName, string, RegExp?][])(
+    'a record where %s is %s becomes a login that our options accept (%s %s)',
+    (before, after, option, value, warning) => {
+      const { options, warnings } = parseNodeRecord(RECORD.replace(before, after));
+      expect(options[option]).toBe(value);
+      expect(OPTION_ROWS[option].schema.safeParse(value).success).toBe(true);
+      expect(warnings).toEqual(warning === undefined ? [] : [expect.stringMatching(warning)]);
+    },
+  );
+
+  it('a record that switches pings off as open-iscsi advises becomes a login without pings', () => {
+    const text = RECORD.replace('noop_out_interval = 5', 'noop_out_interval = 0').replace(
+      'noop_out_timeout = 5',
+      'noop_out_timeout = 0',
+    );
+    const { options, warnings } = parseNodeRecord(text);
+    expect(options.noopIntervalSeconds).toBe('0');
+    expect(options.noopTimeoutSeconds).toBeUndefined();
+    expect(warnings).toEqual([]);
+  });
+
+  it.each([
+    ['replacement_timeout = 120', 'replacement_timeout = soon'],
+    ['InitialR2T = No', 'InitialR2T = Perhaps'],
+    ['HeaderDigest = None', 'HeaderDigest = MD5'],
+    ['address = 192.0.2.1\nnode.conn[0].port', 'address = a b\nnode.conn[0].port'],
+    ['port = 3260\nnode.conn[0].startup', 'port = 70000\nnode.conn[0].startup'],
+  ])('a record whose %j reads %j is rejected', (before, after) => {
+    expect(RECORD).toContain(before);
+    expect(() => parseNodeRecord(RECORD.replace(before, after))).toThrow();
   });
 
   it('a record without CHAP has no secrets, whatever else it holds', () => {
@@ -167,6 +218,19 @@ describe('a directory of node records', () => {
     expect(code).toBe(20);
     expect(readFileSync(chapSecretFile, 'utf8')).toBe('correct horse\n');
     expect(statSync(chapSecretFile).mode & 0o777).toBe(0o600);
+  });
+
+  it('a bad record is named and skipped, and the others are shown (--dry-run)', async () => {
+    const bad = RECORD.replace('disk1', 'disk2').replace('login_timeout = 15', 'login_timeout = x');
+    put('nodes/disk1/portal', RECORD.replace('login_timeout = 15', 'login_timeout = 0'));
+    put('nodes/disk2/portal', bad);
+    const { code, out, err } = await importNodes('--dry-run');
+    expect(code).toBe(0);
+    const { imported, skipped, warnings } = JSON.parse(out);
+    expect(imported).toHaveLength(1);
+    expect(skipped).toEqual([expect.stringMatching(/disk2\/portal: its node.*login_timeout must/)]);
+    expect(warnings).toEqual([expect.stringMatching(/disk1: .*login_timeout = 0 .*30 is used/)]);
+    expect(err).toMatch(/^warning: .*disk2\/portal.*\nwarning: .*disk1: /);
   });
 
   it('a directory without an automatic record exits with 21', async () => {

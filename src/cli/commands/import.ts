@@ -3,10 +3,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
+import { configOf } from '../../config/config.js';
 import { type NodeLogin, type NodeSecret, readNodes } from '../../config/open-iscsi.js';
 import { formatHostPort } from '../../config/target-url.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import { DAEMON_GONE, DAEMON_UNREACHABLE } from '../control-client.js';
 import { withControl, withDaemon } from '../control-session.js';
 import { printJson, printLine, warn } from '../print.js';
 
@@ -31,37 +33,92 @@ type Import = {
   readonly LoginOptions: Readonly<Record<string, unknown>>;
 };
 
+type Found = { readonly login: NodeLogin; readonly asked: Import };
+
 /** `import-open-iscsi [nodes]`: node records become persistent logins. */
 export async function runImport(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const nodes = textArgument(args, 'nodes') ?? NODES;
   const secrets = textArgument(args, 'secrets-directory') ?? SECRETS;
-  const { logins, skipped } = readNodes(nodes);
-  for (const reason of skipped) warn(io, reason);
+  const { logins, skipped: unread } = readNodes(nodes);
   const wanted = logins.filter((login) => login.isAutomatic || isGiven(args, 'all'));
+  const skipped: string[] = [...unread];
+  const found = wanted.flatMap((login): readonly Found[] => {
+    const asked = importOf(login, secrets);
+    const fault = faultOf(() => configOf(asked.LoginOptions));
+    if (fault !== null) skipped.push(`${login.targetName}: ${fault}`);
+    return fault === null ? [{ login, asked }] : [];
+  });
+  for (const reason of skipped) warn(io, reason);
   if (wanted.length === 0) {
     throw new UsageError(`There is no node record for the boot in ${nodes}; see --all.`, {
       exitCode: EXIT_CODES.nothingFound.code,
       code: 'ERR_NOTHING_FOUND',
     });
   }
+  const warnings = found.flatMap(({ login }) =>
+    login.warnings.map((warning) => `${login.targetName}: ${warning}`),
+  );
+  for (const warning of warnings) warn(io, warning);
+  const dryRun = isGiven(args, 'dry-run');
+  if (!dryRun) for (const { login } of found) keepSecrets(login, secrets);
+  const kept = await keepLogins(context, args, { found, skipped });
+  const imported = kept.map(({ asked }) => asked);
+  if (isGiven(args, 'json')) printJson(io, { imported, skipped, warnings, dryRun });
+  else for (const login of imported) printLine(io, lineOf(login, dryRun));
+  if (imported.length > 0) return EXIT_CODES.ok.code;
+  throw new UsageError(
+    `None of the ${wanted.length} targets in ${nodes} can be imported; the warnings say why.`,
+  );
+}
+
+/**
+ * Those that the daemon has taken, or would take (`--dry-run`); the reason of each other one goes
+ * to `skipped`. Without a daemon a dry run believes its own judgement.
+ */
+async function keepLogins(
+  context: CommandContext,
+  args: Arguments,
+  plan: { readonly found: readonly Found[]; readonly skipped: string[] },
+): Promise<readonly Found[]> {
   const isDry = isGiven(args, 'dry-run');
-  const imports = wanted.map((login) => importOf(login, secrets));
-  if (!isDry) {
-    for (const login of wanted) keepSecrets(login, secrets);
-    await withDaemon(context, args, async (client) => {
-      for (const login of imports) await client.call('AddPersistentLogin', login);
-    });
+  const asking = withDaemon(context, args, async (client) => {
+    const kept: Found[] = [];
+    for (const one of plan.found) {
+      try {
+        await client.call('AddPersistentLogin', { ...one.asked, ...(isDry && { DryRun: true }) });
+        kept.push(one);
+      } catch (error) {
+        if (!(error instanceof UsageError) || error.code === DAEMON_GONE) throw error;
+        const reason = `${one.login.targetName}: ${error.message}`;
+        plan.skipped.push(reason);
+        warn(context.io, reason);
+      }
+    }
+    return kept;
+  });
+  return asking.catch((error: unknown) => {
+    if (isDry && error instanceof UsageError && error.code === DAEMON_UNREACHABLE) {
+      return plan.found;
+    }
+    throw error;
+  });
+}
+
+function lineOf(login: Import, dryRun: boolean): string {
+  const what = dryRun ? 'would be logged in to' : 'is logged in to';
+  return `${login.TargetName} at ${login.TargetPortal} ${what} at the daemon's next start`;
+}
+
+/** What is wrong with it; null for nothing. */
+function faultOf(judge: () => void): string | null {
+  try {
+    judge();
+    return null;
+  } catch (error) {
+    if (error instanceof UsageError) return error.message;
+    throw error;
   }
-  if (isGiven(args, 'json')) printJson(io, { imported: imports, skipped, dryRun: isDry });
-  for (const login of isGiven(args, 'json') ? [] : imports) {
-    const what = isDry ? 'would be logged in to' : 'is logged in to';
-    printLine(
-      io,
-      `${login.TargetName} at ${login.TargetPortal} ${what} at the daemon's next start`,
-    );
-  }
-  return EXIT_CODES.ok.code;
 }
 
 function importOf(login: NodeLogin, secrets: string): Import {

@@ -7,6 +7,7 @@ import {
   changedSchema,
   devicesSchema,
   loginSchema,
+  persistentListSchema,
   rescanSchema,
 } from '../../control/control-results.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
@@ -18,7 +19,7 @@ import {
   requiredArgument,
   textArgument,
 } from '../context.js';
-import type { ControlClient } from '../control-client.js';
+import { type ControlClient, DAEMON_GONE } from '../control-client.js';
 import {
   allSessions,
   askDaemon,
@@ -70,9 +71,13 @@ export function withSet(parser: Argv): Argv {
 /** `login <portal> <target>`. */
 export async function runLogin(context: CommandContext, args: Arguments): Promise<number> {
   const params = loginParams(context, args);
-  const asking = withDaemon(context, args, (client) =>
-    askDaemon(client, loginSchema, 'LoginToTarget', params),
-  );
+  const asking = withDaemon(context, args, async (client) => {
+    try {
+      return await askDaemon(client, loginSchema, 'LoginToTarget', params);
+    } catch (error) {
+      throw isGiven(args, 'persistent') ? await failedToKeep(client, params, error) : error;
+    }
+  });
   const login = await withProgress(context.io, 'logging in', asking);
   if (isGiven(args, 'json')) {
     printJson(context.io, login);
@@ -86,6 +91,26 @@ export async function runLogin(context: CommandContext, args: Arguments): Promis
     printLine(context.io, `${where}  ${humanBytes(device.sizeBytes)}  LUN ${device.lun}`);
   }
   return EXIT_CODES.ok.code;
+}
+
+/** The error of a persistent login, with a word on what the daemon does at its next start. */
+async function failedToKeep(
+  client: ControlClient,
+  params: Readonly<Record<string, unknown>>,
+  error: unknown,
+): Promise<unknown> {
+  if (!(error instanceof UsageError) || error.code === DAEMON_GONE) return error;
+  const { logins } = await askDaemon(client, persistentListSchema, 'PersistentLogins');
+  const target = params['TargetName'];
+  const isKept = logins.some(
+    (login) => login.TargetName === target && login.SessionType === params['SessionType'],
+  );
+  const next = isKept
+    ? 'The login is kept: the daemon logs in at its next start. ' +
+      `\`iscsi-nbd persistent remove ${target}\` forgets it.`
+    : 'The login is not kept.';
+  const { code, exitCode } = error;
+  return new UsageError(`${error.message} ${next}`, { code, exitCode, cause: error });
 }
 
 /** What `LoginToTarget` is asked for: the flags that were given, by their options' names. */
