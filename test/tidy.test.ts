@@ -5,6 +5,7 @@ import {
   citations,
   citedSections,
   crowdedFolders,
+  errorRows,
   errorSections,
   fileLength,
   fileName,
@@ -173,6 +174,15 @@ const RULES: readonly {
     rule: errorSections,
     files: SOURCES,
     broken: [source('src/iscsi/pdu/a.ts', "throw new ProtocolError('19.1', 'no');")],
+  },
+  {
+    title: 'a ProtocolError of the initiator has a row in the table of quirks',
+    rule: errorRows,
+    files: SOURCES,
+    broken: [
+      source('src/iscsi/pdu/a.ts', "throw new ProtocolError('11.8', 'no');"),
+      source('src/session/a.ts', "throw new ProtocolError('11.8', 'no');"),
+    ],
   },
   {
     title: 'a test title has its own subject',

@@ -195,7 +195,7 @@ function withoutCitation(title) {
 }
 
 /**
- * Sections with the files of `src/` that cite them, in comments or in errors.
+ * Sections with the files of `src/` that cite them, in comments or as rows of the table of quirks.
  * @param {readonly SourceFile[]} files
  */
 function placesOf(files) {
@@ -203,8 +203,8 @@ function placesOf(files) {
   const places = new Map();
   for (const { path, text } of files) {
     const cited = [...text.matchAll(/RFC 7143 (?:§(\d+(?:\.\d+)*)|Appendix ([A-E]))/g)];
-    const thrown = [...text.matchAll(/new ProtocolError\(\s*'(\d+(?:\.\d+)*)'/g)];
-    for (const match of [...cited, ...thrown]) {
+    const rows = [...text.matchAll(/\b(?:strict|tolerate|wait|fallback)\(\s*'(\d+(?:\.\d+)*)'/g)];
+    for (const match of [...cited, ...rows]) {
       const section = match[1] ?? match[2] ?? '';
       if (TITLES[section] === undefined) continue;
       places.set(section, (places.get(section) ?? new Set()).add(path));

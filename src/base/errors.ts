@@ -35,12 +35,22 @@ export class UsageError extends ProductError {
 
 /** The target broke the protocol: the connection is closed and the session recovers. */
 export class ProtocolError extends ProductError {
-  /** Section number of RFC 7143 (or the NBD document's section title) that was broken. */
+  /** Section number of RFC 7143 that was broken. */
   readonly section: string;
+  /** The initiator's row for the rule; empty for a rule of the embedded target. */
+  readonly rule: string;
+  /** What the operator can do, a whole sentence; empty where the error has no row. */
+  readonly nextStep: string;
 
-  constructor(section: string, message: string, options?: ErrorOptionsWithCode) {
+  constructor(
+    section: string,
+    message: string,
+    options?: ErrorOptionsWithCode & { readonly rule?: string; readonly nextStep?: string },
+  ) {
     super(options?.code ?? 'ERR_PROTOCOL', `${message} (RFC 7143 §${section})`, options);
     this.section = section;
+    this.rule = options?.rule ?? '';
+    this.nextStep = options?.nextStep ?? '';
   }
 }
 

@@ -63,6 +63,11 @@ function textOf(event: ProductEvent): string {
       return `${nameOf(event)} now has ${humanBytes(event.sizeBytes)}`;
     case 'portalChanged':
       return `portal ${event.from} → ${event.to}`;
+    case 'targetQuirk':
+      return (
+        `the target does not keep to RFC 7143 §${event.section}, which its session lives with ` +
+        `(${event.quirk}): ${event.what}`
+      );
     case 'loginRefused': {
       const status = `class ${event.statusClass}, detail ${event.statusDetail}`;
       return `login refused (${status}): ${event.explanation}`;

@@ -40,9 +40,10 @@ export function printSessions(io: CliIo, sessions: readonly SessionView[]): void
 
 /** Everything about one session. */
 export function printSession(io: CliIo, session: SessionView): void {
-  const { keys, devices, ConnectionsList, options, settings, ...facts } = session;
+  const { keys, quirks, devices, ConnectionsList, options, settings, ...facts } = session;
   printNamed(io, {
     ...facts,
+    quirks: quirks.map(({ quirk, section, what }) => `${quirk} (RFC 7143 §${section}): ${what}`),
     Connection: ConnectionsList.flatMap((connection) => pairs(connection)),
     device: devices.map((device) => {
       const where = device.device ?? device.uri ?? '-';

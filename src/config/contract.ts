@@ -174,6 +174,15 @@ export type EventBody =
       readonly errno: string;
       readonly reason: string;
     } & LunEvent)
+  /** The target does something against the RFC that the session lives with; once for each. */
+  | {
+      readonly event: 'targetQuirk';
+      /** Name of the quirk, the same for all targets that have it. */
+      readonly quirk: string;
+      /** Section of RFC 7143. */
+      readonly section: string;
+      readonly what: string;
+    }
   /** Something works less well than it could, and why. */
   | { readonly event: 'warning'; readonly message: string }
   | { readonly event: 'closed'; readonly reason: string };

@@ -103,6 +103,13 @@ export const eventSchema = z.discriminatedUnion('event', [
     reason: z.string(),
   }),
   z.object({ event: z.literal('deviceInUse'), ...lun, holders: z.string() }),
+  z.object({
+    event: z.literal('targetQuirk'),
+    ...head,
+    quirk: z.string(),
+    section: z.string(),
+    what: z.string(),
+  }),
   z.object({ event: z.literal('warning'), ...head, message: z.string() }),
   z.object({ event: z.literal('closed'), ...head, reason: z.string() }),
 ]);

@@ -60,6 +60,8 @@ function wordsOf(event: ProductEvent): string {
       return `${event.event} (LUN ${event.lun}): ${event.reason}`;
     case 'warning':
       return event.message;
+    case 'targetQuirk':
+      return `quirk ${event.quirk} of the target (RFC 7143 §${event.section}): ${event.what}`;
     case 'deviceInUse':
       return `LUN ${event.lun} is in use: ${event.holders}`;
     default:
@@ -85,6 +87,7 @@ export function eventLevel(event: ProductEvent): EventLevel {
     case 'deviceReleased':
     case 'deviceResized':
     case 'portalChanged':
+    case 'targetQuirk':
     case 'closed':
       return 'info';
   }

@@ -123,9 +123,7 @@ function nextStepOf(error: unknown, exitCode: number): string {
     const { nextStep } = describeLoginStatus(error.statusClass, error.statusDetail);
     return `${nextStep.charAt(0).toUpperCase()}${nextStep.slice(1)}.`;
   }
-  if (error instanceof ProtocolError) {
-    return 'Check that an iSCSI target listens at this address, and look for its updates.';
-  }
+  if (error instanceof ProtocolError) return error.nextStep;
   const name = exitNameOfCode(exitCode);
   return name === undefined ? '' : (NEXT_STEPS[name] ?? '');
 }

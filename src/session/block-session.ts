@@ -15,7 +15,6 @@ import type {
   SessionOptions,
 } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { formatPortal } from '../iscsi/login/portal.js';
 import { type ScsiExecutor, testUnitReady } from '../lun/disk-probe.js';
 import { diskWarnings } from '../lun/disk-warnings.js';
 import type { HostClaims } from '../lun/host-claims.js';
@@ -36,7 +35,7 @@ import { QueueDepthDriver } from './queue-depth-driver.js';
 import { SessionClient } from './session-client.js';
 import type { SessionEvent } from './session-event.js';
 import { stampedEvent } from './stamped-event.js';
-import { warningText } from './warning-text.js';
+import { eventOf } from './warning-text.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
@@ -354,14 +353,9 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       case 'attemptFailed':
         this.#attempts.failed(event.error);
         return;
-      case 'portalChanged': {
-        const [from, to] = [formatPortal(event.from), formatPortal(event.to)];
-        this.#emit({ event: 'portalChanged', from, to });
-        return;
-      }
       default: {
-        const message = warningText(event);
-        if (message !== null) this.#emit({ event: 'warning', message });
+        const told = eventOf(event);
+        if (told !== null) this.#emit(told);
       }
     }
   }

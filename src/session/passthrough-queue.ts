@@ -22,12 +22,14 @@ type Waiting = {
  * Commands that people and scripts send, over the times their session is away, as Microsoft's
  * LoginToTarget has it ("Device removal latency"): INQUIRY and REPORT LUNS are answered from what
  * was last heard, marked as `cached`; every other command waits for the session. What waits fails
- * with LinkError when the removal latency has passed or the session is logged out. A command that
- * was already on its way when the link went fails too, since nobody knows whether it was done.
+ * with LinkError when the removal latency has passed or the session is logged out, and with the
+ * ProtocolError when the target breaks the same rule on each connection. A command that was already
+ * on its way when the link went fails too, since nobody knows whether it was done.
  */
 export class PassthroughQueue {
   readonly #send: (request: ScsiRequest) => Promise<ScsiAnswer>;
   readonly #state: () => SessionState;
+  readonly #stuckOn: () => Error | null;
   readonly #answers = new Map<string, ScsiAnswer>();
   #waiting: Waiting[] = [];
 
@@ -35,9 +37,12 @@ export class PassthroughQueue {
     /** One command over the session as it is now; rejects with LinkError when it is away. */
     readonly send: (request: ScsiRequest) => Promise<ScsiAnswer>;
     readonly state: () => SessionState;
+    /** The broken rule that keeps the session from getting on, null while it does or may. */
+    readonly stuckOn: () => Error | null;
   }) {
     this.#send = options.send;
     this.#state = options.state;
+    this.#stuckOn = options.stuckOn;
   }
 
   async execute(request: ScsiRequest): Promise<ScsiAnswer> {
@@ -66,11 +71,18 @@ export class PassthroughQueue {
     }
   }
 
+  /** The target breaks the same rule on each connection: waiting for another one is of no use. */
+  stuck(error: Error): void {
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+
   #wait(request: ScsiRequest): Promise<ScsiAnswer> {
     const state = this.#state();
     // A link lost on the way may already be back.
     if (state === 'loggedIn') return this.execute(request);
     if (state !== 'reconnecting') return Promise.reject(away(state));
+    const stuckOn = this.#stuckOn();
+    if (stuckOn !== null) return Promise.reject(stuckOn);
     if (this.#waiting.length >= WAITING_MAX) {
       const why = `the session is reconnecting and ${WAITING_MAX} commands wait for it already`;
       return Promise.reject(new LinkError('ENOBUFS', why));

@@ -32,7 +32,7 @@ export class QueueDepthDriver {
 
   /** A disk without command queuing (CMDQUE and BQUE of INQUIRY) takes one command at a time. */
   limitDisk({ lun, facts }: Pick<ScsiDisk, 'lun' | 'facts'>): void {
-    this.#session.limitLun(lun, facts.commandQueuing ? Number.POSITIVE_INFINITY : 1);
+    this.#session.flow.limitLun(lun, facts.commandQueuing ? Number.POSITIVE_INFINITY : 1);
   }
 
   congested(): void {
@@ -47,7 +47,7 @@ export class QueueDepthDriver {
   }
 
   #apply(): void {
-    this.#session.limitDepth(this.#control.depth);
+    this.#session.flow.limitDepth(this.#control.depth);
     this.close();
     const { nextStepAtMs } = this.#control;
     if (nextStepAtMs === Number.POSITIVE_INFINITY || this.#session.state === 'closed') return;

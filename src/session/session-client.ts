@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { LinkError, ProductError, ProtocolError } from '../base/errors.js';
+import { LinkError, ProductError } from '../base/errors.js';
 import { Fragments } from '../base/fragments.js';
 import { LunFields } from '../bridge/lun-fields.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions, SessionState } from '../config/contract.js';
@@ -7,6 +7,7 @@ import { SessionDriver } from '../io/session-driver.js';
 import type { TextRequest, TextResponse } from '../iscsi/pdu/login-pdu.js';
 import { RequestOpcode } from '../iscsi/pdu/pdu.js';
 import type { TextPair } from '../iscsi/pdu/text.js';
+import { brokenRule } from '../iscsi/quirks/quirks.js';
 import { TextExchange } from '../iscsi/session/discovery.js';
 import { Session } from '../iscsi/session/session.js';
 import type { SessionEffect } from '../iscsi/session/session-effect.js';
@@ -83,6 +84,7 @@ export class SessionClient {
     this.#control = new PassthroughQueue({
       send: (request) => this.send(request),
       state: () => this.state,
+      stuckOn: () => this.session.stuckOn,
     });
   }
 
@@ -256,7 +258,7 @@ export class SessionClient {
     if (answer instanceof Error) throw answer;
     if (answer.type === 'textReceived') return answer.response;
     const reason = answer.type === 'rejected' ? ` with reason ${answer.reason}` : '';
-    throw new ProtocolError('7.12', `the target rejected the text request${reason}`);
+    throw brokenRule('text-rejected', `the target rejected the text request${reason}`);
   }
 
   /** Logs out in order, whatever the state is; resolves when the session is closed. */
@@ -282,6 +284,7 @@ export class SessionClient {
       this.#pings.get(effect.initiatorTaskTag)?.done(null);
       this.#pings.delete(effect.initiatorTaskTag);
     }
+    if (effect.type === 'stuck') this.#control.stuck(effect.error);
     if (effect.type === 'pingAnswered') this.#pingAnswered(effect.initiatorTaskTag);
     if (effect.type === 'closeLink') {
       this.#textWaiter?.(new LinkError('ECONNRESET', 'the connection went before the answer'));

@@ -1,3 +1,4 @@
+import type { EventBody } from '../config/contract.js';
 import { formatPortal } from '../iscsi/login/portal.js';
 import { parseSense } from '../scsi/sense.js';
 import { senseToWords } from '../scsi/verdict.js';
@@ -13,6 +14,26 @@ const ASYNC_EVENTS: readonly string[] = [
   'that all tasks of a LUN are ended',
 ];
 
+/** The event that says what a session reports; null for what has none, or more than one. */
+export function eventOf(news: SessionEvent): EventBody | null {
+  switch (news.type) {
+    case 'portalChanged':
+      return {
+        event: 'portalChanged',
+        from: formatPortal(news.from),
+        to: formatPortal(news.to),
+      };
+    case 'targetQuirk': {
+      const { quirk, section, what } = news;
+      return { event: 'targetQuirk', quirk, section, what };
+    }
+    default: {
+      const message = warningText(news);
+      return message === null ? null : { event: 'warning', message };
+    }
+  }
+}
+
 /** What a session has to say that no event of its own tells, for a person; null for the rest. */
 export function warningText(effect: SessionEvent): string | null {
   switch (effect.type) {
@@ -22,6 +43,13 @@ export function warningText(effect: SessionEvent): string | null {
       const how = effect.permanent ? 'for good' : 'for now';
       const from = formatPortal(effect.from);
       return `the target at ${from} redirects to ${formatPortal(effect.to)} ${how}`;
+    }
+    case 'stuck': {
+      const { error, connections } = effect;
+      return (
+        `each of the last ${connections} connections ended without an answered command, because ` +
+        `the target broke the same rule: ${error.message}. ${error.nextStep} Attempts go on.`
+      );
     }
     case 'escalated':
       return `a task took too long: ${STEPS[effect.step]}`;

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { LunExport } from '../config/contract.js';
 import type { Connection } from '../iscsi/connection/connection.js';
+import { nextStepOf } from '../iscsi/quirks/quirks.js';
 import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { LUN_STATES } from '../lun/lun-state.js';
 import type { DaemonSession } from './daemon-session.js';
@@ -114,6 +115,16 @@ export const sessionSchema = z.object({
       inForce: z.string(),
     }),
   ),
+  /** What the target does against RFC 7143 and the session lives with. */
+  quirks: z.array(
+    z.object({
+      quirk: z.string(),
+      /** Section of RFC 7143. */
+      section: z.string(),
+      what: z.string(),
+      nextStep: z.string(),
+    }),
+  ),
   /** What `set` can change, in seconds, bytes or commands. */
   options: z.record(z.string(), numberOrNever),
   /** Every option of the session, and when another value would count. */
@@ -205,6 +216,7 @@ export function viewSession(session: DaemonSession, nowMs: number): SessionView 
     portal: { host, port },
     portals: machine.portals.all.map((portal) => ({ host: portal.host, port: portal.port })),
     keys: keys.map((row) => ({ ...row })),
+    quirks: machine.quirks.all.map((row) => ({ ...row, nextStep: nextStepOf(row.quirk) })),
     options: liveValues(session),
     settings: settingsOf(session),
     removalInSeconds: removalInSeconds(session, nowMs),

@@ -69,7 +69,8 @@ export class SessionStatistics {
     if (effect.type !== 'stateChanged') return;
     if (effect.to === 'loggedIn') {
       this.loginAcceptRsps += 1;
-      this.lastError = null;
+      // A login alone is no progress against a target that breaks the same rule again and again.
+      this.lastError = this.#handle.session.stuckOn?.message ?? null;
     }
     if (effect.to === 'reconnecting') {
       this.lastError = effect.reason;

@@ -211,9 +211,11 @@ export class ScriptedPeer {
   }
 
   /** Answers the login request that was sent last. */
-  answerLogin(request: InitiatorPdu, answer: Partial<TargetPdu> & { lines?: string[] }): void {
-    const { lines, ...fields } = answer;
-    const isid = request.header.subarray(8, 14);
+  answerLogin(
+    request: InitiatorPdu,
+    answer: Partial<TargetPdu> & { lines?: string[]; isid?: Buffer },
+  ): void {
+    const { lines, isid = request.header.subarray(8, 14), ...fields } = answer;
     const bytes = this.encode({
       opcode: OP.login,
       flags: request.flags,

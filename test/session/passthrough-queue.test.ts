@@ -12,9 +12,11 @@ function request(...cdb: number[]): ScsiRequest {
 class Session {
   state: SessionState = 'loggedIn';
   isCut = false;
+  stuckOn: Error | null = null;
   readonly sent: number[] = [];
   readonly path = new PassthroughQueue({
     state: () => this.state,
+    stuckOn: () => this.stuckOn,
     send: async ({ cdb }) => {
       this.sent.push(cdb[0] ?? 0);
       if (this.state !== 'loggedIn' || this.isCut) throw new LinkError('ECONNRESET', 'it went');
@@ -61,4 +63,18 @@ test('waiting commands are bounded, and fail when the session is removed or logg
   expect(ends.every((end) => end.status === 'rejected')).toBe(true);
   await expect(session.path.execute(request(0x25))).rejects.toMatchObject({ errno: 'ENOTCONN' });
   expect(session.sent).toEqual([]);
+});
+
+test('commands fail with the broken rule when the target breaks the same one on each connection', async () => {
+  const session = new Session();
+  session.become('reconnecting');
+  const waiting = session.path.execute(request(0x25));
+  session.stuckOn = new Error('StatSN 9 where 5 is next');
+  session.path.stuck(session.stuckOn);
+  await expect(waiting).rejects.toBe(session.stuckOn);
+  session.become('loggedIn');
+  session.isCut = true;
+  const inquiry = session.path.execute(request(0x12));
+  session.become('reconnecting');
+  await expect(inquiry).rejects.toBe(session.stuckOn);
 });

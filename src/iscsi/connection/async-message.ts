@@ -1,7 +1,7 @@
-import { ProtocolError } from '../../base/errors.js';
 import { BHS_BYTES } from '../pdu/pdu.js';
 import type { ResponseHeader } from '../pdu/pdu-response.js';
 import type { TaskReporting } from '../pdu/session-parameters.js';
+import { brokenRule } from '../quirks/quirks.js';
 import type { AsyncMessage } from './connection-notice.js';
 
 /** PDUs that a target sends unasked, decoded, and what they ask of us. */
@@ -58,7 +58,7 @@ export function asyncOrderOf(
       return { type: 'connectionGoes', time2WaitMs: parameter2 * 1000 };
     case AsyncEvent.taskTermination:
       if (context.taskReporting === 'FastAbort') return { type: 'none' };
-      throw new ProtocolError('11.9.1', 'AsyncEvent 5 without TaskReporting=FastAbort');
+      throw brokenRule('async-termination', 'AsyncEvent 5 without TaskReporting=FastAbort');
     default:
       // SCSI and vendor events, and those nobody has assigned: news, no orders.
       return { type: 'none' };
@@ -78,11 +78,11 @@ type Rejection = {
 /** RFC 7143 §11.17 (Reject): the reason, and which PDU of ours it is about. */
 export function decodeReject(header: ResponseHeader, data: Buffer): Rejection {
   if (data.length < BHS_BYTES) {
-    throw new ProtocolError('11.17.4', `Reject with ${data.length} bytes of the bad header`);
+    throw brokenRule('reject-size', `Reject with ${data.length} bytes of the bad header`);
   }
   const reason = header.response;
   if (reason === NEGOTIATION_RESET) {
-    throw new ProtocolError('11.17.1', 'Reject with the deprecated reason Negotiation Reset');
+    throw brokenRule('reject-negotiation', 'Reject with the deprecated reason Negotiation Reset');
   }
   return {
     reason,

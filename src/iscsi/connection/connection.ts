@@ -1,18 +1,18 @@
-import { invariant, ProtocolError } from '../../base/errors.js';
+import { invariant } from '../../base/errors.js';
 import { SendQueue } from '../../base/send-queue.js';
 import { serialAdd, serialDistance } from '../../base/serial32.js';
-import type { SlabPool } from '../../base/slab.js';
 import type { ScsiCommand, ScsiOutcome } from '../../scsi/command.js';
-import type { LoginMachine } from '../login/login.js';
 import { BHS_BYTES, RESERVED_TAG, RequestOpcode, ResponseOpcode } from '../pdu/pdu.js';
 import { PduEvent, PduReader } from '../pdu/pdu-reader.js';
 import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from '../pdu/pdu-response.js';
 import { SegmentCollector } from '../pdu/segment-collector.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
 import { LOGIN_SEGMENT_BYTES_MAX } from '../pdu/text.js';
+import { brokenRule } from '../quirks/quirks.js';
 import { AsyncEvent, decodeAsyncMessage, decodeReject } from './async-message.js';
 import { CommandWindow } from './command-window.js';
 import type { ConnectionNotice } from './connection-notice.js';
+import type { ConnectionOptions } from './connection-options.js';
 import {
   type ConnectionState,
   type ConnectionStateEvent,
@@ -28,15 +28,6 @@ import { type Task, TaskTable } from './task-table.js';
 
 /** Data-In PDUs with damaged data after which the path is not worth keeping. */
 const DAMAGED_MAX = 16;
-
-type ConnectionOptions = {
-  readonly pool: SlabPool;
-  readonly login: LoginMachine;
-  readonly firstCmdSN: number;
-  readonly cid: number;
-  /** Where commands go that have an outcome; the session's, drained by its driver. */
-  readonly completed: ScsiCommand[];
-};
 
 /**
  * One connection from its first login request to its end; a reconnect makes a new one. Bytes come
@@ -55,6 +46,8 @@ export class Connection {
   parameters: SessionParameters | null = null;
   /** Cuts what is received into PDUs. */
   readonly reader: PduReader;
+  /** A command has been answered on it. */
+  isUsed = false;
   /** Instant of the last bytes from the target. */
   lastReceivedAtMs = 0;
 
@@ -170,7 +163,7 @@ export class Connection {
     this.#dataInTask = null;
     if (this.state === 'S4-inLogin') {
       if (header.opcode !== ResponseOpcode.login) {
-        throw new ProtocolError('6.3', `opcode 0x${header.opcode.toString(16)} during login`);
+        throw brokenRule('login-opcode', `opcode 0x${header.opcode.toString(16)} during login`);
       }
       const at = this.reader.headerAt;
       const bytes = this.reader.header.subarray(at, at + BHS_BYTES);
@@ -238,7 +231,10 @@ export class Connection {
     const { statSN, initiatorTaskTag } = this.#header;
     if (this.send.takeStatSN(statSN)) return true;
     if (this.tasks.find(initiatorTaskTag) === null) return false;
-    throw new ProtocolError('7.9', `StatSN ${statSN}, which was used before, for a running task`);
+    throw brokenRule(
+      'statsn-reused',
+      `StatSN ${statSN}, which was used before, for a running task`,
+    );
   }
 
   #dataInReceived(): void {
@@ -278,7 +274,7 @@ export class Connection {
     const { initiatorTaskTag, targetTransferTag, lunUpper, lunLower } = this.#header;
     if (initiatorTaskTag !== RESERVED_TAG) {
       if (targetTransferTag !== RESERVED_TAG) {
-        throw new ProtocolError('11.19', 'NOP-In with both tags valid');
+        throw brokenRule('nop-in-tags', 'NOP-In with both tags valid');
       }
       if (!this.#takesStatSN()) return;
       const data = Buffer.from(this.#control.bytes);
@@ -313,13 +309,13 @@ export class Connection {
         this.#rejectReceived();
         return;
       default:
-        throw new ProtocolError('11.2.1.2', `opcode 0x${header.opcode.toString(16)} from a target`);
+        throw brokenRule('opcode', `opcode 0x${header.opcode.toString(16)} from a target`);
     }
   }
 
   #logoutReceived(): void {
     if (this.state !== 'S6-inLogout') {
-      throw new ProtocolError('11.15', 'a Logout Response that was not asked for');
+      throw brokenRule('logout-unasked', 'a Logout Response that was not asked for');
     }
     const answer = decodeLogoutResponse(this.#header, this.#logoutTag);
     this.#move(answer.response === 0 ? 'logoutAccepted' : 'logoutFailed');
@@ -357,7 +353,7 @@ export class Connection {
     const header = this.#header;
     this.#damagedCount += 1;
     if (header.opcode !== ResponseOpcode.dataIn || this.#damagedCount > DAMAGED_MAX) {
-      throw new ProtocolError('7.8', 'the data digest of a PDU does not match', {
+      throw brokenRule('data-digest', 'the data digest of a PDU does not match', {
         code: 'ERR_DATA_DIGEST',
       });
     }
@@ -371,6 +367,7 @@ export class Connection {
     const command = this.tasks.end(task);
     task.queue?.ended(command);
     command.sentBytes = bytesDone;
+    if (outcome === 'answered') this.isUsed = true;
     command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
     if (command.isCheckCondition) task.queue?.noteUntold();
     this.#options.completed.push(command);

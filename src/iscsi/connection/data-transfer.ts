@@ -1,4 +1,3 @@
-import { ProtocolError } from '../../base/errors.js';
 import type { LunField } from '../../scsi/command.js';
 import { DataInBit, RESERVED_TAG } from '../pdu/pdu.js';
 import {
@@ -11,6 +10,7 @@ import {
 import type { ResponseHeader } from '../pdu/pdu-response.js';
 import type { PduWriter } from '../pdu/pdu-writer.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
+import { brokenRule } from '../quirks/quirks.js';
 import type { Task } from './task-table.js';
 
 // Argument objects that every command uses again: the data path makes none.
@@ -137,7 +137,7 @@ export function answerR2t(
   if (command === null) return;
   const wanted = r2t.desiredDataTransferLength;
   const refuse = (why: string): never => {
-    throw new ProtocolError('11.8', `R2T ${why}`);
+    throw brokenRule('r2t', `R2T ${why}`);
   };
   if (writer.queue.isCrowded) refuse('after so many small ones, whose data it does not read');
   if (command.direction !== 'write') refuse('for a command that sends no data');
@@ -196,7 +196,7 @@ export function acceptDataInHeader(task: Task, dataIn: ResponseHeader): void {
   const command = task.command;
   if (command === null) return;
   const refuse = (why: string): never => {
-    throw new ProtocolError('11.7', `Data-In ${why}`);
+    throw brokenRule('data-in', `Data-In ${why}`);
   };
   const length = dataIn.dataSegmentLength;
   if (command.direction !== 'read') refuse('for a command that reads no data');

@@ -1,5 +1,6 @@
-import { ProtocolError } from '../../base/errors.js';
+import type { ProtocolError } from '../../base/errors.js';
 import type { ResponseHeader } from '../pdu/pdu-response.js';
+import { brokenRule } from '../quirks/quirks.js';
 import type { ConnectionNotice } from './connection-notice.js';
 
 /** A Logout Response (RFC 7143 §11.15 (Logout Response)) and the end of the connection with it. */
@@ -10,7 +11,7 @@ type LogoutAnswer = Extract<ConnectionNotice, { type: 'logoutAnswered' }>;
 export function decodeLogoutResponse(header: ResponseHeader, logoutTag: number): LogoutAnswer {
   const { response, time2Wait, initiatorTaskTag } = header;
   if (initiatorTaskTag !== logoutTag) {
-    throw new ProtocolError('4.2.5.3', 'a Logout Response with the tag of no Logout Request');
+    throw brokenRule('logout-tag', 'a Logout Response with the tag of no Logout Request');
   }
   return { type: 'logoutAnswered', response, time2WaitSeconds: time2Wait };
 }
@@ -25,6 +26,6 @@ export function logoutOutcome(answer: LogoutAnswer): {
 } {
   const { response, time2WaitSeconds } = answer;
   if (response === 0) return { error: null, time2WaitMs: 0 };
-  const error = new ProtocolError('11.15.1', `the target answered the logout with ${response}`);
+  const error = brokenRule('logout-response', `the target answered the logout with ${response}`);
   return { error, time2WaitMs: response === 1 ? undefined : time2WaitSeconds * 1000 };
 }

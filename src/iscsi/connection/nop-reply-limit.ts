@@ -1,5 +1,5 @@
-import { ProtocolError } from '../../base/errors.js';
 import type { SendQueue } from '../../base/send-queue.js';
+import { brokenRule } from '../quirks/quirks.js';
 
 /** Answers to pings that may wait in our send queue: far more than a sane target asks for. */
 const PONGS_QUEUED_MAX = 1024;
@@ -27,7 +27,7 @@ export class NopReplyLimit {
     }
     this.#count += 1;
     if (this.#count > PONGS_QUEUED_MAX) {
-      throw new ProtocolError('11.18', 'the target sends pings and does not read the answers');
+      throw brokenRule('nop-in-flood', 'the target sends pings and does not read the answers');
     }
   }
 }

@@ -1,4 +1,3 @@
-import { ProtocolError } from '../../base/errors.js';
 import type { SendQueue } from '../../base/send-queue.js';
 import { serialAdd, serialDistance } from '../../base/serial32.js';
 import type { LunField } from '../../scsi/command.js';
@@ -7,6 +6,7 @@ import { RESERVED_TAG } from '../pdu/pdu.js';
 import * as request from '../pdu/pdu-request.js';
 import { PduWriter } from '../pdu/pdu-writer.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
+import { brokenRule } from '../quirks/quirks.js';
 import type { CommandWindow } from './command-window.js';
 import { sendCommand } from './data-transfer.js';
 import type { Task, TaskTable } from './task-table.js';
@@ -44,7 +44,7 @@ export class RequestSender {
   takeStatSN(statSN: number): boolean {
     const distance = serialDistance(this.expStatSN, statSN);
     if (distance > 0) {
-      throw new ProtocolError('7.9', `StatSN ${statSN} where ${this.expStatSN} is next`);
+      throw brokenRule('statsn-gap', `StatSN ${statSN} where ${this.expStatSN} is next`);
     }
     if (distance === 0) this.expStatSN = serialAdd(statSN, 1);
     return distance === 0;

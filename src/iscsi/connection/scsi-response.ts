@@ -1,8 +1,8 @@
-import { ProtocolError } from '../../base/errors.js';
 import type { ScsiCommand, ScsiOutcome } from '../../scsi/command.js';
 import { parseSense, SenseKey } from '../../scsi/sense.js';
 import { ScsiResponseBit } from '../pdu/pdu.js';
 import type { ResponseHeader } from '../pdu/pdu-response.js';
+import { brokenRule } from '../quirks/quirks.js';
 import type { Task } from './task-table.js';
 
 const CHECK_CONDITION = 0x02;
@@ -28,7 +28,7 @@ export function readScsiResponse(
     data.copy(command.sense, 0, 2, 2 + length);
     command.senseLength = length;
   } else if (header.status === CHECK_CONDITION) {
-    throw new ProtocolError('7.7', 'CHECK CONDITION without sense data');
+    throw brokenRule('check-condition-sense', 'CHECK CONDITION without sense data');
   }
   return 'answered';
 }
@@ -53,8 +53,8 @@ export function saysTasksCleared({ status, sense, senseLength }: ScsiCommand): b
  */
 export function checkExpDataSN(task: Task, header: ResponseHeader): void {
   if (header.response !== 0 || header.dataSN <= task.expectedDataSN) return;
-  throw new ProtocolError(
-    '7.9',
+  throw brokenRule(
+    'data-in-missing',
     `a SCSI Response after ${header.dataSN} Data-In PDUs, of which ${task.expectedDataSN} came`,
   );
 }
@@ -64,7 +64,7 @@ export function residualOf(header: ResponseHeader): number {
   const underflow = (header.flags & ScsiResponseBit.underflow) !== 0;
   const overflow = (header.flags & ScsiResponseBit.overflow) !== 0;
   if (underflow && overflow) {
-    throw new ProtocolError('11.4.1', 'residual overflow and underflow at once');
+    throw brokenRule('residual-both', 'residual overflow and underflow at once');
   }
   if (underflow) return header.residualCount;
   return overflow ? -header.residualCount : 0;

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { invariant, ProductError, ProtocolError, UsageError } from '../../base/errors.js';
+import { invariant, ProductError, UsageError } from '../../base/errors.js';
 import { parseBinaryValue, parseNumericalValue, quoted, type TextPair } from '../pdu/text.js';
+import { brokenRule } from '../quirks/quirks.js';
 
 /**
  * CHAP from the initiator's end: RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol
@@ -159,7 +160,7 @@ export class ChapExchange {
     const algorithm = this.#chosenAlgorithm(keys.get('CHAP_A') ?? '');
     const identifier = parseNumericalValue(keys.get('CHAP_I') ?? '');
     if (identifier === null || identifier > 255) {
-      throw new ProtocolError('12.1.3', 'CHAP_I is not a number from 0 to 255');
+      throw brokenRule('chap-identifier', 'CHAP_I is not a number from 0 to 255');
     }
     const challenge = binary(keys, 'CHAP_C');
     this.#memory.acceptTheirs(challenge);
@@ -226,7 +227,7 @@ export class ChapExchange {
     const number = parseNumericalValue(text);
     const chosen = this.#options.algorithms.find((name) => ALGORITHMS[name].number === number);
     if (chosen === undefined) {
-      throw new ProtocolError('12.1.3', `the target chose CHAP_A=${quoted(text)}, not offered`);
+      throw brokenRule('chap-algorithm', `the target chose CHAP_A=${quoted(text)}, not offered`);
     }
     return chosen;
   }
@@ -293,16 +294,13 @@ function checkKeys(keys: ReadonlyMap<string, string>, expected: readonly string[
     ...missing.map((key) => `without ${key}`),
     ...extra.map((key) => `with ${quoted(key)}`),
   ];
-  throw new ProtocolError('12.1.3', `CHAP step ${words.join(', ')}`);
+  throw brokenRule('chap-keys', `CHAP step ${words.join(', ')}`);
 }
 
 function binary(keys: ReadonlyMap<string, string>, key: string): Buffer {
   const bytes = parseBinaryValue(keys.get(key) ?? '', BINARY_BYTES_MAX);
   if (bytes) return bytes;
-  throw new ProtocolError(
-    '12.1.3',
-    `${key} is not 1 to ${BINARY_BYTES_MAX} bytes of hex or base64`,
-  );
+  throw brokenRule('chap-binary', `${key} is not 1 to ${BINARY_BYTES_MAX} bytes of hex or base64`);
 }
 
 function hex(bytes: Buffer): string {

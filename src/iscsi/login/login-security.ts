@@ -1,5 +1,6 @@
-import { ProtocolError } from '../../base/errors.js';
+import type { ProtocolError } from '../../base/errors.js';
 import { quoted, type TextPair } from '../pdu/text.js';
+import { brokenRule } from '../quirks/quirks.js';
 import { AuthenticationError, type ChapAlgorithm, ChapExchange, type ChapOptions } from './chap.js';
 
 /**
@@ -93,7 +94,10 @@ export class SecurityNegotiation {
       case 'settled': {
         const [key] = keys.keys();
         if (key === undefined) return READY;
-        throw new ProtocolError('12.1', `security key ${quoted(key)} after the authentication`);
+        throw brokenRule(
+          'security-key-late',
+          `security key ${quoted(key)} after the authentication`,
+        );
       }
     }
   }
@@ -102,7 +106,10 @@ export class SecurityNegotiation {
     const method = keys.get('AuthMethod');
     const others = [...keys.keys()].filter((key) => key !== 'AuthMethod');
     if (others.length > 0) {
-      throw new ProtocolError('12.1', `key ${quoted(others[0] ?? '')} before its method is chosen`);
+      throw brokenRule(
+        'security-key-early',
+        `key ${quoted(others[0] ?? '')} before its method is chosen`,
+      );
     }
     if (method === 'Reject') {
       throw new AuthenticationError(
@@ -121,14 +128,14 @@ export class SecurityNegotiation {
       return { pairs: this.#exchange.firstPairs(), transit: false };
     }
     if (method === undefined) {
-      throw new ProtocolError('12.1', 'the target does not answer AuthMethod');
+      throw brokenRule('auth-method-unanswered', 'the target does not answer AuthMethod');
     }
     throw this.#notOffered(method);
   }
 
   #notOffered(method: string): ProtocolError {
-    return new ProtocolError(
-      '6.2.1',
+    return brokenRule(
+      'auth-method-choice',
       `the target chose AuthMethod=${quoted(method)}, but ${this.offered} was offered`,
     );
   }

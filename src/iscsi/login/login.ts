@@ -1,4 +1,4 @@
-import { invariant, LoginRefusedError, ProtocolError, UsageError } from '../../base/errors.js';
+import { invariant, LoginRefusedError, UsageError } from '../../base/errors.js';
 import { serialAdd } from '../../base/serial32.js';
 import {
   FULL_FEATURE_PHASE,
@@ -18,6 +18,7 @@ import {
   TextCollector,
   type TextPair,
 } from '../pdu/text.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import type { ChapAlgorithm, ChapOptions } from './chap.js';
 import { type LoginOffer, offeredPairs } from './login-offer.js';
 import { checkLoginResponse } from './login-response-rules.js';
@@ -46,6 +47,8 @@ export type LoginOptions = {
   readonly offer: LoginOffer;
   /** The login ends unless the portal belongs to this group. */
   readonly expectedPortalGroupTag?: number;
+  /** Where it is noted what the target does against the RFC and the login lives with. */
+  readonly quirks: QuirkLog;
   /** Unpredictable bytes, for challenges. */
   readonly randomBytes: (count: number) => Buffer;
 };
@@ -148,15 +151,19 @@ export class LoginMachine {
     const request = this.#lastRequest;
     invariant(request !== null && this.#state !== 'ended', 'a response to no login request');
     if (response.initiatorTaskTag !== request.initiatorTaskTag) {
-      throw new ProtocolError('6.3', 'a login response with another Initiator Task Tag');
+      throw brokenRule('login-tag', 'a login response with another Initiator Task Tag');
     }
     if (response.statusClass !== 0) return this.#refused(response);
-    checkLoginResponse(response, { request, previous: this.#lastResponse });
+    const { quirks } = this.#options;
+    checkLoginResponse(response, { request, previous: this.#lastResponse, quirks });
     this.#lastResponse = response;
     if (this.#state === 'sendingText') {
       // RFC 7143 §6.2 (Text Mode Negotiation): a request with the C bit gets an empty answer.
       if (response.data.length > 0 || response.continued) {
-        throw new ProtocolError('6.2', 'a login request with the C bit got an answer with data');
+        throw brokenRule(
+          'login-continue-data',
+          'a login request with the C bit got an answer with data',
+        );
       }
       return { type: 'send', request: this.#sendNextPart() };
     }
@@ -175,7 +182,7 @@ export class LoginMachine {
       if (!isSecurityKey(key)) {
         this.#negotiation.targetSent(pair, { stage: 'security', transit: response.transit });
       } else if (keys.has(key)) {
-        throw new ProtocolError('6.3', `the target sent ${key} more than once`);
+        throw brokenRule('security-key-twice', `the target sent ${key} more than once`);
       } else {
         keys.set(key, value);
       }
@@ -231,11 +238,14 @@ export class LoginMachine {
     if (tag === null) {
       // Discovery logins name no target, and targets in use then leave the tag out.
       if (this.#options.targetName === undefined) return;
-      throw new ProtocolError('13.9', 'the first login response has no TargetPortalGroupTag');
+      throw brokenRule(
+        'portal-group-missing',
+        'the first login response has no TargetPortalGroupTag',
+      );
     }
     if (expected !== undefined && Number(tag) !== expected) {
-      throw new ProtocolError(
-        '6.3.1',
+      throw brokenRule(
+        'portal-group',
         `the portal belongs to portal group ${tag}, but group ${expected} is expected; ` +
           'a session has the portals of one group: name only those',
         { code: 'ERR_PORTAL_GROUP' },
@@ -282,7 +292,7 @@ export class LoginMachine {
     this.#move(continued ? 'partSent' : 'textSent');
     this.#requestCount += 1;
     if (this.#requestCount > REQUESTS_MAX) {
-      throw new ProtocolError('6.2', `the login does not end after ${REQUESTS_MAX} requests`);
+      throw brokenRule('login-requests', `the login does not end after ${REQUESTS_MAX} requests`);
     }
     const transit = !continued && this.#transitAfterText;
     const nextStage = this.#stage === SECURITY_STAGE ? OPERATIONAL_STAGE : FULL_FEATURE_PHASE;
@@ -326,10 +336,10 @@ function redirectAddresses(data: Buffer): PortalAddress[] {
     if (key !== 'TargetAddress') continue;
     const portal = readPortal(value);
     if ('fault' in portal) {
-      throw new ProtocolError('13.8', `TargetAddress=${quoted(value)}: ${portal.fault}`);
+      throw brokenRule('redirect-address', `TargetAddress=${quoted(value)}: ${portal.fault}`);
     }
     addresses.push(portal);
   }
   if (addresses.length > 0) return addresses;
-  throw new ProtocolError('11.13.5', 'the target redirects the login without a TargetAddress');
+  throw brokenRule('redirect-nowhere', 'the target redirects the login without a TargetAddress');
 }

@@ -1,5 +1,6 @@
-import { invariant, ProtocolError } from '../../base/errors.js';
+import { invariant } from '../../base/errors.js';
 import { parseBooleanValue, parseListOfValues, parseNumericalValue, quoted } from '../pdu/text.js';
+import { brokenRule } from '../quirks/quirks.js';
 import type { KeyRow, KeyRule } from './negotiation-keys.js';
 
 /**
@@ -23,11 +24,13 @@ export function checkReply(exchange: {
   if (reply === 'Reject' || reply === 'Irrelevant') return null;
   if (reply === 'NotUnderstood') {
     if (row.later) return null;
-    throw new ProtocolError('6.2', `the target does not understand ${key}, which all must`);
+    throw brokenRule('key-not-understood', `the target does not understand ${key}, which all must`);
   }
   const fault = replyFault(row.rule, offered, reply);
   if (fault !== null) {
-    throw new ProtocolError(row.section, `${key}=${quoted(reply)} from the target ${fault}`);
+    throw brokenRule('reply-outside', `${key}=${quoted(reply)} from the target ${fault}`, {
+      section: row.section,
+    });
   }
   // Numbers may come in hexadecimal; they are kept as decimals.
   return isNumeric(row.rule) ? `${parseNumericalValue(reply)}` : reply;

@@ -1,6 +1,7 @@
-import { invariant, ProtocolError, UsageError } from '../../base/errors.js';
+import { invariant, UsageError } from '../../base/errors.js';
 import type { DigestName, SessionParameters, TaskReporting } from '../pdu/session-parameters.js';
 import { printable, quoted, RESERVED_ANSWERS, type TextPair } from '../pdu/text.js';
+import { brokenRule } from '../quirks/quirks.js';
 import { isSecurityKey, KEY_ROWS, type KeyRow } from './negotiation-keys.js';
 import { answerProposal, checkReply, isDecidedByProposal } from './negotiation-rules.js';
 
@@ -77,7 +78,7 @@ export class Negotiation {
     this.#checkPlace(key, row, context);
     const state = this.#state(key);
     if (state.fromTarget !== null && !row?.repeatable) {
-      throw new ProtocolError('6.3', `the target sent ${key} more than once during login`);
+      throw brokenRule('key-twice', `the target sent ${key} more than once during login`);
     }
     state.fromTarget = value;
     if (!row) return this.#unknownKey(key, value, context);
@@ -103,14 +104,17 @@ export class Negotiation {
   #checkPlace(key: string, row: KeyRow | undefined, context: PairContext): void {
     // RFC 7143 §6.3 (Login Phase): a key not allowed in the current stage is a protocol error.
     if (isSecurityKey(key)) {
-      throw new ProtocolError('6.3', `security key ${key} outside the security negotiation`);
+      throw brokenRule(
+        'security-key-place',
+        `security key ${key} outside the security negotiation`,
+      );
     }
     // RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods): no others are allowed.
     if (context.stage === 'security' && row?.stage !== 'any') {
-      throw new ProtocolError('12', `key ${quoted(key)} during the security negotiation`);
+      throw brokenRule('key-in-security', `key ${quoted(key)} during the security negotiation`);
     }
     if (row?.stage === 'fullFeature') {
-      throw new ProtocolError(row.section, `${key} during login`);
+      throw brokenRule('key-in-login', `${key} during login`, { section: row.section });
     }
   }
 
@@ -118,10 +122,15 @@ export class Negotiation {
     if (RESERVED_ANSWERS.has(value)) {
       const answersLater = value === 'NotUnderstood' && row.later && state.offered !== null;
       if (answersLater) return;
-      throw new ProtocolError('6.2', `the target answered the declaration of ${key} with ${value}`);
+      throw brokenRule(
+        'declaration-answered',
+        `the target answered the declaration of ${key} with ${value}`,
+      );
     }
     if (row.senders === 'initiator') {
-      throw new ProtocolError(row.section, `the target sent ${key}, which only initiators send`);
+      throw brokenRule('key-of-initiators', `the target sent ${key}, which only initiators send`, {
+        section: row.section,
+      });
     }
     state.inForce = checkReply({ key, row, offered: '', reply: value });
   }
@@ -142,7 +151,10 @@ export class Negotiation {
       } else if (isDecidedByProposal(row.rule, value)) {
         this.#state(key).inForce = value;
       } else {
-        throw new ProtocolError('11.13.6', `${key} needs an answer, but the T bit ends the stage`);
+        throw brokenRule(
+          'proposal-unanswerable',
+          `${key} needs an answer, but the T bit ends the stage`,
+        );
       }
       return null;
     }
@@ -154,7 +166,10 @@ export class Negotiation {
   /** RFC 7143 §6.2 (Text Mode Negotiation): the reserved answers cannot be proposed. */
   #checkReserved(key: string, value: string): void {
     if (RESERVED_ANSWERS.has(value)) {
-      throw new ProtocolError('6.2', `the target sent ${key}=${value}, and nothing was offered`);
+      throw brokenRule(
+        'reserved-proposed',
+        `the target sent ${key}=${value}, and nothing was offered`,
+      );
     }
   }
 
@@ -195,8 +210,8 @@ export class Negotiation {
     const agreed = this.inForceOrNull('FirstBurstLength') !== null;
     const isUsed = !initialR2T || immediateData;
     if (agreed && isUsed && firstBurstLength > maxBurstLength) {
-      throw new ProtocolError(
-        '13.14',
+      throw brokenRule(
+        'burst-order',
         `FirstBurstLength ${firstBurstLength} exceeds MaxBurstLength ${maxBurstLength}`,
       );
     }

@@ -1,6 +1,6 @@
-import { ProtocolError } from '../../base/errors.js';
 import type { SlabPool } from '../../base/slab.js';
 import { viewOf } from '../../base/view.js';
+import { brokenRule } from '../quirks/quirks.js';
 import { crc32cOf } from './digest.js';
 import { AHS_BYTES_MAX, BHS_BYTES, DIGEST_BYTES, paddingBytes } from './pdu.js';
 import type { SessionParameters } from './session-parameters.js';
@@ -161,15 +161,15 @@ export class PduReader {
     if (this.headerDigest) {
       const covered = at + length - DIGEST_BYTES;
       if (crc32cOf(buffer, at, covered, 0) !== view.getInt32(covered, true)) {
-        throw new ProtocolError('7.8', 'the header digest of a PDU does not match', {
+        throw brokenRule('header-digest', 'the header digest of a PDU does not match', {
           code: 'ERR_HEADER_DIGEST',
         });
       }
     }
     const dataLength = view.getUint32(at + 4) & 0xffffff;
     if (dataLength > this.dataSegmentBytesMax) {
-      throw new ProtocolError(
-        '13.12',
+      throw brokenRule(
+        'segment-size',
         `DataSegmentLength ${dataLength} is over the ${this.dataSegmentBytesMax} bytes we declared`,
       );
     }

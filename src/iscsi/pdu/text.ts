@@ -1,4 +1,5 @@
-import { invariant, ProtocolError } from '../../base/errors.js';
+import { invariant } from '../../base/errors.js';
+import { brokenRule } from '../quirks/quirks.js';
 
 /**
  * The key=value text of login and text PDUs: RFC 7143 §6.1 (Text Format). Each pair is
@@ -56,7 +57,10 @@ export function splitText(text: Buffer, segmentBytesMax: number): Buffer[] {
 export function decodeText(text: Buffer): TextPair[] {
   if (text.length === 0) return [];
   if (text[text.length - 1] !== NUL) {
-    throw new ProtocolError('6.1', 'the last key=value pair of a text has no zero byte after it');
+    throw brokenRule(
+      'text-unterminated',
+      'the last key=value pair of a text has no zero byte after it',
+    );
   }
   const pairs: TextPair[] = [];
   for (let start = 0; start < text.length; ) {
@@ -73,16 +77,22 @@ function decodePair(bytes: Buffer): TextPair {
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new ProtocolError('6.1', 'a key=value pair is not UTF-8', { cause });
+    throw brokenRule('text-utf8', 'a key=value pair is not UTF-8', { cause });
   }
   const equals = text.indexOf('=');
-  if (equals < 0) throw new ProtocolError('6.1', `no "=" in the text ${quoted(text)}`);
+  if (equals < 0) throw brokenRule('text-equals', `no "=" in the text ${quoted(text)}`);
   const key = text.slice(0, equals);
   if (key.length > KEY_CHARACTERS_MAX) {
-    throw new ProtocolError('6.1', `key of ${key.length} characters, over ${KEY_CHARACTERS_MAX}`);
+    throw brokenRule(
+      'text-key-size',
+      `key of ${key.length} characters, over ${KEY_CHARACTERS_MAX}`,
+    );
   }
   if (!KEY_PATTERN.test(key)) {
-    throw new ProtocolError('6.1', `key ${quoted(key)} has a character that keys cannot have`);
+    throw brokenRule(
+      'text-key-characters',
+      `key ${quoted(key)} has a character that keys cannot have`,
+    );
   }
   return [key, text.slice(equals + 1)];
 }
@@ -112,7 +122,7 @@ export class TextCollector {
   add(part: Buffer): void {
     this.#byteLength += part.length;
     if (this.#byteLength > this.#bytesMax) {
-      throw new ProtocolError('6.1', `a text of more than ${this.#bytesMax} bytes`);
+      throw brokenRule('text-size', `a text of more than ${this.#bytesMax} bytes`);
     }
     if (part.length > 0) this.#parts.push(Buffer.from(part));
   }

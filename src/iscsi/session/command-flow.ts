@@ -48,12 +48,15 @@ export class CommandFlow {
     return this.#queues.waitingCount;
   }
 
-  /** Block I/O in flight at most; see `SessionConfig.queueDepthMax`. */
+  /** Block I/O in flight at most, see `SessionConfig.queueDepthMax`; those above it still end. */
   limitDepth(depthMax: number): void {
     this.#queues.depthMax = depthMax;
   }
 
-  /** Commands of one LUN in flight at most, control commands included. */
+  /**
+   * Commands of one LUN in flight at most, control commands included and over reconnects; Infinity
+   * lifts it.
+   */
   limitLun(lun: LunField, depthMax: number): void {
     this.#queues.of(lun).depthMax = depthMax;
   }

@@ -1,4 +1,4 @@
-import { invariant, ProtocolError } from '../../base/errors.js';
+import { invariant, type ProtocolError } from '../../base/errors.js';
 import type { LunField } from '../../scsi/command.js';
 import { formatPortal, type PortalAddress, readPortal } from '../login/portal.js';
 import { iscsiNameFault } from '../login/target-name.js';
@@ -13,6 +13,7 @@ import {
   TextCollector,
   type TextPair,
 } from '../pdu/text.js';
+import { brokenRule } from '../quirks/quirks.js';
 
 /** A target and where it listens; `portals` has at least one. */
 export type DiscoveredTarget = { readonly name: string; readonly portals: PortalAddress[] };
@@ -60,7 +61,10 @@ export class TextExchange {
     checkTextResponse(response, request);
     if (request.continued && response.data.length > 0) {
       // RFC 7143 §6.2 (Text Mode Negotiation): a request with the C bit gets an empty answer.
-      throw new ProtocolError('6.2', 'a text request with the C bit got an answer with data');
+      throw brokenRule(
+        'text-continue-data',
+        'a text request with the C bit got an answer with data',
+      );
     }
     this.#collector.add(response.data);
     if (response.final) return { type: 'done', pairs: decodeText(this.#collector.take()) };
@@ -74,7 +78,7 @@ export class TextExchange {
   #send(answered: { readonly targetTransferTag: number; readonly lun: LunField }): TextRequest {
     this.#requestCount += 1;
     if (this.#requestCount > REQUESTS_MAX) {
-      throw new ProtocolError('6.2', `a text exchange of more than ${REQUESTS_MAX} requests`);
+      throw brokenRule('text-requests', `a text exchange of more than ${REQUESTS_MAX} requests`);
     }
     const data = this.#partsLeft.shift() ?? Buffer.alloc(0);
     const continued = this.#partsLeft.length > 0;
@@ -94,23 +98,20 @@ export class TextExchange {
 /** RFC 7143 §11.11 (Text Response), its bits and tags. */
 function checkTextResponse(response: TextResponse, request: TextRequest): void {
   if (response.initiatorTaskTag !== request.initiatorTaskTag) {
-    throw new ProtocolError('11.11.3', 'a text response with another Initiator Task Tag');
+    throw brokenRule('text-tag', 'a text response with another Initiator Task Tag');
   }
   if (response.final) {
     if (response.continued) {
-      throw new ProtocolError('11.11.2', 'a text response with both the F bit and the C bit');
+      throw brokenRule('text-final-continue', 'a text response with both the F bit and the C bit');
     }
     if (!request.final) {
-      throw new ProtocolError('11.11.1', 'a final text response to a request that was not final');
+      throw brokenRule('text-final', 'a final text response to a request that was not final');
     }
     // RFC 7143 §11.10.4 (Target Transfer Tag): with the F bit the tag must be ignored.
     return;
   }
   if (response.targetTransferTag === RESERVED_TAG) {
-    throw new ProtocolError(
-      '11.11.1',
-      'a text response with neither F bit nor Target Transfer Tag',
-    );
+    throw brokenRule('text-no-tag', 'a text response with neither F bit nor Target Transfer Tag');
   }
 }
 
@@ -139,7 +140,10 @@ export function parseSendTargets(
       else if (!found.has(value)) found.set(value, []);
     } else if (key === 'TargetAddress') {
       if (current === null) {
-        throw new ProtocolError('13.8', 'a SendTargets answer with an address before any target');
+        throw brokenRule(
+          'discovery-address-first',
+          'a SendTargets answer with an address before any target',
+        );
       }
       const portal = readPortal(value);
       if ('fault' in portal) {
@@ -176,7 +180,7 @@ function reachable(portal: PortalAddress, via: PortalAddress): PortalAddress {
 /** RFC 7143 Appendix C (SendTargets Operation): only names and addresses are permitted. */
 function unexpectedKey(key: string, value: string): ProtocolError {
   if (key === 'SendTargets' && RESERVED_ANSWERS.has(value)) {
-    return new ProtocolError('13.3', `the target answers SendTargets with ${value}`);
+    return brokenRule('discovery-refused', `the target answers SendTargets with ${value}`);
   }
-  return new ProtocolError('13.3', `key ${quoted(key)} in a SendTargets answer`);
+  return brokenRule('discovery-key', `key ${quoted(key)} in a SendTargets answer`);
 }

@@ -3,6 +3,7 @@ import type { ChapAlgorithm } from '../login/chap.js';
 import { LoginMachine } from '../login/login.js';
 import { formatPortal, type PortalAddress } from '../login/portal.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
+import type { QuirkLog } from '../quirks/quirks.js';
 import type { SessionConfig, SessionIdentity } from './session-config.js';
 
 /** CmdSN of every first login request; any value would do. */
@@ -20,6 +21,7 @@ const GROUPS_MAX = 64;
 export class LoginFactory {
   readonly #identity: SessionIdentity;
   readonly #config: SessionConfig;
+  readonly #quirks: QuirkLog;
   readonly #groups = new Map<string, number>();
   #lastGroup: number | null = null;
   /** The group whose session may still have requests of ours; null: none is to be feared. */
@@ -27,8 +29,14 @@ export class LoginFactory {
   #algorithms: readonly ChapAlgorithm[];
   #machine: LoginMachine | null = null;
 
-  constructor(identity: SessionIdentity, config: SessionConfig) {
+  constructor(options: {
+    readonly identity: SessionIdentity;
+    readonly config: SessionConfig;
+    readonly quirks: QuirkLog;
+  }) {
+    const { identity, config } = options;
     this.#identity = identity;
+    this.#quirks = options.quirks;
     this.#boundGroup = identity.portalGroupTag ?? null;
     this.#config = config;
     this.#algorithms = config.login.chap?.algorithms ?? [];
@@ -49,6 +57,7 @@ export class LoginFactory {
       ...login,
       ...(chap === undefined ? {} : { chap: { ...chap, algorithms: this.#algorithms } }),
       ...(group === undefined ? {} : { expectedPortalGroupTag: group }),
+      quirks: this.#quirks,
       sessionType: type === 'discovery' ? 'Discovery' : 'Normal',
       isid: this.#identity.isid,
       tsih: 0,

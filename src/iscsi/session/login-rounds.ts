@@ -2,6 +2,7 @@ import type { ProductError } from '../../base/errors.js';
 import type { ConnectionNotice } from '../connection/connection-notice.js';
 import type { LoginMachine } from '../login/login.js';
 import type { PortalAddress } from '../login/portal.js';
+import type { QuirkLog } from '../quirks/quirks.js';
 import { LoginFactory } from './login-factory.js';
 import { PortalList, samePortal } from './portal-list.js';
 import { ReconnectSchedule } from './reconnect-schedule.js';
@@ -25,9 +26,10 @@ export class LoginRounds {
     readonly config: SessionConfig;
     readonly timers: SessionTimers;
     readonly effects: SessionEffect[];
+    readonly quirks: QuirkLog;
   }) {
     this.portals = new PortalList(options.config.portals);
-    this.#plan = new LoginFactory(options.identity, options.config);
+    this.#plan = new LoginFactory(options);
     this.#timers = options.timers;
     this.#effects = options.effects;
   }

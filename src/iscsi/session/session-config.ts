@@ -36,7 +36,7 @@ export type SessionConfig = {
   /** What each login offers; the session adds identity and numbers. */
   readonly login: Omit<
     LoginOptions,
-    'isid' | 'tsih' | 'cid' | 'initiatorTaskTag' | 'cmdSN' | 'sessionType'
+    'isid' | 'tsih' | 'cid' | 'initiatorTaskTag' | 'cmdSN' | 'sessionType' | 'quirks'
   >;
   readonly timers: SessionTimers;
   /**

@@ -1,7 +1,8 @@
-import type { ProductError } from '../../base/errors.js';
+import type { ProductError, ProtocolError } from '../../base/errors.js';
 import type { AsyncMessage } from '../connection/connection-notice.js';
 import type { PortalAddress } from '../login/portal.js';
 import type { TextResponse } from '../pdu/login-pdu.js';
+import type { TargetQuirk } from '../quirks/quirks.js';
 import type { SessionState } from './session-state.js';
 import type { EscalationStep } from './task-escalation.js';
 
@@ -36,6 +37,13 @@ export type SessionEffect =
     }
   | { readonly type: 'portalChanged'; readonly from: PortalAddress; readonly to: PortalAddress }
   | { readonly type: 'warned'; readonly message: string }
+  /** The target does something against the RFC that the session lives with; told once for each. */
+  | ({ readonly type: 'targetQuirk' } & TargetQuirk)
+  /**
+   * The target broke the same rule on each of the last `connections` connections, and answered no
+   * command in between. Attempts go on; what waits for a first success need not.
+   */
+  | { readonly type: 'stuck'; readonly error: ProtocolError; readonly connections: number }
   | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
   | { readonly type: 'textReceived'; readonly response: TextResponse }
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }

@@ -3,12 +3,12 @@ import {
   invariant,
   LinkError,
   type ProductError,
-  ProtocolError,
+  type ProtocolError,
   productError,
   UsageError,
 } from '../../base/errors.js';
 import type { SlabPool } from '../../base/slab.js';
-import type { LunField, ScsiCommand } from '../../scsi/command.js';
+import type { ScsiCommand } from '../../scsi/command.js';
 import { asyncOrderOf } from '../connection/async-message.js';
 import { Connection } from '../connection/connection.js';
 import type { AsyncMessage, ConnectionNotice } from '../connection/connection-notice.js';
@@ -18,10 +18,12 @@ import type { NegotiatedKey } from '../login/negotiation.js';
 import { formatPortal, type PortalAddress } from '../login/portal.js';
 import type { TextRequest } from '../pdu/login-pdu.js';
 import { LogoutReason, RequestOpcode } from '../pdu/pdu.js';
+import { brokenRule, QuirkLog } from '../quirks/quirks.js';
 import { CommandFlow } from './command-flow.js';
 import { FIRST_CMD_SN, LEADING_CID } from './login-factory.js';
 import { LoginRounds } from './login-rounds.js';
 import type { PortalList } from './portal-list.js';
+import { RuleStreak } from './rule-streak.js';
 import type { SessionConfig, SessionIdentity, SessionTimers } from './session-config.js';
 import type { SessionEffect } from './session-effect.js';
 import { type SessionState, type SessionStateEvent, sessionMove } from './session-state.js';
@@ -51,7 +53,10 @@ export class Session {
   /** Commands that wait or are in flight; for what concerns them and not the session. */
   readonly flow: CommandFlow;
   readonly #pool: SlabPool;
+  /** What the target does against the RFC, over all logins. */
+  readonly quirks = new QuirkLog((quirk) => this.effects.push({ type: 'targetQuirk', ...quirk }));
   readonly #rounds: LoginRounds;
+  readonly #streak = new RuleStreak();
   #keepalive: Keepalive | null = null;
   #loginDeadlineAtMs = NEVER_MS;
   #logoutDeadlineAtMs = NEVER_MS;
@@ -61,9 +66,14 @@ export class Session {
     this.config = options.config;
     this.timers = { ...options.config.timers };
     this.#pool = options.pool;
-    const { config, timers, effects, completed } = this;
-    this.#rounds = new LoginRounds({ ...options, timers, effects });
+    const { config, timers, effects, completed, quirks } = this;
+    this.#rounds = new LoginRounds({ ...options, timers, effects, quirks });
     this.flow = new CommandFlow({ depthMax: config.queueDepthMax, timers, completed, effects });
+  }
+
+  /** The broken rule that keeps the session from getting on; null while it does or may. */
+  get stuckOn(): ProtocolError | null {
+    return this.connection?.isUsed === true ? null : this.#streak.error;
   }
 
   get portals(): PortalList {
@@ -103,16 +113,6 @@ export class Session {
 
   get commandsInFlight(): number {
     return this.connection?.tasks.count ?? 0;
-  }
-
-  /** Commands in flight at most from now on; those above it still end. */
-  limitDepth(depth: number): void {
-    this.flow.limitDepth(depth);
-  }
-
-  /** The same of one LUN, control commands included and over reconnects; Infinity lifts it. */
-  limitLun(lun: LunField, depthMax: number): void {
-    this.flow.limitLun(lun, depthMax);
   }
 
   /** Takes a command. Without a login it comes back at once as `lost`. */
@@ -232,6 +232,7 @@ export class Session {
       firstCmdSN: FIRST_CMD_SN,
       cid: LEADING_CID,
       completed: this.completed,
+      quirks: this.quirks,
     });
     this.effects.push({ type: 'openLink', portal });
   }
@@ -254,6 +255,10 @@ export class Session {
       connection.linkLost();
       this.effects.push({ type: 'closeLink', end });
     }
+    const isStuck = this.#streak.connectionEnded(error, connection?.isUsed === true);
+    const { error: broken, connections } = this.#streak;
+    if (isStuck && broken !== null)
+      this.effects.push({ type: 'stuck', error: broken, connections });
     if (this.state === 'loggingOut') {
       this.#enter('logoutFinished', 'logged out', error ?? undefined);
       return;
@@ -344,7 +349,7 @@ export class Session {
     if (this.#rounds.redirected(redirect)) {
       this.#attempt(nowMs);
     } else {
-      const error = new ProtocolError('11.13.5', 'the target redirects without end');
+      const error = brokenRule('redirect-loop', 'the target redirects without end');
       this.#connectionEnded(error, nowMs);
     }
   }
@@ -357,7 +362,7 @@ export class Session {
     }
     if (opcode === RequestOpcode.logout) {
       const why = `the target rejected the logout with reason ${reason}`;
-      this.#connectionEnded(new ProtocolError('11.17.1', why), nowMs);
+      this.#connectionEnded(brokenRule('logout-rejected', why), nowMs);
     }
   }
 

@@ -1,6 +1,7 @@
 import { LoginMachine, type LoginOptions, type LoginStep } from '../../../src/iscsi/login/login.js';
 import type { LoginOffer } from '../../../src/iscsi/login/login-offer.js';
 import type { LoginRequest, LoginResponse } from '../../../src/iscsi/pdu/login-pdu.js';
+import { QuirkLog, type TargetQuirk } from '../../../src/iscsi/quirks/quirks.js';
 
 /** Builds the answers of a target by hand, with texts written out; uses nothing of src/ for it. */
 
@@ -21,7 +22,7 @@ export const OFFER: LoginOffer = {
   errorRecoveryLevel: 0,
 };
 
-export const OPTIONS: LoginOptions = {
+export const OPTIONS: Omit<LoginOptions, 'quirks'> = {
   initiatorName: 'iqn.1999-07.com.os:hostid.77',
   targetName: 'iqn.1999-07.com.example:diskarray.sn.88',
   sessionType: 'Normal',
@@ -81,10 +82,13 @@ export const accept = (lines: readonly string[] = TGT_ANSWER): Answer => ({
 export class LoginScript {
   readonly machine: LoginMachine;
   readonly requests: LoginRequest[] = [];
+  /** What the login has told of the target, in order. */
+  readonly quirks: TargetQuirk[] = [];
+  readonly log = new QuirkLog((quirk) => this.quirks.push(quirk));
   #statSN = 0xfffffffe;
 
   constructor(options: Partial<LoginOptions> = {}) {
-    this.machine = new LoginMachine({ ...OPTIONS, ...options });
+    this.machine = new LoginMachine({ quirks: this.log, ...OPTIONS, ...options });
     this.requests.push(this.machine.start());
   }
 

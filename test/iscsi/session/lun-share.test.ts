@@ -175,7 +175,7 @@ describe('a control command', () => {
 describe('a LUN with a maximum of its own', () => {
   it('a LUN limited to one gets one command at a time, over reconnects too', () => {
     const peer = loggedIn(32);
-    peer.session.limitLun({ upper: 1 << 16, lower: 0 }, 1);
+    peer.session.flow.limitLun({ upper: 1 << 16, lower: 0 }, 1);
     for (let login = 0; login < 2; login += 1) {
       submit(peer, 1, 3);
       submit(peer, 2, 3);
@@ -191,7 +191,7 @@ describe('a LUN with a maximum of its own', () => {
 
   it('the next command follows the response, a control command before the others', () => {
     const peer = loggedIn(32);
-    peer.session.limitLun({ upper: 1 << 16, lower: 0 }, 1);
+    peer.session.flow.limitLun({ upper: 1 << 16, lower: 0 }, 1);
     submit(peer, 1, 2);
     const first = peer.sentOne(FROM.scsiCommand);
     const onSent = () => undefined;
@@ -207,10 +207,10 @@ describe('a LUN with a maximum of its own', () => {
   it('a limit of Infinity lifts the one before', () => {
     const peer = loggedIn(32);
     const lun = { upper: 1 << 16, lower: 0 };
-    peer.session.limitLun(lun, 1);
+    peer.session.flow.limitLun(lun, 1);
     submit(peer, 1, 4);
     const first = peer.sentOne(FROM.scsiCommand);
-    peer.session.limitLun(lun, Number.POSITIVE_INFINITY);
+    peer.session.flow.limitLun(lun, Number.POSITIVE_INFINITY);
     good(peer, first);
     expect(peer.sent()).toHaveLength(3);
   });

@@ -1,0 +1,32 @@
+import { ISCSI_PORT, strict } from './quirk-row.js';
+
+/** Text, negotiation and discovery. */
+export const TEXT_QUIRKS = {
+  'text-unterminated': strict('6.1', 'the end of the text may be missing'),
+  'text-utf8': strict('6.1', 'the text is not text', ISCSI_PORT),
+  'text-equals': strict('6.1', 'the text is not text', ISCSI_PORT),
+  'text-key-size': strict('6.1', 'the text is not text', ISCSI_PORT),
+  'text-key-characters': strict('6.1', 'the text is not text', ISCSI_PORT),
+  'text-size': strict('6.1', 'it bounds the memory a text takes'),
+  'key-twice': strict('6.3', 'nobody can say which value counts'),
+  'security-key-place': strict('6.3', 'authentication has a stage of its own'),
+  'key-in-security': strict('12', 'authentication has a stage of its own'),
+  'key-in-login': strict('6.3', 'the key has no meaning during a login'),
+  'declaration-answered': strict('6.2', 'a declaration has no answer'),
+  'key-of-initiators': strict('6.2', 'the target speaks for us'),
+  'proposal-unanswerable': strict('11.13.6', 'nobody can say what was agreed'),
+  'reserved-proposed': strict('6.2', 'it is an answer to nothing'),
+  'burst-order': strict('13.14', 'the limits contradict each other'),
+  'key-not-understood': strict('6.2', 'nobody can say what holds for the key'),
+  'reply-outside': strict('6.2', 'the two sides would work with different values'),
+  'text-continue-data': strict('6.2', 'two texts would be mixed up'),
+  'text-requests': strict('6.2', 'it bounds the time a text takes'),
+  'text-tag': strict('11.11.3', 'the answer may be that of another request'),
+  'text-final-continue': strict('11.11.2', 'nobody can say whether the text is whole'),
+  'text-final': strict('11.11.1', 'the target has not seen the whole request'),
+  'text-no-tag': strict('11.11.1', 'there is no way to ask for the rest'),
+  'text-rejected': strict('7.12', 'there is no answer'),
+  'discovery-address-first': strict('13.8', 'nobody can say whose address it is'),
+  'discovery-refused': strict('13.3', 'there is no answer'),
+  'discovery-key': strict('13.3', 'it has no meaning in this place'),
+};
