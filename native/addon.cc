@@ -357,6 +357,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
   exports.Set("sendNotify", Napi::Function::New(env, SendNotifyJs));
   InitNbd(env, exports);
+  InitSharedMemory(env, exports);
   return exports;
 }
 

@@ -1,4 +1,4 @@
-// The N-API surface of the kernel's NBD devices.
+// The N-API surface beside that of the sockets: the kernel's NBD devices, and shared memory.
 #pragma once
 
 #include <napi.h>
@@ -6,5 +6,6 @@
 namespace iscsi_nbd {
 
 void InitNbd(Napi::Env env, Napi::Object exports);
+void InitSharedMemory(Napi::Env env, Napi::Object exports);
 
 }  // namespace iscsi_nbd

@@ -52,7 +52,13 @@ export class SlabPool {
   isTight = false;
   /** Fewest idle slabs since the last `trim`: so many were not needed. */
   #idleLow = 0;
-  /** Told about each slab made, and each whose pages may go; its bytes are lost then. */
+  /** Memory for a slab: a new one (`before` is null), or one whose pages were given back. */
+  memoryOf: (index: number, before: Buffer | null) => Buffer = (_index, before) =>
+    before ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
+  /**
+   * Told about each slab that gets other memory, also a new one, and about each whose pages may go:
+   * its bytes are lost then.
+   */
   onMade: ((index: number, buffer: Buffer) => void) | null = null;
   onGivenBack: ((index: number) => void) | null = null;
   /** CRC32C of `length` bytes at `offset` of a slab, from `seed` on; the addon may do it. */
@@ -95,16 +101,13 @@ export class SlabPool {
       this.#references[idle] = 1;
       return idle;
     }
-    const vacant = this.#vacant.pop();
-    if (vacant !== undefined) {
-      this.#references[vacant] = 1;
-      return vacant;
-    }
-    const index = this.buffers.length;
+    const index = this.#vacant.pop() ?? this.buffers.length;
     if (index >= this.slabsMax) return -1;
-    const buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    this.buffers[index] = buffer;
+    const before = this.buffers[index] ?? null;
+    const buffer = this.memoryOf(index, before);
     this.#references[index] = 1;
+    if (buffer === before) return index;
+    this.buffers[index] = buffer;
     this.onMade?.(index, buffer);
     return index;
   }
