@@ -32,8 +32,7 @@ export class LogicalUnit {
     readonly clock: Clock;
     /** The session's; the unit has a part of it until it is closed. */
     readonly budget: Budget;
-    /** As `ScsiDiskHooks.attention`. */
-    readonly onAttention: (unit: LogicalUnit, attention: Attention, sinceMs: number) => void;
+    readonly onAttention: (unit: LogicalUnit, attention: Attention, words: string) => void;
     readonly onCongested: () => void;
     readonly onIoError?: (error: IoError) => void;
     /**
@@ -56,7 +55,7 @@ export class LogicalUnit {
       hooks: {
         maySend: () => this.queue.mode === 'open',
         requestLost: (request) => this.queue.requestLost(request),
-        attention: (attention, _words, sinceMs) => options.onAttention(this, attention, sinceMs),
+        attention: (attention, words) => options.onAttention(this, attention, words),
         congested: options.onCongested,
         lossChanged: (isUntold) => options.onLossChanged?.(this, isUntold),
         firstWrite: () => options.onFirstWrite?.(),

@@ -2,6 +2,8 @@ import { UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SignalName, SignalSource } from './context.js';
 
+/** The code of the error where a signal has ended the work. */
+export const INTERRUPTED = 'ERR_INTERRUPTED';
 const NAMES: readonly SignalName[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
@@ -48,6 +50,14 @@ export class Interrupts {
     }
   }
 
+  /** The result of `work`, unless the first signal ends it: for work that leaves nothing behind. */
+  async orStopped<T>(work: Promise<T>): Promise<T> {
+    const stopped = whenAborted(this.signal).then(() => {
+      throw this.#error();
+    });
+    return this.orInterrupted(Promise.race([work, stopped]));
+  }
+
   [Symbol.dispose](): void {
     for (const [name, listener] of this.#listeners) this.#source.off(name, listener);
   }
@@ -65,7 +75,7 @@ export class Interrupts {
     const { interrupted, terminated } = EXIT_CODES;
     const { code } = this.#name === 'SIGINT' ? interrupted : terminated;
     return new UsageError('Interrupted before it was done.', {
-      code: 'ERR_INTERRUPTED',
+      code: INTERRUPTED,
       exitCode: code,
       cause,
     });

@@ -6,6 +6,7 @@ import {
   ScsiError,
   UsageError,
 } from '../base/errors.js';
+import { AuthenticationError, type AuthenticationFault } from '../iscsi/login/chap.js';
 import { describeLoginStatus, formatLoginStatus } from '../iscsi/login/login-status.js';
 import { EXIT_CODES, type ExitName, exitCodeOf, exitNameOfCode } from './exit-codes.js';
 
@@ -25,13 +26,56 @@ type ErrorReport = ErrorPlace & {
   readonly nextStep: string;
 };
 
+const LOOK_AT_LOG =
+  "Look at the target's log; a firewall or a balancer on the way may end connections, too.";
+const ROUTE = "Check the address, and this host's routes and interfaces.";
+
 const NEXT_STEPS: Partial<Record<ExitName, string>> = {
-  transport: 'Check the address and port, the firewall, and that the target is running.',
+  transport: LOOK_AT_LOG,
   connectTimeout: 'Check the address, routes and firewall; --login-timeout sets how long to wait.',
   pduTimeout: 'Check the load of the target and of the network; then try again.',
   authenticationFailed: 'Check the CHAP user and secret of each direction, here and at the target.',
   notPermitted: 'Run it as root, or choose a path you may use.',
   busy: 'Find out who uses it, or choose another.',
+};
+
+/** What helps with an errno of the network, where that is not the row of its exit status. */
+const ERRNO_STEPS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'Check the address and port, the firewall, and that the target is running.',
+  EHOSTUNREACH: ROUTE,
+  EHOSTDOWN: ROUTE,
+  ENETUNREACH: ROUTE,
+  ENETDOWN: ROUTE,
+  EADDRNOTAVAIL: ROUTE,
+  ENOTFOUND: 'Check how the name is written, or give the address.',
+  EAI_AGAIN: 'Check the name servers of this host (/etc/resolv.conf), or give the address.',
+  EAI_FAIL: 'Check the name servers of this host (/etc/resolv.conf), or give the address.',
+  ENOTCONN: 'Log in again, or wait until the session is back.',
+  ENOBUFS: 'Wait until the session is back.',
+};
+
+const WHOSE_SECRET =
+  'Compare --target-chap-user and --target-chap-secret-file with the user and secret that the ' +
+  'target proves itself with.';
+
+/** Why the authentication failed at this end. */
+const FAULT_STEPS: Readonly<Record<AuthenticationFault, string>> = {
+  noCommonMethod:
+    'Compare --chap-user, --chap-secret-file and --chap-algorithms with what the target accepts.',
+  targetNotAuthenticated:
+    'Give the target a user and secret of its own, or leave away --target-chap-secret-file.',
+  targetUser: WHOSE_SECRET,
+  targetNotAuthentic: WHOSE_SECRET,
+  sameSecret: 'Give each direction a secret of its own, here and at the target.',
+  reflectedChallenge: 'Find out what is between this host and the target, and do not log in yet.',
+  reusedChallenge: "The target's CHAP is not safe: look for its updates, or report it.",
+};
+
+/** Errors whose code says more than their class and exit status. */
+const CODE_STEPS: Readonly<Record<string, string>> = {
+  ERR_DIGEST_REFUSED:
+    'Allow None as well (--header-digest CRC32C,None or --data-digest CRC32C,None), or enable ' +
+    'the digest at the target.',
 };
 
 /** What happened, in a form for people and programs. No secret is in an error's message. */
@@ -114,16 +158,37 @@ function messageOf(error: unknown, exitCode: number): string {
   return String(error);
 }
 
+function hexByte(value: number): string {
+  return value.toString(16).padStart(2, '0');
+}
+
+/** The rule whose breaking ended the connection, or the command with it. */
+function brokenRuleOf(error: unknown): ProtocolError | null {
+  if (error instanceof ProtocolError) return error;
+  return error instanceof LinkError && error.cause instanceof ProtocolError ? error.cause : null;
+}
+
 function nextStepOf(error: unknown, exitCode: number): string {
+  const known = CODE_STEPS[codeOf(error)];
+  if (known !== undefined) return known;
   if (error instanceof UsageError) return '';
+  if (error instanceof AuthenticationError) return FAULT_STEPS[error.fault];
   // LOGICAL UNIT NOT SUPPORTED (SPC-4, additional sense code 25h).
   if (error instanceof ScsiError && error.asc === 0x25)
     return 'The command `iscsi-nbd luns` lists those there are.';
+  if (error instanceof ScsiError && error.senseKey !== 0) {
+    const code = [error.senseKey, error.asc, error.ascq].map(hexByte).join('/');
+    return `\`iscsi-nbd explain ${code}\` says what it means.`;
+  }
   if (error instanceof LoginRefusedError) {
     const { nextStep } = describeLoginStatus(error.statusClass, error.statusDetail);
     return `${nextStep.charAt(0).toUpperCase()}${nextStep.slice(1)}.`;
   }
-  if (error instanceof ProtocolError) return error.nextStep;
+  const broken = brokenRuleOf(error);
+  if (broken !== null) return broken.nextStep;
+  // A code of the system may come in an error of its own, which has no class of ours.
+  const step = ERRNO_STEPS[error instanceof LinkError ? error.errno : codeOf(error)];
+  if (step !== undefined) return step;
   const name = exitNameOfCode(exitCode);
   return name === undefined ? '' : (NEXT_STEPS[name] ?? '');
 }

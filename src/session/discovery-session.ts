@@ -1,3 +1,5 @@
+import type { Clock } from '../base/clock.js';
+import { deferred } from '../base/deferred.js';
 import type {
   DiscoveredTarget,
   InformationalSession,
@@ -6,6 +8,7 @@ import type {
 } from '../config/contract.js';
 import { parseSendTargets, SEND_TARGETS_ALL } from '../iscsi/session/discovery.js';
 import { threadRuntime } from '../lun/runtime.js';
+import { tooLate } from './passthrough-queue.js';
 import { SessionClient } from './session-client.js';
 import { newIdentity } from './session-identity.js';
 
@@ -37,14 +40,18 @@ export async function discover(
   }
 }
 
-/** Logs in for questions only: no device is ever made of what it finds. */
+/**
+ * Logs in for questions only: no device is ever made of what it finds. A question has the time of
+ * a login and of an outage together, over all reconnects, also while it is at the target.
+ */
 export async function openInformational(
   url: TargetUrl,
   options: SessionOptions,
   signal: AbortSignal,
 ): Promise<InformationalSession> {
+  const runtime = threadRuntime();
   const handle = new SessionClient(
-    threadRuntime(),
+    runtime,
     {
       type: 'informational',
       targetName: url.targetName,
@@ -55,11 +62,22 @@ export async function openInformational(
     options,
   );
   await handle.login(signal);
+  const inTime = <T>(question: Promise<T>): Promise<T> => answered(handle, runtime.clock, question);
   return {
     sessionId: handle.sessionId,
     lunFields: handle.lunFields,
-    execute: (request) => handle.execute(request),
-    ping: (bytes) => handle.ping(bytes),
+    execute: (request) => inTime(handle.execute(request)),
+    ping: (bytes) => inTime(handle.ping(bytes)),
     close: () => handle.logout(),
   };
+}
+
+function answered<T>(handle: SessionClient, clock: Clock, question: Promise<T>): Promise<T> {
+  const { patienceMs } = handle;
+  if (patienceMs === Number.POSITIVE_INFINITY) return question;
+  const late = deferred<never>();
+  const cancel = clock.at(clock.nowMs() + patienceMs, () =>
+    late.reject(tooLate(patienceMs, handle.trouble)),
+  );
+  return Promise.race([question, late.promise]).finally(cancel);
 }

@@ -1,4 +1,5 @@
-import { LinkError } from '../base/errors.js';
+import type { Clock } from '../base/clock.js';
+import { LinkError, type ProductError } from '../base/errors.js';
 import type { ScsiAnswer, ScsiRequest, SessionState } from '../config/contract.js';
 import { lunFieldToHex } from '../scsi/lun.js';
 
@@ -13,10 +14,13 @@ const ANSWER_BYTES_MAX = 64 << 10;
 const WAITING_MAX = 64;
 
 type Waiting = {
-  readonly request: ScsiRequest;
+  readonly asked: Asked;
   readonly resolve: (answer: ScsiAnswer) => void;
   readonly reject: (error: unknown) => void;
 };
+
+/** A command with the time it has for all connections together. */
+type Asked = { readonly request: ScsiRequest; readonly endsAtMs: number };
 
 /**
  * Commands that people and scripts send, over the times their session is away, as Microsoft's
@@ -25,12 +29,16 @@ type Waiting = {
  * with LinkError when the removal latency has passed or the session is logged out, and with the
  * ProtocolError when the target breaks the same rule on each connection. A command that was already
  * on its way when the link went fails too, since nobody knows whether it was done.
+ * Over all reconnects together a command has one deadline, after which it is not sent again.
  */
 export class PassthroughQueue {
   readonly #send: (request: ScsiRequest) => Promise<ScsiAnswer>;
   readonly #state: () => SessionState;
   readonly #stuckOn: () => Error | null;
   readonly #answers = new Map<string, ScsiAnswer>();
+  readonly #clock: Clock;
+  readonly #patienceMs: () => number;
+  readonly #trouble: () => ProductError | null;
   #waiting: Waiting[] = [];
 
   constructor(options: {
@@ -39,25 +47,55 @@ export class PassthroughQueue {
     readonly state: () => SessionState;
     /** The broken rule that keeps the session from getting on, null while it does or may. */
     readonly stuckOn: () => Error | null;
+    readonly clock: Clock;
+    /** How long a command may wait, over all reconnects; Infinity: for ever. */
+    readonly patienceMs: () => number;
+    /** What has gone wrong last between this host and the target. */
+    readonly trouble: () => ProductError | null;
   }) {
     this.#send = options.send;
     this.#state = options.state;
+    this.#clock = options.clock;
+    this.#patienceMs = options.patienceMs;
+    this.#trouble = options.trouble;
     this.#stuckOn = options.stuckOn;
   }
 
   async execute(request: ScsiRequest): Promise<ScsiAnswer> {
+    const patienceMs = this.#patienceMs();
+    const asked = { request, endsAtMs: this.#clock.nowMs() + patienceMs };
+    if (patienceMs === Number.POSITIVE_INFINITY) return this.#run(asked);
+    const cancel = this.#clock.at(asked.endsAtMs, () => this.#late(asked, patienceMs));
+    try {
+      return await this.#run(asked);
+    } finally {
+      cancel();
+    }
+  }
+
+  /** One that is on its way has its own time, and is not sent again after it. */
+  #late(asked: Asked, patienceMs: number): void {
+    const waiting = this.#waiting.find((one) => one.asked === asked);
+    if (waiting === undefined) return;
+    this.#waiting = this.#waiting.filter((one) => one !== waiting);
+    waiting.reject(tooLate(patienceMs, this.#trouble()));
+  }
+
+  async #run(asked: Asked): Promise<ScsiAnswer> {
+    const { request } = asked;
     if (this.#state() === 'loggedIn') {
       try {
         const answer = await this.#send(request);
         this.#remember(request, answer);
         return answer;
       } catch (error) {
-        if (!(error instanceof LinkError) || !isKept(request)) throw error;
+        const isOver = this.#clock.nowMs() >= asked.endsAtMs;
+        if (!(error instanceof LinkError) || !isKept(request) || isOver) throw error;
       }
     }
     const known = this.#answers.get(keyOf(request));
     if (known !== undefined && isKept(request)) return { ...known, cached: true };
-    return this.#wait(request);
+    return this.#wait(asked);
   }
 
   /** The session has moved to this state. */
@@ -65,8 +103,8 @@ export class PassthroughQueue {
     if (to === 'loggingIn' || to === 'reconnecting') return;
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const { request, resolve, reject } of waiting) {
-      if (to === 'loggedIn') this.execute(request).then(resolve, reject);
+    for (const { asked, resolve, reject } of waiting) {
+      if (to === 'loggedIn') this.#run(asked).then(resolve, reject);
       else reject(away(to));
     }
   }
@@ -76,10 +114,10 @@ export class PassthroughQueue {
     for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 
-  #wait(request: ScsiRequest): Promise<ScsiAnswer> {
+  #wait(asked: Asked): Promise<ScsiAnswer> {
     const state = this.#state();
     // A link lost on the way may already be back.
-    if (state === 'loggedIn') return this.execute(request);
+    if (state === 'loggedIn') return this.#run(asked);
     if (state !== 'reconnecting') return Promise.reject(away(state));
     const stuckOn = this.#stuckOn();
     if (stuckOn !== null) return Promise.reject(stuckOn);
@@ -88,7 +126,7 @@ export class PassthroughQueue {
       return Promise.reject(new LinkError('ENOBUFS', why));
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ request, resolve, reject });
+      this.#waiting.push({ asked, resolve, reject });
     });
   }
 
@@ -116,4 +154,11 @@ function keyOf(request: ScsiRequest): string {
 function away(state: SessionState): LinkError {
   const what = state === 'removed' ? 'has been away for the removal latency' : `is ${state}`;
   return new LinkError('ENOTCONN', `the session ${what}`);
+}
+
+/** The error of a question that had its time, over all reconnects. */
+export function tooLate(patienceMs: number, trouble: ProductError | null): LinkError {
+  const why = trouble === null ? '' : `: ${trouble.message}`;
+  const message = `no answer came within ${patienceMs / 1000} s, over all reconnects${why}`;
+  return new LinkError('ETIME', message, trouble === null ? {} : { cause: trouble });
 }

@@ -37,6 +37,8 @@ export class SessionClient {
   readonly #control: PassthroughQueue;
   readonly #afterSettling: (() => void)[] = [];
   readonly #taskTimeoutMs: number;
+  readonly #loginTimeoutMs: number;
+  #trouble: ProductError | null = null;
   /** Told before REPORT LUNS is sent, and when it has been answered. */
   onReportLuns: (is: 'sent' | 'answered') => void = () => undefined;
   /**
@@ -57,6 +59,7 @@ export class SessionClient {
   ) {
     this.#runtime = runtime;
     this.#taskTimeoutMs = options.taskTimeoutSeconds * 1000;
+    this.#loginTimeoutMs = options.loginTimeoutSeconds * 1000;
     this.session = new Session({
       identity: target.identity,
       config: sessionConfig(target, options),
@@ -85,7 +88,20 @@ export class SessionClient {
       send: (request) => this.send(request),
       state: () => this.state,
       stuckOn: () => this.session.stuckOn,
+      clock: runtime.clock,
+      patienceMs: () => this.patienceMs,
+      trouble: () => this.#trouble,
     });
+  }
+
+  /** How long a question may wait over all reconnects; Infinity where devices are never removed. */
+  get patienceMs(): number {
+    return this.#loginTimeoutMs + this.removalTimers.removalLatencyMs;
+  }
+
+  /** What has gone wrong last between this host and the target; null again after an answer. */
+  get trouble(): ProductError | null {
+    return this.#trouble;
   }
 
   /** As users see it. */
@@ -181,6 +197,7 @@ export class SessionClient {
         const data = done.dataIn.toBuffer();
         done.dataIn.clear();
         if (done.outcome === 'answered') {
+          this.#trouble = null;
           const sense = Buffer.from(done.sense.subarray(0, done.senseLength));
           this.#noteAttention(request.lun, done, sense);
           resolve({ status: done.status, data, sense });
@@ -189,7 +206,7 @@ export class SessionClient {
             new ProductError('ERR_COMMAND', `the target failed the command (${done.response})`),
           );
         } else {
-          reject(new LinkError('ECONNRESET', 'the connection went before the answer'));
+          reject(this.#lost());
         }
       };
       command.prepare(request.direction, request.length);
@@ -213,12 +230,19 @@ export class SessionClient {
       this.#pings.set(tag, {
         sentAtMs,
         done: (ms) => {
-          if (ms === null)
-            reject(new LinkError('ECONNRESET', 'the connection went before the answer'));
+          if (ms === null) reject(this.#lost());
           else resolve(ms);
         },
       });
     });
+  }
+
+  /** A question that was under way when the connection ended. */
+  #lost(): LinkError {
+    const cause = this.#trouble;
+    const why = cause === null ? '' : `: ${cause.message}`;
+    const message = `the connection went before the answer${why}`;
+    return new LinkError('ECONNRESET', message, cause === null ? {} : { cause });
   }
 
   /** A text negotiation in the full feature phase (RFC 7143 §11.10 (Text Request)). */
@@ -286,8 +310,11 @@ export class SessionClient {
     }
     if (effect.type === 'stuck') this.#control.stuck(effect.error);
     if (effect.type === 'pingAnswered') this.#pingAnswered(effect.initiatorTaskTag);
-    if (effect.type === 'closeLink') {
-      this.#textWaiter?.(new LinkError('ECONNRESET', 'the connection went before the answer'));
+    if (effect.type === 'attemptFailed') this.#trouble = effect.error;
+    // The state after the link has gone says why.
+    if (effect.type === 'stateChanged' && effect.to !== 'loggedIn' && effect.to !== 'loggingOut') {
+      this.#trouble = effect.error ?? this.#trouble;
+      this.#textWaiter?.(this.#lost());
       for (const ping of this.#pings.values()) ping.done(null);
       this.#pings.clear();
     }

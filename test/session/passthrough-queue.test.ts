@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { LinkError } from '../../src/base/errors.js';
 import type { ScsiRequest, SessionState } from '../../src/config/contract.js';
 import { PassthroughQueue } from '../../src/session/passthrough-queue.js';
+import { VirtualClock } from '../helpers/virtual-clock.js';
 
 const GOOD = { status: 0, data: Buffer.from('data'), sense: Buffer.alloc(0) };
 
@@ -13,10 +14,15 @@ class Session {
   state: SessionState = 'loggedIn';
   isCut = false;
   stuckOn: Error | null = null;
+  readonly clock = new VirtualClock();
+  trouble: LinkError | null = null;
   readonly sent: number[] = [];
   readonly path = new PassthroughQueue({
     state: () => this.state,
     stuckOn: () => this.stuckOn,
+    clock: this.clock,
+    patienceMs: () => 75_000,
+    trouble: () => this.trouble,
     send: async ({ cdb }) => {
       this.sent.push(cdb[0] ?? 0);
       if (this.state !== 'loggedIn' || this.isCut) throw new LinkError('ECONNRESET', 'it went');
@@ -77,4 +83,30 @@ test('commands fail with the broken rule when the target breaks the same one on 
   const inquiry = session.path.execute(request(0x12));
   session.become('reconnecting');
   await expect(inquiry).rejects.toBe(session.stuckOn);
+});
+
+test('a command is sent over reconnects until its one deadline, and fails then with the last trouble', async () => {
+  const session = new Session();
+  session.isCut = true;
+  session.trouble = new LinkError('ECONNRESET', 'the target closed the connection');
+  let end: unknown = null;
+  const inquiry = session.path.execute(request(0x12)).catch((error: unknown) => {
+    end = error;
+  });
+  const turn = () => new Promise(setImmediate);
+  session.become('reconnecting');
+  await turn();
+  for (let outages = 1; outages <= 7; outages += 1) {
+    session.clock.pass(12_000);
+    session.become('loggedIn');
+    session.become('reconnecting');
+    await turn();
+  }
+  await inquiry;
+  expect(end).toMatchObject({
+    errno: 'ETIME',
+    message: expect.stringMatching(/within 75 s.*closed the connection/),
+  });
+  expect(session.sent.length).toBe(7);
+  expect(session.clock.timers).toBe(0);
 });

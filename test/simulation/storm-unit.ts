@@ -39,8 +39,6 @@ export class StormUnit {
   errors = 0;
   /** Instant since which the unit has not served, or null. */
   #awaySinceMs: number | null = null;
-  /** While the disk reports that it cannot serve: since when a request has met that. */
-  #reportedSinceMs: number | undefined;
   /** A login has not yet led to the release of the unit. */
   #isLooking = false;
   /** The disk has lost its power, and the process has not heard of that. */
@@ -70,11 +68,9 @@ export class StormUnit {
     if (unit === undefined) return;
     const { queue, disk } = unit;
     const attended = disk.unitAttention.bind(disk);
-    disk.unitAttention = (attention, words, sinceMs) => {
+    disk.unitAttention = (attention, words) => {
       if (attention === 'powerOn') this.#hasUnheardAttention = false;
-      this.#reportedSinceMs = sinceMs;
-      attended(attention, words, sinceMs);
-      this.#reportedSinceMs = undefined;
+      attended(attention, words);
     };
     const [hold, release] = [queue.hold.bind(queue), queue.release.bind(queue)];
     if (queue.mode !== 'open') this.wentAway();
@@ -91,7 +87,7 @@ export class StormUnit {
 
   /** Nothing is sent to it from now on, for whatever reason. */
   wentAway(): void {
-    this.#awaySinceMs ??= this.#reportedSinceMs ?? this.#rules.world.nowMs;
+    this.#awaySinceMs ??= this.#rules.world.nowMs;
   }
 
   sessionLost(): void {

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Argv } from 'yargs';
-import { UsageError } from '../../base/errors.js';
+import { codeOf, UsageError } from '../../base/errors.js';
 import { formatHostPort } from '../../config/target-url.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import { INTERRUPTED } from '../interrupts.js';
 import { printJson, printLine } from '../print.js';
 import { prepareTarget } from '../session-flags.js';
 import { withSession, withUrl } from './query.js';
@@ -57,7 +58,7 @@ export async function runPing(context: CommandContext, args: Arguments): Promise
   const json = isGiven(args, 'json');
   const subject = await prepareTarget(context, args, 'informational');
   const roundTripsMs: number[] = [];
-  await withSession(context, subject, async (session, { signal }) => {
+  const measuring = withSession(context, subject, async (session, { signal }) => {
     while (roundTripsMs.length < count && !signal.aborted) {
       const roundTripMs = await session.ping(bytes);
       roundTripsMs.push(roundTripMs);
@@ -72,6 +73,9 @@ export async function runPing(context: CommandContext, args: Arguments): Promise
       if (roundTripsMs.length === count) return;
       await sleep(interval * 1000, undefined, { signal }).catch(() => {});
     }
+  });
+  await measuring.catch((error: unknown) => {
+    if (codeOf(error) !== INTERRUPTED || roundTripsMs.length === 0) throw error;
   });
   const statistics = latencyStatistics(roundTripsMs);
   if (json) printJson(io, { count: roundTripsMs.length, bytes, ...statistics, roundTripsMs });

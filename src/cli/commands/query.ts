@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Argv } from 'yargs';
 import { ScsiError, UsageError } from '../../base/errors.js';
 import type { InformationalSession, SessionOptions, TargetUrl } from '../../config/contract.js';
@@ -13,13 +14,15 @@ import {
   queryReportLuns,
 } from '../../session/scsi-queries.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
-import { Interrupts } from '../interrupts.js';
+import { Interrupts, whenAborted } from '../interrupts.js';
 import { humanBytes, printable, printFields, printJson, printLine, printTable } from '../print.js';
 import { withProgress } from '../progress.js';
 import { preparePortal, prepareTarget, withSessionFlags } from '../session-flags.js';
 
 /** The LUN a question is about where the URL names none: every target has it. */
 const LUN_DEFAULT = 0;
+/** A person who has asked for the end does not wait longer for an orderly one. */
+const LOGOUT_MS_MAX = 500;
 /** SPC-4 §6.6.2: qualifier 011b and type 1Fh, where there is no logical unit of this number. */
 const NO_UNIT = 0x7f;
 
@@ -146,7 +149,7 @@ export async function runLuns(context: CommandContext, args: Arguments): Promise
   throw nothingFound('The target shows no LUN to this initiator. Map one to it at the target.');
 }
 
-/** Opens an informational session for `work`, and closes it whatever happens. */
+/** Opens an informational session for `work`, which the first signal ends, and closes it. */
 export async function withSession<T>(
   context: CommandContext,
   subject: { readonly url: TargetUrl; readonly options: SessionOptions },
@@ -164,16 +167,14 @@ export async function withSession<T>(
     `logging in at ${where}`,
     interrupts.orInterrupted(opening),
   );
-  let result: T;
   try {
-    result = await interrupts.orInterrupted(work(session, interrupts));
-  } catch (error) {
+    return await interrupts.orStopped(work(session, interrupts));
+  } finally {
     // The first error is the one to tell; a link that is gone cannot be closed in order.
-    await interrupts.orInterrupted(session.close()).catch(() => {});
-    throw error;
+    const closing = session.close().catch(() => undefined);
+    const leaveAtOnce = whenAborted(interrupts.signal).then(() => sleep(LOGOUT_MS_MAX));
+    await interrupts.orInterrupted(Promise.race([closing, leaveAtOnce])).catch(() => undefined);
   }
-  await interrupts.orInterrupted(session.close());
-  return result;
 }
 
 async function printAnswer<View extends object>(

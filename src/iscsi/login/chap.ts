@@ -23,7 +23,7 @@ export type ChapOptions = {
 };
 
 /** Why an authentication ended, for what is not the target's own refusal. */
-type AuthenticationFault =
+export type AuthenticationFault =
   | 'targetNotAuthentic'
   | 'targetNotAuthenticated'
   | 'targetUser'
