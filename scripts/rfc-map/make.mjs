@@ -56,7 +56,7 @@ function makeMap() {
   // The initiator's own; the embedded target has rules and tests of its own.
   const tests = [
     ...sourceFiles('test/iscsi', /\.test\.ts$/),
-    ...sourceFiles('test/integration', /^tgt-protocol\.test\.ts$/),
+    ...sourceFiles('test/integration', /^(tgt-protocol|istgt)\.test\.ts$/),
   ];
   const rules = tests.flatMap(rulesOf);
   const places = placesOf(sourceFiles('src/iscsi', /\.ts$/));

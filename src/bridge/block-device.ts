@@ -69,6 +69,8 @@ export class BlockRequest {
   /** Of all tries since it arrived: unit attentions, the first of them, and wrong transfers. */
   attentions = 0;
   attendedFirstAtMs = 0;
+  /** Instant at which the disk said first that it cannot serve; 0: it has not. */
+  awaySinceMs = 0;
   wrongTransfers = 0;
 
   /** Used by the disk while the request is there: what is sent so far, and where that ends. */

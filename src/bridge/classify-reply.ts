@@ -13,6 +13,7 @@ import type { RetryReason } from './retry-policy.js';
  * What happens next to a command that did not end with GOOD and all its bytes:
  * - `succeed`: it did its work all the same, or there was none to do;
  * - `lost`: nobody knows; the request has to be submitted again;
+ * - `away`: the disk cannot serve and did nothing; the request waits until it is back;
  * - `otherwise`: the disk refuses the command as it is: the request is done by other commands,
  *   zeros by data and a big transfer by smaller ones;
  * - `again`, `againLater`, `afterAttention`: the same command once more, at once or after a pause;
@@ -21,7 +22,7 @@ import type { RetryReason } from './retry-policy.js';
  * - `fail`: the client is told `errno`.
  */
 export type ReplyAction = {
-  readonly next: 'succeed' | 'lost' | 'otherwise' | 'wrongTransfer' | 'fail' | RetryReason;
+  readonly next: 'succeed' | 'lost' | 'away' | 'otherwise' | 'wrongTransfer' | 'fail' | RetryReason;
   readonly errno: BlockErrno;
   readonly why: string;
   /** What the disk says has changed; to be acted upon first. */
@@ -51,6 +52,8 @@ export function classifyReply(
       return judged('afterAttention');
     case 'retryAfterDelay':
       return judged('againLater');
+    case 'away':
+      return judged('away');
     case 'fail':
       return judged(afterFailure(command, request, { sense, facts }));
   }

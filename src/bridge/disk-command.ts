@@ -35,6 +35,16 @@ export class DiskCommand implements ScsiCommandOwner {
     this.scsi = new ScsiCommand(this, this.ownDataIn);
   }
 
+  /** It is for this request from now on. */
+  begin(request: BlockRequest): void {
+    this.request = request;
+    this.startBytes = 0;
+    this.lengthBytes = 0;
+    this.isFlush = false;
+    this.retries = 0;
+    this.retriesAtOnce = 0;
+  }
+
   scsiCommandDone(): void {
     this.#owner.diskCommandDone(this);
   }

@@ -32,7 +32,8 @@ export class LogicalUnit {
     readonly clock: Clock;
     /** The session's; the unit has a part of it until it is closed. */
     readonly budget: Budget;
-    readonly onAttention: (unit: LogicalUnit, attention: Attention, words: string) => void;
+    /** As `ScsiDiskHooks.attention`. */
+    readonly onAttention: (unit: LogicalUnit, attention: Attention, sinceMs: number) => void;
     readonly onCongested: () => void;
     readonly onIoError?: (error: IoError) => void;
     /**
@@ -55,7 +56,7 @@ export class LogicalUnit {
       hooks: {
         maySend: () => this.queue.mode === 'open',
         requestLost: (request) => this.queue.requestLost(request),
-        attention: (attention, words) => options.onAttention(this, attention, words),
+        attention: (attention, _words, sinceMs) => options.onAttention(this, attention, sinceMs),
         congested: options.onCongested,
         lossChanged: (isUntold) => options.onLossChanged?.(this, isUntold),
         firstWrite: () => options.onFirstWrite?.(),

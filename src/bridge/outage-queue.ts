@@ -74,6 +74,7 @@ export class OutageQueue implements BlockDevice {
     request.sequence = this.#sequence;
     request.losses = 0;
     request.attentions = 0;
+    request.awaySinceMs = 0;
     request.wrongTransfers = 0;
     this.#pass(request);
   }

@@ -10,8 +10,11 @@ export interface ScsiDiskHooks {
   maySend(): boolean;
   /** The link went before the answer: the request has to be submitted again. */
   requestLost(request: BlockRequest): void;
-  /** The disk said that something has changed; `words` says what. */
-  attention(attention: Attention, words: string): void;
+  /**
+   * The disk said that something has changed, or that it cannot serve; `words` says what. A request
+   * has waited for that since `sinceMs`.
+   */
+  attention(attention: Attention, words: string, sinceMs: number): void;
   /** The disk wants fewer commands at a time. */
   congested(): void;
   /**

@@ -127,11 +127,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.#cache.mayBeLost();
   }
 
-  /** The disk said that something has changed, to one of our commands or to another's. */
-  unitAttention(attention: Attention, words: string): void {
+  /** What the disk said to one of our commands or to another's; `sinceMs` as in the hook. */
+  unitAttention(attention: Attention, words: string, sinceMs = this.#clock.nowMs()): void {
     if (attention === 'powerOn' || attention === 'reset') this.#cache.mayBeLost();
     if (attention === 'cachedWriteLost') this.#cache.isLost();
-    this.#hooks.attention(attention, words);
+    this.#hooks.attention(attention, words, sinceMs);
   }
 
   /** A process before this one had the disk: its writes may be in the cache, acknowledged. */
@@ -230,12 +230,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   #take(request: BlockRequest): DiskCommand {
     const command = this.#idle.pop() ?? new DiskCommand(this, this.#pool);
-    command.request = request;
-    command.startBytes = 0;
-    command.lengthBytes = 0;
-    command.isFlush = false;
-    command.retries = 0;
-    command.retriesAtOnce = 0;
+    command.begin(request);
     command.scsi.lun = this.lun;
     request.partsPending += 1;
     return command;
@@ -289,23 +284,23 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       const mayBeHalf = request.partsIssued > 1 || request.fua;
       if (isPower && mayBeHalf && request.writes) request.wasLost = true;
     }
-    if (this.#readParts.isAny && request.operation === 'read') {
+    const isRead = request.operation === 'read';
+    if (isRead && this.#readParts.isAny) {
       for (const part of this.#readParts.end(request)) this.#recycle(part);
     }
+    if (isRead && (request.wasLost || request.errno !== null)) request.data.clear();
     if (request.wasLost) {
-      if (request.operation === 'read') request.data.clear();
       this.#hooks.requestLost(request);
       return;
     }
-    if (request.errno !== null) {
-      if (request.operation === 'read') request.data.clear();
-    } else if (request.flushAfterwards) {
+    const isDone = request.errno === null;
+    if (isDone && request.flushAfterwards) {
       request.flushAfterwards = false;
       this.#sendFlush(request);
       return;
-    } else if (request.writes && this.facts.writeCacheEnabled && !request.fua) {
-      this.#cache.writeAcknowledged(request);
     }
+    const isCached = request.writes && !request.fua && this.facts.writeCacheEnabled;
+    if (isDone && isCached) this.#cache.writeAcknowledged(request);
     request.done(request.errno, request.reason);
   }
 
@@ -318,13 +313,18 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   #troubled(command: DiskCommand, request: BlockRequest): void {
     const judgement = classifyReply(command, request, this.facts);
     if (judgement.congested) this.#hooks.congested();
-    if (judgement.attention !== null) this.unitAttention(judgement.attention, judgement.why);
-    if (judgement.next !== 'lost' && this.#flushLearnsOfLoss(command, request)) return;
-    switch (judgement.next) {
+    const { next, attention } = judgement;
+    const isAway = next === 'away';
+    if (isAway) request.awaySinceMs ||= this.#clock.nowMs();
+    const sinceMs = isAway ? request.awaySinceMs : undefined;
+    if (attention !== null) this.unitAttention(attention, judgement.why, sinceMs);
+    if (next !== 'lost' && !isAway && this.#flushLearnsOfLoss(command, request)) return;
+    switch (next) {
       case 'succeed':
         this.#succeeded(command, request);
         return;
       case 'lost':
+      case 'away':
         this.#lost(command, request);
         return;
       case 'otherwise':
@@ -338,7 +338,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
         this.#beginAnew(command, request, judgement.why);
         return;
       default:
-        this.#again(command, request, judgement.next, judgement);
+        this.#again(command, request, next, judgement);
     }
   }
 
@@ -377,8 +377,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     }
     const delayMs = wrongTransferDelayMs(request);
     if (delayMs === null) {
-      const reason = `${why}, ${request.wrongTransfers} times`;
-      this.#failPart(command, request, 'EIO', reason);
+      this.#failPart(command, request, 'EIO', `${why}, ${request.wrongTransfers} times`);
       return;
     }
     request.wasLost = true;

@@ -25,6 +25,9 @@ const SENSE_ACTIONS = {
   retry: 'Nothing: the command is sent again at once.',
   retryAfterDelay: 'Nothing: the command is sent again after a pause.',
   attention: 'Nothing: the disk is read again, then the command is sent again.',
+  away:
+    'Requests wait until the disk is back, up to --removal-latency, and then fail with EIO. If ' +
+    'that takes long, check the LUN at the target.',
 } as const;
 
 const CACHE_MAY_BE_LOST =

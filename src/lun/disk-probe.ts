@@ -18,8 +18,9 @@ import {
   isManagementUnit,
 } from '../scsi/inquiry.js';
 import { decodeReportLuns, lunField } from '../scsi/lun.js';
+import { parseSense } from '../scsi/sense.js';
 import type { Attention, Verdict, VerdictAction } from '../scsi/sense-table.js';
-import { verdictOfReply } from '../scsi/verdict.js';
+import { replyToWords, verdictOfReply } from '../scsi/verdict.js';
 
 const CDB_BYTES = 16;
 /** A new session meets a queue of unit attentions: each is read once. */
@@ -86,15 +87,22 @@ export function synchronizeCache(lun: number): ScsiRequest {
   return { lun, cdb, direction: 'none', length: 0 };
 }
 
+/** What a unit said last to TEST UNIT READY; the words have the codes. */
+export type Readiness = Pick<Verdict, 'action' | 'attention' | 'words'>;
+
 /** TEST UNIT READY until nothing new is reported; INQUIRY alone would leave attentions pending. */
 export async function clearAttentions(
   asker: ScsiExecutor,
   lun: number,
   onAttention: AttentionHandler,
-): Promise<void> {
-  for (let attempt = 0; attempt < ATTENTIONS_MAX; attempt += 1) {
-    const { action } = judged(await asker.execute(testUnitReady(lun)), onAttention);
-    if (action === 'success' || action === 'fail') return;
+): Promise<Readiness> {
+  for (let attempt = 1; ; attempt += 1) {
+    const answer = await asker.execute(testUnitReady(lun));
+    const { action, attention } = judged(answer, onAttention);
+    const isLast = action === 'success' || action === 'fail' || action === 'away';
+    if (isLast || attempt === ATTENTIONS_MAX) {
+      return { action, attention, words: replyToWords(answer.status, parseSense(answer.sense)) };
+    }
     if (action === 'retryAfterDelay') await asker.pause(PAUSE_MS);
   }
 }
@@ -154,7 +162,8 @@ export async function reportLuns(asker: ScsiExecutor): Promise<number[]> {
     if (verdict.action === 'success') {
       return (asker.lunFields ?? new LunFields()).reported(decodeReportLuns(answer.data).luns);
     }
-    if (verdict.action === 'fail' || attempt >= ATTENTIONS_MAX) {
+    const isFinal = verdict.action === 'fail' || verdict.action === 'away';
+    if (isFinal || attempt >= ATTENTIONS_MAX) {
       throw new UsageError(`the target does not say which LUNs it has: ${verdict.words}`, {
         exitCode: 1,
         code: 'ERR_REPORT_LUNS',

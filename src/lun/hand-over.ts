@@ -52,7 +52,7 @@ async function flushed(asker: Pick<ScsiExecutor, 'execute'>, lun: number): Promi
     try {
       const { action } = verdictOfReply(await asker.execute(synchronizeCache(lun)));
       if (action === 'success') return true;
-      if (action === 'fail' || action === 'retryAfterDelay') return false;
+      if (action === 'fail' || action === 'away' || action === 'retryAfterDelay') return false;
     } catch (error) {
       productError(error);
       return false;

@@ -7,7 +7,7 @@ import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import type { LunLifecycleOptions, LunNews } from './lun-lifecycle-options.js';
 import { type Finding, LunProbe } from './lun-probe.js';
 import { isHeld, type LunEvent, type LunState, lunMove } from './lun-state.js';
-import { ProbeRun } from './probe-run.js';
+import { ProbePace, ProbeRun } from './probe-run.js';
 import { RemovalTimer } from './removal-timer.js';
 import { SizePoll } from './size-poll.js';
 
@@ -26,10 +26,13 @@ export class LunLifecycle {
   /** Longest time a request may have been held so far. */
   longestHoldMs = 0;
   readonly #options: LunLifecycleOptions;
-  /** Instant since which requests are held. */
+  /** Instant since which requests are held, or wait because the disk could not serve. */
   #heldSinceMs = 0;
+  /** Instant at which it last began to serve. */
+  #servingSinceMs = 0;
   readonly #probe: LunProbe;
   readonly #run: ProbeRun;
+  readonly #pace: ProbePace;
   readonly #removal: RemovalTimer;
   readonly #poll: SizePoll;
   /** `deviceHeld` has been emitted, and `deviceReleased` has to follow. */
@@ -48,6 +51,7 @@ export class LunLifecycle {
     this.#exported = unit.facts;
     this.#probe = new LunProbe(options, () => this.#probeSent());
     this.#run = new ProbeRun(clock);
+    this.#pace = new ProbePace(options.probeIntervalMs);
     const due = (reason: string) => this.#removed('removalLatencyPassed', reason);
     this.#removal = new RemovalTimer({ clock, timers, due });
     this.#poll = new SizePoll({
@@ -81,7 +85,7 @@ export class LunLifecycle {
     return this.#run.isRunning;
   }
 
-  /** Resolves when the probe under way ends or is replaced, at `untilMs` at the latest. */
+  /** Resolves when the probe under way ends, at `untilMs` at the latest. */
   probed(untilMs: number, signal?: AbortSignal): Promise<void> {
     return this.#run.ended(untilMs, signal);
   }
@@ -102,36 +106,39 @@ export class LunLifecycle {
     else if (isFirstLoss || from === 'returning') this.#countFromNow();
   }
 
-  /** The session is there: is it the same disk? */
   sessionBack(): void {
     if (this.state === 'closed') return;
     this.#move('sessionBack');
-    this.#probeNow();
+    this.#beginProbing();
   }
 
   /**
-   * The disk reports a unit attention, in words of the sense table. What a probe under way has
-   * found so far may be about the disk before.
+   * The disk reports a unit attention, in words of the sense table, or that it cannot serve; a
+   * request waits for that since `sinceMs`. What a probe under way has found so far may be about
+   * the disk before.
    */
-  unitAttention(attention: Attention): void {
-    if (this.#probe.unitAttention(attention)) this.probeAgain();
+  unitAttention(attention: Attention, sinceMs = this.#options.clock.nowMs()): void {
+    if (this.#probe.unitAttention(attention)) this.probeAgain(sinceMs);
   }
 
   /**
-   * A command of whoever met a unit attention of this LUN. A LUN that is gone reports so to every
+   * A command of whoever met a unit attention of this LUN. A LUN that is away reports so to every
    * probe, which is no news.
    */
   attentionMet(attention: Attention, action: VerdictAction): void {
-    if (action === 'fail' && this.state !== 'serving') return;
+    if ((action === 'fail' || action === 'away') && this.state !== 'serving') return;
     this.unit.disk.unitAttention(attention, 'reported to a command of ours');
   }
 
   /** Probes the disk if it serves; else it is being probed, or will be. */
-  probeAgain(): void {
+  probeAgain(sinceMs = this.#options.clock.nowMs()): void {
     if (this.state !== 'serving') return;
     this.#move('probeRequested');
-    this.#hold();
-    this.#probeNow();
+    this.unit.hold();
+    this.#countFrom(sinceMs);
+    // If not, it is ready for probes and not for the request: the absence is still the same.
+    if (sinceMs >= this.#servingSinceMs) this.#beginProbing();
+    else this.#probeLater(this.#pace.nextMs());
   }
 
   /** Emits once an outage how much is held. */
@@ -166,15 +173,18 @@ export class LunLifecycle {
     return from;
   }
 
-  /** Requests are held from now on. */
   #hold(): void {
     this.unit.hold();
     this.#countFromNow();
   }
 
-  /** While the export is being made nothing is removed; the time counts all the same. */
   #countFromNow(): void {
-    this.#heldSinceMs = this.#options.clock.nowMs();
+    this.#countFrom(this.#options.clock.nowMs());
+  }
+
+  /** While the export is being made nothing is removed; the time counts all the same. */
+  #countFrom(sinceMs: number): void {
+    this.#heldSinceMs = sinceMs;
     if (this.state !== 'returning') this.#startRemoval();
   }
 
@@ -182,10 +192,14 @@ export class LunLifecycle {
     this.#removal.start(this.#heldSinceMs, () => this.#probe.isKeptFromAsking);
   }
 
-  /** A command of the probe has left for the target. */
   #probeSent(): void {
     // Until now it was not the disk that kept us waiting.
     if (this.isHeld && this.#removal.isOverdue) this.#countFromNow();
+  }
+
+  #beginProbing(): void {
+    this.#pace.beginsAnew();
+    this.#probeNow();
   }
 
   #probeNow(): void {
@@ -199,8 +213,8 @@ export class LunLifecycle {
     );
   }
 
-  #probeLater(): void {
-    this.#run.later(this.#options.probeIntervalMs(), () => this.#probeNow());
+  #probeLater(pauseMs = this.#options.probeIntervalMs()): void {
+    this.#run.later(pauseMs, () => this.#probeNow());
   }
 
   #stopProbing(): void {
@@ -221,7 +235,8 @@ export class LunLifecycle {
       case 'none':
         if (this.#move('noDiskFound') !== 'removed') this.lastError = finding.why;
         this.emitHeld();
-        break;
+        if (isCurrent()) this.#probeLater(this.#pace.nextMs());
+        return;
       case 'changing':
     }
     if (isCurrent()) this.#probeLater();
@@ -264,6 +279,7 @@ export class LunLifecycle {
     this.#removal.stop();
     this.#move(wasRemoved ? 'exported' : 'sameDiskFound');
     this.lastError = null;
+    this.#servingSinceMs = this.#options.clock.nowMs();
     this.#probe.admitted();
     this.unit.queue.release();
     if (wasRemoved) this.#emit({ event: 'deviceAttached' });

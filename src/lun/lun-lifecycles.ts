@@ -68,8 +68,8 @@ export class LunLifecycles {
    * A LUN has reported a unit attention. LUNs that have changed may all be other disks, and a
    * target may report that to one of them only.
    */
-  unitAttention(lifecycle: LunLifecycle, attention: Attention): void {
-    lifecycle.unitAttention(attention);
+  unitAttention(lifecycle: LunLifecycle, attention: Attention, sinceMs: number): void {
+    lifecycle.unitAttention(attention, sinceMs);
     if (attention === 'lunGone') this.probeAgain();
     if (attention !== 'lunsChanged') return;
     for (const other of this.#all) if (other !== lifecycle) other.unitAttention(attention);

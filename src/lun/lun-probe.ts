@@ -1,10 +1,12 @@
 import { type Clock, pause } from '../base/clock.js';
-import { LinkError, productError } from '../base/errors.js';
+import { LinkError, productError, ScsiError } from '../base/errors.js';
 import { identityMismatch } from '../bridge/disk-identity.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
+import { senseOfCodes } from '../scsi/sense.js';
 import type { Attention } from '../scsi/sense-table.js';
+import { verdictOfSense } from '../scsi/verdict.js';
 import { clearAttentions, readBlockCount, readFacts, type ScsiExecutor } from './disk-probe.js';
 
 /**
@@ -18,15 +20,24 @@ const PROBE_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
   'inquiryChanged',
   'lunsChanged',
   'lunGone',
+  'mediumGone',
   'factsStale',
   'capacityChanged',
   'modeChanged',
 ]);
+/** The disk cannot serve: it is probed until it can, and its facts are what they were. */
+const NOT_READY: ReadonlySet<Attention> = new Set<Attention>([
+  'becomingReady',
+  'portStandby',
+  'notReady',
+]);
 /** Those after which another disk may be at the LUN; a disk without a name is not known again. */
 const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
   'mediumChanged',
+  'mediumGone',
   'inquiryChanged',
   'lunsChanged',
+  'lunGone',
 ]);
 /** A disk that changes under every probe is probed again later. */
 const TRIES_MAX = 4;
@@ -89,6 +100,7 @@ export class LunProbe {
 
   /** True when the LUN has to be probed; what a probe has found so far is out of date then. */
   unitAttention(attention: Attention): boolean {
+    if (NOT_READY.has(attention)) return true;
     if (!PROBE_AGAIN.has(attention)) return false;
     this.attentions += 1;
     if (EXCHANGED.has(attention)) this.#mayBeExchanged = true;
@@ -118,8 +130,13 @@ export class LunProbe {
     for (let tries = 0; tries < TRIES_MAX; tries += 1) {
       try {
         this.#askForAttentions(isAfterLoss || isRemoved);
-        await clearAttentions(this.#asker, unit.lun, REPORTED_ELSEWHERE);
+        const ready = await clearAttentions(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         this.#mayHaveMissedPowerOn = false;
+        if (ready.action === 'away') {
+          const { attention, words } = ready;
+          if (attention === null || !NOT_READY.has(attention)) this.#mayBeExchanged = true;
+          return { is: 'none', why: words };
+        }
         // An attention that is reported before the facts are read does not make them stale.
         const { attentions } = this;
         const facts = await readFacts(this.#asker, unit.lun, REPORTED_ELSEWHERE);
@@ -130,6 +147,7 @@ export class LunProbe {
       } catch (error) {
         const { message } = productError(error);
         if (error instanceof LinkError) throw error;
+        if (!isDiskThere(error)) this.#mayBeExchanged = true;
         // The target has answered: with the link up nothing has been missed.
         if (!isAfterLoss) this.#mayHaveMissedPowerOn = false;
         return { is: 'none', why: message };
@@ -156,4 +174,11 @@ export class LunProbe {
     if (this.#mayHaveMissedPowerOn) this.#options.unit.disk.cacheMayBeLost();
     this.#mayHaveMissedPowerOn = isOnlyCommand;
   }
+}
+
+/** A disk has failed the command, and not a LUN where there is none. */
+function isDiskThere(error: unknown): boolean {
+  if (!(error instanceof ScsiError)) return false;
+  const { attention } = verdictOfSense(senseOfCodes(error));
+  return attention === null || !EXCHANGED.has(attention);
 }

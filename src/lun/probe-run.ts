@@ -1,6 +1,31 @@
 import type { Clock } from '../base/clock.js';
 import { productError } from '../base/errors.js';
 
+/** Pause before the second probe of a LUN that is away: some changes take a second only. */
+const PAUSE_FIRST_MS = 500;
+
+/** Pauses between the probes of a LUN that is away: they double up to the interval. */
+export class ProbePace {
+  readonly #intervalMs: () => number;
+  #pauseMs = PAUSE_FIRST_MS;
+
+  constructor(intervalMs: () => number) {
+    this.#intervalMs = intervalMs;
+  }
+
+  /** Another absence: the next pause is short. */
+  beginsAnew(): void {
+    this.#pauseMs = PAUSE_FIRST_MS;
+  }
+
+  nextMs(): number {
+    const intervalMs = this.#intervalMs();
+    const pauseMs = Math.min(this.#pauseMs, intervalMs);
+    this.#pauseMs = Math.min(2 * this.#pauseMs, intervalMs);
+    return pauseMs;
+  }
+}
+
 /**
  * The probes of one LUN, one after another. A probe that has been replaced may still be waiting for
  * an answer; what it finds does not count any more (`isCurrent` is false for it).

@@ -10,7 +10,9 @@ import type { BlockErrno } from '../base/errors.js';
  * - `cachedWriteLost`: a deferred error; a write that was acknowledged earlier has failed;
  * - `mediumChanged`, `inquiryChanged`: it may be another disk: the identity has to be read;
  * - `lunsChanged`: LUNs may have come, gone or changed places, of which each may be told or one;
- * - `lunGone`: the target has no such LUN; `factsStale`: a transfer does not fit what is known;
+ * - `lunGone`: the target has no such LUN; `mediumGone`: the unit has no medium; `becomingReady`,
+ *   `portStandby`, `notReady`: it cannot serve for now, cannot over this port, cannot for long;
+ * - `factsStale`: a transfer does not fit what is known;
  * - `modeChanged`: write protection and cache settings have to be read;
  * - the others name what to read or tell.
  */
@@ -24,6 +26,10 @@ export type Attention =
   | 'capacityChanged'
   | 'lunsChanged'
   | 'lunGone'
+  | 'mediumGone'
+  | 'becomingReady'
+  | 'portStandby'
+  | 'notReady'
   | 'factsStale'
   | 'inquiryChanged'
   | 'reservationsPreempted'
@@ -37,10 +43,11 @@ export type Attention =
  * - `retry`: send it again at once;
  * - `retryAfterDelay`: send it again after a pause;
  * - `attention`: act on `attention`, then send it again;
+ * - `away`: the unit cannot serve: act on `attention`, and send it again when the unit is back;
  * - `fail`: the client is told `errno`.
  * The caller bounds all repetition; when it gives up, `errno` is what the client is told.
  */
-export type VerdictAction = 'success' | 'retry' | 'retryAfterDelay' | 'attention' | 'fail';
+export type VerdictAction = 'success' | 'retry' | 'retryAfterDelay' | 'attention' | 'away' | 'fail';
 
 export type Verdict = {
   readonly action: VerdictAction;
@@ -66,6 +73,10 @@ export function later(words: string, congested = false): Verdict {
 
 export function notice(attention: Attention, words: string): Verdict {
   return { action: 'attention', attention, errno: 'EIO', congested: false, words };
+}
+
+export function away(attention: Attention, words: string): Verdict {
+  return { action: 'away', attention, errno: 'EIO', congested: false, words };
 }
 
 export function fail(
@@ -94,28 +105,28 @@ export const SENSE_TABLE: readonly SenseRow[] = [
   [0x1, 0x18, ANY, success('read after error correction by the device')],
   [0x1, 0x5d, ANY, success('done; the device predicts its own failure')],
 
-  [0x2, ANY, ANY, fail('EIO', 'the logical unit is not ready')],
-  [0x2, 0x04, ANY, later('the logical unit is not ready')],
-  [0x2, 0x04, 0x00, later('the logical unit is not ready for an untold reason')],
-  [0x2, 0x04, 0x01, later('the logical unit is becoming ready')],
-  [0x2, 0x04, 0x02, fail('EIO', 'the logical unit waits to be started')],
-  [0x2, 0x04, 0x03, fail('EIO', 'the logical unit needs a person to act on it')],
-  [0x2, 0x04, 0x04, later('the logical unit is being formatted')],
-  [0x2, 0x04, 0x05, later('the logical unit is rebuilding')],
-  [0x2, 0x04, 0x06, later('the logical unit recalculates its redundancy')],
-  [0x2, 0x04, 0x07, later('the logical unit is busy with an operation')],
-  [0x2, 0x04, 0x08, later('the logical unit is busy with a long write')],
-  [0x2, 0x04, 0x09, later('the logical unit tests itself')],
-  [0x2, 0x04, 0x0a, later('the path changes its asymmetric access state')],
-  [0x2, 0x04, 0x0b, fail('EIO', 'this path is on standby', 'accessStateChanged')],
-  [0x2, 0x04, 0x0c, fail('EIO', 'this path is unavailable', 'accessStateChanged')],
-  [0x2, 0x04, 0x12, fail('EIO', 'the logical unit is offline')],
-  [0x2, 0x04, 0x14, later('the logical unit allocates space')],
-  [0x2, 0x04, 0x1b, later('the logical unit is being sanitized')],
-  [0x2, 0x05, ANY, later('the logical unit does not respond to its target')],
+  [0x2, ANY, ANY, away('notReady', 'the logical unit is not ready')],
+  [0x2, 0x04, ANY, away('becomingReady', 'the logical unit is not ready')],
+  [0x2, 0x04, 0x00, away('becomingReady', 'the logical unit is not ready for an untold reason')],
+  [0x2, 0x04, 0x01, away('becomingReady', 'the logical unit is becoming ready')],
+  [0x2, 0x04, 0x02, away('notReady', 'the logical unit waits to be started')],
+  [0x2, 0x04, 0x03, away('notReady', 'the logical unit needs a person to act on it')],
+  [0x2, 0x04, 0x04, away('becomingReady', 'the logical unit is being formatted')],
+  [0x2, 0x04, 0x05, away('becomingReady', 'the logical unit is rebuilding')],
+  [0x2, 0x04, 0x06, away('becomingReady', 'the logical unit recalculates its redundancy')],
+  [0x2, 0x04, 0x07, away('becomingReady', 'the logical unit is busy with an operation')],
+  [0x2, 0x04, 0x08, away('becomingReady', 'the logical unit is busy with a long write')],
+  [0x2, 0x04, 0x09, away('becomingReady', 'the logical unit tests itself')],
+  [0x2, 0x04, 0x0a, away('becomingReady', 'the path changes its asymmetric access state')],
+  [0x2, 0x04, 0x0b, away('portStandby', 'this path is on standby')],
+  [0x2, 0x04, 0x0c, away('portStandby', 'this path is unavailable')],
+  [0x2, 0x04, 0x12, away('notReady', 'the logical unit is offline')],
+  [0x2, 0x04, 0x14, away('becomingReady', 'the logical unit allocates space')],
+  [0x2, 0x04, 0x1b, away('becomingReady', 'the logical unit is being sanitized')],
+  [0x2, 0x05, ANY, away('becomingReady', 'the logical unit does not respond to its target')],
   [0x2, 0x08, ANY, retry('the target cannot talk to the logical unit')],
-  [0x2, 0x3a, ANY, fail('EIO', 'there is no medium', 'capacityChanged')],
-  [0x2, 0x3e, 0x00, later('the logical unit has not configured itself yet')],
+  [0x2, 0x3a, ANY, away('mediumGone', 'there is no medium')],
+  [0x2, 0x3e, 0x00, away('becomingReady', 'the logical unit has not configured itself yet')],
   [0x2, 0x4c, ANY, fail('EIO', 'the logical unit failed to configure itself')],
 
   [0x3, ANY, ANY, retry('the medium is damaged')],
@@ -147,7 +158,7 @@ export const SENSE_TABLE: readonly SenseRow[] = [
   [0x5, 0x21, ANY, fail('EINVAL', 'the blocks are outside the disk', 'capacityChanged')],
   [0x5, 0x22, ANY, fail('ENOTSUP', 'the device does not do this')],
   [0x5, 0x24, ANY, fail('EINVAL', 'a field of the command is invalid for the device')],
-  [0x5, 0x25, ANY, fail('EIO', 'the target has no such logical unit', 'lunGone')],
+  [0x5, 0x25, ANY, away('lunGone', 'the target has no such logical unit')],
   [0x5, 0x26, ANY, fail('EINVAL', 'a field of the parameters is invalid for the device')],
   [0x5, 0x27, ANY, fail('EPERM', 'the logical unit is write protected', 'modeChanged')],
   [0x5, 0x2c, ANY, fail('EIO', 'the command is out of sequence for the device')],

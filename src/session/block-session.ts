@@ -314,8 +314,8 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       pool,
       clock,
       budget: this.resources.budget,
-      onAttention: (_unit, attention) => {
-        this.#luns.unitAttention(lifecycle, attention);
+      onAttention: (_unit, attention, sinceMs) => {
+        this.#luns.unitAttention(lifecycle, attention, sinceMs);
         if (attention === 'lunsChanged' || attention === 'lunGone') this.#onLunsChanged();
       },
       onCongested: () => this.#depth.congested(),

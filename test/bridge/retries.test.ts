@@ -65,16 +65,16 @@ describe('retries of a command', () => {
   );
 
   it.each([
-    ['becoming ready, for 30 s', fixedSense(2, 0x04, 0x01), 30_000],
-    ['becoming ready, for just a minute', fixedSense(2, 0x04, 0x01), 60_000],
-    ['changing its access state, for 30 s', fixedSense(2, 0x04, 0x0a), 30_000],
-  ])('a unit attention after the disk was %s is no error', (_name, notReady, forMs) => {
+    ['BUSY for 30 s', BUSY, 30_000],
+    ['BUSY for just a minute', BUSY, 60_000],
+    ['TASK SET FULL for 30 s', TASK_SET_FULL, 30_000],
+  ])('a unit attention after the disk was %s is no error', (_name, status, forMs) => {
     for (const attention of [fixedSense(6, 0x29, 0x00), fixedSense(6, 0x2a, 0x06)]) {
       const { client, port, clock } = diskBench(diskFacts());
       const answer = client.ask(WRITE);
       const readyAtMs = clock.nowMs() + forMs;
       while (clock.nowMs() < readyAtMs) {
-        port.check(port.take(), notReady);
+        port.status(port.take(), status);
         clock.pass(clock.nextAtMs - clock.nowMs());
       }
       port.check(port.take(), attention);
@@ -83,6 +83,28 @@ describe('retries of a command', () => {
       expect([answer.answers, answer.errno]).toEqual([1, null]);
     }
   });
+
+  it.each([
+    ['becoming ready', fixedSense(2, 0x04, 0x01)],
+    ['changing its access state', fixedSense(2, 0x04, 0x0a)],
+    ['not supported', fixedSense(5, 0x25, 0x00)],
+  ])(
+    'a command to a unit that is %s waits as long as the unit is held, with all its retries',
+    (_name, notReady) => {
+      const { client, port, clock, unit, hooks } = diskBench(diskFacts());
+      hooks.onAttention = () => unit.queue.hold();
+      const answer = client.ask(WRITE);
+      for (let absence = 0; absence < 40; absence += 1) {
+        port.check(port.take(), notReady);
+        clock.pass(10_000);
+        expect([answer.answers, port.sent.length, clock.timers]).toEqual([0, 0, 0]);
+        unit.queue.release();
+      }
+      for (let tries = 0; tries < 16; tries += 1) port.check(port.take(), fixedSense(0xb, 0x00));
+      port.good(port.take());
+      expect([answer.answers, answer.errno]).toEqual([1, null]);
+    },
+  );
 
   it.each([
     ['goes on', false],

@@ -11,7 +11,8 @@ import { fileURLToPath } from 'node:url';
 /** The built command; `ISCSI_NBD_CLI` names another build. */
 const CLI =
   process.env['ISCSI_NBD_CLI'] ?? fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const WAIT_MS_MAX = 60_000;
+/** In the VM the processor may be an emulated one, some twenty times slower. */
+const WAIT_MS_MAX = process.env['ISCSI_NBD_VM'] === undefined ? 60_000 : 180_000;
 
 export type ServedEvent = {
   readonly event: string;

@@ -320,6 +320,19 @@ const LEGAL: Readonly<Record<string, Case>> = {
       link.send({ opcode: OP.text, itt });
     }),
   },
+  'a StatSN that was used before (gotgt)': {
+    fullFeature: when(isMarked, (pdu, link) => {
+      link.send(dataIn(pdu, { flags: F, data: link.bytesOf(pdu) }));
+      link.respond(pdu, { statSN: (link.statSN - 1) >>> 0, word36: 1 });
+    }),
+  },
+  'PDUs in another order than their StatSN (istgt)': {
+    fullFeature: when(isMarked, (pdu, link) => {
+      link.send({ opcode: OP.async, word36: 250 << 24, statSN: (link.statSN + 1) >>> 0, ttt: 0 });
+      link.command(pdu);
+      link.statSN = (link.statSN + 1) >>> 0;
+    }),
+  },
   'an answer that is sent twice': {
     fullFeature: when(isMarked, (pdu, link) => {
       link.command(pdu);
@@ -395,11 +408,6 @@ const RECOVERED: Readonly<Record<string, Case>> = {
     opcode: OP.scsiResponse,
     itt: pdu.itt,
     statSN: link.statSN + 1,
-  })),
-  'a StatSN used before for a running task': sends((pdu, link) => ({
-    opcode: OP.scsiResponse,
-    itt: pdu.itt,
-    statSN: link.statSN - 1,
   })),
   'Data-In over the end of the transfer': sends((pdu) =>
     dataIn(pdu, { word40: 0, data: Buffer.alloc(pdu.word20 + 4) }),

@@ -49,11 +49,11 @@ it('every view shows an unmapped LUN as away with its countdown, removed with th
   expect(away).toMatchObject({ uri: before?.uri, state: 'loggedIn' });
   expect(away?.removalInSeconds).toBeGreaterThan(0);
   expect(away?.removalInSeconds).toBeLessThanOrEqual(6);
-  expect(away?.lastError).toMatch(/no device has this LUN/);
+  expect(away?.lastError).toMatch(/no such logical unit/);
   const session = await daemon.json<SessionView>('session', tgt.iqn);
   expect(session).toMatchObject({ state: 'loggedIn', lastError: null });
   expect(session.removalInSeconds).toBeGreaterThan(0);
-  const trouble = /LUN 2 is away, removed in \d s: no device has this LUN/;
+  const trouble = /LUN 2 is away, removed in \d s: .*no such logical unit/;
   expect(await textOf('devices')).toMatch(trouble);
   expect(await textOf('sessions')).toMatch(trouble);
   expect(await textOf('session', tgt.iqn)).toMatch(/LUN 2 .* away, removed in \d s/);
@@ -62,7 +62,7 @@ it('every view shows an unmapped LUN as away with its countdown, removed with th
   expect(await metricsText()).toMatch(/iscsi_nbd_lun_removal_seconds\{[^}]*lun="2"\} [1-6]/);
 
   await daemon.until(async () => (await second())?.lunState === 'removed');
-  const reason = /away for the removal latency of 6 s: no device has this LUN/;
+  const reason = /away for the removal latency of 6 s: .*no such logical unit/;
   expect(await second()).toMatchObject({ uri: null, removalInSeconds: null, state: 'loggedIn' });
   expect((await second())?.lastError).toMatch(reason);
   for (const command of ['devices', 'sessions', 'top --count 1']) {

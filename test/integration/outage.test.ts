@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { errorsIn, fioVerify } from '../helpers/fio.js';
 import { nbdsh, run, ServedDisk } from '../helpers/served-disk.js';
 import { startTgt, type TgtLun } from '../helpers/tgt.js';
 
@@ -24,23 +25,6 @@ const NO_CACHE: TgtLun = {
     mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
   },
 };
-
-/** fio writes and verifies what it wrote, as it goes and at the end. */
-async function fioVerify(uri: string, seconds: number, ...more: string[]): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-fio-'));
-  const args = ['--name=verify', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--bs=4k'];
-  args.push('--size=32M', '--iodepth=16', '--time_based', `--runtime=${seconds}`);
-  args.push('--rate_iops=1500', '--verify=crc32c', '--verify_backlog=256', '--verify_fatal=1');
-  try {
-    return await run('fio', [...args, ...more], { cwd: folder, timeoutMs: (seconds + 90) * 1000 });
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-function errorsIn(fio: string): string[] {
-  return [...fio.matchAll(/err= ?(\d+)/g)].map((match) => match[1] ?? '');
-}
 
 describe.concurrent('an outage over real sockets', () => {
   test('a target killed in the middle of writes and back after 7 s is a pause, not an error', {

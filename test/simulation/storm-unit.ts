@@ -39,6 +39,8 @@ export class StormUnit {
   errors = 0;
   /** Instant since which the unit has not served, or null. */
   #awaySinceMs: number | null = null;
+  /** While the disk reports that it cannot serve: since when a request has met that. */
+  #reportedSinceMs: number | undefined;
   /** A login has not yet led to the release of the unit. */
   #isLooking = false;
   /** The disk has lost its power, and the process has not heard of that. */
@@ -68,9 +70,11 @@ export class StormUnit {
     if (unit === undefined) return;
     const { queue, disk } = unit;
     const attended = disk.unitAttention.bind(disk);
-    disk.unitAttention = (attention, words) => {
+    disk.unitAttention = (attention, words, sinceMs) => {
       if (attention === 'powerOn') this.#hasUnheardAttention = false;
-      attended(attention, words);
+      this.#reportedSinceMs = sinceMs;
+      attended(attention, words, sinceMs);
+      this.#reportedSinceMs = undefined;
     };
     const [hold, release] = [queue.hold.bind(queue), queue.release.bind(queue)];
     if (queue.mode !== 'open') this.wentAway();
@@ -87,7 +91,7 @@ export class StormUnit {
 
   /** Nothing is sent to it from now on, for whatever reason. */
   wentAway(): void {
-    this.#awaySinceMs ??= this.#rules.world.nowMs;
+    this.#awaySinceMs ??= this.#reportedSinceMs ?? this.#rules.world.nowMs;
   }
 
   sessionLost(): void {

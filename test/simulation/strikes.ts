@@ -1,4 +1,5 @@
 import type { Strike, Theme } from './storm-types.js';
+import { AWAY_STRIKES } from './strikes-away.js';
 import { CLIENT_STRIKES } from './strikes-clients.js';
 import { COMMAND_STRIKES } from './strikes-commands.js';
 import { DISK_STRIKES } from './strikes-disks.js';
@@ -12,6 +13,7 @@ const STRIKES: readonly Strike[] = [
   ...COMMAND_STRIKES,
   ...RESET_STRIKES,
   ...DISK_STRIKES,
+  ...AWAY_STRIKES,
   ...CLIENT_STRIKES,
 ];
 

@@ -34,8 +34,9 @@ export type LioOptions = {
   readonly chap?: {
     readonly user: string;
     readonly password: string;
-    readonly targetUser: string;
-    readonly targetPassword: string;
+    /** What the target proves itself with, for mutual CHAP. */
+    readonly targetUser?: string;
+    readonly targetPassword?: string;
   };
 };
 
@@ -74,8 +75,9 @@ export async function startLio(options: LioOptions): Promise<Lio> {
   if (options.chap !== undefined) {
     await set('auth/userid', options.chap.user);
     await set('auth/password', options.chap.password);
-    await set('auth/userid_mutual', options.chap.targetUser);
-    await set('auth/password_mutual', options.chap.targetPassword);
+    const { targetUser, targetPassword } = options.chap;
+    if (targetUser !== undefined) await set('auth/userid_mutual', targetUser);
+    if (targetPassword !== undefined) await set('auth/password_mutual', targetPassword);
   }
   for (const [key, value] of Object.entries(options.keys ?? {})) await set(`param/${key}`, value);
   const portals = new Set(options.portals);

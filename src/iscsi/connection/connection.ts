@@ -4,12 +4,12 @@ import { serialAdd, serialDistance } from '../../base/serial32.js';
 import type { ScsiCommand, ScsiOutcome } from '../../scsi/command.js';
 import { BHS_BYTES, RESERVED_TAG, RequestOpcode, ResponseOpcode } from '../pdu/pdu.js';
 import { PduEvent, PduReader } from '../pdu/pdu-reader.js';
-import { decodeLoginResponse, decodeTextResponse, ResponseHeader } from '../pdu/pdu-response.js';
+import { decodeLoginResponse, ResponseHeader } from '../pdu/pdu-response.js';
 import { SegmentCollector } from '../pdu/segment-collector.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
 import { LOGIN_SEGMENT_BYTES_MAX } from '../pdu/text.js';
 import { brokenRule } from '../quirks/quirks.js';
-import { AsyncEvent, decodeAsyncMessage, decodeReject } from './async-message.js';
+import { AsyncEvent, decodeReject } from './async-message.js';
 import { CommandWindow } from './command-window.js';
 import type { ConnectionNotice } from './connection-notice.js';
 import type { ConnectionOptions } from './connection-options.js';
@@ -18,12 +18,14 @@ import {
   type ConnectionStateEvent,
   connectionMove,
 } from './connection-state.js';
+import { controlNotice } from './control-notice.js';
 import { acceptDataInHeader, answerR2t } from './data-transfer.js';
 import { decodeLogoutResponse } from './logout-answer.js';
 import type { LunQueue } from './lun-queues.js';
 import { NopReplyLimit } from './nop-reply-limit.js';
 import { RequestSender } from './request-sender.js';
 import { checkExpDataSN, readScsiResponse, residualOf, saysTasksCleared } from './scsi-response.js';
+import { StatusOrder } from './status-order.js';
 import { type Task, TaskTable } from './task-table.js';
 
 /** Data-In PDUs with damaged data after which the path is not worth keeping. */
@@ -54,6 +56,7 @@ export class Connection {
   readonly #options: ConnectionOptions;
   readonly #header = new ResponseHeader();
   readonly #control = new SegmentCollector();
+  readonly #order: StatusOrder;
   readonly #pongs: NopReplyLimit;
   #dataInTask: Task | null = null;
   #damagedCount = 0;
@@ -71,6 +74,11 @@ export class Connection {
       window: this.window,
       tasks: this.tasks,
       cid: options.cid,
+    });
+    this.#order = new StatusOrder({
+      send: this.send,
+      tasks: this.tasks,
+      quirks: options.quirks,
     });
   }
 
@@ -115,9 +123,16 @@ export class Connection {
     this.#logoutTag = this.send.logout(reason);
   }
 
-  /** Ends a task without an answer; a late one is dropped. */
+  /** Ends a task; what comes for it after that is dropped. */
   endTask(task: Task, outcome: ScsiOutcome): void {
-    this.#finish(task, outcome);
+    const { damaged, bytesDone } = task;
+    const command = this.tasks.end(task);
+    task.queue?.ended(command);
+    command.sentBytes = bytesDone;
+    if (outcome === 'answered') this.isUsed = true;
+    command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
+    if (command.isCheckCondition) task.queue?.noteUntold();
+    this.#options.completed.push(command);
   }
 
   /** The link is gone: every task ends as `lost`. The connection is not used again. */
@@ -126,8 +141,18 @@ export class Connection {
     this.queue.clear();
     this.#dataInTask = null;
     this.tasks.forEach((task) => {
-      this.#finish(task, 'lost');
+      this.endTask(task, 'lost');
     });
+  }
+
+  /** Instant at which `timeReached` has something to do. */
+  get deadlineAtMs(): number {
+    return this.#order.deadlineAtMs;
+  }
+
+  /** Throws ProtocolError if something that has to come has not come in time. */
+  timeReached(nowMs: number): void {
+    this.#order.timeReached(nowMs);
   }
 
   /** Takes bytes `start…end` of slab `slab`. Throws ProtocolError, LoginRefusedError and so on. */
@@ -204,11 +229,23 @@ export class Connection {
       return;
     }
     this.window.update(header.expCmdSN, header.maxCmdSN);
-    if (this.reader.dataDigestFailed) {
-      this.#damagedReceived();
-      return;
+    if (this.reader.dataDigestFailed) this.#damagedReceived();
+    else this.#takeEffect();
+    if (this.#order.isWaiting) this.#takeEarly();
+  }
+
+  /** What came before its turn and has it now takes effect. */
+  #takeEarly(): void {
+    const header = this.#header;
+    while (this.#order.next(header, this.#control, this.lastReceivedAtMs)) {
+      this.#dataInTask = this.tasks.find(header.initiatorTaskTag);
+      this.#takeEffect();
     }
-    switch (header.opcode) {
+  }
+
+  #takeEffect(): void {
+    const { opcode } = this.#header;
+    switch (opcode) {
       case ResponseOpcode.dataIn:
         this.#dataInReceived();
         return;
@@ -221,20 +258,17 @@ export class Connection {
       case ResponseOpcode.nopIn:
         this.#nopInReceived();
         return;
+      case ResponseOpcode.logout:
+        // Nothing follows it, so there is nothing to wait for.
+        this.#logoutReceived();
+        return;
       default:
-        if (this.#takesStatSN()) this.#controlReceived();
+        this.#controlReceived();
     }
   }
 
-  /** False for a PDU that was received before: it is dropped, unless its task still runs. */
   #takesStatSN(): boolean {
-    const { statSN, initiatorTaskTag } = this.#header;
-    if (this.send.takeStatSN(statSN)) return true;
-    if (this.tasks.find(initiatorTaskTag) === null) return false;
-    throw brokenRule(
-      'statsn-reused',
-      `StatSN ${statSN}, which was used before, for a running task`,
-    );
+    return this.#order.takes(this.#header, this.#control, this.lastReceivedAtMs);
   }
 
   #dataInReceived(): void {
@@ -244,7 +278,7 @@ export class Connection {
     if (task === null || task.command === null) return;
     task.command.status = header.status;
     task.command.residual = residualOf(header);
-    this.#finish(task, 'answered');
+    this.endTask(task, 'answered');
   }
 
   #scsiResponseReceived(): void {
@@ -254,7 +288,7 @@ export class Connection {
     const { command, cmdSN } = task;
     const { direction, lun } = command;
     if (direction === 'read') checkExpDataSN(task, header);
-    this.#finish(task, readScsiResponse(header, this.#control.bytes, command));
+    this.endTask(task, readScsiResponse(header, this.#control.bytes, command));
     if (saysTasksCleared(command)) this.notices.push({ type: 'tasksCleared', lun, cmdSN });
   }
 
@@ -287,30 +321,14 @@ export class Connection {
   }
 
   #controlReceived(): void {
-    const header = this.#header;
-    switch (header.opcode) {
-      case ResponseOpcode.text: {
-        const data = Buffer.from(this.#control.bytes);
-        this.notices.push({ type: 'textReceived', response: decodeTextResponse(header, data) });
-        return;
-      }
-      case ResponseOpcode.taskManagement: {
-        const { initiatorTaskTag, response } = header;
-        this.notices.push({ type: 'taskManagementAnswered', initiatorTaskTag, response });
-        return;
-      }
-      case ResponseOpcode.logout:
-        this.#logoutReceived();
-        return;
-      case ResponseOpcode.async:
-        this.#asyncReceived();
-        return;
-      case ResponseOpcode.reject:
-        this.#rejectReceived();
-        return;
-      default:
-        throw brokenRule('opcode', `opcode 0x${header.opcode.toString(16)} from a target`);
-    }
+    const isReject = this.#header.opcode === ResponseOpcode.reject;
+    // First of all: with an opcode that no target has nothing can be said of its StatSN.
+    const notice = isReject ? null : controlNotice(this.#header, this.#control.bytes);
+    if (!this.#takesStatSN()) return;
+    const message = notice?.type === 'asyncReceived' ? notice.message : null;
+    if (message?.event === AsyncEvent.logoutRequest) this.#move('logoutAskedFor');
+    if (notice === null) this.#rejectReceived();
+    else this.notices.push(notice);
   }
 
   #logoutReceived(): void {
@@ -320,12 +338,6 @@ export class Connection {
     const answer = decodeLogoutResponse(this.#header, this.#logoutTag);
     this.#move(answer.response === 0 ? 'logoutAccepted' : 'logoutFailed');
     this.notices.push(answer);
-  }
-
-  #asyncReceived(): void {
-    const message = decodeAsyncMessage(this.#header, this.#control.bytes);
-    if (message.event === AsyncEvent.logoutRequest) this.#move('logoutAskedFor');
-    this.notices.push({ type: 'asyncReceived', message });
   }
 
   /**
@@ -340,7 +352,7 @@ export class Connection {
       task.command.response = 0x100 | reason;
       const isGap = serialDistance(this.window.expCmdSN, task.cmdSN) >= 0;
       if (isGap && this.state !== 'S6-inLogout') this.send.plugCmdSN(task.cmdSN);
-      this.#finish(task, 'failed');
+      this.endTask(task, 'failed');
     }
     this.notices.push({ type: 'rejected', ...rejection });
   }
@@ -359,18 +371,7 @@ export class Connection {
     }
     const task = this.#taskOfDataIn();
     if (task !== null) task.damaged = true;
-    if (header.hasStatus && this.#takesStatSN() && task !== null) this.#finish(task, 'answered');
-  }
-
-  #finish(task: Task, outcome: ScsiOutcome): void {
-    const { damaged, bytesDone } = task;
-    const command = this.tasks.end(task);
-    task.queue?.ended(command);
-    command.sentBytes = bytesDone;
-    if (outcome === 'answered') this.isUsed = true;
-    command.outcome = damaged && outcome === 'answered' ? 'lost' : outcome;
-    if (command.isCheckCondition) task.queue?.noteUntold();
-    this.#options.completed.push(command);
+    if (header.hasStatus && this.#takesStatSN() && task !== null) this.endTask(task, 'answered');
   }
 
   #loginReceived(): void {

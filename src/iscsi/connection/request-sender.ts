@@ -1,12 +1,10 @@
 import type { SendQueue } from '../../base/send-queue.js';
-import { serialAdd, serialDistance } from '../../base/serial32.js';
 import type { LunField } from '../../scsi/command.js';
 import type { LoginRequest, TextRequest } from '../pdu/login-pdu.js';
 import { RESERVED_TAG } from '../pdu/pdu.js';
 import * as request from '../pdu/pdu-request.js';
 import { PduWriter } from '../pdu/pdu-writer.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
-import { brokenRule } from '../quirks/quirks.js';
 import type { CommandWindow } from './command-window.js';
 import { sendCommand } from './data-transfer.js';
 import type { Task, TaskTable } from './task-table.js';
@@ -35,19 +33,6 @@ export class RequestSender {
     this.#window = options.window;
     this.#tasks = options.tasks;
     this.#cid = options.cid;
-  }
-
-  /**
-   * Notes the StatSN of a PDU: true for the next, false for one that was received before.
-   * RFC 7143 §7.9 (Sequence Errors): at ErrorRecoveryLevel 0 a gap ends the connection.
-   */
-  takeStatSN(statSN: number): boolean {
-    const distance = serialDistance(this.expStatSN, statSN);
-    if (distance > 0) {
-      throw brokenRule('statsn-gap', `StatSN ${statSN} where ${this.expStatSN} is next`);
-    }
-    if (distance === 0) this.expStatSN = serialAdd(statSN, 1);
-    return distance === 0;
   }
 
   /** Numbers the task and sends its command with the data that may go unasked. */

@@ -1,8 +1,12 @@
-import { ISCSI_PORT, strict } from './quirk-row.js';
+import { ISCSI_PORT, strict, tolerate, wait } from './quirk-row.js';
 
 const DAMAGE =
   'Something between here and the target damages data: check network cards and their offloads, ' +
   'cables, switches and memory.';
+
+const MIXED =
+  'A target that sends responses out of order may also mix their bytes (istgt with QueueDepth 0 ' +
+  'does): set its QueueDepth to 32, or queueDepthMax to 1 here, and use digests.';
 
 /** The full feature phase: numbers, data transfer, responses. */
 export const CONNECTION_QUIRKS = {
@@ -10,8 +14,8 @@ export const CONNECTION_QUIRKS = {
   'data-digest': strict('7.8', 'the data is damaged', DAMAGE),
   'segment-size': strict('13.12', 'it bounds the memory a PDU takes', ISCSI_PORT),
   opcode: strict('11.2.1.2', 'the stream may be cut in the wrong place', ISCSI_PORT),
-  'statsn-gap': strict('7.9', 'a response is missing'),
-  'statsn-reused': strict('7.9', 'a response may be that of another command'),
+  'statsn-gap': wait('7.9', 'a response that is sent late may still come', MIXED),
+  'statsn-reused': tolerate('7.9', 'the task tag says which command is answered'),
   'nop-in-flood': strict('11.18', 'it bounds the memory that answers take'),
   'nop-in-tags': strict('11.19', 'nobody can say whether it is an answer or a question'),
   'logout-unasked': strict('11.15', 'the target has ended the connection'),

@@ -95,6 +95,7 @@ export class Session {
   get deadlineAtMs(): number {
     return Math.min(
       this.#keepalive?.deadlineAtMs ?? NEVER_MS,
+      this.connection?.deadlineAtMs ?? NEVER_MS,
       this.#rounds.schedule.attemptAtMs,
       this.flow.deadlineAtMs,
       this.#loginDeadlineAtMs,
@@ -179,6 +180,7 @@ export class Session {
     if (nowMs >= this.#logoutDeadlineAtMs) this.#timedOut('no answer to the logout', nowMs);
     if (nowMs >= this.#rounds.schedule.attemptAtMs) this.#attempt(nowMs);
     try {
+      this.connection?.timeReached(nowMs);
       this.#keepalive?.timeReached(nowMs);
       this.flow.timeReached(nowMs);
     } catch (error) {

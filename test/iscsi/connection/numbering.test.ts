@@ -137,11 +137,14 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
     expect(peer.sentOne(FROM.dataOut).expStatSN).toBe(before);
   });
 
-  it('§7.9 (Sequence Errors): a gap in StatSN ends the connection, and the session recovers', () => {
+  it('§7.9 (Sequence Errors): a gap in StatSN ends the connection after 2 s, and the session recovers', () => {
     const peer = ScriptedPeer.loggedIn();
     const command = peer.submit('none');
     const { itt } = peer.sentOne(FROM.scsiCommand);
     peer.send({ ...GOOD, itt, statSN: peer.statSN + 1 });
+    peer.at(2999);
+    expect([peer.session.state, command.outcome]).toEqual(['loggedIn', 'pending']);
+    peer.at(3000);
     expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
     expect([peer.session.state, command.outcome]).toEqual(['reconnecting', 'lost']);
   });
@@ -149,7 +152,110 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
   it('§7.9 (Sequence Errors): a gap counts whatever the PDU is that shows it', () => {
     const peer = ScriptedPeer.loggedIn();
     peer.send({ opcode: OP.async, word36: 250 << 24, statSN: peer.statSN + 1 });
+    peer.at(3000);
     expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
+  });
+
+  it('§7.9 (Sequence Errors): what is no missing number does not prolong the wait for it', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.submit('none');
+    const { itt } = peer.sentOne(FROM.scsiCommand);
+    const number = peer.statSN;
+    peer.send({ ...GOOD, itt, statSN: number + 1 });
+    for (let step = 1; step <= 3; step += 1) {
+      peer.nowMs = 1000 + step * 500;
+      peer.send({ opcode: OP.nopIn }, { ...GOOD, itt, statSN: number + 1 });
+      peer.send({ opcode: OP.async, word36: 250 << 24, statSN: number + 1 + step });
+    }
+    peer.at(3000);
+    expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
+  });
+
+  it.each([4097, 0x7fffffff])(
+    '§7.9 (Sequence Errors): a StatSN that jumps by %i ends the connection at once',
+    (jump) => {
+      const peer = ScriptedPeer.loggedIn();
+      peer.submit('none');
+      const { itt } = peer.sentOne(FROM.scsiCommand);
+      peer.send({ ...GOOD, itt, statSN: (peer.statSN + jump) >>> 0 });
+      expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
+    },
+  );
+
+  it('§7.9 (Sequence Errors): a target that sends much too early ends its connection at once', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const data = Buffer.alloc(65536);
+    for (let count = 1; count <= 17; count += 1) {
+      peer.send({ opcode: OP.nopIn, itt: count, data, statSN: peer.statSN + count });
+    }
+    expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
+    expect(peer.effects.filter((effect) => effect.type === 'pingAnswered')).toEqual([]);
+  });
+
+  it('istgt sends responses out of order: they take effect in the order of StatSN', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const commands = [0, 1, 2].map(() => peer.submit('none'));
+    const read = peer.submit('read', 512);
+    const [first, second, third, reading] = peer.sent();
+    const number = peer.statSN;
+    const data = Buffer.alloc(512, 7);
+    const withStatus = { opcode: OP.dataIn, itt: reading!.itt, flags: 0x81, data };
+    peer.send(
+      { ...withStatus, statSN: number + 3 },
+      { ...GOOD, itt: third!.itt, statSN: number + 2 },
+    );
+    peer.submit('none');
+    expect([peer.done, peer.sentOne(FROM.scsiCommand).expStatSN]).toEqual([[], number]);
+    peer.send({ ...GOOD, itt: first!.itt, statSN: number });
+    expect(peer.done).toEqual([commands[0]]);
+    peer.nowMs = 2500;
+    peer.send({ ...GOOD, itt: second!.itt, statSN: number + 1 });
+    expect(peer.done).toEqual([...commands, read]);
+    expect(read.dataIn.toBuffer()).toEqual(data);
+    peer.submit('none');
+    expect(peer.sentOne(FROM.scsiCommand).expStatSN).toBe(number + 4);
+    peer.at(5000);
+    expect(peer.failure).toBeNull();
+    expect(peer.take('targetQuirk')).toMatchObject([{ quirk: 'statsn-gap', section: '7.9' }]);
+    expect(peer.session.state).toBe('loggedIn');
+  });
+
+  it('a power-on attention that comes early counts after the writes acknowledged before it', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const write = peer.submit('write', 512);
+    const other = peer.submit('none');
+    const [writing, second] = peer.sent();
+    const number = peer.statSN;
+    const data = Buffer.from('0012700006000000000a00000000290000000000', 'hex');
+    peer.send({ ...GOOD, itt: second!.itt, byte3: 2, data, statSN: number + 1 });
+    peer.send({ ...GOOD, itt: writing!.itt, statSN: number });
+    expect(peer.done).toEqual([write, other]);
+    expect([write.status, other.status, other.senseLength]).toEqual([0, 2, 18]);
+  });
+
+  it('damaged data with an early status end their command when its turn has come', () => {
+    const peer = ScriptedPeer.loggedIn({}, { keys: { DataDigest: 'CRC32C' } });
+    const read = peer.submit('read', 512);
+    peer.submit('none');
+    const [reading, other] = peer.sent();
+    const number = peer.statSN;
+    const withStatus = { opcode: OP.dataIn, itt: reading!.itt, flags: 0x81 };
+    const bytes = peer.encode({ ...withStatus, data: Buffer.alloc(512), statSN: number + 1 });
+    bytes[100] = 1;
+    peer.feed(bytes);
+    expect(read.outcome).toBe('pending');
+    peer.send({ ...GOOD, itt: other!.itt, statSN: number });
+    expect([read.outcome, peer.session.state]).toEqual(['lost', 'loggedIn']);
+  });
+
+  it('a Logout Response is the last PDU and waits for no other', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.session.requestLogout(peer.nowMs);
+    peer.settle();
+    const { itt } = peer.sentOne(FROM.logout);
+    peer.send({ opcode: OP.logout, itt, ttt: 0, statSN: peer.statSN + 3 });
+    expect(peer.session.state).toBe('closed');
+    expect(peer.failure).toBeNull();
   });
 
   it('§7.9 (Sequence Errors): a PDU that was received before is discarded', () => {
@@ -165,12 +271,26 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
     expect(peer.done).toHaveLength(1);
   });
 
-  it('§7.9 (Sequence Errors): a response to a running task with a number used before ends the connection', () => {
+  it('gotgt repeats the ExpStatSN of the request as StatSN: the tag says what is answered', () => {
     const peer = ScriptedPeer.loggedIn();
-    peer.submit('none');
-    const { itt } = peer.sentOne(FROM.scsiCommand);
-    peer.send({ ...GOOD, itt, statSN: peer.statSN - 1 });
-    expect(peer.failure).toMatchObject({ section: '7.9' });
+    const commands = [peer.submit('none'), peer.submit('none'), peer.submit('read', 512)];
+    const requests = peer.sent();
+    const ping = peer.session.ping(Buffer.from('x'));
+    const pinging = peer.sentOne(FROM.nopOut);
+    const [first, second, read] = requests;
+    peer.send({ ...GOOD, itt: first!.itt, statSN: first!.expStatSN });
+    peer.send({ ...GOOD, itt: second!.itt, statSN: second!.expStatSN });
+    const data = Buffer.alloc(512, 3);
+    const answer = { opcode: OP.dataIn, itt: read!.itt, flags: 0x81, data };
+    peer.send({ ...answer, statSN: read!.expStatSN });
+    peer.send({ opcode: OP.nopIn, itt: pinging.itt, statSN: pinging.expStatSN });
+    expect(peer.done).toEqual(commands);
+    expect(commands.map(({ outcome }) => outcome)).toEqual(['answered', 'answered', 'answered']);
+    expect(peer.effects.filter((effect) => effect.type === 'targetQuirk')).toMatchObject([
+      { quirk: 'statsn-reused', section: '7.9' },
+    ]);
+    expect(peer.take('pingAnswered')).toMatchObject([{ initiatorTaskTag: ping }]);
+    expect(peer.session.state).toBe('loggedIn');
   });
 
   it('§11.13.5 (Status-Class and Status-Detail): the numbers of a refusal do not count', () => {

@@ -330,12 +330,14 @@ describe('RFC 7143 §11.15 (Logout Response)', () => {
 
 describe('RFC 7143 §11.2.1.2 (Opcode)', () => {
   it.each([0x00, 0x01, 0x10, 0x27, 0x30, 0x33, 0x3e])(
-    'the opcode 0x%s is not one of a target, and ends the connection',
+    'the opcode %i is not one of a target, and ends the connection whatever its StatSN',
     (opcode) => {
-      const peer = ScriptedPeer.loggedIn();
-      peer.send({ opcode });
-      expect(peer.failure).toMatchObject({ section: '11.2.1.2' });
-      expect(peer.session.state).toBe('reconnecting');
+      for (const step of [0, 1, -1, 100_000]) {
+        const peer = ScriptedPeer.loggedIn();
+        peer.send({ opcode, statSN: peer.statSN + step });
+        expect(peer.failure).toMatchObject({ section: '11.2.1.2' });
+        expect(peer.session.state).toBe('reconnecting');
+      }
     },
   );
 });
