@@ -34,7 +34,9 @@ export function unidentifiedWords({ allowUnidentified }: { allowUnidentified: bo
 
 /**
  * Is this the disk we knew? Compared before held requests are let go: the identifiers of VPD page
- * 83h and the serial number of page 80h, the make, the block size, and that it has not shrunk.
+ * 83h and the serial number of page 80h, the make, the block size, and that it has not shrunk. A
+ * disk with the same worldwide name (NAA 2h, 5h, 6h, EUI-64, UUID) may have another serial number
+ * and make: a new version of its target may have renamed it.
  * Returns why it is not taken for the same one, as a clause, or null.
  */
 export function identityMismatch(
@@ -42,25 +44,62 @@ export function identityMismatch(
   found: DiskFacts,
   occasion: GateOccasion,
 ): string | null {
-  const change = differenceOf(known, found);
+  const change = differenceOf(known, found, occasion);
   if (change !== null) return `another disk has this LUN now: ${change}`;
   if (!occasion.mayBeExchanged || occasion.allowUnidentified || !isUnidentified(found)) return null;
   return `another disk may have this LUN now: ${NO_IDENTITY}. ${WHAT_TO_DO}`;
 }
 
-function differenceOf(known: DiskFacts, found: DiskFacts): string | null {
+/**
+ * Why it cannot be told now which disk this is: a clause, or null. `found` has nothing of `known`.
+ * Its requests wait then, as another disk may be at the LUN.
+ */
+export function identityNotRead(
+  known: DiskFacts,
+  found: DiskFacts,
+  { mayBeExchanged, allowUnidentified }: GateOccasion,
+): string | null {
+  const unread = IDENTITY_PARTS.filter((part) => found.unread?.includes(part));
+  if (unread.length === 0 || !mayBeExchanged || hasSameWorldwideName(known, found)) return null;
+  if (allowUnidentified && isUnidentified(known)) return null;
+  return `its identity cannot be read now (${found.notes.join('; ')})`;
+}
+
+const IDENTITY_PARTS = ['serial', 'identifiers'] as const;
+
+/** Kinds of names that a registry keeps from being given twice. */
+const WORLDWIDE: ReadonlySet<string> = new Set(['naa', 'eui', 'uuid']);
+
+/** A name that no other disk has is equal: whatever else is told may have been renamed. */
+function hasSameWorldwideName(known: DiskFacts, found: DiskFacts): boolean {
+  const [kind] = commonKind(known.identifiers, found.identifiers) ?? [];
+  const isWorldwide = kind !== undefined && WORLDWIDE.has(kind);
+  return isWorldwide && shareIdentifier(known.identifiers, found.identifiers);
+}
+
+function differenceOf(
+  known: DiskFacts,
+  found: DiskFacts,
+  { mayBeExchanged, allowUnidentified }: GateOccasion,
+): string | null {
+  // What could not be read before is learnt now, unless another disk may have come meanwhile.
+  const isLearnt = (part: (typeof IDENTITY_PARTS)[number]) =>
+    known.unread?.includes(part) === true && (!mayBeExchanged || allowUnidentified);
   const differs = (name: string, before: string, now: string) =>
     `its ${name} was ${before} and is ${now} now`;
   if (known.deviceType !== found.deviceType) {
     return differs('device type', String(known.deviceType), String(found.deviceType));
   }
-  if (!shareIdentifier(known.identifiers, found.identifiers)) {
+  const isSameName = shareIdentifier(known.identifiers, found.identifiers);
+  if (!isSameName && !isLearnt('identifiers')) {
     return differs('identifier', list(known.identifiers), list(found.identifiers));
   }
-  if (known.serial !== found.serial) {
+  const isRenamed = hasSameWorldwideName(known, found);
+  if (known.serial !== found.serial && !isRenamed && !isLearnt('serial')) {
     return differs('serial number', `"${known.serial}"`, `"${found.serial}"`);
   }
-  if (known.vendor !== found.vendor || known.product !== found.product) {
+  const isOtherMake = known.vendor !== found.vendor || known.product !== found.product;
+  if (isOtherMake && !isRenamed) {
     const before = `${known.vendor} ${known.product}`;
     return differs('make', before, `${found.vendor} ${found.product}`);
   }
@@ -79,13 +118,20 @@ function differenceOf(known: DiskFacts, found: DiskFacts): string | null {
  * disks without any identifier are alike.
  */
 function shareIdentifier(known: readonly string[], found: readonly string[]): boolean {
-  const before = identifiersByKind(known);
+  const common = commonKind(known, found);
+  if (common === null) return identifiersByKind(known).size + identifiersByKind(found).size === 0;
+  const [, names, others] = common;
+  return names.some((name) => others.includes(name));
+}
+
+/** The most unique kind that both have, with the names of each; null: there is none. */
+function commonKind(known: readonly string[], found: readonly string[]) {
   const now = identifiersByKind(found);
-  for (const [kind, names] of before) {
+  for (const [kind, names] of identifiersByKind(known)) {
     const others = now.get(kind);
-    if (others !== undefined) return names.some((name) => others.includes(name));
+    if (others !== undefined) return [kind, names, others] as const;
   }
-  return before.size === 0 && now.size === 0;
+  return null;
 }
 
 function list(identifiers: readonly string[]): string {

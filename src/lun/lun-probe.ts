@@ -1,8 +1,9 @@
 import { type Clock, pause } from '../base/clock.js';
 import { LinkError, productError, ScsiError } from '../base/errors.js';
-import { identityMismatch } from '../bridge/disk-identity.js';
+import { identityMismatch, identityNotRead } from '../bridge/disk-identity.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
+import { completedFacts } from '../scsi/completed-facts.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { senseOfCodes } from '../scsi/sense.js';
 import type { Attention } from '../scsi/sense-table.js';
@@ -139,9 +140,12 @@ export class LunProbe {
         }
         // An attention that is reported before the facts are read does not make them stale.
         const { attentions } = this;
-        const facts = await readFacts(this.#asker, unit.lun, REPORTED_ELSEWHERE);
+        const found = await readFacts(this.#asker, unit.lun, REPORTED_ELSEWHERE);
         if (attentions !== this.attentions) continue;
         const occasion = { mayBeExchanged: this.#mayBeExchanged, allowUnidentified };
+        const unknown = identityNotRead(unit.facts, found, occasion);
+        if (unknown !== null) return { is: 'none', why: unknown };
+        const facts = completedFacts(found, unit.facts);
         const why = identityMismatch(unit.facts, facts, occasion);
         return why === null ? { is: 'same', facts, attentions } : { is: 'other', why };
       } catch (error) {

@@ -2,7 +2,13 @@ import { invariant, ScsiError } from '../base/errors.js';
 import type { Capacity } from './capacity.js';
 import { UNMAP_DESCRIPTORS_MAX } from './cdb.js';
 import { logicalUnitIdentifiers } from './designator.js';
-import { FACT_QUERIES, type FactQuery, type FoundFacts, nothingFound } from './fact-queries.js';
+import {
+  FACT_QUERIES,
+  type FactQuery,
+  type FoundFacts,
+  nothingFound,
+  type OptionalPart,
+} from './fact-queries.js';
 import { deviceTypeName, type InquiryData } from './inquiry.js';
 import { ScsiDataError } from './response-data.js';
 import { parseSense, type SenseData, SenseKey } from './sense.js';
@@ -60,6 +66,11 @@ export type DiskFacts = {
    * there, and what was assumed where the disk does not tell.
    */
   readonly notes: readonly string[];
+  /**
+   * Parts that the device has and could not tell now (reserved, busy, a failure): they are as if
+   * there were none, the write cache as if it were volatile. Absent: none.
+   */
+  readonly unread?: readonly OptionalPart[];
 };
 
 /** Linux assumes the same (drivers/scsi/sd.c, "Assuming drive cache: write through"). */
@@ -67,6 +78,9 @@ const CACHE_NOT_TOLD =
   'the disk has no caching mode page, so it does not tell whether its write cache is volatile; ' +
   'it counts as a disk without one: a flush that it refuses succeeds, and the loss of ' +
   'acknowledged writes in a power failure is not reported';
+
+const CACHE_NOT_READ =
+  'the mode pages cannot be read, so the disk counts as one with a volatile write cache';
 
 export type FactReply = {
   /** SCSI status byte. */
@@ -92,6 +106,7 @@ const WRITE_SAME_BLOCKS_ASSUMED = 0xffff;
 export class DiskFactsProbe {
   readonly #found: FoundFacts = nothingFound();
   readonly #notes: string[] = [];
+  readonly #unread = new Set<OptionalPart>();
   #index = 0;
   #attempts = 0;
 
@@ -123,14 +138,16 @@ export class DiskFactsProbe {
       this.#advance();
       return verdict;
     }
-    if (verdict.action === 'fail') {
-      if (!query.optional || !isRefusal(sense)) throw refused(query, reply.status, sense);
-      this.#advance();
-      return verdict;
-    }
     this.#attempts += 1;
-    if (this.#attempts >= ATTEMPTS_MAX) throw refused(query, reply.status, sense);
-    return verdict;
+    const isWorthATry = verdict.action !== 'fail' && !isGone(verdict);
+    if (isWorthATry && this.#attempts < ATTEMPTS_MAX) return verdict;
+    if (query.part === null || verdict.attention === 'lunGone') {
+      throw refused(query, reply.status, sense);
+    }
+    // ILLEGAL REQUEST is the answer of a device that has no such thing.
+    if (sense.senseKey !== SenseKey.illegalRequest) this.#notRead(query.part, query, reply);
+    this.#advance();
+    return { ...verdict, action: 'fail' };
   }
 
   /** The facts, after the last query. Throws ScsiDataError where the unit is not a usable disk. */
@@ -144,14 +161,31 @@ export class DiskFactsProbe {
         `the unit is a ${deviceTypeName(inquiry.deviceType)} or tells no capacity, not a disk`,
       );
     }
-    return joinFacts(this.#found, inquiry, capacity, this.#notes);
+    const facts = joinFacts(this.#found, inquiry, capacity);
+    const unread = [...this.#unread].filter((part) => isMissing(part, this.#found));
+    const notes = [...this.#notes];
+    if (unread.includes('mode')) notes.push(CACHE_NOT_READ);
+    else if (this.#found.caching === null) notes.push(CACHE_NOT_TOLD);
+    if (unread.length === 0) return { ...facts, notes };
+    const writeCacheEnabled = unread.includes('mode') || facts.writeCacheEnabled;
+    return { ...facts, writeCacheEnabled, notes, unread };
+  }
+
+  #notRead(part: OptionalPart, query: FactQuery, reply: FactReply): void {
+    this.#unread.add(part);
+    if (part === 'pages') {
+      this.#found.supportedPages = null;
+      for (const each of UNLISTED_PARTS) this.#unread.add(each);
+    }
+    const words = replyToWords(reply.status, parseSense(reply.sense));
+    this.#notes.push(`${query.name} cannot be read: ${words}`);
   }
 
   #decode(query: FactQuery, data: Buffer): void {
     try {
       query.decode(data, this.#found);
     } catch (error) {
-      if (!query.optional || !(error instanceof ScsiDataError)) throw error;
+      if (query.part === null || !(error instanceof ScsiDataError)) throw error;
       this.#notes.push(`${query.name}: ${error.message}`);
     }
   }
@@ -162,9 +196,17 @@ export class DiskFactsProbe {
   }
 }
 
-/** ILLEGAL REQUEST for the command, and not for a unit that is not there (25h). */
-function isRefusal(sense: SenseData): boolean {
-  return sense.senseKey === SenseKey.illegalRequest && sense.asc !== 0x25;
+/** Pages that are not asked for without the list of those there are. */
+const UNLISTED_PARTS: readonly OptionalPart[] = ['limits', 'characteristics', 'provisioning'];
+
+/** The unit cannot serve, and will not within some tries. */
+function isGone({ action, attention }: Verdict): boolean {
+  return action === 'away' && attention !== 'becomingReady';
+}
+
+/** What one query could not read, another one may have. */
+function isMissing(part: OptionalPart, found: FoundFacts): boolean {
+  return part !== 'mode' || found.caching === null;
 }
 
 function refused(query: FactQuery, status: number, sense: SenseData): ScsiError {
@@ -180,8 +222,7 @@ function joinFacts(
   found: FoundFacts,
   inquiry: InquiryData,
   capacity: Capacity,
-  notes: readonly string[],
-): DiskFacts {
+): Omit<DiskFacts, 'notes' | 'unread'> {
   const { blockSizeBytes } = capacity;
   const isPowerOfTwo = (blockSizeBytes & (blockSizeBytes - 1)) === 0;
   if (!isPowerOfTwo || blockSizeBytes < BLOCK_BYTES_MIN || blockSizeBytes > BLOCK_BYTES_MAX) {
@@ -206,7 +247,6 @@ function joinFacts(
     thin: thinFacts(found, capacity),
     limits: limitFacts(found, transferBlocksMax(found, inquiry, blockSizeBytes)),
     rotational: rate === 0 ? null : rate !== 1,
-    notes: found.caching === null ? [...notes, CACHE_NOT_TOLD] : [...notes],
   };
 }
 

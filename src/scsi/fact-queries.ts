@@ -31,7 +31,8 @@ import {
 /** What the answers so far have told; `null` is not asked yet, or not there. */
 export type FoundFacts = {
   inquiry: InquiryData | null;
-  supportedPages: readonly number[];
+  /** Null: page 00h could not be read. */
+  supportedPages: readonly number[] | null;
   serial: string;
   designators: readonly Designator[];
   limits: BlockLimits | null;
@@ -60,11 +61,22 @@ export function nothingFound(): FoundFacts {
   };
 }
 
+/** A part of the facts that a disk may keep to itself, and can be served without. */
+export type OptionalPart =
+  | 'pages'
+  | 'serial'
+  | 'identifiers'
+  | 'limits'
+  | 'characteristics'
+  | 'provisioning'
+  | 'capacity16'
+  | 'mode';
+
 /** One command of those that gather the facts of a disk. */
 export type FactQuery = {
   readonly name: string;
-  /** The device may refuse it with ILLEGAL REQUEST, or answer it wrongly. */
-  readonly optional: boolean;
+  /** Of an answer that the device may refuse or not give, or give wrongly; null: it has to. */
+  readonly part: OptionalPart | null;
   /** Bytes the answer may have: the command's expected transfer length. */
   readonly allocationBytes: number;
   /** Writes the command into 16 zeroed bytes. */
@@ -92,7 +104,7 @@ const MODE_10_ALLOCATION_BYTES = 508;
 export const FACT_QUERIES: readonly FactQuery[] = [
   {
     name: 'INQUIRY',
-    optional: false,
+    part: null,
     allocationBytes: INQUIRY_ALLOCATION_BYTES,
     writeCdb: (cdb) => writeInquiryCdb(cdb, null, INQUIRY_ALLOCATION_BYTES),
     isWanted: () => true,
@@ -101,29 +113,34 @@ export const FACT_QUERIES: readonly FactQuery[] = [
     },
   },
   {
-    ...vpdQuery(VpdPage.supportedPages, VPD_ALLOCATION_BYTES, (data, found) => {
+    ...vpdQuery('pages', VpdPage.supportedPages, (data, found) => {
       found.supportedPages = decodeSupportedPages(data);
     }),
     isWanted: isConnected,
   },
-  vpdQuery(VpdPage.unitSerialNumber, VPD_ALLOCATION_BYTES, (data, found) => {
+  vpdQuery('serial', VpdPage.unitSerialNumber, (data, found) => {
     found.serial = decodeUnitSerialNumber(data);
   }),
-  vpdQuery(VpdPage.deviceIdentification, IDENTIFICATION_ALLOCATION_BYTES, (data, found) => {
-    found.designators = decodeDesignators(data);
-  }),
-  vpdQuery(VpdPage.blockLimits, VPD_ALLOCATION_BYTES, (data, found) => {
+  vpdQuery(
+    'identifiers',
+    VpdPage.deviceIdentification,
+    (data, found) => {
+      found.designators = decodeDesignators(data);
+    },
+    IDENTIFICATION_ALLOCATION_BYTES,
+  ),
+  vpdQuery('limits', VpdPage.blockLimits, (data, found) => {
     found.limits = decodeBlockLimits(data);
   }),
-  vpdQuery(VpdPage.blockDeviceCharacteristics, VPD_ALLOCATION_BYTES, (data, found) => {
+  vpdQuery('characteristics', VpdPage.blockDeviceCharacteristics, (data, found) => {
     found.characteristics = decodeBlockCharacteristics(data);
   }),
-  vpdQuery(VpdPage.logicalBlockProvisioning, VPD_ALLOCATION_BYTES, (data, found) => {
+  vpdQuery('provisioning', VpdPage.logicalBlockProvisioning, (data, found) => {
     found.provisioning = decodeBlockProvisioning(data);
   }),
   {
     name: 'READ CAPACITY(16)',
-    optional: true,
+    part: 'capacity16',
     allocationBytes: CAPACITY_16_ALLOCATION_BYTES,
     writeCdb: (cdb) => writeReadCapacity16Cdb(cdb, CAPACITY_16_ALLOCATION_BYTES),
     isWanted: isDisk,
@@ -133,7 +150,7 @@ export const FACT_QUERIES: readonly FactQuery[] = [
   },
   {
     name: 'READ CAPACITY(10)',
-    optional: false,
+    part: null,
     allocationBytes: 8,
     writeCdb: writeReadCapacity10Cdb,
     isWanted: (found) => isDisk(found) && found.capacity === null,
@@ -147,7 +164,7 @@ export const FACT_QUERIES: readonly FactQuery[] = [
   mode6Query(ModePage.control, (found) => found.control === null),
   {
     name: 'MODE SENSE(10) page 3f',
-    optional: true,
+    part: 'mode',
     allocationBytes: MODE_10_ALLOCATION_BYTES,
     writeCdb: (cdb) => writeModeSense10Cdb(cdb, ModePage.all, MODE_10_ALLOCATION_BYTES),
     isWanted: (found) => isDisk(found) && found.mode === null,
@@ -163,17 +180,22 @@ function isDisk(found: FoundFacts): boolean {
   return isConnected(found) && found.inquiry?.deviceType === DEVICE_TYPE_DISK;
 }
 
+/** Pages that say which disk it is: asked for also if the list of pages cannot be read. */
+const IDENTITY_PAGES: readonly number[] = [VpdPage.unitSerialNumber, VpdPage.deviceIdentification];
+
 function vpdQuery(
+  part: OptionalPart,
   page: number,
-  allocationBytes: number,
   decode: (data: Buffer, found: FoundFacts) => void,
+  allocationBytes = VPD_ALLOCATION_BYTES,
 ): FactQuery {
   return {
     name: `VPD page ${page.toString(16).padStart(2, '0')}`,
-    optional: true,
+    part,
     allocationBytes,
     writeCdb: (cdb) => writeInquiryCdb(cdb, page, allocationBytes),
-    isWanted: (found) => isConnected(found) && found.supportedPages.includes(page),
+    isWanted: (found) =>
+      isConnected(found) && (found.supportedPages ?? IDENTITY_PAGES).includes(page),
     decode,
   };
 }
@@ -181,7 +203,7 @@ function vpdQuery(
 function mode6Query(page: number, isMissing: (found: FoundFacts) => boolean): FactQuery {
   return {
     name: `MODE SENSE(6) page ${page.toString(16).padStart(2, '0')}`,
-    optional: true,
+    part: 'mode',
     allocationBytes: MODE_6_ALLOCATION_BYTES,
     writeCdb: (cdb) => writeModeSense6Cdb(cdb, page, MODE_6_ALLOCATION_BYTES),
     isWanted: (found) => isDisk(found) && isMissing(found),

@@ -2,6 +2,8 @@ import { asciiField, requireBytes } from './response-data.js';
 
 /** Bytes every standard INQUIRY answer has at least (SPC-4, standard INQUIRY data format). */
 export const INQUIRY_BYTES_MIN = 36;
+/** Bytes without which nothing is known of it; some devices send no more. */
+const INQUIRY_BYTES_NEEDED = 5;
 
 /** PERIPHERAL DEVICE TYPE of the disks this product serves: direct access block device. */
 export const DEVICE_TYPE_DISK = 0x00;
@@ -59,10 +61,10 @@ export function isManagementUnit({ product }: Pick<InquiryData, 'product'>): boo
 /**
  * Standard INQUIRY data (SPC-4): 0 qualifier and type, 1 RMB (bit 7), 2 version, 3 response data
  * format, 5 TPGS (5–4), 3PC (3), PROTECT (0), 6 BQUE (7, up to SPC-3), 7 CMDQUE (1), 8–15 vendor,
- * 16–31 product, 32–35 revision, 58–73 version descriptors. ScsiDataError below 36 bytes.
+ * 16–31 product, 32–35 revision, 58–73 version descriptors. ScsiDataError below 5 bytes.
  */
 export function decodeInquiry(data: Buffer): InquiryData {
-  requireBytes(data, INQUIRY_BYTES_MIN, 'INQUIRY data');
+  requireBytes(data, INQUIRY_BYTES_NEEDED, 'INQUIRY data');
   const at = (index: number): number => data[index] ?? 0;
   const end = Math.min(data.length, 5 + at(4), 74);
   const versionDescriptors: number[] = [];

@@ -7,8 +7,9 @@ import type {
   SessionOptions,
   TargetUrl,
 } from '../config/contract.js';
-import { reportLuns, requireDisks } from '../lun/disk-probe.js';
+import { requireDisks } from '../lun/find-disks.js';
 import { NoExporter } from '../lun/no-exporter.js';
+import { reportLuns } from '../lun/report-luns.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { BlockSession } from './block-session.js';
 import { newIdentity } from './session-identity.js';
@@ -28,6 +29,7 @@ export class ClientSession implements AsyncDisposable {
   readonly #stack: BlockSession;
   readonly #disks = new Map<number, Promise<{ unit: LogicalUnit; client: BlockClient }>>();
   readonly #exporter = new NoExporter();
+  readonly #search = { onWarning: (message: string) => this.#stack.warn(message) };
 
   private constructor(stack: BlockSession) {
     this.#stack = stack;
@@ -67,8 +69,8 @@ export class ClientSession implements AsyncDisposable {
     return this.#stack.execute(request);
   }
 
-  luns(): Promise<number[]> {
-    return reportLuns(this.#stack);
+  async luns(): Promise<number[]> {
+    return [...(await reportLuns(this.#stack))];
   }
 
   async capacity(lun: number): Promise<DiskCapacity> {
@@ -114,7 +116,7 @@ export class ClientSession implements AsyncDisposable {
   }
 
   async #openDisk(lun: number): Promise<{ unit: LogicalUnit; client: BlockClient }> {
-    for (const { facts } of await requireDisks(this.#stack, [lun])) {
+    for (const { facts } of await requireDisks(this.#stack, [lun], this.#search)) {
       await this.#stack.addDisk(lun, facts);
     }
     const unit = this.#exporter.units.get(lun);

@@ -3,7 +3,8 @@ import { productError, UsageError } from '../base/errors.js';
 import type { LunExport, ProductEvent, SessionOptions, SessionState } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
-import { type FoundDisk, probeLuns, reportLuns, requireDisks } from '../lun/disk-probe.js';
+import type { FoundDisk } from '../lun/disk-probe.js';
+import { newDisks, requireDisks } from '../lun/find-disks.js';
 import { everCached, unflushed } from '../lun/hand-over.js';
 import { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';
@@ -11,8 +12,9 @@ import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { BlockSession } from '../session/block-session.js';
+import { diskSearch } from '../session/next-portal.js';
 import { stampedEvent } from '../session/stamped-event.js';
-import { exchangedDisk, withDisk } from './record-identity.js';
+import { completedDisks, strangeDisk, withDisk } from './record-identity.js';
 import type { ResolvedLogin } from './resolved-login.js';
 import { bootInUse, loggedOut } from './session-errors.js';
 import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
@@ -269,10 +271,8 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     if (this.#phase !== 'open' || this.plan.request.sessionType === 'informational') return [];
     const known = () => new Set(stack.units.map((unit) => unit.lun));
     const before = known();
-    const reported = await reportLuns(stack);
-    const isWanted = (lun: number) => this.options.luns?.includes(lun) ?? true;
-    const fresh = reported.filter((lun) => isWanted(lun) && !before.has(lun));
-    for (const { lun, facts } of await probeLuns(stack, fresh)) {
+    const how = { known: [...before], onWarning: (message: string) => stack.warn(message) };
+    for (const { lun, facts } of await newDisks(stack, this.options.luns ?? null, how)) {
       if (known().has(lun)) continue;
       await this.#keep(lun, facts);
       await stack.addDisk(lun, facts);
@@ -298,7 +298,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
         await this.#resume(this.#setup.waiting, signal);
       } else {
         await stack.login(signal);
-        if (this.plan.request.sessionType !== 'informational') await this.#openExports();
+        if (this.plan.request.sessionType !== 'informational') await this.#openExports(signal);
         signal.throwIfAborted();
       }
       this.#happened('opened');
@@ -317,10 +317,12 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     this.#end.resolve('failed');
   }
 
-  async #openExports(): Promise<void> {
+  async #openExports(signal: AbortSignal): Promise<void> {
     const { stack } = this;
-    const disks = await requireDisks(stack, this.options.luns ?? null);
-    this.#requireKnownDisks(disks);
+    const wanted = this.options.luns ?? null;
+    const found = await requireDisks(stack, wanted, diskSearch(stack, signal));
+    this.#requireKnownDisks(found);
+    const disks = completedDisks(this.record, found);
     this.record = { ...this.record, disks };
     await this.#setup.saveRecord(this.record);
     const { exporter, opened } = this.#exports();
@@ -360,9 +362,9 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
 
   /** What waits for us since a crash takes no other disk than the one that was there. */
   #requireKnownDisks(disks: readonly FoundDisk[]): void {
-    const other = exchangedDisk(this.record, disks, this.options);
+    const other = strangeDisk(this.record, disks, this.options);
     if (other === null) return;
-    this.hasMetAnotherDisk = true;
+    this.hasMetAnotherDisk = other.isOther;
     throw new UsageError(
       `LUN ${other.lun} of ${this.plan.request.targetName}: ${other.why}. ` +
         'Nothing was written. If that is meant to be, log out and in again.',

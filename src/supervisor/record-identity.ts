@@ -1,7 +1,8 @@
-import { identityMismatch } from '../bridge/disk-identity.js';
+import { identityMismatch, identityNotRead } from '../bridge/disk-identity.js';
 import type { SessionOptions } from '../config/contract.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
+import { completedFacts } from '../scsi/completed-facts.js';
 import { bootIdentity, newIdentity } from '../session/session-identity.js';
 import type { ResolvedLogin } from './resolved-login.js';
 import {
@@ -65,19 +66,35 @@ export function withDisk(
   };
 }
 
-/** The first of `disks` that is another one than the record's of that LUN; null: none is. */
-export function exchangedDisk(
+type Strangeness = { readonly lun: number; readonly why: string; readonly isOther: boolean };
+
+/**
+ * The first of `disks` that is another one than the record's of that LUN, or of which that cannot
+ * be told now (`isOther` is false then); null: none is.
+ */
+export function strangeDisk(
   record: SessionRecord,
   disks: readonly FoundDisk[],
   { allowUnidentified = false }: Pick<SessionOptions, 'allowUnidentified'>,
-): { readonly lun: number; readonly why: string } | null {
+): Strangeness | null {
+  const occasion = { mayBeExchanged: true, allowUnidentified };
   for (const { lun, facts } of disks) {
-    const known = record.disks.find((disk) => disk.lun === lun);
-    const occasion = { mayBeExchanged: true, allowUnidentified };
-    const why = known === undefined ? null : identityMismatch(known.facts, facts, occasion);
-    if (why !== null) return { lun, why };
+    const known = record.disks.find((disk) => disk.lun === lun)?.facts;
+    if (known === undefined) continue;
+    const unknown = identityNotRead(known, facts, occasion);
+    if (unknown !== null) return { lun, why: unknown, isOther: false };
+    const why = identityMismatch(known, completedFacts(facts, known), occasion);
+    if (why !== null) return { lun, why, isOther: true };
   }
   return null;
+}
+
+/** The disks, with what could not be read of them now as the record has it. */
+export function completedDisks(record: SessionRecord, disks: readonly FoundDisk[]): FoundDisk[] {
+  return disks.map((disk) => {
+    const known = record.disks.find(({ lun }) => lun === disk.lun)?.facts;
+    return known === undefined ? disk : { ...disk, facts: completedFacts(disk.facts, known) };
+  });
 }
 
 /** The record of a session that is to be logged in again as it was. */

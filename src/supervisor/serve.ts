@@ -4,7 +4,7 @@ import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { OpenSession, ServeOptions, SessionHooks, TargetUrl } from '../config/contract.js';
 import { formatTargetUrl, wantedLuns } from '../config/target-url.js';
 import { refuseTakenPath } from '../io/nbd-socket.js';
-import { requireDisks } from '../lun/disk-probe.js';
+import { requireDisks } from '../lun/find-disks.js';
 import { unflushed } from '../lun/hand-over.js';
 import { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';
@@ -12,6 +12,7 @@ import { applyProcessSettings } from '../lun/process-settings.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { SocketExporter, type SocketExporterEnd } from '../lun/socket-exporter.js';
 import { BlockSession } from '../session/block-session.js';
+import { diskSearch } from '../session/next-portal.js';
 import { newIdentity } from '../session/session-identity.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { OwnedRecord, type OwnedRecordOptions } from './owned-record.js';
@@ -50,7 +51,8 @@ export async function serve(
   const stack = owned === null ? make() : await owned.makeSession(make);
   try {
     await stack.login(hooks.signal);
-    await exportOn(stack, url, { options, losses: owned?.losses });
+    const { signal } = hooks;
+    await exportOn(stack, url, { options, losses: owned?.losses, signal });
     hooks.signal.throwIfAborted();
     return stack;
   } catch (error) {
@@ -59,11 +61,16 @@ export async function serve(
   }
 }
 
-type Serving = { readonly options: ServeOptions; readonly losses: LossRecord | undefined };
+type Serving = {
+  readonly options: ServeOptions;
+  readonly losses: LossRecord | undefined;
+  readonly signal: AbortSignal;
+};
 
 async function exportOn(stack: BlockSession, url: TargetUrl, serving: Serving): Promise<void> {
-  const { options, losses } = serving;
-  const disks = await requireDisks(stack, wantedLuns(url, options));
+  const { options, losses, signal } = serving;
+  const search = diskSearch(stack, signal);
+  const disks = await requireDisks(stack, wantedLuns(url, options), search);
   const exporter = new SocketExporter({
     path: options.socketPath,
     resources: stack.resources,

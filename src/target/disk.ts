@@ -58,6 +58,10 @@ export class TargetDisk {
   readonly commandQueuing: boolean;
   readonly shortAllocationLength: boolean;
   senseFormat: 'fixed' | 'descriptor';
+  /** PERIPHERAL QUALIFIER of INQUIRY; 1: a device may be there, and none is now. */
+  peripheralQualifier = 0;
+  /** What READ CAPACITY says in place of `blockSizeBytes`, as disks with protection data do. */
+  reportedBlockSizeBytes: number | null = null;
   /** False: changes raise no unit attention, as with LIO. */
   announcesChanges = true;
   readonly limits: TargetDiskLimits;

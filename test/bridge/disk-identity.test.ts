@@ -1,6 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { identityMismatch, isUnidentified } from '../../src/bridge/disk-identity.js';
+import {
+  identityMismatch,
+  identityNotRead,
+  isUnidentified,
+} from '../../src/bridge/disk-identity.js';
 import { QueueDepthControl } from '../../src/bridge/queue-depth-control.js';
+import type { DiskFacts } from '../../src/scsi/disk-facts.js';
 import { diskFacts } from '../helpers/block-client.js';
 
 /** After an outage, with the default of the option. */
@@ -42,6 +47,64 @@ describe('the identity gate', () => {
     const before = diskFacts({ identifiers: [] });
     expect(identityMismatch(before, diskFacts(), OUTAGE)).toMatch(/identifier/);
     expect(identityMismatch(before, diskFacts({ identifiers: [] }), OUTAGE)).toBeNull();
+  });
+
+  it.each([
+    ['an NAA name', 'naa.6001405000000000000000000000000a'],
+    ['an EUI-64', 'eui.0014050000000000'],
+    ['a UUID', 'uuid.01234567-89ab-4cde-8f01-23456789abcd'],
+  ])(
+    'the gate accepts a renamed disk (FreeNAS to TrueNAS) with %s that is equal',
+    (_name, identifier) => {
+      const before = diskFacts({ identifiers: [identifier], vendor: 'FreeNAS' });
+      const names = { vendor: 'TrueNAS', product: 'iSCSI Disk', serial: 'S2' };
+      const after = diskFacts({ identifiers: [identifier], ...names });
+      expect(identityMismatch(before, after, OUTAGE)).toBeNull();
+      const smaller = { ...after, blockCount: before.blockCount - 1 };
+      expect(identityMismatch(before, smaller, OUTAGE)).toMatch(/size/);
+    },
+  );
+
+  it.each([
+    ['a local name', 'naa.3000000000000001'],
+    ['a T10 text', 't10.X       1'],
+    ['a SCSI name', 'iqn.2001-04.com.example:disk'],
+  ])('the gate rejects a disk with another serial number and make and %s', (_name, identifier) => {
+    const before = diskFacts({ identifiers: [identifier] });
+    for (const change of [{ serial: 'S2' }, { vendor: 'OTHER' }]) {
+      const after = diskFacts({ identifiers: [identifier], ...change });
+      expect(identityMismatch(before, after, OUTAGE)).not.toBeNull();
+    }
+  });
+
+  const WORLDWIDE = 'naa.6001405000000000000000000000000a';
+  it('a disk whose identity cannot be read is waited for if another one may have come', () => {
+    const known = diskFacts({ identifiers: [WORLDWIDE] });
+    const unread = (parts: Partial<DiskFacts>) => diskFacts({ ...parts, notes: ['VPD'] });
+    const nothing = unread({ serial: '', identifiers: [], unread: ['serial', 'identifiers'] });
+    const serialOnly = unread({ identifiers: [], unread: ['identifiers'] });
+    const nameOnly = unread({ identifiers: [WORLDWIDE], serial: '', unread: ['serial'] });
+    const localOnly = unread({ serial: '', unread: ['serial'] });
+    expect(identityNotRead(known, nothing, OUTAGE)).toMatch(/identity cannot be read now \(VPD\)/);
+    expect(identityNotRead(known, serialOnly, OUTAGE)).not.toBeNull();
+    expect(identityNotRead(known, nameOnly, OUTAGE)).toBeNull();
+    expect(identityNotRead(diskFacts(), localOnly, OUTAGE)).not.toBeNull();
+    const allowed = { ...OUTAGE, allowUnidentified: true };
+    expect(identityNotRead(known, nothing, allowed)).not.toBeNull();
+    expect(identityNotRead(nothing, nothing, allowed)).toBeNull();
+    expect(identityNotRead(nothing, nothing, OUTAGE)).not.toBeNull();
+    expect(identityNotRead(known, nothing, { ...OUTAGE, mayBeExchanged: false })).toBeNull();
+  });
+
+  it('an identity that could not be read before is learnt only while no other disk may have come', () => {
+    const known = diskFacts({ serial: '', identifiers: [], unread: ['serial', 'identifiers'] });
+    const found = diskFacts();
+    expect(identityMismatch(known, found, { ...OUTAGE, mayBeExchanged: false })).toBeNull();
+    expect(identityMismatch(known, found, OUTAGE)).not.toBeNull();
+    const neverThere = diskFacts({ serial: '', identifiers: [] });
+    expect(
+      identityMismatch(neverThere, found, { ...OUTAGE, mayBeExchanged: false }),
+    ).not.toBeNull();
   });
 
   const A = 'naa.6001405000000000000000000000000a';

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { BlockClient } from '../../src/bridge/block-client.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
-import { requireDisks } from '../../src/lun/disk-probe.js';
+import { requireDisks } from '../../src/lun/find-disks.js';
 import { threadRuntime } from '../../src/lun/runtime.js';
 import { BlockSession } from '../../src/session/block-session.js';
 import { openInformational } from '../../src/session/discovery-session.js';

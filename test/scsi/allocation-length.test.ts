@@ -4,7 +4,8 @@ import { BlockRequest } from '../../src/bridge/block-device.js';
 import { CommandBuilder } from '../../src/bridge/command-builder.js';
 import { DiskCommand } from '../../src/bridge/disk-command.js';
 import type { ScsiAnswer, ScsiRequest } from '../../src/config/contract.js';
-import { probeDisk, readBlockCount, reportLuns } from '../../src/lun/disk-probe.js';
+import { readBlockCount, readFacts } from '../../src/lun/disk-probe.js';
+import { reportLuns } from '../../src/lun/report-luns.js';
 import { FACT_QUERIES } from '../../src/scsi/fact-queries.js';
 import { queryCapacity, queryInquiry, queryReportLuns } from '../../src/session/scsi-queries.js';
 import { diskFacts } from '../helpers/block-client.js';
@@ -101,10 +102,10 @@ it('no allocation length has a low byte of 0 in the commands for the facts of a 
 });
 
 it.each<[string, () => Promise<readonly ScsiRequest[]>]>([
-  ['the facts', () => commandsOf((device) => probeDisk(device, 0, () => undefined))],
+  ['the facts', () => commandsOf((device) => readFacts(device, 0, () => undefined))],
   [
     'the facts, of a disk without MODE SENSE(6)',
-    () => commandsOf((device) => probeDisk(device, 0, () => undefined), { refuses: 0x1a }),
+    () => commandsOf((device) => readFacts(device, 0, () => undefined), { refuses: 0x1a }),
   ],
   ['the size', () => commandsOf((device) => readBlockCount(device, 0, () => undefined))],
   ['the LUNs', () => commandsOf((device) => reportLuns(device))],

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InvariantError, ProductError, ScsiError } from '../../src/base/errors.js';
+import { completedFacts } from '../../src/scsi/completed-facts.js';
 import { DiskFactsProbe, type FactReply } from '../../src/scsi/disk-facts.js';
 import type { FactQuery } from '../../src/scsi/fact-queries.js';
 import { ScsiDataError } from '../../src/scsi/response-data.js';
@@ -12,6 +13,7 @@ const INVALID_OPCODE = Buffer.from('700005000000000a00000000200000000000', 'hex'
 const POWER_ON = Buffer.from('700006000000000a00000000290000000000', 'hex');
 const BECOMING_READY = Buffer.from('700002000000000a00000000040100000000', 'hex');
 const HARDWARE_ERROR = Buffer.from('700004000000000a00000000440000000000', 'hex');
+const ABORTED = Buffer.from('70000b000000000a00000000000000000000', 'hex');
 const NO_UNIT = Buffer.from('700005000000000a00000000250000000000', 'hex');
 
 function good(hex: string): FactReply {
@@ -184,7 +186,7 @@ describe('DiskFactsProbe', () => {
   it('the probe ends with an error after ten replies that request a retry', () => {
     let answers = 0;
     const always = (cdb: string): FactReply | undefined => {
-      if (cdb !== '9e1000') return undefined;
+      if (cdb !== '120000') return undefined;
       answers += 1;
       return check(POWER_ON);
     };
@@ -192,12 +194,70 @@ describe('DiskFactsProbe', () => {
     expect(answers).toBe(10);
   });
 
-  it('the probe fails if a required command fails, or an optional one with another error', () => {
+  it('the probe fails if a required command fails, or if the unit is not there', () => {
     const failing = (begin: string, sense: Buffer) => () =>
       run((cdb) => (cdb === begin ? check(sense) : undefined));
     expect(failing('120000', INVALID_FIELD)).toThrow(ScsiError);
-    expect(failing('120183', HARDWARE_ERROR)).toThrow(/VPD page 83 failed.*04h\/44h\/00h/);
     expect(failing('120100', NO_UNIT)).toThrow(ScsiError);
+  });
+
+  it.each([
+    ['RESERVATION CONFLICT', { ...good(''), status: 0x18 }],
+    ['BUSY', { ...good(''), status: 0x08 }],
+    ['TASK ABORTED', { ...good(''), status: 0x40 }],
+    ['HARDWARE ERROR', check(HARDWARE_ERROR)],
+    ['ABORTED COMMAND', check(ABORTED)],
+    ['CHECK CONDITION without sense data', check(NO_SENSE)],
+    ['becoming ready', check(BECOMING_READY)],
+  ])(
+    'a disk is served whatever optional command it ends with %s, and the parts are named',
+    (_name, reply) => {
+      const parts = {
+        '120100': 'pages,limits,characteristics,provisioning',
+        '120180': 'serial',
+        '120183': 'identifiers',
+        '1201b0': 'limits',
+        '1201b1': 'characteristics',
+        '1201b2': 'provisioning',
+        '9e1000': 'capacity16',
+      };
+      for (const [query, expected] of Object.entries(parts)) {
+        const facts = run((cdb) => (cdb === query ? reply : undefined)).probe.facts();
+        expect(facts.blockCount).toBe(131072);
+        expect(facts.unread?.join()).toBe(expected);
+        expect(facts.notes[0]).toMatch(/^(VPD page|READ CAPACITY\(16\)).* cannot be read: /);
+      }
+      const { probe } = run((cdb) => (/^(1a|5a)/.test(cdb) ? reply : undefined));
+      expect(probe.facts()).toMatchObject({ unread: ['mode'], writeCacheEnabled: true });
+    },
+  );
+
+  it('the probe requests the identity if the list of VPD pages cannot be read', () => {
+    const { probe, asked } = run((cdb) => (cdb === '120100' ? check(ABORTED) : undefined));
+    expect(asked.filter((cdb) => /^1201b/.test(cdb))).toEqual([]);
+    expect(probe.facts()).toMatchObject({ serial: 'beaf11' });
+    expect(probe.facts().identifiers).toHaveLength(3);
+  });
+
+  it('what one MODE SENSE cannot read and another one can is read', () => {
+    const { probe } = run((cdb) => {
+      if (cdb === '1a083f') return { ...good(''), status: 0x18 };
+      return cdb === '1a0808' ? good(`1700900008120000${'00'.repeat(16)}`) : undefined;
+    });
+    expect(probe.facts().unread).toBeUndefined();
+    expect(probe.facts()).toMatchObject({ readOnly: true, writeCacheEnabled: false });
+  });
+
+  it('parts that cannot be read now are those that were known, and no other is', () => {
+    const known = run().probe.facts();
+    const hidden = new Set(['120180', '120183', '1201b0', '9e1000', '1a083f', '1a0808', '5a083f']);
+    const busy = { ...good(''), status: 0x18 };
+    const found = run((cdb) => (hidden.has(cdb) ? busy : undefined)).probe.facts();
+    expect(found).toMatchObject({ serial: '', identifiers: [], thin: { unmap: false } });
+    const { notes: _notes, ...completed } = completedFacts(found, known);
+    expect(completed).toEqual({ ...known, notes: undefined });
+    expect(completedFacts(found, found).unread).toEqual(found.unread);
+    expect(completedFacts(known, found)).toEqual(known);
   });
 
   it('a malformed optional reply becomes a note, and the probe continues', () => {

@@ -35,8 +35,12 @@ describe('standard INQUIRY data', () => {
     });
   });
 
-  it('standard INQUIRY data under 36 bytes are rejected (SPC-4)', () => {
-    expect(() => decodeInquiry(hex(TGT.inquiry).subarray(0, 35))).toThrow(ScsiDataError);
+  it('standard INQUIRY data of old devices may end after 5 bytes, and what is missing is empty', () => {
+    expect(() => decodeInquiry(hex(TGT.inquiry).subarray(0, 4))).toThrow(ScsiDataError);
+    const short = decodeInquiry(hex(TGT.inquiry).subarray(0, 5));
+    expect(short).toMatchObject({ deviceType: 0, peripheralQualifier: 0, version: 5 });
+    expect(short).toMatchObject({ vendor: '', product: '', revision: '', commandQueuing: false });
+    expect(decodeInquiry(hex(TGT.inquiry).subarray(0, 20)).product).toBe('VIRT');
     expect(decodeInquiry(hex(TGT.inquiry).subarray(0, 36)).versionDescriptors).toEqual([]);
   });
 

@@ -1,6 +1,6 @@
 /** A unit attention is reported once: whoever meets it, the disk's requests have to know. */
 import { expect, test } from 'vitest';
-import { requireDisks } from '../../src/lun/disk-probe.js';
+import { requireDisks } from '../../src/lun/find-disks.js';
 import { queryCapacity } from '../../src/session/scsi-queries.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { COMMAND, type ModelReply, type ModelRequest } from './model-client.js';

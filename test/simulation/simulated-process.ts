@@ -1,7 +1,8 @@
 import { SlabPool } from '../../src/base/slab.js';
 import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
 import { SendBatch } from '../../src/io/send-batch.js';
-import { type FoundDisk, requireDisks } from '../../src/lun/disk-probe.js';
+import type { FoundDisk } from '../../src/lun/disk-probe.js';
+import { requireDisks } from '../../src/lun/find-disks.js';
 import { BlockSession } from '../../src/session/block-session.js';
 import type { Network } from './network.js';
 import { ProcessClock } from './process-clock.js';

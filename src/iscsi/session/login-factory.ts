@@ -73,6 +73,16 @@ export class LoginFactory {
     this.#boundGroup = null;
   }
 
+  /**
+   * The target has answered every command, and the logout: nothing of ours is left there, and a
+   * login to another portal group, or to a portal that was given another one, overtakes nothing.
+   */
+  endedCleanly(): void {
+    this.#boundGroup = null;
+    this.#lastGroup = null;
+    this.#groups.clear();
+  }
+
   /** Notes the portal group. Returns a warning, or null. */
   succeeded(portal: PortalAddress, parameters: SessionParameters): string | null {
     const group = parameters.targetPortalGroupTag;

@@ -97,6 +97,11 @@ export class LoginRounds {
     return portal;
   }
 
+  /** The session has ended with a logout, and every command with an answer. */
+  endedCleanly(): void {
+    this.#plan.endedCleanly();
+  }
+
   /** No request waits for the session any more. */
   requestsFailed(): void {
     this.#plan.requestsFailed();

@@ -53,6 +53,12 @@ export class PortalList {
     return false;
   }
 
+  /** The next login goes to the next portal. */
+  moveOn(): void {
+    this.#detour = null;
+    this.#at = (this.#at + 1) % this.#portals.length;
+  }
+
   /** The session lost its connection: a temporary redirection was for that one only. */
   outageBegan(): void {
     this.#detour = null;

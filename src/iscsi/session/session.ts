@@ -303,6 +303,7 @@ export class Session {
         return;
       case 'logoutAnswered': {
         const { error, time2WaitMs } = logoutOutcome(notice);
+        if (error === null && this.commandsInFlight === 0) this.#rounds.endedCleanly();
         this.#connectionEnded(error, nowMs, time2WaitMs);
         return;
       }
@@ -378,7 +379,7 @@ export class Session {
       case 'none':
         return;
       case 'logOut':
-        this.#logOutToReturn(nowMs, order.withinMs);
+        this.logOutToReturn(nowMs, order.withinMs);
         return;
       case 'connectionGoes': {
         const why = 'the target said that it drops the connection';
@@ -387,8 +388,8 @@ export class Session {
     }
   }
 
-  /** Logs out because the target wants it; commands wait for the next login. */
-  #logOutToReturn(nowMs: number, withinMs: number): void {
+  /** Logs out, and in again at the current portal; commands wait for the next login. */
+  logOutToReturn(nowMs: number, withinMs: number): void {
     const connection = this.connection;
     if (connection === null || this.state !== 'loggedIn' || !connection.canLogOut) return;
     this.flow.pause();

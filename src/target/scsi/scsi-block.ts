@@ -202,7 +202,7 @@ export function lbaStatus(cdb: Buffer, disk: TargetDisk): Buffer {
 export function capacity10(disk: TargetDisk): Buffer {
   const data = Buffer.alloc(8);
   data.writeUInt32BE(Math.min(disk.blockCount - 1, 0xffffffff), 0);
-  data.writeUInt32BE(disk.blockSizeBytes, 4);
+  data.writeUInt32BE(disk.reportedBlockSizeBytes ?? disk.blockSizeBytes, 4);
   return data;
 }
 
@@ -210,7 +210,7 @@ export function capacity10(disk: TargetDisk): Buffer {
 export function capacity16(cdb: Buffer, disk: TargetDisk): Buffer {
   const data = Buffer.alloc(32);
   data.writeBigUInt64BE(BigInt(disk.blockCount - 1), 0);
-  data.writeUInt32BE(disk.blockSizeBytes, 8);
+  data.writeUInt32BE(disk.reportedBlockSizeBytes ?? disk.blockSizeBytes, 8);
   data[13] = Math.log2(Math.max(1, 4096 / disk.blockSizeBytes));
   if (disk.thin) data[14] = 0xc0;
   return data.subarray(0, cdb.readUInt32BE(10));

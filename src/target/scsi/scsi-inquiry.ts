@@ -25,7 +25,7 @@ function ascii(text: string, length: number): Buffer {
 
 function standardInquiry(disk: TargetDisk | null): Buffer {
   const data = Buffer.alloc(74);
-  data[0] = disk === null ? 0x7f : 0x00;
+  data[0] = disk === null ? 0x7f : disk.peripheralQualifier << 5;
   data[2] = 0x06; // VERSION: SPC-4
   data[3] = 0x12; // HISUP, RESPONSE DATA FORMAT 2
   data[4] = data.length - 5;

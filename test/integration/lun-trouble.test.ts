@@ -1,0 +1,360 @@
+/** LUNs of a target of which one cannot be used, cannot yet, or does not tell all. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { ProductEvent } from '../../src/config/contract.js';
+import { parseTargetUrl } from '../../src/config/target-url.js';
+import { serve as serveTarget } from '../../src/supervisor/serve.js';
+import { TargetDisk } from '../../src/target/disk.js';
+import type { CommandContext, CommandFault } from '../../src/target/faults.js';
+import { startTargetServer } from '../../src/target/server.js';
+import { type EmbeddedTarget, embeddedTarget } from '../helpers/embedded-target.js';
+import { SESSION_OPTIONS } from '../helpers/in-process.js';
+import { NBD, RawNbd } from '../helpers/raw-nbd.js';
+import { type Served, serveUrl } from '../helpers/served.js';
+import { freePort } from '../helpers/tgt.js';
+import { DaemonProcess } from './daemon-process.js';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const MIB = 1 << 20;
+const NAME = 'iqn.2001-04.com.example:trouble';
+const [TEST_UNIT_READY, INQUIRY, REPORT_LUNS] = [0x00, 0x12, 0xa0];
+const MODE_SENSES: readonly number[] = [0x1a, 0x5a];
+const WRITES: readonly number[] = [0x2a, 0x8a, 0x41, 0x93, 0x42, 0x35];
+const RESERVATION_CONFLICT = { status: 0x18 };
+const sense = (key: number, asc: number, ascq: number) => ({ sense: { key, asc, ascq } });
+const NO_LUN = sense(0x05, 0x25, 0x00);
+const ABORTED = sense(0x0b, 0x00, 0x00);
+const BECOMING_READY = sense(0x02, 0x04, 0x01);
+const STANDBY = sense(0x02, 0x04, 0x0b);
+
+const closing: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+const disk = (serial: string, options = {}) =>
+  TargetDisk.ram({ sizeBytes: MIB, serial, ...options });
+const three = () => ({ 0: disk('ZERO'), 1: disk('ONE'), 2: disk('TWO') });
+
+async function start(luns: Readonly<Record<number, TargetDisk>>): Promise<EmbeddedTarget> {
+  const target = await embeddedTarget({ name: NAME, luns });
+  closing.push(() => target[Symbol.asyncDispose]());
+  return target;
+}
+
+async function serve(url: string, options = {}): Promise<Served> {
+  const served = await serveUrl(url, { reconnectIntervalSeconds: 0.2, ...options });
+  closing.push(() => served[Symbol.asyncDispose]());
+  return served;
+}
+
+/** LUN `at` answers so to all but INQUIRY and REPORT LUNS, or to what `isMeant` says. */
+function answer(
+  target: EmbeddedTarget,
+  at: number,
+  reply: CommandFault,
+  isMeant = ({ opcode }: CommandContext) => opcode !== INQUIRY && opcode !== REPORT_LUNS,
+): () => void {
+  target.node.faults.onCommand = (context) =>
+    context.lun === at && isMeant(context) ? reply : undefined;
+  return () => {
+    target.node.faults.onCommand = undefined;
+  };
+}
+
+const exportsOf = async ({ run, socket }: Served): Promise<readonly string[]> => {
+  const list = await run('nbdinfo', '--list', '--json', `nbd+unix:///?socket=${socket}`);
+  const { exports } = JSON.parse(list) as { exports: { 'export-name': string }[] };
+  return exports.map((one) => one['export-name']);
+};
+const warningsOf = (events: readonly ProductEvent[]) =>
+  events.flatMap((one) => (one.event === 'warning' ? [one.message] : []));
+
+const UNUSABLE: readonly (readonly [
+  name: string,
+  why: RegExp,
+  how: (target: EmbeddedTarget, one: TargetDisk) => void,
+])[] = [
+  [
+    'has no medium (02/3A/00)',
+    /there is no medium \(02h\/3Ah\/00h\)/,
+    (target) => answer(target, 1, sense(0x02, 0x3a, 0x00)),
+  ],
+  [
+    'failed inside (04/44/00)',
+    /the target failed inside \(04h\/44h\/00h\)/,
+    (target) => answer(target, 1, sense(0x04, 0x44, 0x00)),
+  ],
+  [
+    'is on standby (02/04/0B)',
+    /on standby \(02h\/04h\/0Bh\)/,
+    (target) => answer(target, 1, STANDBY),
+  ],
+  [
+    'is reserved by another node',
+    /RESERVATION CONFLICT/,
+    (target) => answer(target, 1, RESERVATION_CONFLICT),
+  ],
+  [
+    'is owned by the other controller (RDAC, 05/94/01)',
+    /\(05h\/94h\/01h\)/,
+    (target) => answer(target, 1, sense(0x05, 0x94, 0x01)),
+  ],
+  [
+    'has blocks of 520 bytes',
+    /520-byte blocks/,
+    (_target, one) => {
+      one.reportedBlockSizeBytes = 520;
+    },
+  ],
+  [
+    'has peripheral qualifier 001b',
+    /peripheral qualifier is 001b/,
+    (_target, one) => {
+      one.peripheralQualifier = 1;
+    },
+  ],
+];
+
+describe('a LUN that cannot be used', () => {
+  it.each(UNUSABLE)(
+    'if LUN 1 %s, LUNs 0 and 2 are served, and a warning names LUN 1 and the reason',
+    async (_name, why, how) => {
+      const luns = three();
+      const target = await start(luns);
+      how(target, luns[1]);
+      const served = await serve(target.url);
+      expect(await exportsOf(served)).toEqual(['0', '2']);
+      const [warning, ...others] = warningsOf(served.events);
+      expect(warning).toMatch(/^LUN 1 /);
+      expect(warning).toMatch(why);
+      expect(warning).toMatch(/it is left out$/);
+      expect(others).toEqual([]);
+      await expect(serve(`${target.url}/1`)).rejects.toThrow(why);
+    },
+  );
+
+  it('a daemon logs in beside it, and a rescan adds it when it can be used, with status 0', async () => {
+    const target = await start(three());
+    const back = answer(target, 1, RESERVATION_CONFLICT);
+    await using daemon = new DaemonProcess();
+    await daemon.start();
+    const { portal } = target.server;
+    expect(await daemon.run('login', portal, NAME)).toMatchObject({ code: 0 });
+    const luns = async () => {
+      const { devices } = await daemon.json<{ devices: { lun: number }[] }>('devices');
+      return devices.map(({ lun }) => lun);
+    };
+    expect(await luns()).toEqual([0, 2]);
+    target.node.setLun(NAME, 3, disk('THREE'));
+    expect((await daemon.run('rescan', NAME)).code).toBe(0);
+    expect(await luns()).toEqual([0, 2, 3]);
+    back();
+    expect((await daemon.run('rescan', NAME)).code).toBe(0);
+    expect((await luns()).sort()).toEqual([0, 1, 2, 3]);
+    await daemon.stop();
+  });
+
+  it('without any that can be used the error names each with its reason', async () => {
+    const target = await start({ 4: disk('FOUR') });
+    answer(target, 4, sense(0x02, 0x3a, 0x00));
+    await expect(serve(target.url)).rejects.toMatchObject({
+      exitCode: 21,
+      message: expect.stringMatching(/no disk for this initiator: LUN 4 .*there is no medium/),
+    });
+  });
+});
+
+describe('a target that does not list its LUNs', () => {
+  it('LUN 5 is served if LUN 0 is not supported (05/25), by the REPORT LUNS well-known LUN', async () => {
+    const target = await start({ 5: disk('FIVE'), 7: disk('SEVEN') });
+    answer(target, 0, NO_LUN, () => true);
+    const five = await serve(`${target.url}/5`, { readOnly: true });
+    expect(await exportsOf(five)).toEqual(['']);
+    const all = await serve(target.url);
+    expect(await exportsOf(all)).toEqual(['5', '7']);
+    expect(warningsOf(all.events)).toEqual([]);
+  });
+
+  it('easyRAID and transtec: the named LUN, or LUN 0, is served without REPORT LUNS', async () => {
+    const target = await start({ 0: disk('ZERO'), 5: disk('FIVE') });
+    target.node.faults.onCommand = ({ opcode }) =>
+      opcode === REPORT_LUNS ? sense(0x05, 0x20, 0x00) : undefined;
+    const five = await serve(`${target.url}/5`);
+    expect(await exportsOf(five)).toEqual(['']);
+    expect(warningsOf(five.events)[0]).toMatch(/does not say which LUNs.*05h\/20h.*LUN 5 is asked/);
+    const zero = await serve(target.url);
+    expect(await exportsOf(zero)).toEqual(['0']);
+    await expect(serve(`${target.url}/6`)).rejects.toMatchObject({ exitCode: 21 });
+  });
+
+  it('a named LUN that the list does not have is served with a warning, and one that is not there is an error at once', async () => {
+    const target = await start({ 0: disk('ZERO'), 5: disk('FIVE') });
+    target.node.faults.onSend = (header, data) => {
+      // The list of LUNs: 16 bytes, of which the second LUN is cut off.
+      const isList = (header[0]! & 0x3f) === 0x25 && data.length === 24;
+      if (isList && data.readUInt32BE(0) === 16) data.writeUInt32BE(8, 0);
+      return undefined;
+    };
+    const five = await serve(`${target.url}/5`);
+    expect(await exportsOf(five)).toEqual(['']);
+    expect(warningsOf(five.events)[0]).toMatch(/^LUN 5 is a disk, and the target does not list it/);
+    const beganAtMs = performance.now();
+    await expect(serve(`${target.url}/6`)).rejects.toMatchObject({ exitCode: 21 });
+    expect(performance.now() - beganAtMs).toBeLessThan(5000);
+  });
+});
+
+describe('a disk that does not tell all', () => {
+  it('a Write Exclusive reservation of another node leaves reads working, at first and after a relogin', async () => {
+    const zero = disk('ZERO');
+    zero.write(0, Buffer.alloc(4096, 0x5a));
+    const target = await start({ 0: zero });
+    const conflicts = ({ opcode }: CommandContext) =>
+      MODE_SENSES.includes(opcode) || WRITES.includes(opcode);
+    answer(target, 0, RESERVATION_CONFLICT, conflicts);
+    const served = await serve(`${target.url}/0`);
+    const client = await RawNbd.open(served.socket);
+    const read = async () => client.request(NBD.read, { length: 4096 });
+    expect((await read()).data.equals(Buffer.alloc(4096, 0x5a))).toBe(true);
+    expect(warningsOf(served.events).join()).toMatch(/MODE SENSE.*RESERVATION CONFLICT/);
+    for (let round = 0; round < 3; round += 1) {
+      target.node.dropConnections();
+      const { error, data } = await read();
+      expect([error, data.equals(Buffer.alloc(4096, 0x5a))]).toEqual([0, true]);
+    }
+    client.close();
+  });
+
+  it('a write cache that was known stays known if MODE SENSE is refused after a relogin', async () => {
+    const zero = disk('ZERO', { writeCache: 'volatile' });
+    const target = await start({ 0: zero });
+    const served = await serve(`${target.url}/0`);
+    const client = await RawNbd.open(served.socket);
+    const data = Buffer.alloc(4096, 0x33);
+    answer(target, 0, RESERVATION_CONFLICT, ({ opcode }) => MODE_SENSES.includes(opcode));
+    target.node.dropConnections();
+    expect((await client.request(NBD.write, { data })).error).toBe(0);
+    for (const link of target.node.connections) link.drop();
+    zero.powerLoss();
+    target.node.raiseAttention(NAME, 0, { asc: 0x29, ascq: 0 });
+    expect((await client.request(NBD.flush)).error).toBe(5);
+    client.close();
+  });
+
+  it.each([
+    ['VPD page 00h with ABORTED COMMAND', ABORTED, 0x00],
+    ['VPD page B0h with BUSY', { status: 0x08 }, 0xb0],
+    ['VPD page 83h with HARDWARE ERROR', sense(0x04, 0x44, 0x00), 0x83],
+  ])('a disk is served, with a warning, if it answers %s', async (_name, reply, page) => {
+    const target = await start({ 0: disk('ZERO') });
+    const isMeant = ({ opcode, cdb }: CommandContext) =>
+      opcode === INQUIRY && (cdb[1]! & 1) === 1 && cdb[2] === page;
+    answer(target, 0, reply, isMeant);
+    const served = await serve(`${target.url}/0`);
+    const client = await RawNbd.open(served.socket);
+    expect((await client.request(NBD.write, { data: Buffer.alloc(4096, 1) })).error).toBe(0);
+    const hex = page.toString(16).padStart(2, '0');
+    expect(warningsOf(served.events).join()).toMatch(new RegExp(`VPD page ${hex} cannot be read`));
+    client.close();
+  });
+
+  it('a held write waits while the identity cannot be read after an outage, and reaches no other disk', async () => {
+    for (const isOther of [false, true]) {
+      const zero = disk('ZERO');
+      const other = disk('OTHER');
+      const target = await start({ 0: zero });
+      const served = await serve(`${target.url}/0`, { removalLatencySeconds: 30 });
+      const client = await RawNbd.open(served.socket);
+      let probes = 0;
+      const back = answer(target, 0, ABORTED, ({ opcode, cdb }) => {
+        if (opcode === TEST_UNIT_READY) probes += 1;
+        return opcode === INQUIRY && (cdb[1]! & 1) === 1;
+      });
+      if (isOther) target.node.targets.get(NAME)?.luns.set(0, other);
+      target.node.dropConnections();
+      let reply: { error: number } | null = null;
+      const data = Buffer.alloc(4096, 0x44);
+      const writing = client.request(NBD.write, { data }).then((one) => {
+        reply = one;
+      });
+      await expect.poll(() => probes, { timeout: 20_000 }).toBeGreaterThan(3);
+      expect(reply).toBeNull();
+      back();
+      await writing;
+      expect(reply).toMatchObject({ error: isOther ? 5 : 0 });
+      expect(zero.read(0, 4096).equals(data)).toBe(!isOther);
+      expect(other.extent(0, MIB).mapped).toBe(false);
+      client.close();
+    }
+  });
+});
+
+describe('a disk that is not ready at the start', () => {
+  const serveIn = async (url: string, signal: AbortSignal, events: ProductEvent[], more = {}) => {
+    const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-start-'));
+    closing.push(() => rm(folder, { recursive: true, force: true }));
+    const options = { ...SESSION_OPTIONS, ...more, socketPath: join(folder, 's') };
+    const hooks = { onEvent: (event: ProductEvent) => events.push(event), signal };
+    const session = await serveTarget(parseTargetUrl(url), options, hooks);
+    closing.push(() => session.close({ force: true }));
+    return session;
+  };
+
+  it('a disk that is becoming ready for 8 s is waited for, and a warning says so', async () => {
+    const target = await start({ 0: disk('ZERO') });
+    const back = answer(target, 0, BECOMING_READY);
+    const timer = setTimeout(back, 8000);
+    const served = await serve(`${target.url}/0`);
+    clearTimeout(timer);
+    expect(warningsOf(served.events)).toEqual([
+      expect.stringMatching(/^LUN 0 .*becoming ready.*waiting up to 60 s for it$/),
+    ]);
+    const client = await RawNbd.open(served.socket);
+    expect((await client.request(NBD.read, { length: 4096 })).error).toBe(0);
+    client.close();
+  });
+
+  it('the wait ends at once with the first signal', async () => {
+    const target = await start({ 0: disk('ZERO') });
+    answer(target, 0, BECOMING_READY);
+    const ending = new AbortController();
+    const events: ProductEvent[] = [];
+    const served = serveIn(`${target.url}/0`, ending.signal, events);
+    served.catch(() => undefined);
+    await expect.poll(() => warningsOf(events).length, { timeout: 10_000 }).toBe(1);
+    const beganAtMs = performance.now();
+    ending.abort(new Error('interrupted'));
+    await expect(served).rejects.toThrow('interrupted');
+    expect(performance.now() - beganAtMs).toBeLessThan(500);
+    expect(target.node.sessions).toHaveLength(0);
+  });
+
+  it('the other portal is logged in to if the disk is on standby at the first', async () => {
+    const target = await start({ 0: disk('ZERO') });
+    const second = await startTargetServer(target.node, { port: await freePort() });
+    closing.push(() => second.close());
+    const firstTsih = { value: -1 };
+    target.node.faults.onCommand = ({ tsih, opcode }) => {
+      if (firstTsih.value < 0) firstTsih.value = tsih;
+      return tsih === firstTsih.value && opcode === TEST_UNIT_READY ? STANDBY : undefined;
+    };
+    const [host, port] = second.portal.split(':');
+    const portals = [{ host: host!, port: Number(port) }];
+    const events: ProductEvent[] = [];
+    const { signal } = new AbortController();
+    const session = await serveIn(`${target.url}/0`, signal, events, { portals });
+    expect(session.exports).toHaveLength(1);
+    expect(events).toContainEqual(expect.objectContaining({ event: 'portalChanged' }));
+    expect(warningsOf(events).join()).toMatch(/on standby at this portal/);
+  });
+
+  it('a disk that is on standby at every portal is an error that says so', async () => {
+    const target = await start({ 0: disk('ZERO') });
+    answer(target, 0, STANDBY);
+    await expect(serve(`${target.url}/0`)).rejects.toThrow(/LUN 0 cannot be used.*on standby/);
+  });
+});
