@@ -23,7 +23,7 @@ import { reportLuns } from './report-luns.js';
 /** How long a disk that is becoming ready is waited for at the start, and how often it is asked. */
 const READY_MS_MAX = 60_000;
 const READY_POLL_MS = 1000;
-/** LUN asked for where neither the user names one nor the target lists them: every target has it. */
+/** LUN asked for if the user names none and the target lists none: every target has it. */
 const LUN_DEFAULT = 0;
 
 export type DiskSearch = {
@@ -58,7 +58,7 @@ export async function requireDisks(
   }
 }
 
-/** Disks at LUNs that are not `known`; none is waited for, and `onWarning` is as in `DiskSearch`. */
+/** Disks at LUNs that are not `known`, without a wait; `onWarning` is as in `DiskSearch`. */
 export async function newDisks(
   asker: ScsiExecutor,
   wanted: readonly number[] | null,

@@ -121,7 +121,7 @@ const UNUSABLE: readonly (readonly [
 
 describe('a LUN that cannot be used', () => {
   it.each(UNUSABLE)(
-    'if LUN 1 %s, LUNs 0 and 2 are served, and a warning names LUN 1 and the reason',
+    'LUNs 0 and 2 are served if LUN 1 %s, and a warning names LUN 1 and the reason',
     async (_name, why, how) => {
       const luns = three();
       const target = await start(luns);
@@ -158,7 +158,7 @@ describe('a LUN that cannot be used', () => {
     await daemon.stop();
   });
 
-  it('without any that can be used the error names each with its reason', async () => {
+  it('the error names each LUN with its reason if none can be used', async () => {
     const target = await start({ 4: disk('FOUR') });
     answer(target, 4, sense(0x02, 0x3a, 0x00));
     await expect(serve(target.url)).rejects.toMatchObject({
