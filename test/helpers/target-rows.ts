@@ -73,14 +73,15 @@ async function flagsOf({ chap, digests }: RowOptions, place: Workplace): Promise
 }
 
 /**
- * The tests of a target; `ends` are the ways in which it can be ended under load. Several of it can
- * be there at the same time, unless told otherwise.
+ * The tests of a target; `ends` are the ways in which it can be ended under load. In the VM, where
+ * one such target can be there at a time and each process takes seconds to start, the digests are
+ * verified in the restarts only.
  */
 export function describeRows(
   target: string,
   startTarget: RowStart,
   ends: readonly string[],
-  { isConcurrent = true } = {},
+  { isInVm = false } = {},
 ): void {
   const restarts = ends.flatMap((end) =>
     WAYS.filter((way) => way.digests).map((way) => ({
@@ -95,7 +96,8 @@ export function describeRows(
       await saysWhatIsThere(there);
     });
 
-    it.each(titled(WAYS))('fio verifies what it wrote with %s', async (_name, way) => {
+    const ways = isInVm ? WAYS.filter((way) => !way.digests) : WAYS;
+    it.each(titled(ways))('fio verifies what it wrote with %s', async (_name, way) => {
       await using there = await startTarget(way);
       await using place = await Workplace.make();
       await using served = await serveRow(there, way, place);
@@ -106,7 +108,7 @@ export function describeRows(
       expect(served.events.filter((event) => event.to === 'reconnecting')).toEqual([]);
     });
 
-    const test = isConcurrent ? it.concurrent : it;
+    const test = isInVm ? it : it.concurrent;
     test.each(titled(restarts))('a restart under load is a pause with %s', async (_name, way) => {
       await using there = await startTarget(way);
       await using place = await Workplace.make();

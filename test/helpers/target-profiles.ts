@@ -1,0 +1,163 @@
+/**
+ * Targets that cannot be had here, imitated by the embedded target: what each does differently, by
+ * its source code or by the word of those who met it.
+ */
+import type { SessionOptions } from '../../src/config/contract.js';
+import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
+import type { Faults } from '../../src/target/faults.js';
+import type { NegotiationSettings } from '../../src/target/negotiation.js';
+import type { KeyPair } from '../../src/target/text-keys.js';
+import type { EmbeddedTarget } from './embedded-target.js';
+
+export const PROFILE_TARGET = 'iqn.2001-04.com.example:profile';
+const MIB = 1 << 20;
+
+export type TargetProfile = {
+  /** The target, its version where that matters, and what it does. */
+  readonly name: string;
+  /** Who says so. */
+  readonly source: string;
+  /** The LUN that is served; null: all that can be. Default: 0. */
+  readonly lun?: number | null;
+  /** Other LUNs than one disk at `lun`. */
+  readonly luns?: () => Record<number, TargetDisk>;
+  readonly disk?: TargetDiskOptions;
+  /** The hooks of one target; they may share what they remember. */
+  readonly faults?: () => Faults;
+  readonly negotiation?: Partial<NegotiationSettings>;
+  /** Tag that SendTargets tells. */
+  readonly portalGroupTag?: number;
+  readonly options?: Partial<SessionOptions>;
+  /** What happens instead of a broken connection. */
+  readonly outage?: (target: EmbeddedTarget) => void;
+  /** Quirks that the session tells of, in alphabetic order. */
+  readonly quirks: readonly string[];
+};
+
+const NOP_IN = 0x20;
+const LOGIN_RESPONSE = 0x23;
+const DATA_IN = 0x25;
+const R2T = 0x31;
+const TEST_UNIT_READY = 0x00;
+const READ_CAPACITIES = [0x25, 0x9e];
+const ILLEGAL_REQUEST = 0x05;
+
+function profileDisk(options: TargetDiskOptions = {}): TargetDisk {
+  return TargetDisk.ram({ sizeBytes: 16 * MIB, ...options });
+}
+
+/** The disks of a profile by their LUNs. */
+export function disksOf(profile: TargetProfile): Record<number, TargetDisk> {
+  return profile.luns?.() ?? { [profile.lun ?? 0]: profileDisk(profile.disk) };
+}
+
+/** Changes the header of each login response; `isLast` for the one that ends the login. */
+function inLogins(change: (header: Buffer, isLast: boolean) => void): Faults {
+  return {
+    onSend: (header) => {
+      const flags = header.readUInt8(1);
+      const isLast = (flags & 0x83) === 0x83; // T, and NSG 3
+      if ((header.readUInt8(0) & 0x3f) === LOGIN_RESPONSE) change(header, isLast);
+      return undefined;
+    },
+  };
+}
+
+function withoutKey(keys: readonly KeyPair[], name: string): KeyPair[] {
+  return keys.filter(([key]) => key !== name);
+}
+
+/** A command is refused as such, with 05h and this code. */
+function illegal(asc: number) {
+  return { sense: { key: ILLEGAL_REQUEST, asc, ascq: 0 } } as const;
+}
+
+const LOGIN: readonly TargetProfile[] = [
+  {
+    name: 'gotgt (Jiva) leaves the ISID 0 in its login responses',
+    source: 'gotgt 7e7ebac pkg/port/iscsit/login.go:246',
+    faults: () => inLogins((header) => header.fill(0, 8, 14)),
+    quirks: ['login-isid'],
+  },
+  {
+    name: 'LIO since Linux 4.11 proposes FirstBurstLength',
+    source: 'iPXE 785389c2b',
+    options: { initialR2T: true },
+    faults: () => ({
+      onLoginKeys: (keys, stage) =>
+        stage === 1
+          ? [...withoutKey(keys, 'FirstBurstLength'), ['FirstBurstLength', '65536']]
+          : keys,
+    }),
+    quirks: [],
+  },
+];
+
+const SESSION: readonly TargetProfile[] = [
+  {
+    name: 'gotgt puts the number of the request in its responses',
+    source: 'gotgt 7e7ebac pkg/port/iscsit/conn.go:160',
+    faults: repeatedStatSN,
+    quirks: ['statsn-reused'],
+  },
+];
+
+const DISKS: readonly TargetProfile[] = [
+  {
+    name: 'QNAP and Synology disks refuse more than 1024 sectors',
+    source: 'Linux drivers/scsi/scsi_devinfo.c BLIST_MAX_1024',
+    disk: { vendor: 'QNAP', product: 'iSCSI Storage' },
+    faults: () => ({
+      onCommand: ({ blockCount, expectedBytes }) =>
+        (blockCount ?? 0) > 1024 && expectedBytes > 512 * 1024 ? illegal(0x24) : undefined,
+    }),
+    quirks: [],
+  },
+  {
+    name: 'a CLARiiON answers READ CAPACITY with nothing before TEST UNIT READY',
+    source: 'iPXE 57bab0ae4',
+    faults: () => {
+      let isReady = false;
+      return {
+        onCommand: ({ opcode, expectedBytes }) => {
+          isReady ||= opcode === TEST_UNIT_READY;
+          if (isReady || !READ_CAPACITIES.includes(opcode)) return undefined;
+          return { goodWithResidual: expectedBytes };
+        },
+      };
+    },
+    quirks: [],
+  },
+  {
+    name: 'a disk of SCSI-2 looks at one byte of the allocation length of INQUIRY',
+    source: 'libiscsi c9a01c4',
+    disk: { shortAllocationLength: true },
+    quirks: [],
+  },
+];
+
+export const TARGET_PROFILES: readonly TargetProfile[] = [...LOGIN, ...SESSION, ...DISKS];
+
+/**
+ * Responses of the full feature phase carry each number twice, as two requests that were sent with
+ * the same ExpStatSN get it.
+ */
+function repeatedStatSN(): Faults {
+  let first = 0;
+  let sent = 0;
+  return {
+    onSend: (header) => {
+      const opcode = header.readUInt8(0) & 0x3f;
+      if (opcode === LOGIN_RESPONSE) {
+        first = header.readUInt32BE(24) + 1;
+        sent = 0;
+        return undefined;
+      }
+      const hasStatus = opcode !== DATA_IN || (header.readUInt8(1) & 0x01) !== 0;
+      const isQuestion = opcode === NOP_IN && header.readUInt32BE(16) === 0xffffffff;
+      header.writeUInt32BE((first + Math.floor(sent / 2)) >>> 0, 24);
+      if (hasStatus && !isQuestion && opcode !== R2T) sent += 1;
+      return undefined;
+    },
+  };
+}
