@@ -42,6 +42,18 @@ export class Fragments {
     } else this.#pack(slab, offset, length);
   }
 
+  /** Adds a copy of `bytes`, which are in no slab. */
+  appendCopy(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      if (this.#runAt === this.#runEnd) this.#takeRun(bytes.length - done);
+      const size = Math.min(bytes.length - done, this.#runEnd - this.#runAt);
+      this.pool.buffer(this.#runSlab).set(bytes.subarray(done, done + size), this.#runAt);
+      this.#reference(this.#runSlab, this.#runAt, size);
+      this.#runAt += size;
+      done += size;
+    }
+  }
+
   /** Does the last entry end at this place? */
   #endsAt(slab: number, offset: number): boolean {
     const last = (this.count - 1) * FRAGMENT_NUMBERS;

@@ -14,6 +14,9 @@ export type BlockExtentStatus = {
 /** Why a request ends whose client does not wait for it any more. */
 export const CLIENT_GONE = 'the client is gone';
 
+/** Why a request of a replay ends that was not done: all of the replay begins anew. */
+export const REPLAY_LOST = 'the replay was interrupted';
+
 /** From `startBytes` to before `endBytes`. */
 export type ByteRange = { readonly startBytes: number; readonly endBytes: number };
 
@@ -80,6 +83,10 @@ export class BlockRequest {
   partsPending = 0;
   wasLost = false;
   flushAfterwards = false;
+  /** It writes again what was acknowledged before: it goes to the disk while others are held. */
+  isReplay = false;
+  /** Entries for which it has room among the retained writes. */
+  retainedEntries = 0;
   /** Marks of the write-cache rule at the beginning. */
   powerEventsBefore = 0;
   lossesBefore = 0;
@@ -92,6 +99,11 @@ export class BlockRequest {
   /** It puts bytes on the disk, which are there when it has succeeded. */
   get writes(): boolean {
     return this.operation === 'write' || this.operation === 'writeZeroes';
+  }
+
+  /** The disk is another one after it. */
+  get changes(): boolean {
+    return this.writes || this.operation === 'trim';
   }
 
   /** The disk begins it, the first time or anew. */

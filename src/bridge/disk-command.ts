@@ -35,11 +35,11 @@ export class DiskCommand implements ScsiCommandOwner {
     this.scsi = new ScsiCommand(this, this.ownDataIn);
   }
 
-  /** It is for this request from now on. */
-  begin(request: BlockRequest): void {
+  /** It is for this part of the request from now on. */
+  begin(request: BlockRequest, startBytes: number, lengthBytes: number): void {
     this.request = request;
-    this.startBytes = 0;
-    this.lengthBytes = 0;
+    this.startBytes = startBytes;
+    this.lengthBytes = lengthBytes;
     this.isFlush = false;
     this.retries = 0;
     this.retriesAtOnce = 0;

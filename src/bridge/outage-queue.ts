@@ -5,6 +5,7 @@ import {
   type BlockRequest,
   type BlockRequestOwner,
   CLIENT_GONE,
+  REPLAY_LOST,
 } from './block-device.js';
 
 type OutageMode = 'open' | 'holding' | 'failing';
@@ -83,6 +84,10 @@ export class OutageQueue implements BlockDevice {
   requestLost(request: BlockRequest): void {
     if (request.owner.isGone) {
       request.done('EIO', CLIENT_GONE);
+      return;
+    }
+    if (request.isReplay) {
+      request.done('EIO', REPLAY_LOST);
       return;
     }
     if (this.#mode !== 'open') {

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { type BlockErrno, invariant } from '../base/errors.js';
+import { IdleWatch } from '../base/idle-watch.js';
 import type { SlabPool } from '../base/slab.js';
 import type { LunField, ScsiPort } from '../scsi/command.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
@@ -16,6 +17,7 @@ import { CommandBuilder } from './command-builder.js';
 import { DiskCommand, type DiskCommandOwner } from './disk-command.js';
 import { ReadParts } from './read-parts.js';
 import { refusalOf, trimRange } from './request-limits.js';
+import type { RetainedWrites } from './retained-writes.js';
 import { type RetryReason, retryDelayMs, wrongTransferDelayMs } from './retry-policy.js';
 import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { CACHE_LOST, WriteCacheWatch } from './write-cache.js';
@@ -37,8 +39,10 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   readonly #clock: Clock;
   readonly #hooks: ScsiDiskHooks;
   readonly #builder: CommandBuilder;
-  readonly #cache: WriteCacheWatch;
+  readonly cache: WriteCacheWatch;
   readonly #idle: DiskCommand[] = [];
+  /** Commands that the session has. */
+  readonly underWay = new IdleWatch();
   readonly #readParts = new ReadParts();
 
   constructor(options: {
@@ -49,6 +53,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     readonly facts: DiskFacts;
     readonly forcedReadOnly: boolean;
     readonly hooks: ScsiDiskHooks;
+    readonly retained?: RetainedWrites | null;
   }) {
     this.#port = options.port;
     this.#pool = options.pool;
@@ -58,7 +63,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.facts = options.facts;
     this.forcedReadOnly = options.forcedReadOnly;
     this.#builder = new CommandBuilder(options.pool);
-    this.#cache = new WriteCacheWatch(this.sizeBytes, options.hooks);
+    this.cache = new WriteCacheWatch(this.sizeBytes, options.hooks, options.retained);
   }
 
   get sizeBytes(): number {
@@ -75,8 +80,8 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   submit(request: BlockRequest): void {
     request.begin();
-    request.powerEventsBefore = this.#cache.powerEvents;
-    request.lossesBefore = this.#cache.losses;
+    request.powerEventsBefore = this.cache.powerEvents;
+    request.lossesBefore = this.cache.losses;
     const refusal = refusalOf(request, this);
     if (refusal !== null) {
       request.done(refusal, 'the request does not fit the disk');
@@ -109,12 +114,12 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   clientCame(owner: BlockRequestOwner): void {
-    this.#cache.debts.clientCame(owner);
+    this.cache.debts.clientCame(owner);
   }
 
   /** What the client has under way ends by itself, and is not sent again. */
   clientGone(owner: BlockRequestOwner): void {
-    this.#cache.debts.clientGone(owner);
+    this.cache.debts.clientGone(owner);
   }
 
   /** Nothing may be sent for now: what has not been sent yet comes back, and is held. */
@@ -122,31 +127,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     this.#port.recall(this.lun);
   }
 
-  /** The disk says that it was powered on or reset: cached writes not flushed are gone. */
-  cacheMayBeLost(): void {
-    this.#cache.mayBeLost();
-  }
-
   /** What the disk said to one of our commands or to another's; `sinceMs` as in the hook. */
   unitAttention(attention: Attention, words: string, sinceMs = this.#clock.nowMs()): void {
-    if (attention === 'powerOn' || attention === 'reset') this.#cache.mayBeLost();
-    if (attention === 'cachedWriteLost') this.#cache.isLost();
+    if (attention === 'powerOn' || attention === 'reset') this.cache.mayBeLost();
+    if (attention === 'cachedWriteLost') this.cache.isLost();
     this.#hooks.attention(attention, words, sinceMs);
-  }
-
-  /** A process before this one had the disk: its writes may be in the cache, acknowledged. */
-  takenOver(hadCache = false): void {
-    if (hadCache || this.facts.writeCacheEnabled) this.#cache.mayHaveBeenWritten();
-  }
-
-  /** That process knew that acknowledged writes were lost, and had not told everybody. */
-  lossKnownBefore(): void {
-    this.#cache.wasLostBefore();
-  }
-
-  /** Acknowledged writes are lost and somebody is still to be told, perhaps by another process. */
-  get hasUntoldLoss(): boolean {
-    return this.#cache.debts.isUntold;
   }
 
   /** The disk is not used any more; requests under way still end. */
@@ -157,6 +142,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   diskCommandDone(command: DiskCommand): void {
     const { scsi, request } = command;
     invariant(request, 'a finished command without its request');
+    this.underWay.ended();
     // The usual end, first: GOOD and all the bytes, in whichever direction.
     const movedBytes = scsi.direction === 'read' ? scsi.dataIn.byteLength : scsi.sentBytes;
     if (
@@ -166,14 +152,15 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       movedBytes === scsi.transferLength
     ) {
       this.#succeeded(command, request);
-      return;
+    } else {
+      this.#troubled(command, request);
     }
-    this.#troubled(command, request);
+    this.underWay.tell();
   }
 
   #submitFlush(request: BlockRequest): void {
     request.issueEndBytes = 0;
-    if (this.#cache.flushTells(request.owner)) request.done('EIO', CACHE_LOST);
+    if (!request.isReplay && this.cache.flushTells(request.owner)) request.done('EIO', CACHE_LOST);
     else this.#sendFlush(request);
   }
 
@@ -207,9 +194,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       const lengthBytes = Math.min(request.issueEndBytes - startBytes, bytesMax);
       request.issuedBytes += lengthBytes;
       request.partsIssued += 1;
-      const command = this.#take(request);
-      command.startBytes = startBytes;
-      command.lengthBytes = lengthBytes;
+      const command = this.#take(request, startBytes, lengthBytes);
       this.#builder.part(command, request, this.facts);
       if (command.scsi.dataIn === command.ownDataIn && request.operation === 'read') {
         this.#readParts.add(request, command);
@@ -223,28 +208,36 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   #sendFlush(request: BlockRequest): void {
     const command = this.#take(request);
     command.isFlush = true;
-    command.flushCovers = this.#cache.flushBegins();
+    command.flushCovers = this.cache.flushBegins();
     this.#builder.flush(command);
     this.#send(command, request);
   }
 
-  #take(request: BlockRequest): DiskCommand {
+  #take(request: BlockRequest, startBytes = 0, lengthBytes = 0): DiskCommand {
     const command = this.#idle.pop() ?? new DiskCommand(this, this.#pool);
-    command.begin(request);
+    command.begin(request, startBytes, lengthBytes);
     command.scsi.lun = this.lun;
     request.partsPending += 1;
     return command;
   }
 
   #send(command: DiskCommand, request: BlockRequest): void {
-    if (this.#hooks.maySend()) this.#port.submit(command.scsi);
-    else this.#lost(command, request);
+    if (request.isReplay || this.#hooks.maySend()) {
+      this.underWay.began();
+      this.#port.submit(command.scsi);
+    } else {
+      this.#lost(command, request);
+    }
   }
 
   #succeeded(command: DiskCommand, request: BlockRequest): void {
     if (command.isFlush) {
       if (this.#flushLearnsOfLoss(command, request)) return;
-      this.#cache.flushed(command.flushCovers);
+      if (this.cache.isVoid(request)) {
+        this.#lost(command, request);
+        return;
+      }
+      if (!request.isReplay) this.cache.flushed(command.flushCovers);
     } else if (request.operation === 'blockStatus') {
       request.extents = extentsOrData(command.scsi.dataIn.toBuffer(), request, this.facts);
     }
@@ -253,8 +246,9 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
 
   /** Acknowledged writes were lost while the flush was under way: it fails, however it ended. */
   #flushLearnsOfLoss(command: DiskCommand, request: BlockRequest): boolean {
-    const cache = this.#cache;
-    if (request.operation !== 'flush' || request.lossesBefore === cache.losses) return false;
+    const { cache } = this;
+    const isLate = request.lossesBefore !== cache.losses && !request.isReplay;
+    if (request.operation !== 'flush' || !isLate) return false;
     cache.flushTells(request.owner);
     this.#failPart(command, request, 'EIO', CACHE_LOST);
     return true;
@@ -278,13 +272,12 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   }
 
   #requestDone(request: BlockRequest): void {
-    if (request.errno === null && !request.wasLost) {
-      // What a part wrote before the cache was emptied is gone although the request goes on.
-      const isPower = request.powerEventsBefore !== this.#cache.powerEvents;
-      const mayBeHalf = request.partsIssued > 1 || request.fua;
-      if (isPower && mayBeHalf && request.writes) request.wasLost = true;
+    const { cache } = this;
+    if (request.errno === null && !request.wasLost && cache.mayBeUndone(request)) {
+      request.wasLost = true;
     }
     const isRead = request.operation === 'read';
+    if (request.retainedEntries > 0) cache.endsRetaining(request);
     if (isRead && this.#readParts.isAny) {
       for (const part of this.#readParts.end(request)) this.#recycle(part);
     }
@@ -299,8 +292,8 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       this.#sendFlush(request);
       return;
     }
-    const isCached = request.writes && !request.fua && this.facts.writeCacheEnabled;
-    if (isDone && isCached) this.#cache.writeAcknowledged(request);
+    const isChanged = isDone && request.changes && !request.isReplay;
+    if (isChanged) cache.changed(request, this.facts.writeCacheEnabled);
     request.done(request.errno, request.reason);
   }
 
@@ -361,12 +354,12 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     }
     command.resetReply();
     if (delayMs === 0) this.#send(command, request);
-    else this.#clock.at(nowMs + delayMs, () => this.#sendAfterPause(command, request));
-  }
-
-  #sendAfterPause(command: DiskCommand, request: BlockRequest): void {
-    if (request.owner.isGone) this.#failPart(command, request, 'EIO', CLIENT_GONE);
-    else this.#send(command, request);
+    else {
+      this.#clock.at(nowMs + delayMs, () => {
+        if (request.owner.isGone) this.#failPart(command, request, 'EIO', CLIENT_GONE);
+        else this.#send(command, request);
+      });
+    }
   }
 
   /** A part moved wrong bytes: the whole request is done again, as other parts may be wrong too. */

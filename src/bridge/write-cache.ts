@@ -1,10 +1,16 @@
 import type { BlockRequest, BlockRequestOwner } from './block-device.js';
 import { LossDebts } from './loss-debts.js';
+import type { RecoveredWrites } from './retained-memory.js';
+import type { RetainedWrites } from './retained-writes.js';
 import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { WrittenRegions } from './written-regions.js';
 
 /** What a client is told when acknowledged writes are gone. */
 export const CACHE_LOST = 'the disk lost acknowledged writes that were not yet flushed';
+
+function isReplayDue(retained: RetainedWrites | null): boolean {
+  return retained !== null && retained.replayReason !== null;
+}
 
 /** A number below that of any write. */
 const BEFORE_ALL = -1;
@@ -15,9 +21,12 @@ const BEFORE_ALL = -1;
  * acknowledged writes that no flush covered, a flush of each client has to fail (`LossDebts` says
  * whose); so has every flush that is under way at that moment, because nobody knows whether the
  * disk ran it before or after.
+ *
+ * Writes that are retained are not lost by that: they have to be written again.
  */
 export class WriteCacheWatch {
   readonly debts: LossDebts;
+  readonly retained: RetainedWrites | null;
   readonly #regions: WrittenRegions;
   readonly #hooks: Pick<ScsiDiskHooks, 'firstWrite' | 'lossChanged'>;
   #isWritten = false;
@@ -25,50 +34,126 @@ export class WriteCacheWatch {
   #flushed = 0;
   /** Acknowledged writes when the last flush began. */
   #flushBegan = 0;
+  /** Acknowledged writes up to this number are not all retained. */
+  #notRetained = BEFORE_ALL;
   /** Times the cache may have been emptied, whether or not that lost anything. */
   powerEvents = 0;
   /** Times acknowledged writes were lost. */
   losses = 0;
 
-  constructor(sizeBytes: number, hooks: Pick<ScsiDiskHooks, 'firstWrite' | 'lossChanged'>) {
+  constructor(
+    sizeBytes: number,
+    hooks: Pick<ScsiDiskHooks, 'firstWrite' | 'lossChanged'>,
+    retained: RetainedWrites | null = null,
+  ) {
     this.#hooks = hooks;
+    this.retained = retained;
     this.#regions = new WrittenRegions(sizeBytes);
     this.debts = new LossDebts(this.#regions, (isUntold) => hooks.lossChanged(isUntold));
   }
 
-  /** A write is about to be acknowledged to its client from the volatile cache. */
-  writeAcknowledged({ offsetBytes, lengthBytes }: BlockRequest): void {
+  /** A request that changes the disk is about to be acknowledged to its client. */
+  changed(request: BlockRequest, isCached: boolean): void {
+    const { retained } = this;
+    if (!request.writes) {
+      retained?.forget(request, this.#acknowledged);
+      return;
+    }
+    if (request.fua || !(isCached || retained?.isAlways === true)) {
+      retained?.supersede(request, this.#acknowledged);
+      return;
+    }
     if (!this.#isWritten) this.#firstWrite();
     this.#acknowledged += 1;
-    this.#regions.written(offsetBytes, lengthBytes, this.#acknowledged);
+    this.#regions.written(request.offsetBytes, request.lengthBytes, this.#acknowledged);
+    retained?.keep(request, this.#acknowledged);
+  }
+
+  /**
+   * The disk has done the request, and it does not count: its cache was emptied meanwhile. A part of
+   * it may be gone although the rest goes on; a read, or a flush, may have met what was left.
+   */
+  mayBeUndone(request: BlockRequest): boolean {
+    if (request.powerEventsBefore === this.powerEvents || request.isReplay) return false;
+    if (request.writes) return request.partsIssued > 1 || request.fua;
+    return request.operation === 'read' && isReplayDue(this.retained);
+  }
+
+  /** The write has ended, unless a flush follows: nothing will be retained of it but what is now. */
+  endsRetaining(request: BlockRequest): void {
+    const { retained } = this;
+    const hasFailed = request.errno !== null || request.wasLost;
+    if (request.flushAfterwards && !hasFailed) return;
+    retained?.giveRoom(request);
+    if (hasFailed) retained?.roomFound();
+  }
+
+  /** A flush that succeeds now does not cover what it should. */
+  isVoid({ isReplay, powerEventsBefore }: BlockRequest): boolean {
+    const isLate = powerEventsBefore !== this.powerEvents && !isReplay;
+    return isLate && isReplayDue(this.retained);
   }
 
   /** A process before this one may have had writes acknowledged, anywhere. */
   mayHaveBeenWritten(): void {
     this.#acknowledged += 1;
     this.#regions.anyWritten(this.#acknowledged);
+    this.#notRetained = this.#acknowledged;
+  }
+
+  /** That process has left what it retained, all of it. */
+  adopt(recovered: RecoveredWrites): void {
+    this.#acknowledged += 1;
+    this.#regions.anyWritten(this.#acknowledged);
+    this.retained?.adopt(recovered);
   }
 
   /** A flush begins. Returns what it covers; hand it to `flushed` when it has succeeded. */
   flushBegins(): number {
     this.#flushBegan = this.#acknowledged;
+    this.retained?.flushBegins();
     return this.#acknowledged;
   }
 
   flushed(mark: number): void {
     if (mark > this.#flushed) this.#flushed = mark;
+    this.retained?.flushed(mark);
+  }
+
+  /** The session was lost: nobody knows what the disk has, or a loss may have been told unheard. */
+  sessionLost(): void {
+    this.retained?.replayDue('sessionLost');
+  }
+
+  /** What was retained is on the medium. */
+  replayed(): void {
+    this.#flushed = this.#acknowledged;
+    this.retained?.replayed();
+  }
+
+  /** What is retained cannot be written down: the rule about lost writes holds. */
+  retainedFailed(): void {
+    this.retained?.clear();
+    this.powerEvents += 1;
+    this.#lost(this.#flushed);
+  }
+
+  /** What is retained will not be written again; whether it is lost the disk has to say. */
+  dropRetained(): void {
+    this.retained?.clear();
+    this.#notRetained = this.#acknowledged;
   }
 
   /** Power-on or reset: the cache's content may be gone. */
   mayBeLost(): void {
     this.powerEvents += 1;
-    if (this.#acknowledged > this.#flushed) this.#lost(this.#flushed);
+    if (this.#acknowledged > this.#flushed && !this.#isRetained()) this.#lost(this.#flushed);
   }
 
   /** A deferred error: some write acknowledged earlier has failed, whatever was known of caches. */
   isLost(): void {
     this.powerEvents += 1;
-    this.#lost(this.#flushed);
+    if (!this.#isRetained()) this.#lost(this.#flushed);
   }
 
   /** A process before this one knew of a loss and did not tell everybody. */
@@ -81,6 +166,14 @@ export class WriteCacheWatch {
     const tells = this.debts.pay(owner, this.#flushBegan);
     if (tells) this.#flushBegan = this.#acknowledged;
     return tells;
+  }
+
+  /** All that the cache may have lost is here, and is to be written again. */
+  #isRetained(): boolean {
+    const { retained } = this;
+    if (retained === null || retained.isEmpty) return false;
+    retained.replayDue('cacheLost');
+    return this.#flushed >= this.#notRetained;
   }
 
   #firstWrite(): void {

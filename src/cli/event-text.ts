@@ -36,6 +36,12 @@ export function uriOf(entry: LunExport): string {
   return entry.socket === undefined ? '' : `nbd+unix:///?socket=${entry.socket}`;
 }
 
+const REPLAY_WORDS = {
+  sessionLost: 'the session is back',
+  cacheLost: 'the disk reported that its cache is lost',
+  takenOver: 'taken over from the process before',
+} as const;
+
 /** An event for people. */
 export function eventText(event: ProductEvent): string {
   return printable(textOf(event));
@@ -53,6 +59,11 @@ function textOf(event: ProductEvent): string {
       return `${nameOf(event)}: holding ${event.requests} requests, ${humanBytes(event.bytes)}`;
     case 'deviceReleased':
       return `${nameOf(event)}: held requests go on`;
+    case 'writesReplayed': {
+      const what = `${event.requests} writes, ${humanBytes(event.bytes)}`;
+      const why = REPLAY_WORDS[event.reason];
+      return `${nameOf(event)}: ${why}: wrote again what was not flushed (${what}, ${event.milliseconds} ms)`;
+    }
     case 'deviceRemoved':
       return `${nameOf(event)} is removed: ${event.reason}`;
     case 'deviceInUse':

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { parseCpuList } from '../base/cpu-list.js';
 import { type PortalAddress, readPortal } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
-import type { ChapAlgorithmName, DigestName, SessionType } from './contract.js';
+import type { ChapAlgorithmName, DigestName, RetainWrites, SessionType } from './contract.js';
 
 /**
  * The options every session takes, one row each. A schema accepts what the configuration file
@@ -74,6 +74,7 @@ function choices<T extends string>(
 
 const digests: readonly DigestName[] = ['None', 'CRC32C'];
 const algorithms: readonly ChapAlgorithmName[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
+const retainWrites: readonly RetainWrites[] = ['auto', 'always', 'never'];
 const sessionTypes: readonly SessionType[] = ['data', 'boot', 'informational'];
 
 /** A week. */
@@ -173,6 +174,26 @@ export const OPTION_ROWS = {
     'a size from 1 MiB to 1 TiB, e.g. 128MiB',
     'bytes of requests held during an outage',
     128 * MIB,
+  ),
+  retainWrites: row<RetainWrites>(
+    z.enum(retainWrites),
+    `one of ${retainWrites.join(', ')}`,
+    'keep acknowledged writes until they are flushed, to write them again after an outage: if the ' +
+      'disk reports a volatile cache, always, or never',
+    'auto',
+  ),
+  retainedBytesMax: row<number>(
+    z.preprocess(
+      toBytes,
+      z
+        .number()
+        .int()
+        .min(MIB)
+        .max(512 * MIB),
+    ),
+    'a size from 1 MiB to 512 MiB, e.g. 64MiB',
+    'bytes of acknowledged writes that are kept of each LUN',
+    64 * MIB,
   ),
   maxConnections: whole(1, 65_535, 1, 'connections of a session'),
   errorRecoveryLevel: whole(0, 2, 0, 'ErrorRecoveryLevel to offer'),

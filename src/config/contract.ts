@@ -1,4 +1,5 @@
 import type { LunFields } from '../bridge/lun-fields.js';
+import type { ReplayReason } from '../bridge/retained-writes.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { LunField } from '../scsi/command.js';
 
@@ -20,6 +21,7 @@ export type TargetUrl = {
 };
 
 export type SessionType = 'data' | 'boot' | 'informational';
+export type RetainWrites = 'auto' | 'always' | 'never';
 export type DigestName = 'None' | 'CRC32C';
 export type ChapAlgorithmName = 'MD5' | 'SHA1' | 'SHA256' | 'SHA3-256';
 
@@ -52,6 +54,10 @@ export type SessionOptions = {
   readonly portals: readonly PortalAddress[];
   readonly queueDepthMax: number;
   readonly heldBytesMax: number;
+  /** Absent: `auto`, writes into a cache that the disk reports are retained. */
+  readonly retainWrites?: RetainWrites;
+  /** Bytes of acknowledged writes that are retained of each LUN; absent: 64 MiB. */
+  readonly retainedBytesMax?: number;
   readonly maxConnections: number;
   readonly errorRecoveryLevel: number;
   readonly initialR2T: boolean;
@@ -155,6 +161,14 @@ export type EventBody =
   | ({ readonly event: 'deviceAttached' } & LunEvent)
   | ({ readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number } & LunEvent)
   | ({ readonly event: 'deviceReleased' } & LunEvent)
+  /** Acknowledged writes that were not flushed are on the medium now. */
+  | ({
+      readonly event: 'writesReplayed';
+      readonly requests: number;
+      readonly bytes: number;
+      readonly milliseconds: number;
+      readonly reason: ReplayReason;
+    } & LunEvent)
   | ({ readonly event: 'deviceRemoved'; readonly reason: string } & LunEvent)
   /** It cannot be taken away, or come back, while `holders` use it. */
   | ({ readonly event: 'deviceInUse'; readonly holders: string } & LunEvent)

@@ -84,6 +84,14 @@ export const eventSchema = z.discriminatedUnion('event', [
   }),
   z.object({ event: z.literal('deviceReleased'), ...lun }),
   z.object({ event: z.literal('deviceRemoved'), ...lun, reason: z.string() }),
+  z.object({
+    event: z.literal('writesReplayed'),
+    ...lun,
+    requests: z.number().int().nonnegative(),
+    bytes: z.number().int().nonnegative(),
+    milliseconds: z.number().nonnegative(),
+    reason: z.enum(['sessionLost', 'cacheLost', 'takenOver']),
+  }),
   z.object({ event: z.literal('deviceResized'), ...lun, sizeBytes: diskBytes }),
   z.object({ event: z.literal('portalChanged'), ...head, from: z.string(), to: z.string() }),
   z.object({

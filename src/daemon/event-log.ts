@@ -85,6 +85,7 @@ export function eventLevel(event: ProductEvent): EventLevel {
     case 'ready':
     case 'deviceAttached':
     case 'deviceReleased':
+    case 'writesReplayed':
     case 'deviceResized':
     case 'portalChanged':
     case 'targetQuirk':

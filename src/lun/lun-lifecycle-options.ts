@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import type { SerialQueue } from '../base/serial-queue.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
+import type { ReplayReason } from '../bridge/retained-writes.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { RemovalTimers } from './removal-timer.js';
@@ -10,6 +11,13 @@ export type LunNews =
   | { readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number }
   | { readonly event: 'deviceReleased' | 'deviceAttached' }
   | { readonly event: 'deviceRemoved'; readonly reason: string }
+  | {
+      readonly event: 'writesReplayed';
+      readonly requests: number;
+      readonly bytes: number;
+      readonly milliseconds: number;
+      readonly reason: ReplayReason;
+    }
   | { readonly event: 'deviceResized'; readonly sizeBytes: number }
   | { readonly event: 'warning'; readonly message: string };
 

@@ -6,10 +6,12 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import type { LunLifecycleOptions, LunNews } from './lun-lifecycle-options.js';
 import { type Finding, LunProbe } from './lun-probe.js';
+import { LunReplay } from './lun-replay.js';
 import { isHeld, type LunEvent, type LunState, lunMove } from './lun-state.js';
 import { ProbePace, ProbeRun } from './probe-run.js';
 import { RemovalTimer } from './removal-timer.js';
 import { SizePoll } from './size-poll.js';
+import { updateExport } from './update-export.js';
 
 /**
  * What moves one LUN through the states of `lun-state`, and what each move does: its requests are
@@ -33,6 +35,7 @@ export class LunLifecycle {
   readonly #probe: LunProbe;
   readonly #run: ProbeRun;
   readonly #pace: ProbePace;
+  readonly #replay: LunReplay;
   readonly #removal: RemovalTimer;
   readonly #poll: SizePoll;
   /** `deviceHeld` has been emitted, and `deviceReleased` has to follow. */
@@ -52,6 +55,7 @@ export class LunLifecycle {
     this.#probe = new LunProbe(options, () => this.#probeSent());
     this.#run = new ProbeRun(clock);
     this.#pace = new ProbePace(options.probeIntervalMs);
+    this.#replay = new LunReplay({ unit, clock, emit: options.emit });
     const due = (reason: string) => this.#removed('removalLatencyPassed', reason);
     this.#removal = new RemovalTimer({ clock, timers, due });
     this.#poll = new SizePoll({
@@ -99,6 +103,7 @@ export class LunLifecycle {
     this.#stopProbing();
     const isFirstLoss = !this.#probe.isAfterLoss;
     this.#probe.sessionLost();
+    this.#replay.sessionLost();
     const from = this.#move('sessionLost');
     if (from === 'removed') return;
     this.lastError = reason;
@@ -118,7 +123,9 @@ export class LunLifecycle {
    * the disk before.
    */
   unitAttention(attention: Attention, sinceMs = this.#options.clock.nowMs()): void {
-    if (this.#probe.unitAttention(attention)) this.probeAgain(sinceMs);
+    if (!this.#probe.unitAttention(attention) && !this.#replay.isDue) return;
+    this.#replay.interrupt();
+    this.probeAgain(sinceMs);
   }
 
   /**
@@ -262,8 +269,9 @@ export class LunLifecycle {
     if (!isDeepStrictEqual(this.#exported, facts)) {
       await this.#options.exporter().keepFacts?.(unit);
     }
-    // While that was written down the disk may have changed, or have been removed.
-    const isStale = finding.attentions !== this.#probe.attentions;
+    if (!wasRemoved && isCurrent()) await this.#replay.run(() => this.#replayGoesOn());
+    // Meanwhile the disk may have changed, or have been removed, or have lost its cache again.
+    const isStale = finding.attentions !== this.#probe.attentions || this.#replay.isDue;
     const isMoved = this.#state !== (wasRemoved ? 'returning' : state);
     if (!isCurrent() || isStale || isMoved) {
       if (wasRemoved && !isMoved) this.#exportedTooLate();
@@ -271,6 +279,11 @@ export class LunLifecycle {
       return;
     }
     await this.#serve(wasRemoved, facts);
+  }
+
+  /** The disk is there and takes writes: what keeps its users waiting is not its absence. */
+  #replayGoesOn(): void {
+    if (this.isHeld) this.#removal.start(this.#options.clock.nowMs(), () => false);
   }
 
   /** Held requests go out, and the exporter's users see what has changed. */
@@ -289,7 +302,11 @@ export class LunLifecycle {
     const isResized = facts.blockCount !== before.blockCount;
     const isOther = isResized || facts.readOnly !== before.readOnly;
     this.#exported = facts;
-    if (isOther && !wasRemoved && !(await this.#updateExporter())) {
+    if (
+      isOther &&
+      !wasRemoved &&
+      !(await updateExport(this.unit, this.#options, () => this.state !== 'closed'))
+    ) {
       // The next probe finds the difference again.
       this.#exported = before;
       return;
@@ -353,6 +370,7 @@ export class LunLifecycle {
     if (from === 'removed') return;
     this.#hasEmittedHeld = false;
     this.#removal.stop();
+    this.#replay.drop();
     this.unit.queue.fail(reason);
     const { turns, exporter, onRemoved } = this.#options;
     turns
@@ -368,22 +386,6 @@ export class LunLifecycle {
         },
       );
     onRemoved();
-  }
-
-  /** The exporter's users are to see another size or write protection; false if they do not. */
-  async #updateExporter(): Promise<boolean> {
-    const { turns, exporter } = this.#options;
-    try {
-      await turns.run(async () => {
-        if (this.state !== 'closed') await exporter().resized(this.unit);
-      });
-      return true;
-    } catch (error) {
-      const { message } = productError(error);
-      const what = `LUN ${this.unit.lun} has another size or write protection`;
-      this.#emit({ event: 'warning', message: `${what}, which its users do not see: ${message}` });
-      return false;
-    }
   }
 
   #noteHold(): void {

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import { productError } from '../base/errors.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
+import type { RecoveredWrites } from '../bridge/retained-memory.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import type { LunLifecycle } from './lun-lifecycle.js';
 
@@ -56,10 +57,22 @@ export class LunLifecycles {
    * disk said of its cache before the unit was there counts.
    */
   takenOver(unit: LogicalUnit, hadCache: boolean): void {
-    unit.disk.takenOver(hadCache);
+    unit.takenOver(hadCache);
+    this.#tellCacheEvents(unit);
+  }
+
+  /** The same, and that process has left what it retained. */
+  recovered(unit: LogicalUnit, recovered: RecoveredWrites): void {
+    unit.disk.cache.adopt(recovered);
+    this.#tellCacheEvents(unit);
+    // One that serves already does not any more.
+    if (unit.retained?.replayReason != null) this.of(unit)?.probeAgain();
+  }
+
+  #tellCacheEvents(unit: LogicalUnit): void {
     for (const attention of this.#cacheEvents.get(unit.lun) ?? []) {
       if (attention === 'cachedWriteLost') unit.disk.unitAttention(attention, 'told before');
-      else unit.disk.cacheMayBeLost();
+      else unit.disk.cache.mayBeLost();
     }
     this.#cacheEvents.delete(unit.lun);
   }

@@ -175,7 +175,7 @@ export class LunProbe {
    * serves is one command among many, and nothing follows from its loss.
    */
   #askForAttentions(isOnlyCommand: boolean): void {
-    if (this.#mayHaveMissedPowerOn) this.#options.unit.disk.cacheMayBeLost();
+    if (this.#mayHaveMissedPowerOn) this.#options.unit.disk.cache.mayBeLost();
     this.#mayHaveMissedPowerOn = isOnlyCommand;
   }
 }

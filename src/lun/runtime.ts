@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import { SlabPool } from '../base/slab.js';
 import type { Budget } from '../bridge/budget.js';
+import { RetainedShare } from '../bridge/retained-memory.js';
 import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
 import { SendBatch } from '../io/send-batch.js';
@@ -21,6 +22,7 @@ export type Runtime = {
   readonly clock: Clock;
   /** The way to targets. */
   readonly openLink: TransportOpener;
+  readonly retainedShare: RetainedShare;
 };
 
 /** What the NBD connections of one session share. */
@@ -34,7 +36,9 @@ export function threadRuntime(): Runtime {
     const pool = new SlabPool({ slabsMax: SLABS_MAX, limits: SLAB_LIMITS });
     shareSlabs(pool);
     const flushes = new SendBatch();
-    shared = { pool, flushes, clock: realClock, openLink: tcpTransportOpener(pool, flushes) };
+    const openLink = tcpTransportOpener(pool, flushes);
+    const retainedShare = new RetainedShare();
+    shared = { pool, flushes, clock: realClock, openLink, retainedShare };
   }
   return shared;
 }

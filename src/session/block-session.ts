@@ -17,7 +17,6 @@ import type {
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type ScsiExecutor, testUnitReady } from '../lun/disk-probe.js';
 import { diskWarnings } from '../lun/disk-warnings.js';
-import type { HostClaims } from '../lun/host-claims.js';
 import type { LunExporter } from '../lun/lun-exporter.js';
 import { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { LunLifecycles } from '../lun/lun-lifecycles.js';
@@ -25,13 +24,10 @@ import { NoExporter } from '../lun/no-exporter.js';
 import type { Runtime, SessionResources } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { AttemptReporter } from './attempt-reporter.js';
-import type {
-  BlockSessionEnd,
-  BlockSessionOptions,
-  OutageCounters,
-} from './block-session-options.js';
+import type { BlockSessionOptions, OutageCounters } from './block-session-options.js';
 import type { SessionTarget } from './protocol-config.js';
 import { QueueDepthDriver } from './queue-depth-driver.js';
+import { retainOptions } from './retain-options.js';
 import { SessionClient } from './session-client.js';
 import type { SessionEvent } from './session-event.js';
 import { stampedEvent } from './stamped-event.js';
@@ -56,14 +52,10 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   readonly #luns: LunLifecycles;
   /** LUNs that have been given to the exporter. */
   readonly #exported = new WeakSet<LunLifecycle>();
-  readonly #onLunsChanged: () => void;
   readonly #turns = new SerialQueue();
   readonly #depth: QueueDepthDriver;
   readonly #attempts: AttemptReporter;
-  readonly #claims: HostClaims | undefined;
-  readonly #losses: BlockSessionOptions['losses'];
-  readonly #onFirstWrite: BlockSessionOptions['onFirstWrite'];
-  readonly #onClosed: (how: BlockSessionEnd) => void | Promise<void>;
+  readonly #setup: BlockSessionOptions;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
   #outages = 0;
@@ -79,11 +71,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.#luns = new LunLifecycles(runtime.clock);
     this.#hooks = hooks;
     this.#options = target.options;
-    this.#claims = target.claims;
-    this.#losses = target.losses;
-    this.#onFirstWrite = target.onFirstWrite;
-    this.#onClosed = target.onClosed ?? (() => undefined);
-    this.#onLunsChanged = target.onLunsChanged ?? (() => undefined);
+    this.#setup = target;
     this.resources = {
       ...runtime,
       budget: new Budget({
@@ -158,7 +146,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /** Throws UsageError 15 when another process has this identity. */
   async login(signal: AbortSignal): Promise<void> {
-    await this.#claims?.takeIdentity();
+    await this.#setup.claims?.takeIdentity();
     return this.#handle.login(signal);
   }
 
@@ -174,7 +162,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
    */
   async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
     this.lunFields.fix(lun, field);
-    await this.#claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
+    await this.#setup.claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
     const lifecycle = this.#newLifecycle(lun, facts, exporter);
@@ -196,8 +184,11 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /** A process before this one had the disk and may have left acknowledged writes in its cache. */
   takenOver(unit: LogicalUnit, how: { isClean: boolean; hadCache?: boolean } = { isClean: false }) {
-    if (this.#losses?.wasLostBefore(unit.lun)) unit.disk.lossKnownBefore();
-    if (!how.isClean) this.#luns.takenOver(unit, how.hadCache === true);
+    if (this.#setup.losses?.wasLostBefore(unit.lun)) unit.disk.cache.wasLostBefore();
+    const recovered =
+      unit.retained === null ? null : (this.#setup.retained?.recover(unit.lun) ?? null);
+    if (recovered !== null) this.#luns.recovered(unit, recovered);
+    else if (!how.isClean) this.#luns.takenOver(unit, how.hadCache === true);
   }
 
   warn(message: string): void {
@@ -285,8 +276,8 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     });
     await this.#handle.logout();
     this.#depth.close();
-    await this.#claims?.release();
-    await this.#onClosed({ isLoggedOut: this.#isLoggedOut });
+    await this.#setup.claims?.release();
+    await this.#setup.onClosed?.({ isLoggedOut: this.#isLoggedOut });
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#whenClosed.resolve();
   }
@@ -316,11 +307,12 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       budget: this.resources.budget,
       onAttention: (_unit, attention, sinceMs) => {
         this.#luns.unitAttention(lifecycle, attention, sinceMs);
-        if (attention === 'lunsChanged' || attention === 'lunGone') this.#onLunsChanged();
+        if (attention === 'lunsChanged' || attention === 'lunGone') this.#setup.onLunsChanged?.();
       },
       onCongested: () => this.#depth.congested(),
-      onLossChanged: (_unit, isUntold) => this.#losses?.changed(lun, isUntold),
-      onFirstWrite: () => this.#onFirstWrite?.(lun),
+      onLossChanged: (_unit, isUntold) => this.#setup.losses?.changed(lun, isUntold),
+      onFirstWrite: () => this.#setup.onFirstWrite?.(lun),
+      retain: retainOptions(lun, this.#setup, this.#runtime.retainedShare),
       onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
     });
     const lifecycle: LunLifecycle = new LunLifecycle({

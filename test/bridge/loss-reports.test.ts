@@ -75,7 +75,7 @@ describe('the report of lost acknowledged writes', () => {
     const sent = bench.port.take();
     writer.close();
     bench.port.check(sent, POWER_ON);
-    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect(bench.unit.disk.cache.debts.isUntold).toBe(true);
     expect(flush(bench, bench.newPeer())).toBe(EIO);
   });
 
@@ -85,9 +85,9 @@ describe('the report of lost acknowledged writes', () => {
     write(bench, writer);
     losePower(bench);
     expect(flush(bench, writer)).toBe(EIO);
-    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect(bench.unit.disk.cache.debts.isUntold).toBe(true);
     other.close();
-    expect(bench.unit.disk.hasUntoldLoss).toBe(false);
+    expect(bench.unit.disk.cache.debts.isUntold).toBe(false);
     expect(flush(bench, bench.newPeer())).toBe(0);
   });
 
@@ -102,13 +102,16 @@ describe('the report of lost acknowledged writes', () => {
     expect(writer.errors()).toEqual([[1n, EIO]]);
     expect([answersWhenKnown, bench.hooks.losses]).toEqual([[1], [true]]);
     expect(flush(bench, other)).toBe(EIO);
-    expect([bench.hooks.losses, bench.unit.disk.hasUntoldLoss]).toEqual([[true, false], false]);
+    expect([bench.hooks.losses, bench.unit.disk.cache.debts.isUntold]).toEqual([
+      [true, false],
+      false,
+    ]);
   });
 
   it('a loss known to an earlier process is reported to all clients', () => {
     const bench = diskBench(diskFacts());
     const early = bench.newPeer();
-    bench.unit.disk.lossKnownBefore();
+    bench.unit.disk.cache.wasLostBefore();
     const late = bench.newPeer();
     expect(bench.hooks.losses).toEqual([true]);
     expect([flush(bench, early), flush(bench, early)]).toEqual([EIO, 0]);
@@ -159,7 +162,7 @@ describe('the report of a loss on a kernel device', () => {
     writeTo(0);
     writeTo(1);
     expect(flush(bench, kernel)).toBe(EIO);
-    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect(bench.unit.disk.cache.debts.isUntold).toBe(true);
     expect([flush(bench, kernel), flush(bench, kernel)]).toEqual([EIO, 0]);
   });
 
@@ -179,7 +182,7 @@ describe('the report of a loss on a kernel device', () => {
     losePower(bench);
     expect(flush(bench, kernel)).toBe(EIO);
     kernel.close();
-    expect(bench.unit.disk.hasUntoldLoss).toBe(true);
+    expect(bench.unit.disk.cache.debts.isUntold).toBe(true);
     expect(
       flush(
         bench,
@@ -190,7 +193,7 @@ describe('the report of a loss on a kernel device', () => {
 
   it('a loss is reported for every partition if an earlier process had the device', () => {
     const { bench, kernel } = device(2, []);
-    bench.unit.disk.takenOver();
+    bench.unit.takenOver();
     losePower(bench);
     const errors = [flush(bench, kernel), flush(bench, kernel), flush(bench, kernel)];
     expect(errors).toEqual([EIO, EIO, 0]);

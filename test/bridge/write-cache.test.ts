@@ -129,7 +129,7 @@ describe('acknowledged writes in a volatile cache', () => {
     acknowledge(bench);
     bench.unit.queue.hold();
     const held = bench.client.ask(FLUSH);
-    bench.unit.disk.cacheMayBeLost();
+    bench.unit.disk.cache.mayBeLost();
     bench.unit.queue.release();
     expect([held.answers, held.errno, flush(bench)]).toEqual([1, 'EIO', null]);
   });
@@ -138,18 +138,18 @@ describe('acknowledged writes in a volatile cache', () => {
 describe('a disk taken over from a process that died', () => {
   it('a power on fails the next flush, as writes that process acknowledged may be lost', () => {
     const bench = diskBench(diskFacts());
-    bench.unit.disk.takenOver();
+    bench.unit.takenOver();
     report(bench, POWER_ON);
     expect([flush(bench), flush(bench)]).toEqual(['EIO', null]);
   });
 
   it('a disk without a power on, or without a volatile cache, has lost nothing', () => {
     const quiet = diskBench(diskFacts());
-    quiet.unit.disk.takenOver();
+    quiet.unit.takenOver();
     report(quiet, NEXUS_LOST);
     expect(flush(quiet)).toBeNull();
     const stable = diskBench(diskFacts({ writeCacheEnabled: false }));
-    stable.unit.disk.takenOver();
+    stable.unit.takenOver();
     report(stable, POWER_ON);
     expect(flush(stable)).toBeNull();
   });

@@ -1,4 +1,5 @@
 import { SlabPool } from '../../src/base/slab.js';
+import { RetainedShare } from '../../src/bridge/retained-memory.js';
 import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
 import { SendBatch } from '../../src/io/send-batch.js';
 import type { FoundDisk } from '../../src/lun/disk-probe.js';
@@ -49,7 +50,13 @@ export class SimulatedProcess {
     const { pool, flushes, clock } = this;
     const before = new Set(options.lossRecord);
     this.stack = new BlockSession(
-      { pool, flushes, clock, openLink: options.network.openerOf(this) },
+      {
+        pool,
+        flushes,
+        clock,
+        openLink: options.network.openerOf(this),
+        retainedShare: new RetainedShare(),
+      },
       {
         onEvent: (event) => {
           if (!this.isDead) options.onEvent(event);

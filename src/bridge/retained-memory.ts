@@ -1,0 +1,32 @@
+import type { RetainedEntry } from './retained-index.js';
+
+/** What all disks of a thread may retain together, an eighth of its slabs; and one of them at least. */
+const SHARED_BYTES_MAX = 512 << 20;
+const DISK_BYTES_MIN = 1 << 20;
+
+/** Disks of one thread that retain writes: each may have its part of the memory. */
+export class RetainedShare {
+  disks = 0;
+
+  bytesFor(wantedBytes: number): number {
+    const part = Math.floor(SHARED_BYTES_MAX / Math.max(1, this.disks));
+    return Math.max(DISK_BYTES_MIN, Math.min(wantedBytes, part));
+  }
+}
+
+/** What a process before this one retained, and where the bytes are. */
+export type RecoveredWrites = {
+  readonly entries: readonly RetainedEntry[];
+  /** Memory of a slab of that process. */
+  readonly slab: (index: number) => Uint8Array;
+  /** All of it has been written again, or is of no use any more. */
+  readonly drained: () => void;
+};
+
+/** Memory for the indexes of one session's LUNs, which the process that comes next finds. */
+export interface RetainedMemory {
+  /** RETAINED_INDEX_BYTES of zeros; null if they cannot be had, and then what is retained ends here. */
+  open(lun: number): Uint8Array | null;
+  /** All that processes before this one retained of the LUN; null if that is not known. */
+  recover(lun: number): RecoveredWrites | null;
+}

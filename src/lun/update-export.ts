@@ -1,0 +1,22 @@
+import { productError } from '../base/errors.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
+import type { LunLifecycleOptions } from './lun-lifecycle-options.js';
+
+/** The exporter's users are to see another size or write protection; false if they do not. */
+export async function updateExport(
+  unit: LogicalUnit,
+  { turns, exporter, emit }: Pick<LunLifecycleOptions, 'turns' | 'exporter' | 'emit'>,
+  isWanted: () => boolean,
+): Promise<boolean> {
+  try {
+    await turns.run(async () => {
+      if (isWanted()) await exporter().resized(unit);
+    });
+    return true;
+  } catch (error) {
+    const { message } = productError(error);
+    const what = `LUN ${unit.lun} has another size or write protection`;
+    emit({ event: 'warning', message: `${what}, which its users do not see: ${message}` });
+    return false;
+  }
+}
