@@ -68,9 +68,9 @@ export class RetainedIndex {
     return (this.#tail - this.#head) >>> 0;
   }
 
-  /** What is retained is not all here: the process that comes after this one must not rely on it. */
-  isNotWhole(): void {
-    Atomics.store(this.#words, IS_NOT_WHOLE, 1);
+  /** False: not all that should be retained is here, and who comes after us must not rely on it. */
+  setWhole(isWhole: boolean): void {
+    Atomics.store(this.#words, IS_NOT_WHOLE, isWhole ? 0 : 1);
   }
 
   /** Begins the next entry, of which there must be room; `commit` makes it count. */

@@ -10,7 +10,7 @@ export class RetainedShare {
 
   bytesFor(wantedBytes: number): number {
     const part = Math.floor(SHARED_BYTES_MAX / Math.max(1, this.disks));
-    return Math.max(DISK_BYTES_MIN, Math.min(wantedBytes, part));
+    return Math.min(wantedBytes, Math.max(DISK_BYTES_MIN, part));
   }
 }
 
@@ -27,6 +27,6 @@ export type RecoveredWrites = {
 export interface RetainedMemory {
   /** RETAINED_INDEX_BYTES of zeros; null if they cannot be had, and then what is retained ends here. */
   open(lun: number): Uint8Array | null;
-  /** All that processes before this one retained of the LUN; null if that is not known. */
-  recover(lun: number): RecoveredWrites | null;
+  /** All that processes before this one retained of the LUN, oldest first; null if that is unknown. */
+  recover(lun: number): readonly RecoveredWrites[] | null;
 }

@@ -56,6 +56,7 @@ export class RetainedWrites {
   readonly #bytesWanted: number;
   readonly #share: RetainedShare;
   #index: RetainedIndex | null = null;
+  #isWhole = true;
   #recovered: RecoveredWrites[] = [];
   /** Room that writes under way have taken. */
   #bytesTaken = 0;
@@ -167,9 +168,18 @@ export class RetainedWrites {
     this.#setTimer(FLUSH_RETRY_MS);
   }
 
+  /** Whether all acknowledged writes that no flush covers are retained. */
+  setWhole(isWhole: boolean): void {
+    this.#isWhole = isWhole;
+    this.#index?.setWhole(isWhole);
+  }
+
   /** What is retained has to be written again, if anything is. */
   replayDue(reason: ReplayReason): void {
-    if (!this.isEmpty) this.replayReason ??= reason;
+    if (this.isEmpty) return;
+    // A loss that is known is known whatever came before it.
+    if (reason === 'cacheLost') this.replayReason = reason;
+    else this.replayReason ??= reason;
   }
 
   /** All of it has been written again. */
@@ -231,6 +241,7 @@ export class RetainedWrites {
   #openIndex(): RetainedIndex {
     if (this.#index === null) {
       this.#index = new RetainedIndex(this.#memory() ?? new Uint8Array(RETAINED_INDEX_BYTES));
+      this.#index.setWhole(this.#isWhole);
       this.#share.disks += 1;
     }
     return this.#index;

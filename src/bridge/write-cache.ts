@@ -98,14 +98,14 @@ export class WriteCacheWatch {
   mayHaveBeenWritten(): void {
     this.#acknowledged += 1;
     this.#regions.anyWritten(this.#acknowledged);
-    this.#notRetained = this.#acknowledged;
+    this.#someNotRetained();
   }
 
-  /** That process has left what it retained, all of it. */
-  adopt(recovered: RecoveredWrites): void {
+  /** Processes before this one have left what they retained, all of it. */
+  adopt(recovered: readonly RecoveredWrites[]): void {
     this.#acknowledged += 1;
     this.#regions.anyWritten(this.#acknowledged);
-    this.retained?.adopt(recovered);
+    for (const each of recovered) this.retained?.adopt(each);
   }
 
   /** A flush begins. Returns what it covers; hand it to `flushed` when it has succeeded. */
@@ -116,7 +116,7 @@ export class WriteCacheWatch {
   }
 
   flushed(mark: number): void {
-    if (mark > this.#flushed) this.#flushed = mark;
+    if (mark > this.#flushed) this.#isFlushed(mark);
     this.retained?.flushed(mark);
   }
 
@@ -127,7 +127,7 @@ export class WriteCacheWatch {
 
   /** What was retained is on the medium. */
   replayed(): void {
-    this.#flushed = this.#acknowledged;
+    this.#isFlushed(this.#acknowledged);
     this.retained?.replayed();
   }
 
@@ -140,8 +140,10 @@ export class WriteCacheWatch {
 
   /** What is retained will not be written again; whether it is lost the disk has to say. */
   dropRetained(): void {
+    const isLost = this.retained?.replayReason === 'cacheLost';
     this.retained?.clear();
-    this.#notRetained = this.#acknowledged;
+    if (isLost) this.#lost(this.#flushed);
+    else if (this.#acknowledged > this.#flushed) this.#someNotRetained();
   }
 
   /** Power-on or reset: the cache's content may be gone. */
@@ -176,13 +178,25 @@ export class WriteCacheWatch {
     return this.#flushed >= this.#notRetained;
   }
 
+  /** Of what has been acknowledged so far not all is retained, until a flush covers it. */
+  #someNotRetained(): void {
+    this.#notRetained = this.#acknowledged;
+    this.retained?.setWhole(false);
+  }
+
+  #isFlushed(mark: number): void {
+    const wasWhole = this.#flushed >= this.#notRetained;
+    this.#flushed = mark;
+    if (!wasWhole && mark >= this.#notRetained) this.retained?.setWhole(true);
+  }
+
   #firstWrite(): void {
     this.#isWritten = true;
     this.#hooks.firstWrite();
   }
 
   #lost(number: number): void {
-    this.#flushed = this.#acknowledged;
+    this.#isFlushed(this.#acknowledged);
     this.losses += 1;
     this.debts.lost(number);
   }

@@ -62,7 +62,7 @@ export class LunLifecycles {
   }
 
   /** The same, and that process has left what it retained. */
-  recovered(unit: LogicalUnit, recovered: RecoveredWrites): void {
+  recovered(unit: LogicalUnit, recovered: readonly RecoveredWrites[]): void {
     unit.disk.cache.adopt(recovered);
     this.#tellCacheEvents(unit);
     // One that serves already does not any more.

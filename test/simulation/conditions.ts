@@ -25,6 +25,8 @@ export function conditionsOf(
     heldBytesMax: random.pick(areNeighbours ? [1 << 16, 4 << 20] : [1 << 16, 1 << 18, 4 << 20]),
     initialR2T: random.chance(0.5),
     immediateData: random.chance(0.7),
+    retainWrites: random.pick(['auto', 'auto', 'never']),
+    retainedBytesMax: random.pick([32 << 10, 1 << 20]),
     headerDigest: digest,
     dataDigest: digest,
     maxRecvDataSegmentLength: random.pick([8192, 65_536, 262_144]),

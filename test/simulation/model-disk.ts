@@ -19,6 +19,10 @@ type Version = {
  */
 export class ModelDisk {
   readonly hasVolatileCache: boolean;
+  /** Acknowledged writes are retained, and written again after a loss. */
+  readonly retains: boolean;
+  /** Acknowledged writes up to this one are not retained any more, unless a flush covers them. */
+  #notRetainedUpTo = 0;
   readonly #cells: Version[][];
   /** By cell: values that writes of clients that have gone may still bring. */
   readonly #ghosts = new Map<number, Set<number>>();
@@ -36,8 +40,13 @@ export class ModelDisk {
   /** Times that acknowledged writes may have been lost. */
   losses = 0;
 
-  constructor(options: { readonly cells: number; readonly hasVolatileCache: boolean }) {
+  constructor(options: {
+    readonly cells: number;
+    readonly hasVolatileCache: boolean;
+    readonly retains?: boolean;
+  }) {
     this.hasVolatileCache = options.hasVolatileCache;
+    this.retains = options.retains ?? false;
     this.#cells = Array.from({ length: options.cells }, () => [
       { values: new Set([ZERO]), ackedAt: 0, isWrite: true },
     ]);
@@ -185,6 +194,7 @@ export class ModelDisk {
     readonly valueOf: (cell: number) => number | null;
   }): void {
     if (!this.hasVolatileCache) return;
+    if (this.retains && this.#flushedUpTo >= this.#notRetainedUpTo) return;
     const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
     if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
       this.#mayHear.all();
@@ -226,6 +236,12 @@ export class ModelDisk {
     this.#mustHear.forget();
     this.#mayHear.all();
     this.#cachedUpTo = this.#next();
+    this.retainedDropped();
+  }
+
+  /** The disk was removed: what was retained of it will not be written again. */
+  retainedDropped(): void {
+    this.#notRetainedUpTo = this.#next();
   }
 
   /** The cell may hold this without a write that was acknowledged being lost. */

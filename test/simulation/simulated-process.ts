@@ -9,6 +9,7 @@ import type { Network } from './network.js';
 import { ProcessClock } from './process-clock.js';
 import type { VirtualClock } from './virtual-clock.js';
 import { WorldExporter } from './world-exporter.js';
+import type { WorldRetained } from './world-retained.js';
 
 export const SESSION_ID = '0123456789abcdef';
 /** One pool for all processes of a test, for making slabs is what takes the time. */
@@ -28,6 +29,7 @@ export type ProcessOptions = {
   readonly session: SessionOptions;
   /** LUNs with a loss that is written down; it outlives the process. */
   readonly lossRecord: Set<number>;
+  readonly retained: WorldRetained;
   readonly onEvent: (event: ProductEvent) => void;
 };
 
@@ -78,6 +80,7 @@ export class SimulatedProcess {
             else options.lossRecord.delete(lun);
           },
         },
+        retained: options.retained.ofProcess(pool),
       },
     );
   }

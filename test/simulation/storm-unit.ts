@@ -52,6 +52,7 @@ export class StormUnit {
     readonly disk: TargetDisk;
     readonly cells: number;
     readonly hasVolatileCache: boolean;
+    readonly retains: boolean;
     readonly isSpared: boolean;
     readonly rules: StormRules;
   }) {
@@ -59,9 +60,9 @@ export class StormUnit {
     this.disk = options.disk;
     this.isSpared = options.isSpared;
     this.#rules = options.rules;
-    const { cells, hasVolatileCache, lun } = options;
+    const { cells, hasVolatileCache, retains, lun } = options;
     this.decoy = TargetDisk.ram({ sizeBytes: cells * CELL_BYTES, serial: `OTHER${lun}` });
-    this.model = new ModelDisk({ cells, hasVolatileCache });
+    this.model = new ModelDisk({ cells, hasVolatileCache, retains });
   }
 
   /** Watches the unit of the process that serves it from now on. */
@@ -125,6 +126,13 @@ export class StormUnit {
       isBusy: this.jobs.size > 0,
       valueOf: (cell) => this.#valueAtTarget(cell),
     });
+  }
+
+  /** What it lost while its writes were retained is lost for good, and has to be told. */
+  removed(): void {
+    if (!this.model.retains) return;
+    this.model.retainedDropped();
+    this.restarted(true);
   }
 
   perhapsRestarted(): void {

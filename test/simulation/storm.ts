@@ -57,8 +57,17 @@ export class Storm implements StormScene, StormRules {
     this.latencyMs = options.removalLatencySeconds * 1000;
     const hasVolatileCache = conditions.disk?.writeCache === 'volatile';
     this.units = this.world.disks.map((disk, lun) => {
+      const retains = hasVolatileCache && options.retainWrites !== 'never';
       const isSpared = this.theme === 'neighbours' && lun === 0;
-      return new StormUnit({ lun, disk, cells: CELLS, hasVolatileCache, isSpared, rules: this });
+      return new StormUnit({
+        lun,
+        disk,
+        cells: CELLS,
+        hasVolatileCache,
+        retains,
+        isSpared,
+        rules: this,
+      });
     });
     this.#workload = new Workload({
       world: this.world,
@@ -195,6 +204,7 @@ export class Storm implements StormScene, StormRules {
       const lun = 'lun' in event ? ` LUN ${event.lun}` : '';
       const why = 'reason' in event ? event.reason : 'message' in event ? event.message : '';
       this.tell(`${event.event}${lun} ${why}`);
+      if (event.event === 'deviceRemoved') this.units[event.lun]?.removed();
       const isSpared = 'lun' in event && this.units[event.lun]?.isSpared === true;
       if (event.event === 'deviceRemoved' && isSpared) {
         this.world.fault(`LUN ${event.lun}, which is well, was removed: ${event.reason}`);

@@ -14,6 +14,7 @@ import type { Seeded } from './seeded.js';
 import { SESSION_ID, SimulatedProcess } from './simulated-process.js';
 import { settle, VirtualClock } from './virtual-clock.js';
 import type { WorldExporter } from './world-exporter.js';
+import { WorldRetained } from './world-retained.js';
 
 export const TARGET_NAME = 'iqn.2024-01.com.example:disk';
 const ISID = Buffer.from([0x80, 1, 2, 3, 4, 5]);
@@ -54,6 +55,8 @@ export class World {
   onEvent: (event: ProductEvent) => void = () => undefined;
   /** What the processes write down of losses nobody was told of. */
   readonly #lossRecord = new Set<number>();
+  /** What they retain, in memory that outlives them. */
+  readonly #retained = new WorldRetained();
   #process: SimulatedProcess;
   #isid = ISID;
   #isidsMax = 1;
@@ -149,6 +152,7 @@ export class World {
   async startAnew(isOver: () => boolean = () => false): Promise<void> {
     this.#isidsMax += 1;
     this.#lossRecord.clear();
+    this.#retained.clear();
     this.#isid = Buffer.from(ISID);
     this.#isid.writeUInt16BE(this.#isidsMax, 4);
     for (;;) {
@@ -177,6 +181,7 @@ export class World {
       targetName: TARGET_NAME,
       session: this.options,
       lossRecord: this.#lossRecord,
+      retained: this.#retained,
       onEvent: (event) => this.#event(event),
     });
   }
