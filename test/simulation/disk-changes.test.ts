@@ -87,6 +87,7 @@ test('a disk that does not answer the poll of its size is polled less and less',
 test('a power loss that is reported to the poll of the size fails the next flush', async () => {
   const world = new World({
     random: new Seeded(1),
+    session: { retainWrites: 'never' },
     disk: { sizeBytes: MIB, writeCache: 'volatile' },
   });
   await world.start();

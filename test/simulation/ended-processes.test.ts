@@ -34,7 +34,8 @@ test.each(['told', 'untold'] as const)(
   'a cache that was lost before a kill fails the first flush after it: %s',
   async (what) => {
     await eachSeed(SEEDS, async (random) => {
-      const world = new World({ random, disk: { writeCache: 'volatile' } });
+      const session = { retainWrites: 'never' } as const;
+      const world = new World({ random, session, disk: { writeCache: 'volatile' } });
       await world.start();
       const user = new CellUser(world);
       await user.done(user.write(0, 1));

@@ -36,7 +36,8 @@ function putDisk(world: World, disk: TargetDisk): void {
 
 test('a power loss that is reported to a control command fails the next flush', async () => {
   await eachSeed(SEEDS, async (random) => {
-    const world = new World({ random, disk: { writeCache: 'volatile' } });
+    const session = { retainWrites: 'never' } as const;
+    const world = new World({ random, session, disk: { writeCache: 'volatile' } });
     await world.start();
     const user = new CellUser(world);
     await user.done(user.write(0, 1));

@@ -14,6 +14,8 @@ const WRITE: ModelRequest = {
   data: BLOCK,
 };
 const READ: ModelRequest = { command: COMMAND.read, flags: 0, offset: 0, length: 4096 };
+/** The rule that holds where nothing is retained. */
+const NOT_RETAINED = { retainWrites: 'never' } as const;
 const FLUSH: ModelRequest = { command: COMMAND.flush, flags: 0, offset: 0, length: 0 };
 
 async function newWorld(options: Omit<WorldOptions, 'random'> = {}): Promise<World> {
@@ -171,7 +173,7 @@ test('a disk that grew is resized for its clients, one that shrank is removed', 
 });
 
 test('exactly the next flush fails after a power loss with unflushed writes', async () => {
-  const world = await newWorld({ disk: { writeCache: 'volatile' } });
+  const world = await newWorld({ session: NOT_RETAINED, disk: { writeCache: 'volatile' } });
   ask(world, WRITE);
   await world.pass(100);
   world.restartTarget({ powerLoss: true });
@@ -186,7 +188,7 @@ test('exactly the next flush fails after a power loss with unflushed writes', as
 });
 
 test('a power loss is not missed when the response that reports it is lost with its connection', async () => {
-  const world = await newWorld({ disk: { writeCache: 'volatile' } });
+  const world = await newWorld({ session: NOT_RETAINED, disk: { writeCache: 'volatile' } });
   ask(world, WRITE);
   await world.pass(100);
   let left = 1;

@@ -1,0 +1,142 @@
+import { expect, test } from 'vitest';
+import { BlockUser } from './block-user.js';
+import { eachSeed } from './each-seed.js';
+import type { Seeded } from './seeded.js';
+import { destaged } from './strikes-target.js';
+import { TARGET_NAME, World } from './world.js';
+
+const SEEDS = Number(process.env['RETAINED_SEEDS'] ?? 60);
+const CUTS = 3;
+const REQUESTS_OF_CUT = 250;
+const POWER_ON = { asc: 0x29, ascq: 0x00 };
+
+type Cut = (world: World, random: Seeded, user: BlockUser) => void | Promise<void>;
+
+/** The target loses its power and the links with it, and is back after a while. */
+const targetRestarts: Cut = (world, random) => {
+  world.network.become('refused');
+  for (const link of [...world.network.links]) link.cut();
+  world.node.restart();
+  world.disk.powerLoss(destaged(random.whole(0, 1 << 20)));
+  world.clock.at(world.nowMs + random.spread(1, 5000), () => world.network.become('up'));
+};
+
+/** The disk alone loses its power; the session goes on, and the next command is told. */
+const diskLosesPower: Cut = (world, random) => {
+  for (const session of world.node.sessions) session.endTasks((task) => task.lun === 0);
+  world.disk.powerLoss(destaged(random.whole(0, 1 << 20)));
+  world.node.raiseAttention(TARGET_NAME, 0, POWER_ON);
+};
+
+/** The link ends over and over again, as the replay goes on. */
+const replayIsInterrupted: Cut = (world, random, user) => {
+  targetRestarts(world, random, user);
+  for (let times = random.whole(1, 4); times > 0; times -= 1) {
+    world.clock.at(world.nowMs + random.spread(2000, 20_000), () => {
+      for (const link of [...world.network.links]) link.cut();
+      if (random.chance(0.5)) world.disk.powerLoss(destaged(random.whole(0, 1 << 20)));
+      world.node.restart();
+    });
+  }
+};
+
+async function someRequests(world: World, user: BlockUser, random: Seeded): Promise<void> {
+  for (let left = REQUESTS_OF_CUT; left > 0; left -= 1) {
+    user.ask();
+    if (random.chance(0.3)) await world.pass(random.spread(0.1, 20));
+  }
+}
+
+async function story(random: Seeded, cuts: readonly Cut[]): Promise<string | null> {
+  const world = new World({
+    random,
+    session: {
+      removalLatencySeconds: 600,
+      retainedBytesMax: random.pick([16 << 10, 64 << 10, 1 << 20]),
+      queueDepthMax: random.pick([1, 8, 32]),
+    },
+    disk: { sizeBytes: 256 << 10, writeCache: 'volatile' },
+  });
+  await world.start();
+  const user = new BlockUser(world, random);
+  for (let cut = 0; cut < CUTS; cut += 1) {
+    await someRequests(world, user, random);
+    await random.pick([...cuts])(world, random, user);
+  }
+  await someRequests(world, user, random);
+  if (!(await world.when(() => user.isQuiet, 900_000))) user.faults.push('requests have no reply');
+  user.flush();
+  await world.when(() => user.isQuiet, 120_000);
+  user.readAll();
+  await world.when(() => user.isQuiet, 120_000);
+  // What the medium holds, and nothing else.
+  world.disk.powerLoss(() => false);
+  const medium = world.disk.read(0, world.disk.sizeBytes);
+  if (!medium.equals(user.content)) user.faults.push('the medium is not what was written');
+  await world.end({ force: true });
+  return [...user.faults, ...world.faults].slice(0, 3).join('; ') || null;
+}
+
+test.each([
+  ['the target loses its power', [targetRestarts]],
+  ['the disk loses its power and the session goes on', [diskLosesPower]],
+  ['a replay is interrupted', [replayIsInterrupted]],
+  ['any of that happens', [targetRestarts, diskLosesPower, replayIsInterrupted]],
+] as const)(
+  'no acknowledged write is lost, no read is stale and no flush fails if %s',
+  async (_what, cuts) => {
+    await eachSeed(SEEDS, (random) => story(random, cuts));
+  },
+);
+
+test('acknowledged writes survive a target that loses its power while our process is killed', async () => {
+  await eachSeed(SEEDS, async (random) => {
+    const world = new World({
+      random,
+      session: { removalLatencySeconds: 600, retainedBytesMax: random.pick([16 << 10, 1 << 20]) },
+      disk: { sizeBytes: 256 << 10, writeCache: 'volatile' },
+    });
+    await world.start();
+    const user = new BlockUser(world, random);
+    for (let cut = 0; cut < CUTS; cut += 1) {
+      await someRequests(world, user, random);
+      // What is under way at a kill the kernel would send again.
+      await world.when(() => user.isQuiet, 900_000);
+      world.kill();
+      world.node.restart();
+      world.disk.powerLoss(destaged(random.whole(0, 1 << 20)));
+      await world.takeOver();
+      // Killed again before, in or after the replay.
+      if (random.chance(0.5)) {
+        await world.pass(random.spread(0.1, 200));
+        world.kill();
+        world.disk.powerLoss(destaged(random.whole(0, 1 << 20)));
+        await world.takeOver();
+      }
+      await user.serverReplaced();
+    }
+    user.readAll();
+    user.flush();
+    if (!(await world.when(() => user.isQuiet, 900_000)))
+      user.faults.push('requests have no reply');
+    world.disk.powerLoss(() => false);
+    const medium = world.disk.read(0, world.disk.sizeBytes);
+    if (!medium.equals(user.content)) user.faults.push('the medium is not what was written');
+    await world.end({ force: true });
+    return [...user.faults, ...world.faults].slice(0, 3).join('; ') || null;
+  });
+});
+
+test('a disk without a volatile cache is not written again after an outage', async () => {
+  await eachSeed(5, async (random) => {
+    const world = new World({ random, disk: { sizeBytes: 256 << 10, writeCache: 'none' } });
+    await world.start();
+    const user = new BlockUser(world, random);
+    await someRequests(world, user, random);
+    targetRestarts(world, random, user);
+    await world.when(() => user.isQuiet, 60_000);
+    expect(world.events.filter(({ event }) => event === 'writesReplayed')).toEqual([]);
+    await world.end({ force: true });
+    return user.faults[0] ?? null;
+  });
+});
