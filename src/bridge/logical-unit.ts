@@ -9,9 +9,9 @@ import type { Budget } from './budget.js';
 import { type IoError, IoErrorReporter } from './io-error-reporter.js';
 import type { ExportCapabilities } from './nbd-export.js';
 import { OutageQueue } from './outage-queue.js';
-import { Replay, type ReplayEnd } from './replay.js';
-import { RetainedWrites } from './retained-writes.js';
-import { RetainingDisk } from './retaining-disk.js';
+import { Replay, type ReplayEnd } from './retained/replay.js';
+import { RetainedWrites } from './retained/retained-writes.js';
+import { RetainingDisk } from './retained/retaining-disk.js';
 import { ScsiDisk } from './scsi-disk.js';
 import { UnitBudget } from './unit-budget.js';
 
@@ -105,7 +105,7 @@ export class LogicalUnit {
     if (hadCache || this.facts.writeCacheEnabled) this.disk.cache.mayHaveBeenWritten();
   }
 
-  /** Writes again what is retained, while all else is held. `onProgress`: the disk has taken some. */
+  /** Writes again what is retained, while all else is held; `onProgress`: the disk takes it. */
   replay(retained: RetainedWrites, onProgress: () => void): Promise<ReplayEnd> {
     this.interruptReplay();
     this.#replay = new Replay(this.disk, this.#pool, { retained, onProgress });

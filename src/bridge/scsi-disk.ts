@@ -17,7 +17,7 @@ import { CommandBuilder } from './command-builder.js';
 import { DiskCommand, type DiskCommandOwner } from './disk-command.js';
 import { ReadParts } from './read-parts.js';
 import { refusalOf, trimRange } from './request-limits.js';
-import type { RetainedWrites } from './retained-writes.js';
+import type { RetainedWrites } from './retained/retained-writes.js';
 import { type RetryReason, retryDelayMs, wrongTransferDelayMs } from './retry-policy.js';
 import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { CACHE_LOST, WriteCacheWatch } from './write-cache.js';

@@ -1,7 +1,7 @@
 import type { BlockRequest, BlockRequestOwner } from './block-device.js';
 import { LossDebts } from './loss-debts.js';
-import type { RecoveredWrites } from './retained-memory.js';
-import type { RetainedWrites } from './retained-writes.js';
+import type { RecoveredWrites } from './retained/retained-memory.js';
+import type { RetainedWrites } from './retained/retained-writes.js';
 import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { WrittenRegions } from './written-regions.js';
 
@@ -70,8 +70,8 @@ export class WriteCacheWatch {
   }
 
   /**
-   * The disk has done the request, and it does not count: its cache was emptied meanwhile. A part of
-   * it may be gone although the rest goes on; a read, or a flush, may have met what was left.
+   * The disk has done the request, and it does not count: its cache was emptied meanwhile. A part
+   * of it may be gone although the rest goes on; a read, or a flush, may have met what was left.
    */
   mayBeUndone(request: BlockRequest): boolean {
     if (request.powerEventsBefore === this.powerEvents || request.isReplay) return false;
@@ -79,7 +79,7 @@ export class WriteCacheWatch {
     return request.operation === 'read' && isReplayDue(this.retained);
   }
 
-  /** The write has ended, unless a flush follows: nothing will be retained of it but what is now. */
+  /** The write has ended, unless a flush follows: it needs no room any more. */
   endsRetaining(request: BlockRequest): void {
     const { retained } = this;
     const hasFailed = request.errno !== null || request.wasLost;

@@ -60,9 +60,10 @@ function textOf(event: ProductEvent): string {
     case 'deviceReleased':
       return `${nameOf(event)}: held requests go on`;
     case 'writesReplayed': {
-      const what = `${event.requests} writes, ${humanBytes(event.bytes)}`;
+      const { requests, bytes, milliseconds } = event;
+      const what = `${requests} writes, ${humanBytes(bytes)}, ${milliseconds} ms`;
       const why = REPLAY_WORDS[event.reason];
-      return `${nameOf(event)}: ${why}: wrote again what was not flushed (${what}, ${event.milliseconds} ms)`;
+      return `${nameOf(event)}: ${why}: what was not flushed is written again (${what})`;
     }
     case 'deviceRemoved':
       return `${nameOf(event)} is removed: ${event.reason}`;

@@ -178,8 +178,8 @@ export const OPTION_ROWS = {
   retainWrites: row<RetainWrites>(
     z.enum(retainWrites),
     `one of ${retainWrites.join(', ')}`,
-    'keep acknowledged writes until they are flushed, to write them again after an outage: if the ' +
-      'disk reports a volatile cache, always, or never',
+    'keep acknowledged writes until they are flushed, to write them again after an outage: if ' +
+      'the disk reports a volatile cache, always, or never',
     'auto',
   ),
   retainedBytesMax: row<number>(

@@ -1,5 +1,5 @@
 import type { LunFields } from '../bridge/lun-fields.js';
-import type { ReplayReason } from '../bridge/retained-writes.js';
+import type { ReplayReason } from '../bridge/retained/retained-writes.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { LunField } from '../scsi/command.js';
 

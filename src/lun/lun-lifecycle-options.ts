@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import type { SerialQueue } from '../base/serial-queue.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
-import type { ReplayReason } from '../bridge/retained-writes.js';
+import type { ReplayReason } from '../bridge/retained/retained-writes.js';
 import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { RemovalTimers } from './removal-timer.js';

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import { productError } from '../base/errors.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
-import type { RecoveredWrites } from '../bridge/retained-memory.js';
+import type { RecoveredWrites } from '../bridge/retained/retained-memory.js';
 import type { Attention, VerdictAction } from '../scsi/sense-table.js';
 import type { LunLifecycle } from './lun-lifecycle.js';
 

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.js';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { LunNews } from './lun-lifecycle-options.js';
 
-/** Replays in a row that the disk interrupts, with the session there, before it counts as failed. */
+/** Replays in a row that the disk may interrupt, with the session there, before they fail. */
 const INTERRUPTED_MAX = 8;
 
 /**

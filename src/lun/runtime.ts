@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import { SlabPool } from '../base/slab.js';
 import type { Budget } from '../bridge/budget.js';
-import { RetainedShare } from '../bridge/retained-memory.js';
+import { RetainedShare } from '../bridge/retained/retained-memory.js';
 import { shareSlabs } from '../io/native.js';
 import { realClock } from '../io/real-clock.js';
 import { SendBatch } from '../io/send-batch.js';

@@ -1,4 +1,4 @@
-import type { RetainedMemory } from '../bridge/retained-memory.js';
+import type { RetainedMemory } from '../bridge/retained/retained-memory.js';
 import type { SessionOptions } from '../config/contract.js';
 import type { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';

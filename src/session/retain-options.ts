@@ -1,5 +1,5 @@
 import type { RetainOptions } from '../bridge/logical-unit.js';
-import type { RetainedShare } from '../bridge/retained-memory.js';
+import type { RetainedShare } from '../bridge/retained/retained-memory.js';
 import type { BlockSessionOptions } from './block-session-options.js';
 
 const RETAINED_BYTES_MAX = 64 << 20;

@@ -1,5 +1,5 @@
 import { SlabPool } from '../../src/base/slab.js';
-import { RetainedShare } from '../../src/bridge/retained-memory.js';
+import { RetainedShare } from '../../src/bridge/retained/retained-memory.js';
 import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
 import { SendBatch } from '../../src/io/send-batch.js';
 import type { FoundDisk } from '../../src/lun/disk-probe.js';

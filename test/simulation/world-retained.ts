@@ -1,6 +1,9 @@
 import type { SlabPool } from '../../src/base/slab.js';
-import { RETAINED_INDEX_BYTES, readRetainedIndex } from '../../src/bridge/retained-index.js';
-import type { RecoveredWrites, RetainedMemory } from '../../src/bridge/retained-memory.js';
+import {
+  RETAINED_INDEX_BYTES,
+  readRetainedIndex,
+} from '../../src/bridge/retained/retained-index.js';
+import type { RecoveredWrites, RetainedMemory } from '../../src/bridge/retained/retained-memory.js';
 
 type Left = { readonly lun: number; readonly memory: Uint8Array; readonly pool: SlabPool };
 

@@ -1,7 +1,7 @@
-import type { Clock } from '../base/clock.js';
-import { FRAGMENT_NUMBERS, type Fragments } from '../base/fragments.js';
-import { SLAB_BYTES, type SlabPool } from '../base/slab.js';
-import type { BlockRequest } from './block-device.js';
+import type { Clock } from '../../base/clock.js';
+import { FRAGMENT_NUMBERS, type Fragments } from '../../base/fragments.js';
+import { SLAB_BYTES, type SlabPool } from '../../base/slab.js';
+import type { BlockRequest } from '../block-device.js';
 import { KeptSlabs } from './kept-slabs.js';
 import { type NewestRange, newestRanges } from './newest-ranges.js';
 import {
@@ -23,18 +23,18 @@ const FLUSH_RETRY_MS = 1000;
 /** Why retained writes are written again. */
 export type ReplayReason = 'sessionLost' | 'cacheLost' | 'takenOver';
 
-/** A retained write, and where its bytes are: in slabs of the pool (null), or of a process before. */
+/** A retained write, and where its bytes are: in our slabs (null), or those of a process before. */
 export type RetainedSource = RetainedEntry & {
   readonly slab: ((index: number) => Uint8Array) | null;
 };
 
 /**
  * Acknowledged writes of one disk that no flush covers, with their bytes: what a target that loses
- * its volatile cache would lose (NFS's UNSTABLE and COMMIT, RFC 1813 §3.3.7 and §3.3.21, for a block
- * device). After a loss, or a reconnect after which nobody knows, they are written again.
+ * its volatile cache would lose (NFS's UNSTABLE and COMMIT, RFC 1813 §3.3.7 and §3.3.21, for a
+ * block device). After a loss, or a reconnect after which nobody knows, they are written again.
  *
- * Nothing is looked up when a write is acknowledged: it is added at the end, and only a replay finds
- * out which write is the newest for each block.
+ * Nothing is looked up when a write is acknowledged: it is added at the end, and only a replay
+ * finds out which write is the newest for each block.
  */
 export class RetainedWrites {
   /** Also if the disk reports no volatile cache: it may lie. */
@@ -136,7 +136,7 @@ export class RetainedWrites {
     if (isHalfFull || this.isAwaited) this.flush();
   }
 
-  /** What was retained of the range must not be written again: something newer is there for good. */
+  /** What is retained of the range must not be written again: something newer is there for good. */
   supersede(request: BlockRequest, number: number): void {
     if (this.isEmpty) return;
     const index = this.#openIndex();

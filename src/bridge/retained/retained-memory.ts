@@ -1,6 +1,6 @@
 import type { RetainedEntry } from './retained-index.js';
 
-/** What all disks of a thread may retain together, an eighth of its slabs; and one of them at least. */
+/** What all disks of a thread may retain together, an eighth of its slabs; one disk at least. */
 const SHARED_BYTES_MAX = 512 << 20;
 const DISK_BYTES_MIN = 1 << 20;
 
@@ -25,8 +25,8 @@ export type RecoveredWrites = {
 
 /** Memory for the indexes of one session's LUNs, which the process that comes next finds. */
 export interface RetainedMemory {
-  /** RETAINED_INDEX_BYTES of zeros; null if they cannot be had, and then what is retained ends here. */
+  /** RETAINED_INDEX_BYTES of zeros; null if they cannot be had: what is retained ends with us. */
   open(lun: number): Uint8Array | null;
-  /** All that processes before this one retained of the LUN, oldest first; null if that is unknown. */
+  /** All that processes before this one retained of it, oldest first; null if that is unknown. */
   recover(lun: number): readonly RecoveredWrites[] | null;
 }

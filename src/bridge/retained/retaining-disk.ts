@@ -1,13 +1,13 @@
-import type { SlabPool } from '../base/slab.js';
+import type { SlabPool } from '../../base/slab.js';
 import {
   type BlockDevice,
   BlockRequest,
   type BlockRequestOwner,
   CLIENT_GONE,
-} from './block-device.js';
+} from '../block-device.js';
+import type { ScsiDisk } from '../scsi-disk.js';
+import { CACHE_LOST } from '../write-cache.js';
 import type { RetainedWrites } from './retained-writes.js';
-import type { ScsiDisk } from './scsi-disk.js';
-import { CACHE_LOST } from './write-cache.js';
 
 type RetainingDiskHooks = {
   readonly retained: RetainedWrites;

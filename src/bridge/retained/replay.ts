@@ -1,9 +1,9 @@
-import { SLAB_BYTES, type SlabPool } from '../base/slab.js';
-import { BlockRequest, type BlockRequestOwner, CLIENT_GONE, REPLAY_LOST } from './block-device.js';
+import { SLAB_BYTES, type SlabPool } from '../../base/slab.js';
+import { BlockRequest, type BlockRequestOwner, CLIENT_GONE, REPLAY_LOST } from '../block-device.js';
+import type { ScsiDisk } from '../scsi-disk.js';
 import type { NewestRange } from './newest-ranges.js';
 import { RetainedKind } from './retained-index.js';
 import type { RetainedSource, RetainedWrites } from './retained-writes.js';
-import type { ScsiDisk } from './scsi-disk.js';
 
 /** Requests under way at a time, and bytes of one. */
 const REQUESTS_MAX = 16;
@@ -20,8 +20,8 @@ export type ReplayEnd =
 type Range = NewestRange<RetainedSource>;
 
 /**
- * Writes again what is retained of a disk, and has it written down. Nothing else is under way at the
- * disk meanwhile, so that the ranges, none of which overlaps another, may go in any order.
+ * Writes again what is retained of a disk, and has it written down. Nothing else is under way at
+ * the disk meanwhile, so that the ranges, none of which overlaps another, may go in any order.
  */
 export class Replay implements BlockRequestOwner {
   /** It has been interrupted: nothing of it is sent any more. */

@@ -1,4 +1,4 @@
-import { invariant } from '../base/errors.js';
+import { invariant } from '../../base/errors.js';
 
 /** Entries of one index: 64 MiB of writes of 4 KiB. */
 export const RETAINED_ENTRIES_MAX = 16_384;
@@ -28,8 +28,8 @@ const PIECES = 9;
  * - `data`: an acknowledged write, whose bytes the pieces name;
  * - `zeroes`, `zeroesAllocated`: an acknowledged write of zeros (the second keeps the blocks
  *   allocated);
- * - `stable`: what is there is newer than any entry before it, and needs no repetition (a FUA write),
- *   or is of no interest any more (a trim).
+ * - `stable`: what is there is newer than any entry before it, and needs no repetition (a FUA
+ *   write), or is of no interest any more (a trim).
  */
 export const RetainedKind = { data: 1, zeroes: 2, zeroesAllocated: 3, stable: 4 } as const;
 

@@ -1,5 +1,5 @@
-import { FRAGMENT_NUMBERS, type Fragments } from '../base/fragments.js';
-import { SLAB_BYTES, type SlabPool } from '../base/slab.js';
+import { FRAGMENT_NUMBERS, type Fragments } from '../../base/fragments.js';
+import { SLAB_BYTES, type SlabPool } from '../../base/slab.js';
 
 /** Slabs that may be kept for as many bytes as fit into one, and some more. */
 const SLABS_PER_SLAB_OF_BYTES_MAX = 2;
