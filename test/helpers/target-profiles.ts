@@ -38,6 +38,8 @@ const NOP_IN = 0x20;
 const LOGIN_RESPONSE = 0x23;
 const DATA_IN = 0x25;
 const R2T = 0x31;
+const REPORT_LUNS = 0xa0;
+const INQUIRY = 0x12;
 const TEST_UNIT_READY = 0x00;
 const READ_CAPACITIES = [0x25, 0x9e];
 const ILLEGAL_REQUEST = 0x05;
@@ -114,6 +116,31 @@ const DISKS: readonly TargetProfile[] = [
     quirks: [],
   },
   {
+    name: 'easyRAID and transtec disks have no REPORT LUNS',
+    source: 'Linux drivers/scsi/scsi_devinfo.c BLIST_NOREPORTLUN',
+    faults: () => ({
+      onCommand: ({ opcode }) => (opcode === REPORT_LUNS ? illegal(0x20) : undefined),
+    }),
+    quirks: [],
+  },
+  {
+    name: 'an MD3000i has a LUN named Universal Xport that is no disk, and one that its twin owns',
+    source: 'Linux drivers/scsi/scsi_devinfo.c, device_handler/scsi_dh_rdac.c',
+    lun: null,
+    luns: () => ({
+      0: profileDisk({ vendor: 'DELL', product: 'MD3000i', serial: 'MD-0' }),
+      1: profileDisk({ vendor: 'DELL', product: 'MD3000i', serial: 'MD-1' }),
+      31: profileDisk({ vendor: 'DELL', product: 'Universal Xport', serial: 'MD-X' }),
+    }),
+    faults: () => ({
+      onCommand: ({ lun, opcode }) => {
+        if (lun !== 1 || opcode === INQUIRY || opcode === REPORT_LUNS) return undefined;
+        return { sense: { key: ILLEGAL_REQUEST, asc: 0x94, ascq: 0x01 } };
+      },
+    }),
+    quirks: [],
+  },
+  {
     name: 'a CLARiiON answers READ CAPACITY with nothing before TEST UNIT READY',
     source: 'iPXE 57bab0ae4',
     faults: () => {
@@ -132,6 +159,17 @@ const DISKS: readonly TargetProfile[] = [
     name: 'a disk of SCSI-2 looks at one byte of the allocation length of INQUIRY',
     source: 'libiscsi c9a01c4',
     disk: { shortAllocationLength: true },
+    quirks: [],
+  },
+  {
+    name: 'FreeNAS becomes TrueNAS in the outage: another vendor, the same NAA name',
+    source: 'TrueNAS middleware, etc_files/ctl.conf',
+    disk: { vendor: 'FreeNAS', product: 'iSCSI Disk', naa: '6589cfc000000d5e1e61af0b6f8a2d01' },
+    outage: ({ node, server }) => {
+      const disk = node.targets.get(PROFILE_TARGET)?.luns.get(0);
+      if (disk !== undefined) disk.vendor = 'TrueNAS';
+      server.dropConnections();
+    },
     quirks: [],
   },
 ];
