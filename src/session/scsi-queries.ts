@@ -51,6 +51,10 @@ const REPORT_LUNS_BYTES_MAX = 8 + 8 * 65_536;
 /** A unit attention each for power on, LUNs and capacity, and some pauses to become ready. */
 const ATTEMPTS_MAX = 8;
 const PAUSE_MS = 500;
+/** How long the units of a session may become ready: as long as they may when they are served. */
+const BECOMING_READY_MS_MAX = 60_000;
+/** Since when a unit of the session has said that it becomes ready. */
+const becomesReadySince = new WeakMap<InformationalSession, number>();
 /** PERIPHERAL QUALIFIER (SPC-4, standard INQUIRY data): no logical unit can be at this LUN. */
 const NO_UNIT_QUALIFIER = 3;
 
@@ -212,7 +216,8 @@ async function readCapacity(session: InformationalSession, place: LunPlace): Pro
 }
 
 /**
- * Sends a command until it succeeds or its verdict is final, and at most `ATTEMPTS_MAX` times.
+ * Sends a command until it succeeds or its verdict is final, and at most `ATTEMPTS_MAX` times, but
+ * for a minute while the unit becomes ready.
  * Where no LUN is at the usual field of the number, the target may report it with another.
  */
 async function read(
@@ -232,7 +237,11 @@ async function read(
     const isRefused = isNoUnit || parsed.senseKey === SenseKey.illegalRequest;
     if (isRefused && (await learnsField(session, request))) continue;
     if (status === ScsiStatus.good || verdict.action === 'success') return data;
-    if (verdict.action === 'fail' || attempt === ATTEMPTS_MAX) {
+    const becomesReady = verdict.action === 'away' && verdict.attention === 'becomingReady';
+    const isLast = becomesReady
+      ? mayBeWaitedForMs(session) <= 0
+      : verdict.action === 'fail' || verdict.action === 'away' || attempt >= ATTEMPTS_MAX;
+    if (isLast) {
       throw new ScsiError(`LUN ${request.lun}: ${cdbName(cdb)}: ${replyToWords(status, parsed)}`, {
         status,
         senseKey: parsed.senseKey,
@@ -240,8 +249,16 @@ async function read(
         ascq: parsed.ascq,
       });
     }
-    if (verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
+    if (becomesReady || verdict.action === 'retryAfterDelay') await sleep(PAUSE_MS);
   }
+}
+
+/** What is left of the time that all units of the session together have to become ready. */
+function mayBeWaitedForMs(session: InformationalSession): number {
+  const nowMs = performance.now();
+  const sinceMs = becomesReadySince.get(session) ?? nowMs;
+  becomesReadySince.set(session, sinceMs);
+  return sinceMs + BECOMING_READY_MS_MAX - nowMs;
 }
 
 function placeOf(place: LunPlace): { readonly lun: number; readonly field?: LunField } {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { LinkError, LoginRefusedError, ProductError } from '../../src/base/errors.js';
 import type { SessionOptions } from '../../src/config/contract.js';
 import { check, fakeSession, good, NAME, run, URL_LUN0 } from './fake-io.js';
@@ -277,6 +277,21 @@ describe('luns', () => {
         error: expect.stringContaining('no medium'),
       },
     ]);
+  });
+
+  it('capacity waits for a disk that takes ten answers of 02/04/01 to become ready', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
+    try {
+      const notReady = Array.from({ length: 10 }, () => check(2, 0x04, 0x01));
+      const fake = fakeSession({ '9e10': [...notReady, CAPACITY_16] });
+      const running = run(['capacity', URL_LUN0, '--json'], {
+        openInformational: async () => fake.session,
+      });
+      await vi.advanceTimersByTimeAsync(6_000);
+      expect((await running).code).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('luns fails as a whole when the connection does', async () => {
