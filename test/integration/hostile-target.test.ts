@@ -265,6 +265,64 @@ const LEGAL: Readonly<Record<string, Case>> = {
       link.respond(pdu, { word36: 0 });
     }),
   },
+  'an ExpDataSN above the Data-In that came, with all bytes': {
+    fullFeature: when(isMarked, (pdu, link) => {
+      link.send(dataIn(pdu, { flags: F, data: link.bytesOf(pdu) }));
+      link.respond(pdu, { word36: 9 });
+    }),
+  },
+  'misnumbered Data-In without bytes': {
+    fullFeature: when(isMarked, (pdu, link) => {
+      link.send(dataIn(pdu, { word36: 7 }), dataIn(pdu, { flags: F, data: link.bytesOf(pdu) }));
+      link.respond(pdu, { word36: 1 });
+    }),
+  },
+  'status in a Data-In without the F bit': {
+    fullFeature: when(isMarked, (pdu, link) =>
+      link.send(dataIn(pdu, { flags: 1, data: link.bytesOf(pdu) })),
+    ),
+  },
+  'CHECK CONDITION in a Data-In at first': {
+    fullFeature: once(isMarked, (pdu, link) =>
+      link.send(dataIn(pdu, { flags: F | 1, byte3: 2, data: Buffer.alloc(pdu.word20) })),
+    ),
+  },
+  'CHECK CONDITION without sense at first': {
+    fullFeature: once(isMarked, (pdu, link) => link.respond(pdu, { byte3: 2 })),
+  },
+  'both residual bits of a read, with all bytes': {
+    fullFeature: when(isMarked, (pdu, link) => {
+      link.send(dataIn(pdu, { flags: F, data: link.bytesOf(pdu) }));
+      link.respond(pdu, { flags: F | 6, word36: 1, word44: 1 });
+    }),
+  },
+  'both residual bits of a read without its bytes, at first': {
+    fullFeature: once(isMarked, (pdu, link) => link.respond(pdu, { flags: F | 6 })),
+  },
+  'both residual bits of a write that was not done, at first': {
+    keys: { InitialR2T: 'Yes', ImmediateData: 'Yes' },
+    fullFeature: once(isWriteCommand, (pdu, link) => link.respond(pdu, { flags: F | 6 })),
+  },
+  'AsyncEvent 5 without FastAbort': {
+    fullFeature: before((_pdu, link) => link.send({ opcode: OP.async, word36: 5 << 24, ttt: 0 })),
+  },
+  'a NOP-In with both tags': {
+    fullFeature: before((_pdu, link) => link.send({ opcode: OP.nopIn, itt: 1, ttt: 1 })),
+  },
+  'an R2T over MaxBurstLength (older FreeBSD)': {
+    keys: { InitialR2T: 'Yes', MaxBurstLength: '4096', FirstBurstLength: '4096' },
+    fullFeature: when(isWriteCommand, (pdu, link) =>
+      link.send(r2t(pdu, pdu.data.length, link.beginWrite(pdu))),
+    ),
+  },
+  'R2Ts with any R2TSN': {
+    keys: { InitialR2T: 'Yes', FirstBurstLength: '4096', MaxOutstandingR2T: '4' },
+    fullFeature: when(isWriteCommand, (pdu, link) => {
+      const half = link.beginWrite(pdu) / 2;
+      link.send({ ...r2t(pdu, pdu.data.length, half, 5) });
+      link.send({ ...r2t(pdu, pdu.data.length + half, half, 2) });
+    }),
+  },
   'additional header segments': {
     fullFeature: before((_pdu, link) => link.send({ opcode: OP.nopIn, ahs: Buffer.alloc(8, 1) })),
   },
@@ -417,13 +475,8 @@ const RECOVERED: Readonly<Record<string, Case>> = {
   'Data-In of another LUN': sends((pdu) =>
     dataIn(pdu, { ttt: 1, lun: [0x00050000, 0], data: Buffer.alloc(8) }),
   ),
-  'status without the F bit': sends((pdu) => dataIn(pdu, { flags: 1 })),
-  'CHECK CONDITION in Data-In': sends((pdu) => dataIn(pdu, { flags: F | 1, byte3: 2 })),
-  'CHECK CONDITION without sense': sends((pdu) => response(pdu, { byte3: 2 })),
-  'both residual bits': sends((pdu) => response(pdu, { flags: F | 6, word44: 1 })),
   'Data-In that never came (ExpDataSN)': sends((pdu) => response(pdu, { word36: 9 })),
   'an R2T for a read': sends((pdu) => r2t(pdu, 0, 512)),
-  'a NOP-In with both tags': sends(() => ({ opcode: OP.nopIn, itt: 1, ttt: 1 })),
   'a Logout Response without a request': sends(() => ({ opcode: OP.logout, itt: 0 })),
   'a Login Response after the login': sends(() => ({ opcode: OP.login, flags: 0x87, itt: 0 })),
   'a Reject with half a header': sends(() => ({ opcode: OP.reject, data: Buffer.alloc(20) })),
@@ -432,22 +485,16 @@ const RECOVERED: Readonly<Record<string, Case>> = {
     byte2: 0x0b,
     data: pdu.header,
   })),
-  'AsyncEvent 5 without FastAbort': sends(() => ({ opcode: OP.async, word36: 5 << 24 })),
   'a segment of 16 MiB': sends((pdu) => dataIn(pdu, { claimedLength: 0xffffff })),
   'a segment over what was declared': sends((pdu) => dataIn(pdu, { claimedLength: 262145 })),
   'an R2T for nothing': asks((pdu) => r2t(pdu, pdu.data.length, 0)),
   'an R2T over the end': asks((pdu) => r2t(pdu, pdu.data.length, pdu.word20)),
-  'an R2T over MaxBurstLength': asks((pdu) => r2t(pdu, pdu.data.length, 8192), {
-    MaxBurstLength: '4096',
-    FirstBurstLength: '4096',
-  }),
   'an R2T of another LUN': asks((pdu) => ({ ...r2t(pdu, pdu.data.length, 512), lun: [9, 9] })),
   'an R2T with the reserved tag': asks((pdu) => ({
     ...r2t(pdu, pdu.data.length, 512),
     ttt: 0xffffffff,
   })),
   'an R2T for what was sent': asks((pdu) => r2t(pdu, 0, 512)),
-  'an R2T with another R2TSN': asks((pdu) => r2t(pdu, pdu.data.length, 512, 4)),
   'a wrong header digest': {
     keys: { HeaderDigest: 'CRC32C' },
     options: { headerDigest: ['CRC32C'] },

@@ -1,7 +1,7 @@
 import { BHS_BYTES } from '../pdu/pdu.js';
 import type { ResponseHeader } from '../pdu/pdu-response.js';
 import type { TaskReporting } from '../pdu/session-parameters.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import type { AsyncMessage } from './connection-notice.js';
 
 /** PDUs that a target sends unasked, decoded, and what they ask of us. */
@@ -31,6 +31,9 @@ export const AsyncEvent = {
   taskTermination: 5,
 } as const;
 
+const TERMINATION =
+  'the target sends AsyncEvent 5 without TaskReporting=FastAbort, which it needs; it is ignored';
+
 type AsyncOrder =
   | { readonly type: 'none' }
   /** Log out and in again, no later than this. */
@@ -40,11 +43,15 @@ type AsyncOrder =
 
 /**
  * What RFC 7143 §11.9.1 (AsyncEvent) asks the session to do. A request to negotiate is honoured by
- * a new login. Throws ProtocolError for an event that was not negotiated.
+ * a new login.
  */
 export function asyncOrderOf(
   message: AsyncMessage,
-  context: { readonly cid: number; readonly taskReporting: TaskReporting },
+  context: {
+    readonly cid: number;
+    readonly taskReporting: TaskReporting;
+    readonly quirks: QuirkLog;
+  },
 ): AsyncOrder {
   const { event, parameter1, parameter2, parameter3 } = message;
   switch (event) {
@@ -57,8 +64,10 @@ export function asyncOrderOf(
     case AsyncEvent.sessionDrop:
       return { type: 'connectionGoes', time2WaitMs: parameter2 * 1000 };
     case AsyncEvent.taskTermination:
-      if (context.taskReporting === 'FastAbort') return { type: 'none' };
-      throw brokenRule('async-termination', 'AsyncEvent 5 without TaskReporting=FastAbort');
+      if (context.taskReporting !== 'FastAbort') {
+        context.quirks.met('async-termination', TERMINATION);
+      }
+      return { type: 'none' };
     default:
       // SCSI and vendor events, and those nobody has assigned: news, no orders.
       return { type: 'none' };

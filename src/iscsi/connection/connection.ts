@@ -30,6 +30,7 @@ import { type Task, TaskTable } from './task-table.js';
 
 /** Data-In PDUs with damaged data after which the path is not worth keeping. */
 const DAMAGED_MAX = 16;
+const BOTH_TAGS = 'the target answers pings with both tags valid; it gets no answer to that';
 
 /**
  * One connection from its first login request to its end; a reconnect makes a new one. Bytes come
@@ -198,7 +199,7 @@ export class Connection {
     if (header.opcode === ResponseOpcode.dataIn) {
       const task = this.tasks.find(header.initiatorTaskTag);
       if (task !== null) {
-        acceptDataInHeader(task, header);
+        acceptDataInHeader(task, header, this.#options.quirks);
         this.#dataInTask = task;
       }
       return;
@@ -277,7 +278,7 @@ export class Connection {
     const task = this.#taskOfDataIn();
     if (task === null || task.command === null) return;
     task.command.status = header.status;
-    task.command.residual = residualOf(header);
+    task.command.residual = residualOf(header, task.command, this.#options.quirks);
     this.endTask(task, 'answered');
   }
 
@@ -287,8 +288,9 @@ export class Connection {
     if (task === null || task.command === null) return;
     const { command, cmdSN } = task;
     const { direction, lun } = command;
-    if (direction === 'read') checkExpDataSN(task, header);
-    this.endTask(task, readScsiResponse(header, this.#control.bytes, command));
+    const { quirks } = this.#options;
+    if (direction === 'read') checkExpDataSN(task, header, quirks);
+    this.endTask(task, readScsiResponse(header, this.#control.bytes, command, quirks));
     if (saysTasksCleared(command)) this.notices.push({ type: 'tasksCleared', lun, cmdSN });
   }
 
@@ -300,6 +302,7 @@ export class Connection {
     answerR2t(this.send.writer, task, header, {
       parameters: this.parameters,
       expStatSN: this.send.expStatSN,
+      quirks: this.#options.quirks,
     });
   }
 
@@ -307,9 +310,7 @@ export class Connection {
   #nopInReceived(): void {
     const { initiatorTaskTag, targetTransferTag, lunUpper, lunLower } = this.#header;
     if (initiatorTaskTag !== RESERVED_TAG) {
-      if (targetTransferTag !== RESERVED_TAG) {
-        throw brokenRule('nop-in-tags', 'NOP-In with both tags valid');
-      }
+      if (targetTransferTag !== RESERVED_TAG) this.#options.quirks.met('nop-in-tags', BOTH_TAGS);
       if (!this.#takesStatSN()) return;
       const data = Buffer.from(this.#control.bytes);
       this.notices.push({ type: 'pingAnswered', initiatorTaskTag, data });
@@ -335,7 +336,8 @@ export class Connection {
     if (this.state !== 'S6-inLogout') {
       throw brokenRule('logout-unasked', 'a Logout Response that was not asked for');
     }
-    const answer = decodeLogoutResponse(this.#header, this.#logoutTag);
+    const { quirks } = this.#options;
+    const answer = decodeLogoutResponse(this.#header, this.#logoutTag, quirks);
     this.#move(answer.response === 0 ? 'logoutAccepted' : 'logoutFailed');
     this.notices.push(answer);
   }

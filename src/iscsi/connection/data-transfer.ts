@@ -10,7 +10,7 @@ import {
 import type { ResponseHeader } from '../pdu/pdu-response.js';
 import type { PduWriter } from '../pdu/pdu-writer.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import type { Task } from './task-table.js';
 
 // Argument objects that every command uses again: the data path makes none.
@@ -131,92 +131,104 @@ export function answerR2t(
   writer: PduWriter,
   task: Task,
   r2t: ResponseHeader,
-  context: { readonly parameters: SessionParameters; readonly expStatSN: number },
+  context: {
+    readonly parameters: SessionParameters;
+    readonly expStatSN: number;
+    readonly quirks: QuirkLog;
+  },
 ): void {
   const command = task.command;
   if (command === null) return;
   const wanted = r2t.desiredDataTransferLength;
-  const refuse = (why: string): never => {
-    throw brokenRule('r2t', `R2T ${why}`);
-  };
-  if (writer.queue.isCrowded) refuse('after so many small ones, whose data it does not read');
-  if (command.direction !== 'write') refuse('for a command that sends no data');
-  if (r2t.targetTransferTag === RESERVED_TAG) refuse('with the reserved Target Transfer Tag');
-  if (r2t.dataSegmentLength !== 0) refuse('with a data segment');
-  if (wanted === 0) refuse('that asks for no data');
-  if (wanted > context.parameters.maxBurstLength) {
-    refuse(`for ${wanted} bytes, over MaxBurstLength ${context.parameters.maxBurstLength}`);
-  }
+  if (writer.queue.isCrowded) refuseR2t('after so many small ones, whose data it does not read');
+  if (command.direction !== 'write') refuseR2t('for a command that sends no data');
+  if (r2t.targetTransferTag === RESERVED_TAG) refuseR2t('with the reserved Target Transfer Tag');
+  if (r2t.dataSegmentLength !== 0) refuseR2t('with a data segment');
+  if (wanted === 0) refuseR2t('that asks for no data');
   if (r2t.bufferOffset + wanted > command.transferLength) {
-    refuse(`for bytes ${r2t.bufferOffset}+${wanted} of a transfer of ${command.transferLength}`);
+    refuseR2t(`for bytes ${r2t.bufferOffset}+${wanted} of a transfer of ${command.transferLength}`);
   }
   if (r2t.bufferOffset !== task.bytesDone) {
-    refuse(`at offset ${r2t.bufferOffset} where ${task.bytesDone} is next`);
+    refuseR2t(`at offset ${r2t.bufferOffset} where ${task.bytesDone} is next`);
+  }
+  const { parameters, expStatSN, quirks } = context;
+  if (r2t.lunUpper !== command.lun.upper || r2t.lunLower !== command.lun.lower) {
+    if (r2t.lunUpper !== 0 || r2t.lunLower !== 0) refuseR2t('for another LUN than its command');
+    quirks.met('r2t-lun', 'R2Ts of the target have LUN 0 where that of their command is another');
+  }
+  if (wanted > parameters.maxBurstLength) {
+    quirks.met('r2t-burst', 'R2Ts of the target ask for more than MaxBurstLength; they get it');
   }
   if (r2t.dataSN !== task.expectedDataSN) {
-    refuse(`number ${r2t.dataSN} where ${task.expectedDataSN} is next`);
-  }
-  if (r2t.lunUpper !== command.lun.upper || r2t.lunLower !== command.lun.lower) {
-    refuse('for another LUN than its command');
+    quirks.met('r2t-number', 'R2Ts of the target are misnumbered; their offsets count');
   }
   task.expectedDataSN += 1;
-  sendDataOut(writer, task, {
-    parameters: context.parameters,
-    expStatSN: context.expStatSN,
-    targetTransferTag: r2t.targetTransferTag,
-    length: wanted,
-  });
+  const { targetTransferTag } = r2t;
+  sendDataOut(writer, task, { parameters, expStatSN, targetTransferTag, length: wanted });
+}
+
+function refuseR2t(why: string): never {
+  throw brokenRule('r2t', `R2T ${why}`);
+}
+
+/**
+ * RFC 7143 §4.2.5.3 (Tags and Integrity Checks): the LUN is that of the command. Without a Target
+ * Transfer Tag the field is reserved, and a zero in it is how many targets fill what is reserved.
+ */
+function checkDataInLun(lun: LunField, dataIn: ResponseHeader): void {
+  if (dataIn.targetTransferTag === RESERVED_TAG) return;
+  const { lunUpper, lunLower } = dataIn;
+  if (lunUpper === lun.upper && lunLower === lun.lower) return;
+  const isReserved = (dataIn.flags & DataInBit.acknowledge) === 0;
+  if (isReserved && lunUpper === 0 && lunLower === 0) return;
+  refuseDataIn('for another LUN than its command');
 }
 
 /** GOOD, CONDITION MET, INTERMEDIATE, INTERMEDIATE-CONDITION MET (SAM-2 §5.3.1). */
 const STATUSES_WITH_DATA: ReadonlySet<number> = new Set([0x00, 0x04, 0x10, 0x14]);
 
 /**
- * RFC 7143 §4.2.5.3 (Tags and Integrity Checks): the LUN is that of the command. Without a Target
- * Transfer Tag the field is reserved, and a zero in it is how many targets fill what is reserved.
+ * RFC 7143 §11.7.3 (Flags (Byte 1)): the final PDU of a command that ended well may have its
+ * status; an exception comes with its sense data in a SCSI Response.
  */
-function checkDataInLun(
-  lun: LunField,
-  dataIn: ResponseHeader,
-  refuse: (why: string) => never,
-): void {
-  if (dataIn.targetTransferTag === RESERVED_TAG) return;
-  const { lunUpper, lunLower } = dataIn;
-  if (lunUpper === lun.upper && lunLower === lun.lower) return;
-  const isReserved = (dataIn.flags & DataInBit.acknowledge) === 0;
-  if (isReserved && lunUpper === 0 && lunLower === 0) return;
-  refuse('for another LUN than its command');
+function noteStatus(dataIn: ResponseHeader, quirks: QuirkLog): void {
+  if (!dataIn.final) {
+    quirks.met('data-in-final', 'the target sends a status with Data-In that is not final');
+  }
+  if (!STATUSES_WITH_DATA.has(dataIn.status)) {
+    quirks.met('data-in-status', 'the target sends an exception with Data-In and without sense');
+  }
 }
 
 /**
  * Checks the header of a Data-In before its bytes are taken (RFC 7143 §11.7 (SCSI Data-Out and
  * SCSI Data-In)); DataPDUInOrder=Yes is always in force.
  */
-export function acceptDataInHeader(task: Task, dataIn: ResponseHeader): void {
+export function acceptDataInHeader(task: Task, dataIn: ResponseHeader, quirks: QuirkLog): void {
   const command = task.command;
   if (command === null) return;
-  const refuse = (why: string): never => {
-    throw brokenRule('data-in', `Data-In ${why}`);
-  };
   const length = dataIn.dataSegmentLength;
-  if (command.direction !== 'read') refuse('for a command that reads no data');
-  if (dataIn.dataSN !== task.expectedDataSN) {
-    refuse(`number ${dataIn.dataSN} where ${task.expectedDataSN} is next`);
-  }
-  if (length > 0 && dataIn.bufferOffset !== task.bytesDone) {
-    refuse(`at offset ${dataIn.bufferOffset} where ${task.bytesDone} is next`);
-  }
+  if (command.direction !== 'read') refuseDataIn('for a command that reads no data');
   if (task.bytesDone + length > command.transferLength) {
-    refuse(
+    refuseDataIn(
       `of ${length} bytes at ${task.bytesDone} overruns a transfer of ${command.transferLength}`,
     );
   }
-  if ((dataIn.flags & DataInBit.status) !== 0) {
-    if (!dataIn.final) refuse('with status but without the final bit');
-    // RFC 7143 §11.7.3 (Flags (Byte 1)): an exception comes with its sense in a SCSI Response.
-    if (!STATUSES_WITH_DATA.has(dataIn.status)) refuse(`with SCSI status ${dataIn.status}`);
+  const isNext = dataIn.dataSN === task.expectedDataSN;
+  if (length > 0) {
+    if (!isNext) refuseDataIn(`number ${dataIn.dataSN} where ${task.expectedDataSN} is next`);
+    if (dataIn.bufferOffset !== task.bytesDone) {
+      refuseDataIn(`at offset ${dataIn.bufferOffset} where ${task.bytesDone} is next`);
+    }
+  } else if (!isNext) {
+    quirks.met('data-in-number', 'Data-In of the target without data is misnumbered');
   }
-  checkDataInLun(command.lun, dataIn, refuse);
-  task.expectedDataSN += 1;
+  if ((dataIn.flags & DataInBit.status) !== 0) noteStatus(dataIn, quirks);
+  checkDataInLun(command.lun, dataIn);
+  if (isNext) task.expectedDataSN += 1;
   task.bytesDone += length;
+}
+
+function refuseDataIn(why: string): never {
+  throw brokenRule('data-in', `Data-In ${why}`);
 }

@@ -1,17 +1,21 @@
 import type { ProtocolError } from '../../base/errors.js';
 import type { ResponseHeader } from '../pdu/pdu-response.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import type { ConnectionNotice } from './connection-notice.js';
 
 /** A Logout Response (RFC 7143 §11.15 (Logout Response)) and the end of the connection with it. */
 
 type LogoutAnswer = Extract<ConnectionNotice, { type: 'logoutAnswered' }>;
 
-/** The answer to the Logout Request with the tag `logoutTag`. */
-export function decodeLogoutResponse(header: ResponseHeader, logoutTag: number): LogoutAnswer {
+/** The answer to the one Logout Request, which has the tag `logoutTag`. */
+export function decodeLogoutResponse(
+  header: ResponseHeader,
+  logoutTag: number,
+  quirks: QuirkLog,
+): LogoutAnswer {
   const { response, time2Wait, initiatorTaskTag } = header;
   if (initiatorTaskTag !== logoutTag) {
-    throw brokenRule('logout-tag', 'a Logout Response with the tag of no Logout Request');
+    quirks.met('logout-tag', 'a Logout Response of the target has the tag of no Logout Request');
   }
   return { type: 'logoutAnswered', response, time2WaitSeconds: time2Wait };
 }

@@ -373,8 +373,9 @@ export class Session {
     this.effects.push({ type: 'asyncReceived', message });
     const parameters = this.connection?.parameters;
     if (!parameters) return;
+    const { quirks } = this;
     const { taskReporting } = parameters;
-    const order = asyncOrderOf(message, { cid: LEADING_CID, taskReporting });
+    const order = asyncOrderOf(message, { cid: LEADING_CID, taskReporting, quirks });
     switch (order.type) {
       case 'none':
         return;

@@ -179,12 +179,10 @@ describe('RFC 7143 §11.8 (Ready To Transfer (R2T))', () => {
 
   it.each([
     ['that asks for no data', { at: 0, length: 0 }],
-    ['over MaxBurstLength', { at: 0, length: 8193 }],
     ['over the end of the transfer', { at: 9000, length: 1001 }],
     ['outside the transfer', { at: 0xffffff00, length: 512 }],
     ['at an offset that is not next', { at: 512, length: 512 }],
     ['with the reserved Target Transfer Tag', { at: 0, length: 512, ttt: NO_TAG }],
-    ['with an R2TSN that is not next', { at: 0, length: 512, number: 1 }],
   ])('an R2T %s ends the connection', (_what, fields) => {
     const { peer, request } = solicited(10_000, { MaxBurstLength: '8192' });
     peer.send(r2t(request.itt, fields));
@@ -275,9 +273,6 @@ describe('RFC 7143 §11.7 (SCSI Data-Out and SCSI Data-In)', () => {
     ['a DataSN that is not next (§7.9 (Sequence Errors))', { word36: 1 }],
     ['an offset that is not next', { word40: 4 }],
     ['bytes over the end of the transfer', { data: Buffer.alloc(10_004) }],
-    ['status but no F bit', { flags: 1 }],
-    ['the status CHECK CONDITION', { flags: F | 1, byte3: 2 }],
-    ['both residual bits', { flags: F | 1 | 2 | 4, word44: 1 }],
   ])('a Data-In with %s ends the connection', (_what, fields) => {
     const { peer, command, request } = read(10_000);
     peer.send({ ...dataIn(request.itt, 0, 100, 0), ...fields });
@@ -333,24 +328,11 @@ describe('RFC 7143 §11.4 (SCSI Response)', () => {
     expect(command).toMatchObject({ outcome: 'answered', status: 0, residual: -100 });
   });
 
-  it('§11.4.1 (Flags (Byte 1)): overflow and underflow exclude each other', () => {
-    const { peer, request } = read(512);
-    peer.respond(request, { flags: F | 4 | 2, word44: 100 });
-    expect(peer.failure).toMatchObject({ section: '11.4.1' });
-  });
-
   it('§11.4.3 (Response): with a response other than 0 the status means nothing', () => {
     const { peer, command, request } = read(512);
     peer.respond(request, { byte2: 1, byte3: 2 });
     expect(command).toMatchObject({ outcome: 'failed', response: 1, status: 0 });
     expect(peer.session.state).toBe('loggedIn');
-  });
-
-  it('§7.7 (Format Errors): CHECK CONDITION without data is a format error', () => {
-    const { peer, command, request } = read(512);
-    peer.respond(request, { byte3: 2 });
-    expect(peer.failure).toMatchObject({ section: '7.7' });
-    expect(command.outcome).toBe('lost');
   });
 
   it('§11.4.8 (ExpDataSN): an ExpDataSN above the count of Data-In shows that some are missing', () => {
