@@ -31,9 +31,9 @@ const SENSE_ACTIONS = {
 } as const;
 
 const CACHE_MAY_BE_LOST =
-  'The command is sent again. If the disk has a volatile write cache and not all acknowledged ' +
-  'writes were flushed, the next flush of each client fails with EIO: then check the data, and ' +
-  'consider disabling the write cache at the target.';
+  'Nothing: acknowledged writes that were not flushed are written again first (the event ' +
+  'writesReplayed says how many), then the command. Only with --retain-writes never or --shared ' +
+  'the next flush of each client fails with EIO instead: then check the data.';
 const MAY_BE_ANOTHER_DISK =
   'Check that the LUN still has the same disk. If it has, the command is sent again; if not, the ' +
   'disk is removed and its requests fail with EIO.';
