@@ -122,38 +122,48 @@ describe.concurrent('an outage over real sockets', () => {
     console.log(`peak memory: ${Math.round(served.peakMemoryBytes / MIB)} MiB`);
   });
 
-  test('the flush after a restart reports writes that a volatile cache may have lost', {
-    timeout: 60_000,
-  }, async () => {
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
-    await using served = await ServedDisk.start(tgt.url());
-    const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-flush-'));
-    const [written, back] = [join(folder, 'written'), join(folder, 'back')];
-    const shell = nbdsh(served.uri, [
-      'import os, time',
-      'h.pwrite(b"a" * 4096, 0)',
-      'h.flush()',
-      'h.pwrite(b"b" * 4096, 0)',
-      `open("${written}", "w").close()`,
-      `while not os.path.exists("${back}"): time.sleep(0.02)`,
-      'for _ in range(2):',
-      '    try:',
-      '        h.flush()',
-      '        print("flush 0")',
-      '    except nbd.Error as error:',
-      '        print("flush", error.errno)',
-    ]);
-    while (!existsSync(written)) await sleep(20);
-    const before = served.events.length;
-    await tgt.restart();
-    await served.heard((event) => event.event === 'deviceReleased', before);
-    await writeFile(back, '');
-    expect([...(await shell).matchAll(/flush (\w+)/g)].map((match) => match[1])).toEqual([
-      'EIO',
-      '0',
-    ]);
-    await rm(folder, { recursive: true });
-  });
+  /** tgt as it is by default: WCE=1, and 29h at every login. */
+  test.each([
+    ['no flush fails after a restart, by default', 'auto', '0'],
+    ['without retained writes the flush after a restart fails', 'never', 'EIO'],
+  ] as const)(
+    '%s, though a volatile cache may have lost writes',
+    {
+      timeout: 60_000,
+    },
+    async (_what, retainWrites, first) => {
+      await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+      await using served = await ServedDisk.start(tgt.url(), '--retain-writes', retainWrites);
+      const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-flush-'));
+      const [written, back] = [join(folder, 'written'), join(folder, 'back')];
+      const shell = nbdsh(served.uri, [
+        'import os, time',
+        'h.pwrite(b"a" * 4096, 0)',
+        'h.flush()',
+        'h.pwrite(b"b" * 4096, 0)',
+        `open("${written}", "w").close()`,
+        `while not os.path.exists("${back}"): time.sleep(0.02)`,
+        'for _ in range(2):',
+        '    try:',
+        '        h.flush()',
+        '        print("flush 0")',
+        '    except nbd.Error as error:',
+        '        print("flush", error.errno)',
+      ]);
+      while (!existsSync(written)) await sleep(20);
+      const before = served.events.length;
+      await tgt.restart();
+      await served.heard((event) => event.event === 'deviceReleased', before);
+      await writeFile(back, '');
+      expect([...(await shell).matchAll(/flush (\w+)/g)].map((match) => match[1])).toEqual([
+        first,
+        '0',
+      ]);
+      const replays = served.events.filter(({ event }) => event === 'writesReplayed').length;
+      expect(replays).toBe(retainWrites === 'auto' ? 1 : 0);
+      await rm(folder, { recursive: true });
+    },
+  );
 });
 
 /** A namespace of its own for the target, and a cable to it that can be made to swallow. */

@@ -58,7 +58,9 @@ afterEach(async () => {
 /** Resolves when it is ready, to null when it has ended instead. */
 async function serve(lun = '/0', flags: readonly string[] = []): Promise<ChildProcess | null> {
   const url = `iscsi://127.0.0.1:${server.port}/${NAME}${lun}`;
+  // The rule that these tests are about holds where nothing is retained.
   const args = [CLI, 'serve', url, '--socket', socket(), '--json', '--initiator-name', ME];
+  args.push('--retain-writes', 'never');
   const env = { ...process.env, HOME: folder, XDG_STATE_HOME: join(folder, 'state') };
   const child = spawn(process.execPath, [...args, ...flags], {
     ...(USER ?? {}),
