@@ -8,7 +8,7 @@ import { askPatiently, CDB_BYTES, type ScsiExecutor } from './disk-probe.js';
 
 const REPORT_LUNS_BYTES = 8 + 8 * 4096;
 /** The REPORT LUNS well-known logical unit (SPC-4 §8.2), which knows that command. */
-const REPORT_LUNS_WELL_KNOWN: LunField = { upper: 0xc101_0000, lower: 0 };
+export const REPORT_LUNS_WELL_KNOWN: LunField = { upper: 0xc101_0000, lower: 0 };
 
 /** LUNs to go on with if the target does not say which it has, and who is told of that. */
 export type WithoutList = {

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError, ScsiError, UsageError } from '../base/errors.js';
 import type { InformationalSession, ScsiRequest } from '../config/contract.js';
+import { testUnitReady } from '../lun/disk-probe.js';
+import { REPORT_LUNS_WELL_KNOWN } from '../lun/report-luns.js';
 import { decodeReadCapacity10, decodeReadCapacity16 } from '../scsi/capacity.js';
 import {
   writeInquiryCdb,
@@ -157,10 +159,17 @@ export async function queryCapacity(
 export async function queryReportLuns(
   session: InformationalSession,
 ): Promise<Answer<readonly LunField[]>> {
-  const place = { lun: 0, field: lunField(0) };
+  let field = lunField(0);
   const ask = (bytes: number) =>
-    read(session, place, bytes, (cdb) => writeReportLunsCdb(cdb, bytes));
-  let raw = await ask(REPORT_LUNS_BYTES);
+    read(session, { lun: 0, field }, bytes, (cdb) => writeReportLunsCdb(cdb, bytes));
+  let raw = await ask(REPORT_LUNS_BYTES).catch((error: unknown) => {
+    if (!isDeviceFault(error)) throw error;
+    field = REPORT_LUNS_WELL_KNOWN;
+    // If there is no such LUN either, the first answer says more.
+    return ask(REPORT_LUNS_BYTES).catch((again: unknown) => {
+      throw isDeviceFault(again) ? error : again;
+    });
+  });
   const { neededBytes } = decodeReportLuns(raw);
   if (neededBytes > REPORT_LUNS_BYTES) {
     raw = await ask(Math.min(notRound(neededBytes), REPORT_LUNS_BYTES_MAX));
@@ -229,6 +238,7 @@ async function read(
   const cdb = Buffer.alloc(CDB_BYTES);
   write(cdb);
   const request: ScsiRequest = { ...placeOf(place), cdb, direction: 'read', length };
+  let isTested = false;
   for (let attempt = 1; ; attempt += 1) {
     const { status, data, sense } = await session.execute(request);
     const parsed = parseSense(sense);
@@ -236,7 +246,13 @@ async function read(
     const isNoUnit = cdb[0] === Opcode.inquiry && (data[0] ?? 0) >> 5 === NO_UNIT_QUALIFIER;
     const isRefused = isNoUnit || parsed.senseKey === SenseKey.illegalRequest;
     if (isRefused && (await learnsField(session, request))) continue;
-    if (status === ScsiStatus.good || verdict.action === 'success') return data;
+    if (status === ScsiStatus.good || verdict.action === 'success') {
+      if (data.length > 0 || isTested) return data;
+      // CLARiiON has no data for a new session before it has seen this command.
+      isTested = true;
+      await session.execute({ ...placeOf(place), ...testUnitReady(request.lun) });
+      continue;
+    }
     const becomesReady = verdict.action === 'away' && verdict.attention === 'becomingReady';
     const isLast = becomesReady
       ? mayBeWaitedForMs(session) <= 0

@@ -213,3 +213,43 @@ describe('two units of one number, reported as 0005h and as 4005h', () => {
     expect([written(peripheral), written(flat)]).toEqual([true, false]);
   });
 });
+
+describe('questions to a LUN', () => {
+  const READ_CAPACITY_16 = 0x9e;
+  const NO_LUN = { sense: { key: 0x05, asc: 0x25, ascq: 0x00 } };
+
+  it('CLARiiON: a size that comes without data before TEST UNIT READY is read after it', async () => {
+    const { portal } = await start({ 0: disk('ZERO') });
+    let isTested = false;
+    node.faults.onCommand = ({ opcode }) => {
+      isTested ||= opcode === 0;
+      return opcode === READ_CAPACITY_16 && !isTested ? { goodWithResidual: 32 } : undefined;
+    };
+    const { view } = await queryCapacity(await ask(`iscsi://${portal}/${NAME}`), 0);
+    expect(view.sizeBytes).toBe(MIB);
+  });
+
+  it('a size is read from a disk that is becoming ready for 6 s, and not from one on standby', async () => {
+    const { portal } = await start({ 0: disk('ZERO') });
+    let sense = { key: 0x02, asc: 0x04, ascq: 0x01 };
+    node.faults.onCommand = ({ opcode }) => (opcode === 0x12 ? undefined : { sense });
+    const session = await ask(`iscsi://${portal}/${NAME}`);
+    const asked = queryCapacity(session, 0);
+    const timer = setTimeout(() => {
+      node.faults.onCommand = undefined;
+    }, 6000);
+    expect((await asked).view.sizeBytes).toBe(MIB);
+    clearTimeout(timer);
+    sense = { key: 0x02, asc: 0x04, ascq: 0x0b };
+    node.faults.onCommand = ({ opcode }) => (opcode === 0x12 ? undefined : { sense });
+    const beganAtMs = performance.now();
+    await expect(queryCapacity(session, 0)).rejects.toThrow(/on standby/);
+    expect(performance.now() - beganAtMs).toBeLessThan(1000);
+  }, 20_000);
+
+  it('the LUNs are listed by the REPORT LUNS well-known LUN if LUN 0 is not supported (05/25)', async () => {
+    const { portal } = await start({ 5: disk('FIVE') });
+    node.faults.onCommand = ({ lun }) => (lun === 0 ? NO_LUN : undefined);
+    expect(await lunsOf(`iscsi://${portal}/${NAME}`)).toMatchObject([{ lun: 5, sizeBytes: MIB }]);
+  });
+});

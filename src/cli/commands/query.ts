@@ -129,9 +129,12 @@ export async function runLuns(context: CommandContext, args: Arguments): Promise
       io.stdout.write(raw);
       return null;
     }
-    const views: LunView[] = [];
-    for (const field of view) views.push(await describeLun(session, field));
-    return views;
+    const views = async () => {
+      const described: LunView[] = [];
+      for (const field of view) described.push(await describeLun(session, field));
+      return described;
+    };
+    return withProgress(io, 'waiting for the LUNs', views());
   });
   if (luns === null) return EXIT_CODES.ok.code;
   if (isGiven(args, 'json')) printJson(io, luns);
@@ -187,7 +190,9 @@ async function printAnswer<View extends object>(
   const subject = await prepareTarget(context, args, 'informational');
   const lun = subject.url.lun ?? LUN_DEFAULT;
   context.place = { ...context.place, lun };
-  const { raw, view } = await withSession(context, subject, (session) => query(session, lun));
+  const { raw, view } = await withSession(context, subject, (session) =>
+    withProgress(io, `waiting for LUN ${lun}`, query(session, lun)),
+  );
   if (isGiven(args, 'raw')) io.stdout.write(raw);
   else if (isGiven(args, 'json')) printJson(io, view);
   else {
