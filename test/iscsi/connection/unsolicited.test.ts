@@ -252,7 +252,7 @@ describe('RFC 7143 §11.17 (Reject)', () => {
   it('a Reject during the login ends the connection (§6.3 (Login Phase))', () => {
     const peer = ScriptedPeer.started();
     peer.send(reject(0x0b, peer.sentOne(FROM.login)));
-    expect(peer.failure).toMatchObject({ section: '6.3' });
+    expect(peer.failure).toMatchObject({ section: '6.3', rule: 'login-opcode' });
   });
 });
 
