@@ -253,6 +253,7 @@ export class SessionClient {
       pairs,
       initiatorTaskTag: this.session.nextControlTag(),
       targetMaxRecvDataSegmentLength: parameters.targetMaxRecvDataSegmentLength,
+      quirks: this.session.quirks,
     });
     let request = exchange.start();
     for (;;) {
@@ -308,6 +309,7 @@ export class SessionClient {
       this.#pings.get(effect.initiatorTaskTag)?.done(null);
       this.#pings.delete(effect.initiatorTaskTag);
     }
+    if (effect.type === 'attemptFailed') this.#groupRefused(effect.error);
     if (effect.type === 'stuck') this.#control.stuck(effect.error);
     if (effect.type === 'pingAnswered') this.#pingAnswered(effect.initiatorTaskTag);
     if (effect.type === 'attemptFailed') this.#trouble = effect.error;
@@ -324,6 +326,12 @@ export class SessionClient {
   #emit(event: SessionEvent): void {
     for (const listener of [...this.#listeners]) listener(event);
     if (event.type === 'stateChanged') this.#control.stateChanged(event.to);
+  }
+
+  /** A portal of another group is refused for what waits; with nothing waiting it will do. */
+  #groupRefused(error: ProductError): void {
+    if (error.code !== 'ERR_PORTAL_GROUP' || this.isSomeHeld()) return;
+    this.whenSettled(() => this.initiator.dispatch((session) => session.requestsFailed()));
   }
 
   #noteAttention(lun: number, done: ScsiCommand, sense: Buffer): void {

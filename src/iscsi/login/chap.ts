@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { invariant, ProductError, UsageError } from '../../base/errors.js';
 import { parseBinaryValue, parseNumericalValue, quoted, type TextPair } from '../pdu/text.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 
 /**
  * CHAP from the initiator's end: RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol
@@ -131,12 +131,14 @@ export class ChapExchange {
   readonly warnings: string[] = [];
   readonly #options: ChapOptions;
   readonly #memory: ChallengeMemory;
+  readonly #quirks: QuirkLog;
   readonly #randomBytes: (count: number) => Buffer;
   /** What the target chose. */
   algorithm: ChapAlgorithm | null = null;
   #sent: { identifier: number; challenge: Buffer } | null = null;
 
-  constructor(options: ChapOptions, randomBytes: (count: number) => Buffer) {
+  constructor(options: ChapOptions, randomBytes: (count: number) => Buffer, quirks: QuirkLog) {
+    this.#quirks = quirks;
     this.#options = options;
     this.#memory = options.memory ?? new ChallengeMemory();
     this.#randomBytes = randomBytes;
@@ -156,7 +158,7 @@ export class ChapExchange {
 
   /** Takes CHAP_A, CHAP_I and CHAP_C; returns our response, and our challenge when mutual. */
   challenged(keys: ReadonlyMap<string, string>): TextPair[] {
-    checkKeys(keys, ['CHAP_A', 'CHAP_I', 'CHAP_C']);
+    this.#checkKeys(keys, ['CHAP_A', 'CHAP_I', 'CHAP_C']);
     const algorithm = this.#chosenAlgorithm(keys.get('CHAP_A') ?? '');
     const identifier = parseNumericalValue(keys.get('CHAP_I') ?? '');
     if (identifier === null || identifier > 255) {
@@ -180,17 +182,40 @@ export class ChapExchange {
   /** Takes CHAP_N and CHAP_R of a mutual exchange. Throws AuthenticationError when they fail. */
   finished(keys: ReadonlyMap<string, string>): void {
     if (!this.isMutual) {
-      checkKeys(keys, []);
+      this.#checkKeys(keys, []);
       return;
     }
-    if (keys.size === 0) {
+    if (!keys.has('CHAP_N') && !keys.has('CHAP_R')) {
+      this.#checkKeys(keys, []);
       throw new AuthenticationError(
         'targetNotAuthenticated',
         'the target did not authenticate itself, which mutual CHAP requires',
       );
     }
-    checkKeys(keys, ['CHAP_N', 'CHAP_R']);
+    this.#checkKeys(keys, ['CHAP_N', 'CHAP_R']);
     this.#checkTarget(keys.get('CHAP_N') ?? '', binary(keys, 'CHAP_R'));
+  }
+
+  /**
+   * RFC 7143 §9.2 (In-Band Initiator-Target Authentication): exactly the keys of this step. Beside
+   * them the method may be named again, and a target may prove itself to one that has not asked:
+   * nothing is computed from either.
+   */
+  #checkKeys(keys: ReadonlyMap<string, string>, expected: readonly string[]): void {
+    const missing = expected.filter((key) => !keys.has(key));
+    const extra = [...keys.keys()].filter((key) => !expected.includes(key));
+    const isHarmless = (key: string) =>
+      (key === 'AuthMethod' && keys.get(key) === 'CHAP') ||
+      (!this.isMutual && (key === 'CHAP_N' || key === 'CHAP_R'));
+    const words = [
+      ...missing.map((key) => `without ${key}`),
+      ...extra.map((key) => `with ${quoted(key)}`),
+    ];
+    if (words.length === 0) return;
+    if (missing.length > 0 || !extra.every(isHarmless)) {
+      throw brokenRule('chap-keys', `CHAP step ${words.join(', ')}`);
+    }
+    this.#quirks.met('chap-extra-key', `the target makes a CHAP step ${words.join(', ')}`);
   }
 
   #checkTarget(user: string, response: Buffer): void {
@@ -283,18 +308,6 @@ export class ChapExchange {
         'from one recorded login',
     );
   }
-}
-
-/** RFC 7143 §9.2 (In-Band Initiator-Target Authentication): exactly the keys of this step. */
-function checkKeys(keys: ReadonlyMap<string, string>, expected: readonly string[]): void {
-  const missing = expected.filter((key) => !keys.has(key));
-  const extra = [...keys.keys()].filter((key) => !expected.includes(key));
-  if (missing.length + extra.length === 0) return;
-  const words = [
-    ...missing.map((key) => `without ${key}`),
-    ...extra.map((key) => `with ${quoted(key)}`),
-  ];
-  throw brokenRule('chap-keys', `CHAP step ${words.join(', ')}`);
 }
 
 function binary(keys: ReadonlyMap<string, string>, key: string): Buffer {

@@ -8,19 +8,19 @@ import {
 import { LOGIN_SEGMENT_BYTES_MAX } from '../pdu/text.js';
 import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 
+type LoginContext = {
+  readonly request: LoginRequest;
+  readonly previous: LoginResponse | null;
+  readonly quirks: QuirkLog;
+};
+
 /**
  * The rules for the header of a Login Response with Status-Class 0: RFC 7143 §11.13 (Login
- * Response) and the stages of §6.3 (Login Phase). Throws ProtocolError for the first one broken.
+ * Response) and the stages of §6.3 (Login Phase). Throws ProtocolError for the first
+ * one broken that a login cannot live with.
  * `previous` is the response before this one in the same login.
  */
-export function checkLoginResponse(
-  response: LoginResponse,
-  context: {
-    readonly request: LoginRequest;
-    readonly previous: LoginResponse | null;
-    readonly quirks: QuirkLog;
-  },
-): void {
+export function checkLoginResponse(response: LoginResponse, context: LoginContext): void {
   const { request, previous, quirks } = context;
   // RFC 7143 §6.3 (Login Phase): the default MaxRecvDataSegmentLength is used during login.
   if (response.data.length > LOGIN_SEGMENT_BYTES_MAX) {
@@ -32,23 +32,21 @@ export function checkLoginResponse(
   if (Buffer.compare(response.isid, request.isid) !== 0) {
     quirks.met('login-isid', 'login responses carry another ISID than the requests');
   }
-  checkVersions(response, previous);
+  checkVersions(response, context);
   if (previous !== null && response.statSN !== serialAdd(previous.statSN, 1)) {
-    throw brokenRule(
-      'login-statsn',
-      `a login response with StatSN ${response.statSN} after ${previous.statSN}`,
-    );
+    const numbers = `${previous.statSN} and ${response.statSN}`;
+    quirks.met('login-statsn', `login responses in a row have StatSN ${numbers}`);
   }
   checkStages(response, request);
-  checkTsih(response, request);
+  checkTsih(response, context);
 }
 
-function checkVersions(response: LoginResponse, previous: LoginResponse | null): void {
+function checkVersions(response: LoginResponse, { previous, quirks }: LoginContext): void {
   if (response.versionActive !== 0) {
     throw brokenRule('login-version-active', `Version-active is ${response.versionActive}, not 0`);
   }
   if (previous !== null && previous.versionMax !== response.versionMax) {
-    throw brokenRule('login-version-max', 'Version-max changes during the login');
+    quirks.met('login-version-max', 'Version-max changes during the login');
   }
 }
 
@@ -83,16 +81,18 @@ function checkStages(response: LoginResponse, request: LoginRequest): void {
 }
 
 /** RFC 7143 §11.13.3 (TSIH): new and not 0 in the final response only. */
-function checkTsih(response: LoginResponse, request: LoginRequest): void {
+function checkTsih(response: LoginResponse, { request, quirks }: LoginContext): void {
+  const { tsih } = response;
   const isFinal = response.transit && response.nextStage === FULL_FEATURE_PHASE;
-  if (isFinal && response.tsih === 0) {
-    throw brokenRule('login-tsih-zero', 'the final login response has TSIH 0');
-  }
-  const isNewSession = request.tsih === 0;
-  if (response.tsih !== request.tsih && !(isFinal && isNewSession)) {
+  if (request.tsih !== 0 && tsih !== request.tsih) {
     throw brokenRule(
       'login-tsih',
-      `a login response with TSIH ${response.tsih}, where ${request.tsih} is expected`,
+      `a login response with TSIH ${tsih}, where ${request.tsih} is expected`,
     );
+  }
+  if (isFinal && tsih === 0) {
+    quirks.met('login-tsih-zero', 'the final login response has TSIH 0');
+  } else if (!isFinal && tsih !== request.tsih) {
+    quirks.met('login-tsih-early', `a login response before the last one has TSIH ${tsih}`);
   }
 }

@@ -1,6 +1,6 @@
 import type { ProtocolError } from '../../base/errors.js';
 import { quoted, type TextPair } from '../pdu/text.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import { AuthenticationError, type ChapAlgorithm, ChapExchange, type ChapOptions } from './chap.js';
 
 /**
@@ -23,13 +23,19 @@ const READY: SecurityMove = { pairs: [], transit: true };
 
 export class SecurityNegotiation {
   readonly #exchange: ChapExchange | null;
+  readonly #quirks: QuirkLog;
   /** The value of AuthMethod we offer. */
   readonly offered: string;
   #state: SecurityState = { type: 'methodsOffered' };
 
   /** Throws UsageError for CHAP options that RFC 7143 §9.2.1 (CHAP Considerations) forbids. */
-  constructor(chap: ChapOptions | undefined, randomBytes: (count: number) => Buffer) {
-    this.#exchange = chap ? new ChapExchange(chap, randomBytes) : null;
+  constructor(
+    chap: ChapOptions | undefined,
+    randomBytes: (count: number) => Buffer,
+    quirks: QuirkLog,
+  ) {
+    this.#quirks = quirks;
+    this.#exchange = chap ? new ChapExchange(chap, randomBytes, quirks) : null;
     // A target that has to prove itself must not get away with no authentication at all.
     this.offered = this.#exchange ? (this.#exchange.isMutual ? 'CHAP' : 'CHAP,None') : 'None';
   }
@@ -41,6 +47,11 @@ export class SecurityNegotiation {
   /** The CHAP algorithm the target chose, null before that and without CHAP. */
   get chapAlgorithm(): ChapAlgorithm | null {
     return this.#exchange?.algorithm ?? null;
+  }
+
+  /** CHAP has begun and has not ended. */
+  get isAuthenticating(): boolean {
+    return this.#state.type === 'algorithmsSent' || this.#state.type === 'responseSent';
   }
 
   /** How the stage ended. */
@@ -92,14 +103,23 @@ export class SecurityNegotiation {
         this.#state = { type: 'settled', method: 'CHAP', mutual: state.exchange.isMutual };
         return READY;
       case 'settled': {
-        const [key] = keys.keys();
-        if (key === undefined) return READY;
+        const key = [...keys.keys()].find((name) => keys.get(name) !== this.#settledAs(name));
+        if (key === undefined) {
+          if (keys.size > 0)
+            this.#quirks.met('security-key-repeated', 'the target sent AuthMethod again');
+          return READY;
+        }
         throw brokenRule(
           'security-key-late',
           `security key ${quoted(key)} after the authentication`,
         );
       }
     }
+  }
+
+  /** What holds for a key after the authentication; undefined for one that is settled nowhere. */
+  #settledAs(key: string): string | undefined {
+    return key === 'AuthMethod' ? this.outcome?.method : undefined;
   }
 
   #methodChosen(keys: ReadonlyMap<string, string>): SecurityMove {

@@ -1,4 +1,4 @@
-import { invariant, LoginRefusedError, UsageError } from '../../base/errors.js';
+import { invariant, LoginRefusedError, type ProtocolError, UsageError } from '../../base/errors.js';
 import { serialAdd } from '../../base/serial32.js';
 import {
   FULL_FEATURE_PHASE,
@@ -24,9 +24,15 @@ import { type LoginOffer, offeredPairs } from './login-offer.js';
 import { checkLoginResponse } from './login-response-rules.js';
 import { type AuthMethod, SecurityNegotiation } from './login-security.js';
 import { describeLoginStatus, formatLoginStatus } from './login-status.js';
-import { type NegotiatedKey, Negotiation, type SessionType } from './negotiation.js';
+import {
+  isOperationalOnly,
+  type NegotiatedKey,
+  Negotiation,
+  type SessionType,
+} from './negotiation.js';
 import { isSecurityKey } from './negotiation-keys.js';
-import { type PortalAddress, readPortal } from './portal.js';
+import type { PortalAddress } from './portal.js';
+import { redirectAddresses } from './redirect-address.js';
 
 export type LoginOptions = {
   readonly initiatorName: string;
@@ -45,12 +51,23 @@ export type LoginOptions = {
   readonly cmdSN: number;
   readonly chap?: ChapOptions;
   readonly offer: LoginOffer;
-  /** The login ends unless the portal belongs to this group. */
-  readonly expectedPortalGroupTag?: number;
+  /** Given while requests of the session before this login may be at work at the target. */
+  readonly boundGroup?: BoundGroup;
   /** Where it is noted what the target does against the RFC and the login lives with. */
   readonly quirks: QuirkLog;
   /** Unpredictable bytes, for challenges. */
   readonly randomBytes: (count: number) => Buffer;
+};
+
+/**
+ * The portal group whose session may still work on requests of ours: a login to another one would
+ * not end it.
+ */
+export type BoundGroup = {
+  /** Null: its target does not tell. */
+  readonly tag: number | null;
+  /** The login goes to the address of that session, and so to its group. */
+  readonly isSameAddress: boolean;
 };
 
 export type LoginStep =
@@ -110,7 +127,9 @@ export class LoginMachine {
   #partsLeft: Buffer[] = [];
   /** T bit that the last part of the text is to carry. */
   #transitAfterText = false;
-  #answered = false;
+  #isGroupKnown = false;
+  /** Operational pairs that came too early. */
+  readonly #earlyPairs: TextPair[] = [];
 
   /** Throws UsageError for options that no login can have. */
   constructor(options: LoginOptions) {
@@ -121,13 +140,24 @@ export class LoginMachine {
     this.#options = options;
     const { sessionType } = options;
     this.#operationalPairs = offeredPairs(options.offer, { sessionType, leading: this.#isLeading });
-    this.#security = new SecurityNegotiation(options.chap, options.randomBytes);
-    this.#negotiation = new Negotiation({ sessionType, wanted: this.#operationalPairs });
+    this.#security = new SecurityNegotiation(options.chap, options.randomBytes, options.quirks);
+    const { quirks } = options;
+    this.#negotiation = new Negotiation({ sessionType, wanted: this.#operationalPairs, quirks });
   }
 
   /** The CHAP algorithm the target chose, null before that and without CHAP. */
   get chapAlgorithm(): ChapAlgorithm | null {
     return this.#security.chapAlgorithm;
+  }
+
+  /** CHAP has begun and has not ended. */
+  get isAuthenticating(): boolean {
+    return this.#security.isAuthenticating;
+  }
+
+  /** Operational keys have been sent, and nothing has been answered to them. */
+  get isOfferUnanswered(): boolean {
+    return this.#stage === OPERATIONAL_STAGE && this.#lastResponse?.currentStage !== this.#stage;
   }
 
   get #isLeading(): boolean {
@@ -169,7 +199,7 @@ export class LoginMachine {
     }
     this.#collector.add(response.data);
     if (response.continued) return { type: 'send', request: this.#sendText([], false) };
-    const pairs = decodeText(this.#collector.take());
+    const pairs = decodeText(this.#collector.take(), quirks);
     return this.#stage === SECURITY_STAGE
       ? this.#securityAnswered(pairs, response)
       : this.#operationalAnswered(pairs, response);
@@ -179,15 +209,21 @@ export class LoginMachine {
     const keys = new Map<string, string>();
     for (const pair of pairs) {
       const [key, value] = pair;
-      if (!isSecurityKey(key)) {
+      const before = keys.get(key);
+      if (isOperationalOnly(key)) {
+        const what = `the target sent ${quoted(key)} in the security negotiation`;
+        this.#options.quirks.met('key-in-security', what);
+        this.#earlyPairs.push(pair);
+      } else if (!isSecurityKey(key)) {
         this.#negotiation.targetSent(pair, { stage: 'security', transit: response.transit });
-      } else if (keys.has(key)) {
-        throw brokenRule('security-key-twice', `the target sent ${key} more than once`);
+      } else if (before !== undefined && before !== value) {
+        throw brokenRule('security-key-twice', `the target sent ${key} with different values`);
       } else {
+        if (before !== undefined) this.#repeated(key);
         keys.set(key, value);
       }
     }
-    this.#checkPortalGroup();
+    this.#checkPortalGroup('first');
     const move = this.#security.answered(keys);
     if (!response.transit) {
       return { type: 'send', request: this.#sendText(move.pairs, move.transit) };
@@ -201,6 +237,10 @@ export class LoginMachine {
     const answers: TextPair[] = [];
     for (const pair of pairs) {
       const { transit } = response;
+      if (pair[0] === 'AuthMethod' && pair[1] === this.#security.outcome?.method) {
+        this.#repeated('AuthMethod');
+        continue;
+      }
       const answer = this.#negotiation.targetSent(pair, { stage: 'operational', transit });
       if (answer !== null) answers.push([pair[0], answer]);
     }
@@ -208,7 +248,16 @@ export class LoginMachine {
     return this.#finish(response);
   }
 
+  #repeated(key: string): void {
+    this.#options.quirks.met('security-key-repeated', `the target sent ${key} again`);
+  }
+
   #finish(response: LoginResponse): LoginStep {
+    for (const pair of this.#earlyPairs) {
+      if (this.#negotiation.isAnswered(pair[0])) continue;
+      this.#negotiation.targetSent(pair, { stage: 'operational', transit: true });
+    }
+    this.#checkPortalGroup('last');
     const { parameters, keys, warnings } = this.#negotiation.finish(
       this.#options.sessionParameters ?? null,
     );
@@ -229,28 +278,36 @@ export class LoginMachine {
     };
   }
 
-  /** RFC 7143 §6.3.1 (Login Phase Start): the tag comes with the first complete response. */
-  #checkPortalGroup(): void {
-    if (this.#answered) return;
-    this.#answered = true;
-    const tag = this.#negotiation.inForceOrNull('TargetPortalGroupTag');
-    const expected = this.#options.expectedPortalGroupTag;
-    if (tag === null) {
+  /**
+   * RFC 7143 §6.3.1 (Login Phase Start): the tag comes with the first complete response. A target
+   * that does not tell it may be in any group, but for the address that the session used before.
+   */
+  #checkPortalGroup(response: 'first' | 'last'): void {
+    const text = this.#negotiation.inForceOrNull('TargetPortalGroupTag');
+    const { boundGroup: bound, quirks, targetName } = this.#options;
+    if (text === null) {
       // Discovery logins name no target, and targets in use then leave the tag out.
-      if (this.#options.targetName === undefined) return;
-      throw brokenRule(
-        'portal-group-missing',
-        'the first login response has no TargetPortalGroupTag',
-      );
+      if (targetName === undefined || response === 'first') return;
+      if (bound && !bound.isSameAddress) throw unknownGroup('the target does not tell its group');
+      quirks.met('portal-group-missing', 'the target tells no TargetPortalGroupTag');
+      return;
     }
-    if (expected !== undefined && Number(tag) !== expected) {
-      throw brokenRule(
-        'portal-group',
-        `the portal belongs to portal group ${tag}, but group ${expected} is expected; ` +
-          'a session has the portals of one group: name only those',
-        { code: 'ERR_PORTAL_GROUP' },
-      );
+    if (response === 'first') {
+      this.#isGroupKnown = true;
+    } else if (!this.#isGroupKnown) {
+      quirks.met('portal-group-late', 'TargetPortalGroupTag is not in the first login response');
     }
+    if (!bound || bound.tag === Number(text)) return;
+    if (bound.tag === null) {
+      if (bound.isSameAddress) return;
+      throw unknownGroup('the group of the portal before is not known');
+    }
+    throw brokenRule(
+      'portal-group',
+      `the portal belongs to portal group ${text}, but group ${bound.tag} is expected while ` +
+        'requests wait; a session has the portals of one group: name only those',
+      { code: 'ERR_PORTAL_GROUP' },
+    );
   }
 
   /**
@@ -266,7 +323,7 @@ export class LoginMachine {
       return {
         type: 'redirect',
         permanent: policy === 'redirect-permanent',
-        addresses: redirectAddresses(response.data),
+        addresses: redirectAddresses(response.data, this.#options.quirks),
         authenticated: this.#options.chap === undefined || outcome?.method === 'CHAP',
       };
     }
@@ -326,20 +383,10 @@ export class LoginMachine {
   }
 }
 
-/**
- * TargetAddress of a redirection, as RFC 7143 §11.13.5 (Status-Class and Status-Detail) requires
- * at least one.
- */
-function redirectAddresses(data: Buffer): PortalAddress[] {
-  const addresses: PortalAddress[] = [];
-  for (const [key, value] of decodeText(data)) {
-    if (key !== 'TargetAddress') continue;
-    const portal = readPortal(value);
-    if ('fault' in portal) {
-      throw brokenRule('redirect-address', `TargetAddress=${quoted(value)}: ${portal.fault}`);
-    }
-    addresses.push(portal);
-  }
-  if (addresses.length > 0) return addresses;
-  throw brokenRule('redirect-nowhere', 'the target redirects the login without a TargetAddress');
+function unknownGroup(why: string): ProtocolError {
+  return brokenRule(
+    'portal-group-unknown',
+    `${why}, and requests wait that may still be at work in another group`,
+    { code: 'ERR_PORTAL_GROUP' },
+  );
 }

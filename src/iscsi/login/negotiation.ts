@@ -1,9 +1,9 @@
 import { invariant, UsageError } from '../../base/errors.js';
 import type { DigestName, SessionParameters, TaskReporting } from '../pdu/session-parameters.js';
 import { printable, quoted, RESERVED_ANSWERS, type TextPair } from '../pdu/text.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import { isSecurityKey, KEY_ROWS, type KeyRow } from './negotiation-keys.js';
-import { answerProposal, checkReply, isDecidedByProposal } from './negotiation-rules.js';
+import { answerProposal, cautious, isDecidedByProposal, judgeReply } from './negotiation-rules.js';
 
 export type SessionType = 'Normal' | 'Discovery';
 
@@ -37,6 +37,22 @@ type SessionWideParameters = Omit<
   | 'targetPortalGroupTag'
 >;
 
+/** Keys that are only shown or compared: the last of several values counts. */
+const LAST_COUNTS: ReadonlySet<string> = new Set(['TargetAlias', 'TargetPortalGroupTag']);
+
+/**
+ * RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods): neither this nor a vendor's
+ * key is allowed in the security stage.
+ */
+export function isOperationalOnly(key: string): boolean {
+  const stage = KEY_ROWS.get(key)?.stage ?? 'operational';
+  return stage === 'operational' && !isSecurityKey(key);
+}
+
+function isDeclared(row: KeyRow | undefined): boolean {
+  return row?.rule.kind === 'declaredNumber' || row?.rule.kind === 'declaredText';
+}
+
 type KeyState = { offered: string | null; fromTarget: string | null; inForce: string | null };
 
 /**
@@ -48,10 +64,16 @@ export class Negotiation {
   readonly #wanted: ReadonlyMap<string, string>;
   readonly #states = new Map<string, KeyState>();
   readonly #warnings: string[] = [];
+  readonly #quirks: QuirkLog;
 
   /** `wanted`: what we would propose or declare per key, as `offeredPairs` gives it. */
-  constructor(options: { readonly sessionType: SessionType; readonly wanted: TextPair[] }) {
+  constructor(options: {
+    readonly sessionType: SessionType;
+    readonly wanted: TextPair[];
+    readonly quirks: QuirkLog;
+  }) {
     this.#sessionType = options.sessionType;
+    this.#quirks = options.quirks;
     this.#wanted = new Map(options.wanted);
   }
 
@@ -62,6 +84,11 @@ export class Negotiation {
       invariant(state.offered === null, `${key} is offered twice in one login`);
       state.offered = value;
     }
+  }
+
+  /** The target has sent the key. */
+  isAnswered(key: string): boolean {
+    return this.#states.get(key)?.fromTarget != null;
   }
 
   /** The value agreed on or declared for `key`, null when there is none so far. */
@@ -78,16 +105,24 @@ export class Negotiation {
     this.#checkPlace(key, row, context);
     const state = this.#state(key);
     if (state.fromTarget !== null && !row?.repeatable) {
-      throw brokenRule('key-twice', `the target sent ${key} more than once during login`);
+      if (state.fromTarget !== value && !LAST_COUNTS.has(key)) {
+        throw brokenRule('key-twice', `the target sent ${key} twice with different values`);
+      }
+      this.#quirks.met('key-repeated', `the target sent ${key} more than once during login`);
+      if (state.fromTarget === value) return null;
     }
     state.fromTarget = value;
-    if (!row) return this.#unknownKey(key, value, context);
-    if (row.rule.kind === 'declaredNumber' || row.rule.kind === 'declaredText') {
+    if (RESERVED_ANSWERS.has(value) && (state.offered === null || isDeclared(row))) {
+      return this.#answeredNothing(key, value, row, state);
+    }
+    if (!row) return this.#unknownKey(key, context);
+    if (isDeclared(row)) {
       this.#declared(key, value, row, state);
       return null;
     }
     if (state.offered !== null) {
-      state.inForce = checkReply({ key, row, offered: state.offered, reply: value });
+      const exchange = { key, row, offered: state.offered, reply: value };
+      state.inForce = judgeReply(exchange, this.#quirks);
       return null;
     }
     return this.#proposed(key, value, row, context);
@@ -109,41 +144,46 @@ export class Negotiation {
         `security key ${key} outside the security negotiation`,
       );
     }
-    // RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods): no others are allowed.
-    if (context.stage === 'security' && row?.stage !== 'any') {
-      throw brokenRule('key-in-security', `key ${quoted(key)} during the security negotiation`);
-    }
+    invariant(!(context.stage === 'security' && isOperationalOnly(key)), `${key} is too early`);
     if (row?.stage === 'fullFeature') {
       throw brokenRule('key-in-login', `${key} during login`, { section: row.section });
     }
   }
 
-  #declared(key: string, value: string, row: KeyRow, state: KeyState): void {
-    if (RESERVED_ANSWERS.has(value)) {
-      const answersLater = value === 'NotUnderstood' && row.later && state.offered !== null;
-      if (answersLater) return;
-      throw brokenRule(
-        'declaration-answered',
-        `the target answered the declaration of ${key} with ${value}`,
-      );
+  /** RFC 7143 §6.2 (Text Mode Negotiation): neither a declaration nor silence has an answer. */
+  #answeredNothing(key: string, value: string, row: KeyRow | undefined, state: KeyState): null {
+    const isExpected = value === 'NotUnderstood' && row?.later === true && state.offered !== null;
+    if (isExpected) return null;
+    const what = `the target sent ${key}=${value}`;
+    if (state.offered === null) {
+      this.#quirks.met('reserved-proposed', `${what}, and nothing was offered`);
+    } else {
+      this.#quirks.met('declaration-answered', `${what} to a declaration of ours`);
     }
-    if (row.senders === 'initiator') {
-      throw brokenRule('key-of-initiators', `the target sent ${key}, which only initiators send`, {
-        section: row.section,
-      });
-    }
-    state.inForce = checkReply({ key, row, offered: '', reply: value });
+    return null;
   }
 
-  #unknownKey(key: string, value: string, context: PairContext): string | null {
-    this.#checkReserved(key, value);
+  #declared(key: string, value: string, row: KeyRow, state: KeyState): void {
+    if (row.senders === 'initiator') {
+      const what = `the target sent ${key}, which only initiators send`;
+      if (state.offered !== value) {
+        const { section } = row;
+        throw brokenRule('key-of-initiators-differs', `${what}, as ${quoted(value)}`, { section });
+      }
+      this.#quirks.met('key-of-initiators', what, row.section);
+      return;
+    }
+    state.inForce = judgeReply({ key, row, offered: '', reply: value }, this.#quirks);
+  }
+
+  #unknownKey(key: string, context: PairContext): string | null {
     this.#warnings.push(`the target sent key ${quoted(key)}, which is not understood`);
     return context.transit ? null : this.#answered(key, 'NotUnderstood');
   }
 
   #proposed(key: string, value: string, row: KeyRow, context: PairContext): string | null {
-    this.#checkReserved(key, value);
     const irrelevant = row.irrelevantInDiscovery && this.#sessionType === 'Discovery';
+    const preferred = this.#wanted.get(key) ?? row.defaultValue;
     if (context.transit) {
       // RFC 7143 §6.2.2 (Simple-Value Negotiations): a value that decides alone needs no answer.
       if (irrelevant || row.rule.kind === 'obsolete') {
@@ -151,32 +191,40 @@ export class Negotiation {
       } else if (isDecidedByProposal(row.rule, value)) {
         this.#state(key).inForce = value;
       } else {
-        throw brokenRule(
-          'proposal-unanswerable',
-          `${key} needs an answer, but the T bit ends the stage`,
-        );
+        this.#state(key).inForce = this.#lastWord(key, value, row, preferred);
       }
       return null;
     }
-    const preferred = this.#wanted.get(key) ?? row.defaultValue;
     const answer = irrelevant ? 'Irrelevant' : answerProposal(row.rule, value, preferred);
     return this.#answered(key, answer);
   }
 
-  /** RFC 7143 §6.2 (Text Mode Negotiation): the reserved answers cannot be proposed. */
-  #checkReserved(key: string, value: string): void {
-    if (RESERVED_ANSWERS.has(value)) {
+  /**
+   * A proposal that ends the stage, so that no answer is possible: the target may work with its own
+   * value or with ours, and the stricter one is safe with both.
+   */
+  #lastWord(key: string, value: string, row: KeyRow, preferred: string): string {
+    const answer = answerProposal(row.rule, value, preferred);
+    const isSafe = row.rule.kind === 'number' && answer !== 'Reject';
+    const isNone = row.rule.kind === 'list' && value === 'None' && answer === 'None';
+    if (!(isSafe || isNone) || (key === 'ErrorRecoveryLevel' && value !== '0')) {
       throw brokenRule(
-        'reserved-proposed',
-        `the target sent ${key}=${value}, and nothing was offered`,
+        'proposal-unanswerable',
+        `${key} needs an answer, but the T bit ends the stage`,
       );
     }
+    const used = cautious(row.rule, answer, row.defaultValue) ?? answer;
+    this.#quirks.met(
+      'proposal-last',
+      `the target proposes ${key}=${value} in the response that ends the stage; ${used} is used`,
+    );
+    return used;
   }
 
   /**
    * What holds at the end. `session` is given for a connection added to a session, whose
    * session-wide parameters stay as they are. Throws UsageError when a digest that was required
-   * is refused, ProtocolError when the parameters contradict each other.
+   * is refused.
    */
   finish(session: SessionParameters | null): {
     readonly parameters: SessionParameters;
@@ -210,9 +258,9 @@ export class Negotiation {
     const agreed = this.inForceOrNull('FirstBurstLength') !== null;
     const isUsed = !initialR2T || immediateData;
     if (agreed && isUsed && firstBurstLength > maxBurstLength) {
-      throw brokenRule(
+      this.#quirks.met(
         'burst-order',
-        `FirstBurstLength ${firstBurstLength} exceeds MaxBurstLength ${maxBurstLength}`,
+        `FirstBurstLength ${firstBurstLength} exceeds MaxBurstLength ${maxBurstLength}, and is cut`,
       );
     }
     return {
@@ -237,10 +285,12 @@ export class Negotiation {
     const inForce = this.#inForce(key) as DigestName;
     const offered = this.#states.get(key)?.offered ?? 'None';
     if (!offered.split(',').includes(inForce)) {
-      throw new UsageError(`${key} ${offered} is required, but the target does not provide it`, {
-        code: 'ERR_DIGEST_REFUSED',
-        exitCode: 5,
-      });
+      const option = key === 'HeaderDigest' ? '--header-digest' : '--data-digest';
+      throw new UsageError(
+        `${key} ${offered} is required, but the target does not provide it: switch it on there, ` +
+          `or go without it by ${option} ${offered},None`,
+        { code: 'ERR_DIGEST_REFUSED', exitCode: 5 },
+      );
     }
     return inForce;
   }
@@ -253,7 +303,7 @@ export class Negotiation {
     for (const [key, state] of this.#states) {
       const rule = KEY_ROWS.get(key)?.rule;
       if (state.fromTarget !== null || state.offered === null || !rule) continue;
-      if (rule.kind === 'declaredNumber' || rule.kind === 'declaredText') continue;
+      if (isDeclared(KEY_ROWS.get(key))) continue;
       if (isDecidedByProposal(rule, state.offered)) {
         state.inForce = state.offered;
       } else {

@@ -1,5 +1,5 @@
 import { invariant } from '../../base/errors.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 
 /**
  * The key=value text of login and text PDUs: RFC 7143 §6.1 (Text Format). Each pair is
@@ -31,6 +31,8 @@ export const RESERVED_ANSWERS: ReadonlySet<string> = new Set([
 ]);
 
 const NUL = 0;
+const EQUALS = 0x3d;
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Bytes of `pairs`, each with its zero byte. */
 export function encodeText(pairs: readonly TextPair[]): Buffer {
@@ -53,48 +55,42 @@ export function splitText(text: Buffer, segmentBytesMax: number): Buffer[] {
   return parts.length > 0 ? parts : [text];
 }
 
-/** The pairs of one complete text in their order. Throws ProtocolError for anything malformed. */
-export function decodeText(text: Buffer): TextPair[] {
-  if (text.length === 0) return [];
-  if (text[text.length - 1] !== NUL) {
-    throw brokenRule(
-      'text-unterminated',
-      'the last key=value pair of a text has no zero byte after it',
-    );
-  }
+/** The pairs of one complete text in their order; what is no pair is left out. */
+export function decodeText(text: Buffer, quirks: QuirkLog): TextPair[] {
   const pairs: TextPair[] = [];
   for (let start = 0; start < text.length; ) {
-    const end = text.indexOf(NUL, start);
+    const nul = text.indexOf(NUL, start);
+    const end = nul < 0 ? text.length : nul;
+    // Linux and illumos append the zero byte that some targets forget.
+    if (nul < 0) quirks.met('text-unterminated', 'the last pair of a text has no zero byte');
     // Some targets count padding into DataSegmentLength; an empty string is no pair at all.
-    if (end > start) pairs.push(decodePair(text.subarray(start, end)));
+    const pair = end > start ? decodePair(text.subarray(start, end), quirks) : null;
+    if (pair !== null) pairs.push(pair);
     start = end + 1;
   }
   return pairs;
 }
 
-function decodePair(bytes: Buffer): TextPair {
-  let text: string;
+/** Null for what cannot be a pair. */
+function decodePair(bytes: Buffer, quirks: QuirkLog): TextPair | null {
+  const equals = bytes.indexOf(EQUALS);
+  if (equals < 0) {
+    const item = quoted(bytes.toString('latin1'));
+    quirks.met('text-equals', `a text has the item ${item}, which has no "=" and is left out`);
+    return null;
+  }
+  const key = bytes.toString('latin1', 0, equals);
+  if (key.length > KEY_CHARACTERS_MAX || !KEY_PATTERN.test(key)) {
+    quirks.met('text-key', `a text has a key ${quoted(key)}, which is left out`);
+    return null;
+  }
+  const value = bytes.subarray(equals + 1);
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw brokenRule('text-utf8', 'a key=value pair is not UTF-8', { cause });
+    return [key, UTF8.decode(value)];
+  } catch {
+    quirks.met('text-utf8', `the value of ${key} is not UTF-8 and is read as Latin-1`);
+    return [key, value.toString('latin1')];
   }
-  const equals = text.indexOf('=');
-  if (equals < 0) throw brokenRule('text-equals', `no "=" in the text ${quoted(text)}`);
-  const key = text.slice(0, equals);
-  if (key.length > KEY_CHARACTERS_MAX) {
-    throw brokenRule(
-      'text-key-size',
-      `key of ${key.length} characters, over ${KEY_CHARACTERS_MAX}`,
-    );
-  }
-  if (!KEY_PATTERN.test(key)) {
-    throw brokenRule(
-      'text-key-characters',
-      `key ${quoted(key)} has a character that keys cannot have`,
-    );
-  }
-  return [key, text.slice(equals + 1)];
 }
 
 /** Text of the other side for a message: quoted, no control characters, at most 64 characters. */

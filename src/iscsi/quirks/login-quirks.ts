@@ -1,4 +1,4 @@
-import { ISCSI_PORT, strict, tolerate } from './quirk-row.js';
+import { fallback, ISCSI_PORT, strict, tolerate } from './quirk-row.js';
 
 /** Login PDUs, redirection and authentication. */
 export const LOGIN_QUIRKS = {
@@ -6,29 +6,50 @@ export const LOGIN_QUIRKS = {
   'login-data-size': strict('6.3', 'it bounds the memory a login takes', ISCSI_PORT),
   'login-tag': strict('6.3', 'the answer may be that of another login'),
   'login-isid': tolerate('11.13', 'the connection and the task tag say whose answer it is'),
-  'login-statsn': strict('11.13.4', 'a response may be missing'),
+  'login-statsn': tolerate('11.13.4', 'requests go one by one, so no response can be missing'),
   'login-version-active': strict('11.13.2', 'it is another protocol', ISCSI_PORT),
-  'login-version-max': strict('11.13.1', 'the peer may be another one'),
+  'login-version-max': tolerate('11.13.1', 'the version that is in force does not change'),
   'login-stage': strict('6.3', 'the meaning of the text depends on the stage'),
   'login-transit-continue': strict('11.13.7', 'a stage cannot end in the middle of a text'),
   'login-transit': strict('11.13.6', 'authentication could be skipped'),
   'login-next-stage': strict('6.3', 'authentication could be skipped'),
-  'login-tsih-zero': strict('11.13.3', 'the session has no name'),
+  'login-tsih-zero': tolerate('11.13.3', 'only a second connection would need it'),
+  'login-tsih-early': tolerate('11.13.3', 'the one of the last response counts'),
   'login-tsih': strict('11.13.3', 'the answer may be that of another session'),
   'login-continue-data': strict('6.2', 'two texts would be mixed up'),
   'login-requests': strict('6.2', 'it bounds the time and memory a login takes'),
-  'portal-group-missing': strict('13.9', 'the group decides whether old requests are over'),
-  'portal-group': strict('6.3.1', 'old requests may still be at work in the other group'),
-  'redirect-address': strict('13.8', 'there is no address to go to'),
+  'portal-group-missing': tolerate('13.9', 'nothing waits that another group could overtake'),
+  'portal-group-late': tolerate('13.9', 'it comes before the first command'),
+  'portal-group-unknown': strict(
+    '13.9',
+    'old requests may still be at work in another group',
+    'Requests go on when the portal that the session used last is back, or fail when the removal ' +
+      'latency has passed; after that any portal will do.',
+  ),
+  'portal-group': strict(
+    '6.3.1',
+    'old requests may still be at work in the other group',
+    'Requests go on when a portal of the same group is back, or fail when the removal latency has ' +
+      'passed; after that any group will do.',
+  ),
+  'redirect-address': tolerate('13.8', 'another address of the same answer can be used'),
   'redirect-nowhere': strict('11.13.5', 'there is no address to go to'),
   'redirect-loop': strict('11.13.5', 'the login would never end'),
   'security-key-twice': strict('6.3', 'nobody can say which value counts'),
+  'security-key-repeated': tolerate('6.3', 'the value is the same'),
   'security-key-late': strict('12.1', 'the authentication is over'),
   'security-key-early': strict('12.1', 'the order of the steps is what authenticates'),
   'auth-method-unanswered': strict('12.1', 'nobody can say whether the target authenticates'),
   'auth-method-choice': strict('6.2.1', 'the method was not offered'),
+  'new-keys': fallback('13', 'the keys that RFC 7143 added can be left out'),
+  'chap-unwanted': fallback(
+    '12.1',
+    'CHAP authenticates this side only, and the target does not ask for it',
+    'Leave the CHAP user and secret out for this target, or make an account for it there.',
+  ),
   'chap-identifier': strict('12.1.3', 'the response is computed from it'),
   'chap-algorithm': strict('12.1.3', 'the algorithm was not offered'),
   'chap-keys': strict('12.1.3', 'the steps are what authenticates'),
+  'chap-extra-key': tolerate('12.1.3', 'nothing is computed from it'),
   'chap-binary': strict('12.1.3', 'the response is computed from it'),
 };

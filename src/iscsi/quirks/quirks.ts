@@ -60,9 +60,10 @@ export class QuirkLog {
     this.#tell = tell;
   }
 
-  met(id: QuirkId, what: string): void {
+  /** A `section` of its own is that of a text key, where one row is for many keys. */
+  met(id: QuirkId, what: string, section: string = QUIRK_ROWS[id].section): void {
     if (this.#met.has(id)) return;
-    const quirk = { quirk: id, section: QUIRK_ROWS[id].section, what };
+    const quirk = { quirk: id, section, what };
     this.#met.set(id, quirk);
     this.#tell(quirk);
   }

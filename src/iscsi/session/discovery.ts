@@ -13,7 +13,7 @@ import {
   TextCollector,
   type TextPair,
 } from '../pdu/text.js';
-import { brokenRule } from '../quirks/quirks.js';
+import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 
 /** A target and where it listens; `portals` has at least one. */
 export type DiscoveredTarget = { readonly name: string; readonly portals: PortalAddress[] };
@@ -36,6 +36,7 @@ const NO_LUN: LunField = { upper: 0, lower: 0 };
  */
 export class TextExchange {
   readonly #initiatorTaskTag: number;
+  readonly #quirks: QuirkLog;
   readonly #collector = new TextCollector(ANSWER_BYTES_MAX);
   #partsLeft: Buffer[];
   #lastRequest: TextRequest | null = null;
@@ -45,7 +46,9 @@ export class TextExchange {
     readonly pairs: readonly TextPair[];
     readonly initiatorTaskTag: number;
     readonly targetMaxRecvDataSegmentLength: number;
+    readonly quirks: QuirkLog;
   }) {
+    this.#quirks = options.quirks;
     this.#initiatorTaskTag = options.initiatorTaskTag;
     this.#partsLeft = splitText(encodeText(options.pairs), options.targetMaxRecvDataSegmentLength);
   }
@@ -58,7 +61,7 @@ export class TextExchange {
   responseReceived(response: TextResponse): TextStep {
     const request = this.#lastRequest;
     invariant(request, 'a text response before the request');
-    checkTextResponse(response, request);
+    const isEnd = isLastResponse(response, request, this.#quirks);
     if (request.continued && response.data.length > 0) {
       // RFC 7143 §6.2 (Text Mode Negotiation): a request with the C bit gets an empty answer.
       throw brokenRule(
@@ -67,7 +70,9 @@ export class TextExchange {
       );
     }
     this.#collector.add(response.data);
-    if (response.final) return { type: 'done', pairs: decodeText(this.#collector.take()) };
+    if (isEnd) {
+      return { type: 'done', pairs: decodeText(this.#collector.take(), this.#quirks) };
+    }
     return { type: 'send', request: this.#send(response) };
   }
 
@@ -95,8 +100,8 @@ export class TextExchange {
   }
 }
 
-/** RFC 7143 §11.11 (Text Response), its bits and tags. */
-function checkTextResponse(response: TextResponse, request: TextRequest): void {
+/** Checks bits and tags as in RFC 7143 §11.11 (Text Response); true when nothing follows. */
+function isLastResponse(response: TextResponse, request: TextRequest, quirks: QuirkLog): boolean {
   if (response.initiatorTaskTag !== request.initiatorTaskTag) {
     throw brokenRule('text-tag', 'a text response with another Initiator Task Tag');
   }
@@ -108,11 +113,14 @@ function checkTextResponse(response: TextResponse, request: TextRequest): void {
       throw brokenRule('text-final', 'a final text response to a request that was not final');
     }
     // RFC 7143 §11.10.4 (Target Transfer Tag): with the F bit the tag must be ignored.
-    return;
+    return true;
   }
-  if (response.targetTransferTag === RESERVED_TAG) {
-    throw brokenRule('text-no-tag', 'a text response with neither F bit nor Target Transfer Tag');
-  }
+  if (response.targetTransferTag !== RESERVED_TAG) return false;
+  const what = 'a text response with neither F bit nor Target Transfer Tag';
+  if (response.continued || !request.final) throw brokenRule('text-no-tag', what);
+  // There is no way to ask for more, so that is all there is.
+  quirks.met('text-end', `${what} ends the answer`);
+  return true;
 }
 
 /** RFC 7143 Appendix C (SendTargets Operation): all targets that this initiator may see. */

@@ -1,9 +1,9 @@
-import { LoginRefusedError } from '../../base/errors.js';
-import type { ChapAlgorithm } from '../login/chap.js';
+import type { ProductError } from '../../base/errors.js';
 import { LoginMachine } from '../login/login.js';
 import { formatPortal, type PortalAddress } from '../login/portal.js';
 import type { SessionParameters } from '../pdu/session-parameters.js';
 import type { QuirkLog } from '../quirks/quirks.js';
+import { type AttemptVerdict, LoginFallbacks } from './login-fallbacks.js';
 import type { SessionConfig, SessionIdentity } from './session-config.js';
 
 /** CmdSN of every first login request; any value would do. */
@@ -11,22 +11,26 @@ export const FIRST_CMD_SN = 1;
 /** Connection id of the leading connection. */
 export const LEADING_CID = 0;
 
-/** Portals whose group is remembered; redirections must not fill memory. */
-const GROUPS_MAX = 64;
+/** The session whose requests may be at work at the target. */
+type Bound = {
+  /** Its portal, null if a process before this one had it. */
+  readonly place: string | null;
+  /** Its portal group, null if the target does not tell. */
+  readonly tag: number | null;
+};
 
 /**
  * What each login of a session is made of, and what earlier logins have taught: the portal group
- * behind each portal, and CHAP algorithms that this target cannot do.
+ * whose session may still have requests, and what this target cannot do.
  */
 export class LoginFactory {
   readonly #identity: SessionIdentity;
   readonly #config: SessionConfig;
   readonly #quirks: QuirkLog;
-  readonly #groups = new Map<string, number>();
+  readonly #fallbacks: LoginFallbacks;
   #lastGroup: number | null = null;
-  /** The group whose session may still have requests of ours; null: none is to be feared. */
-  #boundGroup: number | null;
-  #algorithms: readonly ChapAlgorithm[];
+  /** Null: no request is to be feared. */
+  #bound: Bound | null;
   #machine: LoginMachine | null = null;
 
   constructor(options: {
@@ -34,12 +38,12 @@ export class LoginFactory {
     readonly config: SessionConfig;
     readonly quirks: QuirkLog;
   }) {
-    const { identity, config } = options;
+    const { identity, config, quirks } = options;
     this.#identity = identity;
-    this.#quirks = options.quirks;
-    this.#boundGroup = identity.portalGroupTag ?? null;
+    this.#quirks = quirks;
+    this.#bound = boundBefore(identity, config);
     this.#config = config;
-    this.#algorithms = config.login.chap?.algorithms ?? [];
+    this.#fallbacks = new LoginFallbacks(config.login, quirks);
   }
 
   /**
@@ -47,18 +51,18 @@ export class LoginFactory {
    * target first (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)). But a session is
    * one of a portal group (§4.4.1 (iSCSI Architecture Model)): a login to another group ends
    * nothing, and a write sent again there could be overtaken by its ghost. So while requests wait
-   * only the group of the last login will do.
+   * only the group of the last login will do. The target's Time2Retain does not change that: it
+   * counts from when the target notices the loss, which this side cannot see. With nothing waiting
+   * any group will do: tags are given anew when a target is configured.
    */
   begin(portal: PortalAddress): LoginMachine {
-    const { type, login } = this.#config;
-    const { chap } = login;
-    const group = this.#boundGroup ?? this.#groups.get(placeOf(portal)) ?? portal.portalGroupTag;
+    const bound = this.#bound;
+    const isSameAddress = bound?.place === placeOf(portal);
     this.#machine = new LoginMachine({
-      ...login,
-      ...(chap === undefined ? {} : { chap: { ...chap, algorithms: this.#algorithms } }),
-      ...(group === undefined ? {} : { expectedPortalGroupTag: group }),
+      ...this.#fallbacks.login,
+      ...(bound === null ? {} : { boundGroup: { tag: bound.tag, isSameAddress } }),
       quirks: this.#quirks,
-      sessionType: type === 'discovery' ? 'Discovery' : 'Normal',
+      sessionType: this.#config.type === 'discovery' ? 'Discovery' : 'Normal',
       isid: this.#identity.isid,
       tsih: 0,
       cid: LEADING_CID,
@@ -70,7 +74,7 @@ export class LoginFactory {
 
   /** No request waits any more: any portal group will do. */
   requestsFailed(): void {
-    this.#boundGroup = null;
+    this.#bound = null;
   }
 
   /**
@@ -85,13 +89,13 @@ export class LoginFactory {
 
   /** Notes the portal group. Returns a warning, or null. */
   succeeded(portal: PortalAddress, parameters: SessionParameters): string | null {
+    this.#fallbacks.succeeded();
     const group = parameters.targetPortalGroupTag;
-    if (group === null) return null;
     const place = placeOf(portal);
-    if (this.#groups.size < GROUPS_MAX) this.#groups.set(place, group);
+    this.#bound = { place, tag: group };
+    if (group === null) return null;
     const before = this.#lastGroup;
     this.#lastGroup = group;
-    this.#boundGroup = group;
     if (before === null || before === group) return null;
     return (
       `${place} belongs to portal group ${group} and the portal before it to group ${before}: ` +
@@ -99,22 +103,21 @@ export class LoginFactory {
     );
   }
 
-  /**
-   * After a refusal that other CHAP algorithms of the operator may avoid: these are taken from now
-   * on, and the returned warning says so. Null when there is nothing else to try.
-   */
-  fallBack(error: Error): string | null {
-    if (!(error instanceof LoginRefusedError) || error.code !== 'ERR_CHAP_ALGORITHM') return null;
-    const refused = this.#machine?.chapAlgorithm ?? null;
-    const left =
-      refused === null
-        ? this.#algorithms.filter((name) => name === 'MD5')
-        : this.#algorithms.filter((name) => name !== refused);
-    if (left.length === 0 || left.length === this.#algorithms.length) return null;
-    const what = refused === null ? this.#algorithms.join(', ') : refused;
-    this.#algorithms = left;
-    return `the target cannot do CHAP with ${what}; trying ${left.join(', ')}`;
+  /** The attempt failed: is there another way to log in? */
+  failed(error: ProductError): AttemptVerdict {
+    return this.#fallbacks.failed(error, this.#machine);
   }
+}
+
+/**
+ * What a process before this one has left. Where its target told no group, one portal stands for
+ * one group; of several nobody can say which it was.
+ */
+function boundBefore(identity: SessionIdentity, config: SessionConfig): Bound | null {
+  const { portalGroupTag } = identity;
+  if (portalGroupTag !== undefined) return { place: null, tag: portalGroupTag };
+  const isUnknown = config.firstLogin === 'resume' && config.portals.length > 1;
+  return isUnknown ? { place: null, tag: null } : null;
 }
 
 function placeOf(portal: PortalAddress): string {

@@ -42,21 +42,27 @@ export class LoginRounds {
     return this.#plan.begin(this.portals.current);
   }
 
-  /** The attempt failed (`null`: it was given up). False when every portal has been tried. */
-  failed(error: ProductError | null, nowMs: number): boolean {
+  /**
+   * The attempt failed (`null`: it was given up). `error` is why, to be told; `isRoundOver` is false
+   * when another portal, or another way to log in, is tried next.
+   */
+  failed(
+    error: ProductError | null,
+    nowMs: number,
+  ): { readonly error: ProductError | null; readonly isRoundOver: boolean } {
     const portal = this.portals.current;
-    if (error !== null) {
-      const otherWay = this.#plan.fallBack(error);
-      if (otherWay !== null) {
-        this.#effects.push({ type: 'warned', message: otherWay });
-        this.schedule.tryNext(nowMs);
-        return true;
-      }
-      this.#effects.push({ type: 'attemptFailed', portal, error });
+    const verdict = error === null ? null : this.#plan.failed(error);
+    if (verdict?.type === 'tryAgain') {
+      const { warning } = verdict;
+      if (warning !== null) this.#effects.push({ type: 'warned', message: warning });
+      this.schedule.tryNext(nowMs);
+      return { error, isRoundOver: false };
     }
-    if (!this.portals.attemptFailed()) return false;
-    this.schedule.tryNext(nowMs);
-    return true;
+    const told = verdict === null ? null : verdict.error;
+    if (told !== null) this.#effects.push({ type: 'attemptFailed', portal, error: told });
+    const isRoundOver = !this.portals.attemptFailed();
+    if (!isRoundOver) this.schedule.tryNext(nowMs);
+    return { error: told, isRoundOver };
   }
 
   /** The round is over and the next one is to come. */

@@ -207,7 +207,7 @@ export class Session {
     }
   }
 
-  /** Nothing waits for the session any more: any portal group of the target will do. */
+  /** Nothing of ours is at work at the target, or its outcome is told: any portal group will do. */
   requestsFailed(): void {
     this.#rounds.requestsFailed();
   }
@@ -253,6 +253,8 @@ export class Session {
     this.#logoutDeadlineAtMs = NEVER_MS;
     this.flow.close();
     if (connection !== null) {
+      // With every command answered nothing of ours is at work at the target.
+      if (connection.parameters !== null && connection.tasks.count === 0) this.requestsFailed();
       const end = connection.isLoggedOut ? 'orderly' : 'abrupt';
       connection.linkLost();
       this.effects.push({ type: 'closeLink', end });
@@ -272,10 +274,11 @@ export class Session {
       this.#rounds.outageBegan(nowMs, time2WaitMs ?? defaultTime2Wait * 1000);
       return;
     }
-    if (this.#rounds.failed(error, nowMs)) return;
+    const failed = this.#rounds.failed(error, nowMs);
+    if (!failed.isRoundOver) return;
     if (this.state === 'loggingIn' && this.config.firstLogin === 'once') {
-      const reason = error?.message ?? 'the login failed';
-      this.#enter('loginGivenUp', reason, error ?? undefined);
+      const reason = failed.error?.message ?? 'the login failed';
+      this.#enter('loginGivenUp', reason, failed.error ?? undefined);
     } else {
       this.#rounds.roundEnded(nowMs);
     }

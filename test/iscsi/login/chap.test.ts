@@ -8,6 +8,7 @@ import {
   type ChapOptions,
   chapResponse,
 } from '../../../src/iscsi/login/chap.js';
+import { QuirkLog } from '../../../src/iscsi/quirks/quirks.js';
 
 const ALL: ChapAlgorithm[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
 const secret = Buffer.from('alicesecret12345');
@@ -34,12 +35,13 @@ function mutual(options: Partial<ChapOptions> = {}): ChapExchange {
   return new ChapExchange(
     { user: 'alice', secret, target, algorithms: ['MD5'], ...options },
     tgtRandom,
+    new QuirkLog(),
   );
 }
 
-function oneWay(options: Partial<ChapOptions> = {}): ChapExchange {
+function oneWay(options: Partial<ChapOptions> = {}, log = new QuirkLog()): ChapExchange {
   const random = () => expect.fail('one-way CHAP needs no random bytes');
-  return new ChapExchange({ user: 'alice', secret, algorithms: ALL, ...options }, random);
+  return new ChapExchange({ user: 'alice', secret, algorithms: ALL, ...options }, random, log);
 }
 
 function thrown(action: () => unknown): unknown {
@@ -142,10 +144,29 @@ describe('RFC 7143 §9.2 (In-Band Initiator-Target Authentication)', () => {
   });
 
   it('a key of another step ends the login', () => {
-    expect(() => oneWay().challenged(tgtChallenge().set('CHAP_N', 'bob'))).toThrow(ProtocolError);
+    expect(() => oneWay().challenged(tgtChallenge().set('CHAP_X', '1'))).toThrow(ProtocolError);
+    expect(() => mutual().challenged(tgtChallenge().set('CHAP_N', 'bob'))).toThrow(ProtocolError);
     const exchange = oneWay();
     exchange.challenged(tgtChallenge());
-    expect(() => exchange.finished(keys({ CHAP_N: 'bob', CHAP_R: '0x00' }))).toThrow(ProtocolError);
+    expect(() => exchange.finished(keys({ CHAP_A: '5' }))).toThrow(ProtocolError);
+    expect(() => exchange.finished(keys({ AuthMethod: 'None' }))).toThrow(ProtocolError);
+  });
+
+  it('a target that names the method again, or proves itself unasked, is authenticated to', () => {
+    const log = new QuirkLog();
+    const exchange = oneWay({}, log);
+    const again = exchange.challenged(tgtChallenge().set('AuthMethod', 'CHAP'));
+    expect(again).toEqual(oneWay().challenged(tgtChallenge()));
+    exchange.finished(keys({ CHAP_N: 'bob', CHAP_R: '0x00' }));
+    expect(log.all).toMatchObject([{ quirk: 'chap-extra-key', section: '12.1.3' }]);
+  });
+
+  it('a target that only names the method again has not proved itself', () => {
+    const exchange = mutual();
+    exchange.challenged(tgtChallenge());
+    expect(thrown(() => exchange.finished(keys({ AuthMethod: 'CHAP' })))).toMatchObject({
+      fault: 'targetNotAuthenticated',
+    });
   });
 });
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { LoginRefusedError } from '../../../src/base/errors.js';
 import { AuthenticationError, type ChapAlgorithm } from '../../../src/iscsi/login/chap.js';
-import { accept, LoginScript, NO_SECURITY } from './login-script.js';
+import { accept, LoginScript, NO_SECURITY, TGT_ANSWER } from './login-script.js';
 
 const SECRET = Buffer.from('initiator-secret');
 const TARGET_SECRET = Buffer.from('the-target-secret');
@@ -109,13 +109,21 @@ describe('RFC 7143 Appendix B (Login Phase Examples): CHAP', () => {
 });
 
 describe('RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods)', () => {
-  it.each(['MaxBurstLength=8192', 'HeaderDigest=None', 'X-com.example.a=1', 'SendTargets=All'])(
-    'the key %s is rejected in the security stage',
-    (line) => {
-      const lines = [...(NO_SECURITY.lines ?? []), line];
-      expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(section('12'));
-    },
-  );
+  it('Cisco sends its keys in the security stage: they are kept and not answered', () => {
+    const script = new LoginScript();
+    const early = ['X-com.cisco.protocol=draft20', 'MaxBurstLength=8192', 'ImmediateData=No'];
+    script.answer({ ...NO_SECURITY, lines: [...(NO_SECURITY.lines ?? []), ...early] });
+    expect(script.lines.join()).not.toMatch(/cisco/);
+    const lines = TGT_ANSWER.filter((line) => !/MaxBurst|Immediate/.test(line));
+    const { parameters } = script.done(accept([...lines, 'ImmediateData=Yes']));
+    expect(parameters).toMatchObject({ maxBurstLength: 8192, immediateData: true });
+    expect(script.quirks[0]).toMatchObject({ quirk: 'key-in-security', section: '12' });
+  });
+
+  it('SendTargets in the security stage ends the login', () => {
+    const lines = [...(NO_SECURITY.lines ?? []), 'SendTargets=All'];
+    expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(section('13.3'));
+  });
 
   it('names, aliases and addresses are accepted in any stage', () => {
     const script = new LoginScript();
@@ -140,10 +148,22 @@ describe('RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods)', 
     expect(() => new LoginScript(oneWay).answer({ lines })).toThrow(section('6.3'));
   });
 
-  it('security keys of the operational stage end the login', () => {
+  it('security keys of the operational stage end the login, unless they say what was settled', () => {
     const script = new LoginScript();
     script.answer(NO_SECURITY);
-    expect(() => script.answer({ lines: ['AuthMethod=None'] })).toThrow(section('6.3'));
+    script.answer({ lines: ['AuthMethod=None'] });
+    expect(script.quirks).toMatchObject([{ quirk: 'security-key-repeated' }]);
+    for (const line of ['AuthMethod=CHAP', 'CHAP_N=bob']) {
+      expect(() => script.answer({ lines: [line] })).toThrow(section('6.3'));
+    }
+  });
+
+  it('AuthMethod that is named again when it is settled is no other method', () => {
+    const script = challenged(oneWay);
+    script.answer({ lines: ['AuthMethod=CHAP', 'AuthMethod=CHAP'] });
+    expect(script.request).toMatchObject({ currentStage: 0, transit: true });
+    script.answer({ lines: ['AuthMethod=CHAP'] });
+    expect(() => script.answer({ lines: ['AuthMethod=None'] })).toThrow(section('12.1'));
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { LoginRefusedError, ProtocolError, UsageError } from '../../../src/base/errors.js';
+import type { BoundGroup } from '../../../src/iscsi/login/login.js';
 import {
   accept,
   ISID,
@@ -109,15 +110,22 @@ describe('RFC 7143 §6.3 (Login Phase)', () => {
     expect(script.requests.length).toBeGreaterThan(6);
   });
 
-  it('a key that is sent twice ends the login, in one response and in two', () => {
-    expect(() => operational().answer({ lines: ['InitialR2T=Yes', 'InitialR2T=Yes'] })).toThrow(
+  it('a key that is sent twice with different values ends the login, in one response and in two', () => {
+    expect(() => operational().answer({ lines: ['InitialR2T=Yes', 'InitialR2T=No'] })).toThrow(
       section('6.3'),
     );
     const script = operational();
     script.answer({ lines: ['MaxBurstLength=4096'] });
-    expect(() => script.answer({ lines: ['MaxBurstLength=4096'] })).toThrow(section('6.3'));
-    const tag = operational();
-    expect(() => tag.answer({ lines: ['TargetPortalGroupTag=1'] })).toThrow(section('6.3'));
+    expect(() => script.answer({ lines: ['MaxBurstLength=8192'] })).toThrow(section('6.3'));
+  });
+
+  it('a target that repeats a key with its value is logged in to (open-iscsi reads both)', () => {
+    const script = operational();
+    script.answer({ lines: ['MaxBurstLength=4096', 'TargetPortalGroupTag=1', 'TargetAlias=a'] });
+    const lines = ['MaxBurstLength=4096', 'FirstBurstLength=4096', 'TargetAlias=b'];
+    const { parameters } = script.done(accept([...TGT_ANSWER.slice(0, 8), ...lines]));
+    expect(parameters).toMatchObject({ maxBurstLength: 4096, targetAlias: 'b' });
+    expect(script.quirks).toMatchObject([{ quirk: 'key-repeated' }]);
   });
 
   it('a normal session without a target name is rejected', () => {
@@ -179,16 +187,35 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation): the C bit', () => {
 });
 
 describe('RFC 7143 §11.13 (Login Response)', () => {
-  it('§11.13.1 and §11.13.2: a version other than 0 ends the login, as does a change of it', () => {
+  it('§11.13.2: a version other than 0 ends the login', () => {
     expect(() => new LoginScript().answer({ ...NO_SECURITY, versionActive: 1 })).toThrow(
       section('11.13.2'),
     );
-    expect(() => operational().answer({ ...accept(), versionMax: 1 })).toThrow(section('11.13.1'));
   });
 
-  it('§11.13.3: a TSIH comes in the final response, never 0, and only there', () => {
-    expect(() => operational().answer({ ...accept(), tsih: 0 })).toThrow(section('11.13.3'));
-    expect(() => new LoginScript().answer({ ...NO_SECURITY, tsih: 5 })).toThrow(section('11.13.3'));
+  it('§11.13.1: a target that changes Version-max is logged in to', () => {
+    const script = operational();
+    script.done({ ...accept(), versionMax: 1 });
+    expect(script.quirks).toMatchObject([{ quirk: 'login-version-max', section: '11.13.1' }]);
+  });
+
+  it('§11.13.3: gotgt answers with TSIH 0 to the end, and is logged in to', () => {
+    const script = operational();
+    expect(script.done({ ...accept(), tsih: 0 }).tsih).toBe(0);
+    expect(script.quirks).toMatchObject([{ quirk: 'login-tsih-zero', section: '11.13.3' }]);
+  });
+
+  it('§11.13.3: jSCSI and iSCSIConsole give the TSIH early, and the last one counts', () => {
+    const script = new LoginScript();
+    script.answer({ ...NO_SECURITY, tsih: 5 });
+    expect(script.done({ ...accept(), tsih: 6 }).tsih).toBe(6);
+    expect(script.quirks).toMatchObject([{ quirk: 'login-tsih-early', section: '11.13.3' }]);
+  });
+
+  it('§11.13.3: the TSIH of another session ends the login of a connection', () => {
+    const parameters = operational().done(accept()).parameters;
+    const script = () => new LoginScript({ tsih: 256, cid: 1, sessionParameters: parameters });
+    expect(() => script().answer({ ...NO_SECURITY, tsih: 5 })).toThrow(section('11.13.3'));
   });
 
   it('§11.13.4: StatSN starts anywhere and grows by one, over 2^32 too', () => {
@@ -199,24 +226,46 @@ describe('RFC 7143 §11.13 (Login Response)', () => {
     expect(script.done({ ...accept(), statSN: 0 }).type).toBe('done');
   });
 
-  it.each([0xfffffffe, 0, 7])('§11.13.4: StatSN %i after 4294967294 ends the login', (statSN) => {
-    expect(() => operational().answer({ ...accept(), statSN })).toThrow(section('11.13.4'));
-  });
+  it.each([0xfffffffe, 0, 7])(
+    '§11.13.4: NetBSD counts StatSN otherwise (%i after 4294967294), and the last one counts',
+    (statSN) => {
+      const script = operational();
+      script.answer({ lines: [], statSN });
+      expect(script.request.expStatSN).toBe((statSN + 1) % 2 ** 32);
+      expect(script.done({ ...accept(), statSN }).type).toBe('done');
+      expect(script.quirks).toMatchObject([{ quirk: 'login-statsn', section: '11.13.4' }]);
+    },
+  );
 
   it('§11.13.6: a T bit that was not proposed ends the login', () => {
     const chap = { user: 'u', secret: Buffer.alloc(16, 1), algorithms: ['MD5' as const] };
     expect(() => new LoginScript({ chap }).answer(NO_SECURITY)).toThrow(section('11.13.6'));
   });
 
-  it('§11.13.6: a response with the T bit that needs an answer ends the login', () => {
+  it('§11.13.6: SPDK proposes FirstBurstLength at the end, and the smaller value is used', () => {
     const offer = { ...OFFER, initialR2T: true, immediateData: false };
-    const script = operational({ offer });
-    expect(script.lines.join()).not.toMatch(/FirstBurstLength/);
     const lines = [...TGT_ANSWER.filter((line) => !/First|Immediate/.test(line))];
-    expect(() => script.answer(accept([...lines, 'FirstBurstLength=4096']))).toThrow(
-      section('11.13.6'),
-    );
+    for (const [proposed, used] of [
+      [4096, 4096],
+      [131072, 65536],
+    ]) {
+      const script = operational({ offer });
+      expect(script.lines.join()).not.toMatch(/FirstBurstLength/);
+      const { parameters } = script.done(accept([...lines, `FirstBurstLength=${proposed}`]));
+      expect(parameters.firstBurstLength).toBe(used);
+      expect(script.quirks).toMatchObject([{ quirk: 'proposal-last', section: '11.13.6' }]);
+    }
   });
+
+  it.each(['DataPDUInOrder=No', 'ErrorRecoveryLevel=1', 'MaxBurstLength=x'])(
+    '§11.13.6: %s in the last response, where it was not offered, ends the login',
+    (line) => {
+      const sessionParameters = operational().done(accept()).parameters;
+      const script = new LoginScript({ tsih: 256, cid: 1, sessionParameters });
+      script.answer({ ...NO_SECURITY, tsih: 256 });
+      expect(() => script.answer(accept([line]))).toThrow(section('11.13.6'));
+    },
+  );
 
   it('§11.13.7: T and C exclude each other', () => {
     expect(() => new LoginScript().answer({ ...NO_SECURITY, continued: true })).toThrow(
@@ -233,9 +282,43 @@ describe('RFC 7143 §11.13 (Login Response)', () => {
 });
 
 describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
-  it('the tag is in the first response to a login that names a target', () => {
-    const answer = { ...NO_SECURITY, lines: ['AuthMethod=None'] };
-    expect(() => new LoginScript().answer(answer)).toThrow(section('13.9'));
+  it('gotgt tells the tag in its last response only', () => {
+    const script = new LoginScript();
+    script.answer({ ...NO_SECURITY, lines: ['AuthMethod=None'] });
+    const { parameters } = script.done(accept([...TGT_ANSWER, 'TargetPortalGroupTag=1']));
+    expect(parameters.targetPortalGroupTag).toBe(1);
+    expect(script.quirks).toMatchObject([{ quirk: 'portal-group-late', section: '13.9' }]);
+  });
+
+  it('iSCSIConsole before 1.3.3 and Jiva tell no tag, and the group is unknown', () => {
+    const script = new LoginScript();
+    script.answer({ ...NO_SECURITY, lines: ['AuthMethod=None'] });
+    expect(script.done(accept()).parameters.targetPortalGroupTag).toBeNull();
+    expect(script.quirks).toMatchObject([{ quirk: 'portal-group-missing', section: '13.9' }]);
+  });
+
+  it('a target without a tag is the same at its address, and refused elsewhere while requests wait', () => {
+    const login = (boundGroup: BoundGroup, lines: readonly string[]) => {
+      const script = new LoginScript({ boundGroup });
+      script.answer({ ...NO_SECURITY, lines: [...lines, 'AuthMethod=None'] });
+      return script.answer(accept()).type;
+    };
+    const refused = expect.objectContaining({ code: 'ERR_PORTAL_GROUP' });
+    for (const tag of [null, 1]) expect(login({ tag, isSameAddress: true }, [])).toBe('done');
+    for (const tag of [null, 1]) {
+      expect(() => login({ tag, isSameAddress: false }, [])).toThrow(refused);
+    }
+    const tagged = ['TargetPortalGroupTag=1'];
+    expect(login({ tag: null, isSameAddress: true }, tagged)).toBe('done');
+    expect(() => login({ tag: null, isSameAddress: false }, tagged)).toThrow(refused);
+  });
+
+  it('a late tag of another group ends the login while requests wait', () => {
+    const script = new LoginScript({ boundGroup: { tag: 2, isSameAddress: true } });
+    script.answer({ ...NO_SECURITY, lines: ['AuthMethod=None'] });
+    expect(() => script.answer(accept([...TGT_ANSWER, 'TargetPortalGroupTag=1']))).toThrow(
+      expect.objectContaining({ code: 'ERR_PORTAL_GROUP' }),
+    );
   });
 
   it('a first response in parts is one response', () => {
@@ -247,21 +330,24 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
   });
 
   it('the tag 0 is a tag like any other', () => {
-    const script = new LoginScript({ expectedPortalGroupTag: 0 });
+    const script = new LoginScript({ boundGroup: { tag: 0, isSameAddress: true } });
     script.answer({ ...NO_SECURITY, lines: ['TargetPortalGroupTag=0', 'AuthMethod=None'] });
     expect(script.done(accept()).parameters.targetPortalGroupTag).toBe(0);
   });
 
   it('a tag other than the expected one ends the login', () => {
-    const script = new LoginScript({ expectedPortalGroupTag: 2 });
+    const script = new LoginScript({ boundGroup: { tag: 2, isSameAddress: true } });
     expect(() => script.answer(NO_SECURITY)).toThrow(
       expect.objectContaining({ code: 'ERR_PORTAL_GROUP' }),
     );
   });
 
-  it.each(['65536', '-1', 'x', ''])('the tag %j is rejected', (tag) => {
+  it.each(['65536', '-1', 'x', ''])('the tag %j (Jiva has -1) counts as none', (tag) => {
+    const script = new LoginScript();
     const lines = [`TargetPortalGroupTag=${tag}`, 'AuthMethod=None'];
-    expect(() => new LoginScript().answer({ ...NO_SECURITY, lines })).toThrow(ProtocolError);
+    script.answer({ ...NO_SECURITY, lines });
+    expect(script.done(accept()).parameters.targetPortalGroupTag).toBeNull();
+    expect(script.quirks[0]).toMatchObject({ quirk: 'reply-clamped', section: '13.9' });
   });
 });
 
@@ -292,6 +378,17 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail)', () => {
     expect(new LoginScript().answer({ ...answer, statusDetail: 1 })).toMatchObject({
       permanent: false,
     });
+  });
+
+  it('a redirection to a good address and a bad one goes to the good one', () => {
+    const script = new LoginScript();
+    const lines = ['TargetAddress=a b', 'TargetAddress=10.0.0.2:3261'];
+    const answer = { ...REFUSAL, statusClass: 1, statusDetail: 1, lines };
+    expect(script.answer(answer)).toMatchObject({
+      type: 'redirect',
+      addresses: [{ host: '10.0.0.2', port: 3261 }],
+    });
+    expect(script.quirks).toMatchObject([{ quirk: 'redirect-address', section: '13.8' }]);
   });
 
   it('a redirection before the configured authentication is marked as such', () => {

@@ -12,6 +12,13 @@ function answers(...lines: string[]): string[] {
   return [...TGT_ANSWER.filter((line) => !keys.includes(line.split('=')[0])), ...lines];
 }
 
+/** The quirks of a login that ends with these answers, beside what it settles. */
+function oddLogin(options: Parameters<typeof operational>[0], ...lines: string[]) {
+  const script = operational(options);
+  const { parameters } = script.done(accept(answers(...lines)));
+  return { parameters, quirks: script.quirks };
+}
+
 const login = (...lines: string[]) => operational().done(accept(answers(...lines)));
 const offer = (changes: Partial<typeof OFFER>) => ({ offer: { ...OFFER, ...changes } });
 
@@ -69,28 +76,54 @@ describe('RFC 7143 §6.2.1 (List Negotiations)', () => {
     const silent = TGT_ANSWER.filter((line) => !line.startsWith('DataDigest'));
     expect(() => operational(required).answer(accept(silent))).toThrow(code);
   });
+
+  it('the refusal of a required digest names the option that goes without it', () => {
+    for (const [key, option] of [
+      ['HeaderDigest', '--header-digest'],
+      ['DataDigest', '--data-digest'],
+    ]) {
+      const required = offer({ headerDigest: ['CRC32C'], dataDigest: ['CRC32C'] });
+      const other = key === 'HeaderDigest' ? 'DataDigest=CRC32C' : 'HeaderDigest=CRC32C';
+      const refused = () => operational(required).answer(accept(answers(`${key}=None`, other)));
+      expect(refused).toThrow(expect.objectContaining({ code: 'ERR_DIGEST_REFUSED' }));
+      expect(refused).toThrow(new RegExp(`${option} CRC32C,None`));
+    }
+  });
 });
 
 describe('RFC 7143 §6.2.2 (Simple-Value Negotiations)', () => {
   it.each([
-    ['MaxBurstLength', '262144', '262145'],
-    ['FirstBurstLength', '512', '65537'],
-    ['MaxOutstandingR2T', '4', '5'],
-    ['MaxConnections', '1', '2'],
-    ['DefaultTime2Wait', '3600', '3601'],
-  ])('the key %s may be %s but not %s', (key, good, bad) => {
-    expect(login(`${key}=${good}`).keys).toContainEqual(
-      expect.objectContaining({ key, inForce: good }),
-    );
-    expect(() => login(`${key}=${bad}`)).toThrow(section(KEY_ROWS.get(key)?.section ?? ''));
+    ['MaxBurstLength', '262144', '262145', '262144'],
+    ['MaxBurstLength', '262144', '16777216', '262144'],
+    ['FirstBurstLength', '512', '65537', '65536'],
+    ['MaxOutstandingR2T', '4', '5', '4'],
+    ['MaxOutstandingR2T', '1', '0', '1'],
+    ['MaxConnections', '1', '2', '1'],
+    ['DefaultTime2Wait', '3600', '3601', '3600'],
+  ])('the key %s may be %s, and %s counts as %s (libiscsi clamps too)', (key, good, bad, used) => {
+    const inForce = (value: string) => login(`${key}=${value}`).keys.find((row) => row.key === key);
+    expect(inForce(good)).toMatchObject({ inForce: good });
+    expect(inForce(bad)).toMatchObject({ inForce: used });
+    const { quirks } = oddLogin({}, `${key}=${bad}`);
+    expect(quirks).toMatchObject([
+      { quirk: 'reply-clamped', section: KEY_ROWS.get(key)?.section, what: expect.any(String) },
+    ]);
   });
 
   it('the result of a maximum is not below the offer', () => {
-    const waiting = offer({ defaultTime2Wait: 3 });
-    expect(() => operational(waiting).answer(accept())).toThrow(section('13.15'));
+    const { parameters, quirks } = oddLogin(offer({ defaultTime2Wait: 3 }));
+    expect(parameters.defaultTime2Wait).toBe(3);
+    expect(quirks).toMatchObject([{ quirk: 'reply-clamped', section: '13.15' }]);
   });
 
-  it.each(['', 'x', '511', '16777216', '08192', '4096~8192', '4096,8192'])(
+  it.each(['1', '2', '3'])(
+    'a target that insists on ErrorRecoveryLevel %s ends the login',
+    (level) => {
+      expect(() => login(`ErrorRecoveryLevel=${level}`)).toThrow(section('13.20'));
+    },
+  );
+
+  it.each(['', 'x', '511', '0', '08192', '4096~8192', '4096,8192'])(
     'the value MaxBurstLength=%s is not admissible',
     (value) => expect(() => login(`MaxBurstLength=${value}`)).toThrow(section('13.13')),
   );
@@ -102,13 +135,18 @@ describe('RFC 7143 §6.2.2 (Simple-Value Negotiations)', () => {
     });
   });
 
-  it('a target that contradicts Yes of an OR, or No of an AND, ends the login', () => {
+  it('data out of order, and what is neither Yes nor No, end the login', () => {
     expect(() => login('DataPDUInOrder=No')).toThrow(section('13.18'));
-    const none = offer({ immediateData: false });
-    expect(() => operational(none).answer(accept(answers('ImmediateData=Yes')))).toThrow(
-      section('13.11'),
-    );
+    expect(() => login('DataSequenceInOrder=No')).toThrow(section('13.19'));
     expect(() => login('InitialR2T=yes')).toThrow(section('13.10'));
+  });
+
+  it('a target that contradicts what decides alone gets what was offered (libiscsi clamps too)', () => {
+    const none = oddLogin(offer({ immediateData: false }), 'ImmediateData=Yes');
+    expect(none.parameters.immediateData).toBe(false);
+    expect(none.quirks).toMatchObject([{ quirk: 'reply-clamped', section: '13.11' }]);
+    const asked = oddLogin(offer({ initialR2T: true }), 'InitialR2T=No');
+    expect(asked.parameters.initialR2T).toBe(true);
   });
 
   it('a value that decides alone needs no answer, and silence about it causes no warning', () => {
@@ -132,9 +170,24 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation)', () => {
     expect(step.parameters).toMatchObject({ maxBurstLength: 262144, firstBurstLength: 65536 });
   });
 
-  it('NotUnderstood for a key of RFC 3720 is a protocol error', () => {
-    expect(() => login('MaxBurstLength=NotUnderstood')).toThrow(section('6.2'));
-    expect(() => login('InitiatorAlias=NotUnderstood')).toThrow(section('6.2'));
+  it('a target that does not understand a key gets the more cautious of default and offer', () => {
+    const odd = (offered: Partial<typeof OFFER>, line: string) => oddLogin(offer(offered), line);
+    const small = odd({ maxBurstLength: 131072 }, 'MaxBurstLength=NotUnderstood');
+    expect(small.parameters.maxBurstLength).toBe(131072);
+    expect(small.quirks).toMatchObject([{ quirk: 'key-not-understood', section: '6.2' }]);
+    const large = odd({ maxBurstLength: 1 << 20 }, 'MaxBurstLength=Reject');
+    expect(large.parameters.maxBurstLength).toBe(262144);
+    const asked = odd({ initialR2T: false }, 'InitialR2T=NotUnderstood');
+    expect(asked.parameters.initialR2T).toBe(true);
+    const none = odd({ immediateData: false }, 'ImmediateData=Reject');
+    expect(none.parameters.immediateData).toBe(false);
+  });
+
+  it('a target that answers a declaration with a reserved word is logged in to', () => {
+    const alias = oddLogin({ initiatorAlias: 'host' }, 'InitiatorAlias=NotUnderstood');
+    expect(alias.quirks).toMatchObject([{ quirk: 'declaration-answered', section: '6.2' }]);
+    const length = oddLogin({}, 'MaxRecvDataSegmentLength=Reject');
+    expect(length.parameters.targetMaxRecvDataSegmentLength).toBe(8192);
   });
 
   it('NotUnderstood for a later key leaves its default in force', () => {
@@ -146,10 +199,15 @@ describe('RFC 7143 §6.2 (Text Mode Negotiation)', () => {
   });
 
   it.each(['Reject', 'Irrelevant', 'NotUnderstood'])(
-    'a target that proposes %s ends the login',
+    'a target that proposes %s, an answer to nothing, is logged in to',
     (word) => {
-      expect(() => answersTo(`TaskReporting=${word}`)).toThrow(section('6.2'));
-      expect(() => answersTo(`X-com.example.a=${word}`)).toThrow(section('6.2'));
+      for (const key of ['TaskReporting', 'X-com.example.a']) {
+        const script = operational();
+        script.answer({ lines: [`${key}=${word}`] });
+        expect(script.lines).toEqual([]);
+        script.done(accept());
+        expect(script.quirks).toMatchObject([{ quirk: 'reserved-proposed', section: '6.2' }]);
+      }
     },
   );
 
@@ -184,15 +242,22 @@ describe('RFC 7143 §13: keys with a rule of their own', () => {
     });
   });
 
-  it.each(['0', '511', '16777216', 'Reject', 'x'])(
-    'the value MaxRecvDataSegmentLength=%s is rejected',
-    (value) => {
-      expect(() => login(`MaxRecvDataSegmentLength=${value}`)).toThrow(ProductError);
-    },
-  );
+  it.each(['511', 'x', '-1', ''])('the value MaxRecvDataSegmentLength=%s is rejected', (value) => {
+    expect(() => login(`MaxRecvDataSegmentLength=${value}`)).toThrow(section('13.12'));
+  });
 
-  it('§13.14 (FirstBurstLength): a FirstBurstLength above MaxBurstLength ends the login', () => {
-    expect(() => login('MaxBurstLength=4096')).toThrow(section('13.14'));
+  it('be2iscsi meets targets with MaxRecvDataSegmentLength=0: the default holds', () => {
+    const zero = oddLogin({}, 'MaxRecvDataSegmentLength=0');
+    expect(zero.parameters.targetMaxRecvDataSegmentLength).toBe(8192);
+    expect(zero.quirks).toMatchObject([{ quirk: 'reply-clamped', section: '13.12' }]);
+    const huge = oddLogin({}, 'MaxRecvDataSegmentLength=16777216');
+    expect(huge.parameters.targetMaxRecvDataSegmentLength).toBe(16777215);
+  });
+
+  it('§13.14 (FirstBurstLength): of a FirstBurstLength above MaxBurstLength the smaller is used', () => {
+    const { parameters, quirks } = oddLogin({}, 'MaxBurstLength=4096');
+    expect(parameters).toMatchObject({ maxBurstLength: 4096, firstBurstLength: 4096 });
+    expect(quirks).toMatchObject([{ quirk: 'burst-order', section: '13.14' }]);
     const lines = ['MaxBurstLength=4096', 'FirstBurstLength=Reject'];
     expect(login(...lines).parameters.firstBurstLength).toBe(4096);
   });
@@ -202,10 +267,15 @@ describe('RFC 7143 §13: keys with a rule of their own', () => {
     expect(operational().lines).toContain('MaxOutstandingR2T=4');
   });
 
-  it.each(['InitiatorName=iqn.2001-04.com.example', 'TargetName=a', 'SessionType=Normal'])(
-    'a target that sends %s in login ends the login',
+  it.each(['InitiatorName=iqn.2001-04.com.example', 'TargetName=a', 'SessionType=Discovery'])(
+    'a target that sends %s in login, which is not ours, ends the login',
     (line) => expect(() => login(line)).toThrow(ProductError),
   );
+
+  it('a target that repeats the names of the login is logged in to', () => {
+    const ours = ['TargetName=iqn.1999-07.com.example:diskarray.sn.88', 'SessionType=Normal'];
+    expect(oddLogin({}, ...ours).quirks).toMatchObject([{ quirk: 'key-of-initiators' }]);
+  });
 
   it('§13.3 (SendTargets): SendTargets during login ends the login', () => {
     expect(() => login('SendTargets=All')).toThrow(section('13.3'));
@@ -224,7 +294,8 @@ describe('RFC 7143 §13: keys with a rule of their own', () => {
 
   it('§13.26 (X#NodeArchitecture): a declaration needs no answer', () => {
     expect(answersTo('X#NodeArchitecture=ExampleOS/v1234')).toEqual([]);
-    expect(() => login(`X#NodeArchitecture=${'x'.repeat(256)}`)).toThrow(section('13.26'));
+    const { quirks } = oddLogin({}, `X#NodeArchitecture=${'x'.repeat(256)}`);
+    expect(quirks).toMatchObject([{ quirk: 'reply-clamped', section: '13.26' }]);
   });
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ProtocolError } from '../../../src/base/errors.js';
 import type { TextResponse } from '../../../src/iscsi/pdu/login-pdu.js';
 import type { TextPair } from '../../../src/iscsi/pdu/text.js';
+import { QuirkLog } from '../../../src/iscsi/quirks/quirks.js';
 import {
   parseSendTargets,
   SEND_TARGETS_ALL,
@@ -13,12 +14,14 @@ const VIA = { host: '10.1.0.45', port: 3000, portalGroupTag: 7 };
 const section = (number: string) => expect.objectContaining({ section: number });
 
 function exchange(pairs: readonly TextPair[] = SEND_TARGETS_ALL, length = 8192) {
+  const quirks = new QuirkLog();
   const machine = new TextExchange({
     pairs,
     initiatorTaskTag: 9,
     targetMaxRecvDataSegmentLength: length,
+    quirks,
   });
-  return { machine, first: machine.start() };
+  return { machine, first: machine.start(), quirks };
 }
 
 const response = (fields: Partial<TextResponse>): TextResponse => ({
@@ -65,11 +68,21 @@ describe('RFC 7143 §11.10.4 (Target Transfer Tag): the example of a long answer
 
 describe('RFC 7143 §11.11 (Text Response)', () => {
   it.each([
-    ['11.11.1', { final: false }],
+    ['11.11.1', { final: false, continued: true }],
     ['11.11.2', { continued: true }],
     ['11.11.3', { initiatorTaskTag: 8 }],
   ])('a response that breaks §%s by %j is rejected', (number, fields) => {
     expect(() => exchange().machine.responseReceived(response(fields))).toThrow(section(number));
+  });
+
+  it('a target that ends its answer without the F bit and without a tag has ended it (open-iscsi)', () => {
+    const { machine, quirks } = exchange();
+    const data = Buffer.from('TargetName=iqn.1993-11.com.example:a\0');
+    expect(machine.responseReceived(response({ final: false, data }))).toMatchObject({
+      type: 'done',
+      pairs: [['TargetName', 'iqn.1993-11.com.example:a']],
+    });
+    expect(quirks.all).toMatchObject([{ quirk: 'text-end', section: '11.11.1' }]);
   });
 
   it('§11.10.2 (C (Continue) Bit): a long request is sent in parts without F', () => {

@@ -206,6 +206,7 @@ describe('RFC 7143 §11.13.5 (Status-Class and Status-Detail): refusals', () => 
 describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
   it('a portal that has another tag at the next login is not logged in to', () => {
     const peer = ScriptedPeer.loggedIn({}, { tag: '1' });
+    peer.submit('write', 512);
     peer.loseLink();
     peer.at(peer.session.deadlineAtMs);
     peer.login({ tag: '2' });
@@ -215,16 +216,41 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 
-  it('a tag of the discovery is compared at the first login', () => {
+  it('a tag of the discovery that is stale is no reason to refuse the login', () => {
     const portals = [{ host: '192.0.2.1', port: 3260, portalGroupTag: 3 }];
     const peer = ScriptedPeer.started({ portals, firstLogin: 'once' });
     peer.login({ tag: '4' });
-    expect(peer.failure).toMatchObject({ code: 'ERR_PORTAL_GROUP' });
+    expect(peer.session.state).toBe('loggedIn');
+  });
+
+  it('a portal whose group was renumbered is logged in to when every command was answered', () => {
+    const peer = ScriptedPeer.loggedIn({}, { tag: '1' });
+    peer.submit('write', 512);
+    const [write] = peer.sent();
+    peer.respond(write!);
+    peer.loseLink();
+    peer.at(peer.session.deadlineAtMs);
+    peer.login({ tag: '2' });
+    expect(peer.session.state).toBe('loggedIn');
+  });
+
+  it('a portal whose group was renumbered is logged in to once no request waits', () => {
+    const peer = ScriptedPeer.loggedIn({}, { tag: '1' });
+    peer.submit('write', 512);
+    peer.loseLink();
+    peer.at(peer.session.deadlineAtMs);
+    peer.login({ tag: '2' });
+    expect(peer.session.state).toBe('reconnecting');
+    peer.session.requestsFailed();
+    peer.at(peer.session.deadlineAtMs);
+    peer.login({ tag: '2' });
+    expect(peer.session.state).toBe('loggedIn');
   });
 
   /** A session of group 1 whose portal refuses it now: the next one is PORTALS[1]. */
   function atOtherPortal(waits: 'requestsWait' | 'nothingWaits' = 'requestsWait'): ScriptedPeer {
     const peer = ScriptedPeer.loggedIn({ portals: PORTALS }, { tag: '1' });
+    peer.submit('write', 512);
     peer.loseLink();
     if (waits === 'nothingWaits') peer.session.requestsFailed();
     peer.at(peer.session.deadlineAtMs);
@@ -336,14 +362,24 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
     const peer = ScriptedPeer.started(chap('SHA256'));
     choose(peer, ['7']);
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0200 << 16 });
+    withoutChap(peer, 0x0200);
     expect(peer.session.state).toBe('closed');
     expect(peer.failure).toMatchObject({ code: 'ERR_CHAP_ALGORITHM' });
   });
 
-  it('a wrong secret is refused once', () => {
+  /** The login without CHAP that follows a refusal, and its refusal. */
+  function withoutChap(peer: ScriptedPeer, status: number): void {
+    peer.at(peer.session.deadlineAtMs);
+    const request = peer.sentOne(FROM.login);
+    expect(linesOf(request)).toContain('AuthMethod=None');
+    peer.answerLogin(request, { flags: 0, word36: status << 16 });
+  }
+
+  it('a wrong secret is sent once and told as that', () => {
     const peer = ScriptedPeer.started(chap('SHA256', 'MD5'));
     choose(peer, ['5']);
     peer.answerLogin(peer.sentOne(FROM.login), { flags: 0, word36: 0x0201 << 16 });
+    withoutChap(peer, 0x0202);
     expect(peer.failure).toMatchObject({ statusClass: 2, statusDetail: 1 });
     expect(peer.session.state).toBe('closed');
   });
