@@ -6,7 +6,7 @@ export const LOGIN_QUIRKS = {
   'login-data-size': strict('6.3', 'it bounds the memory a login takes', ISCSI_PORT),
   'login-tag': strict('6.3', 'the answer may be that of another login'),
   'login-isid': tolerate('11.13', 'the connection and the task tag say whose answer it is'),
-  'login-statsn': tolerate('11.13.4', 'requests go one by one, so no response can be missing'),
+  'login-statsn': tolerate('11.13.4', 'requests go one by one, so none can be missing'),
   'login-version-active': strict('11.13.2', 'it is another protocol', ISCSI_PORT),
   'login-version-max': tolerate('11.13.1', 'the version that is in force does not change'),
   'login-stage': strict('6.3', 'the meaning of the text depends on the stage'),
@@ -18,7 +18,7 @@ export const LOGIN_QUIRKS = {
   'login-tsih': strict('11.13.3', 'the answer may be that of another session'),
   'login-continue-data': strict('6.2', 'two texts would be mixed up'),
   'login-requests': strict('6.2', 'it bounds the time and memory a login takes'),
-  'portal-group-missing': tolerate('13.9', 'nothing waits that another group could overtake'),
+  'portal-group-missing': tolerate('13.9', 'nothing waits that could be overtaken'),
   'portal-group-late': tolerate('13.9', 'it comes before the first command'),
   'portal-group-unknown': strict(
     '13.9',
@@ -29,8 +29,8 @@ export const LOGIN_QUIRKS = {
   'portal-group': strict(
     '6.3.1',
     'old requests may still be at work in the other group',
-    'Requests go on when a portal of the same group is back, or fail when the removal latency has ' +
-      'passed; after that any group will do.',
+    'Requests go on when a portal of the same group is back, or fail when the removal latency ' +
+      'has passed; after that any group will do.',
   ),
   'redirect-address': tolerate('13.8', 'another address of the same answer can be used'),
   'redirect-nowhere': strict('11.13.5', 'there is no address to go to'),

@@ -43,8 +43,8 @@ export class LoginRounds {
   }
 
   /**
-   * The attempt failed (`null`: it was given up). `error` is why, to be told; `isRoundOver` is false
-   * when another portal, or another way to log in, is tried next.
+   * The attempt failed (`null`: it was given up). `error` is why, to be told; `isRoundOver` is
+   * false when another portal, or another way to log in, is tried next.
    */
   failed(
     error: ProductError | null,
