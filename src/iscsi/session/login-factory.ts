@@ -78,13 +78,12 @@ export class LoginFactory {
   }
 
   /**
-   * The target has answered every command, and the logout: nothing of ours is left there, and a
-   * login to another portal group, or to a portal that was given another one, overtakes nothing.
+   * The target has answered every command: nothing of ours is left there, and a login to another
+   * portal group, or to a portal that was given another one, overtakes nothing.
    */
   endedCleanly(): void {
-    this.#boundGroup = null;
+    this.#bound = null;
     this.#lastGroup = null;
-    this.#groups.clear();
   }
 
   /** Notes the portal group. Returns a warning, or null. */

@@ -103,7 +103,7 @@ export class LoginRounds {
     return portal;
   }
 
-  /** The session has ended with a logout, and every command with an answer. */
+  /** The connection has ended, and every command with an answer. */
   endedCleanly(): void {
     this.#plan.endedCleanly();
   }

@@ -108,10 +108,6 @@ export class Session {
     return this.#rounds.schedule.attemptAtMs;
   }
 
-  get commandsWaiting(): number {
-    return this.flow.waitingCount;
-  }
-
   get commandsInFlight(): number {
     return this.connection?.tasks.count ?? 0;
   }
@@ -207,7 +203,7 @@ export class Session {
     }
   }
 
-  /** Nothing of ours is at work at the target, or its outcome is told: any portal group will do. */
+  /** Nothing waits for the session any more: any portal group of the target will do. */
   requestsFailed(): void {
     this.#rounds.requestsFailed();
   }
@@ -253,8 +249,8 @@ export class Session {
     this.#logoutDeadlineAtMs = NEVER_MS;
     this.flow.close();
     if (connection !== null) {
-      // With every command answered nothing of ours is at work at the target.
-      if (connection.parameters !== null && connection.tasks.count === 0) this.requestsFailed();
+      const isUnused = connection.parameters !== null && connection.tasks.count === 0;
+      if (isUnused) this.#rounds.endedCleanly();
       const end = connection.isLoggedOut ? 'orderly' : 'abrupt';
       connection.linkLost();
       this.effects.push({ type: 'closeLink', end });
@@ -306,7 +302,6 @@ export class Session {
         return;
       case 'logoutAnswered': {
         const { error, time2WaitMs } = logoutOutcome(notice);
-        if (error === null && this.commandsInFlight === 0) this.#rounds.endedCleanly();
         this.#connectionEnded(error, nowMs, time2WaitMs);
         return;
       }

@@ -105,7 +105,7 @@ describe('the queue depth', () => {
       const order = commands?.slice(1).map((command) => peer.done.indexOf(command));
       expect(order).toEqual([...order!].sort((left, right) => left - right));
     }
-    expect(peer.session.commandsWaiting).toBe(0);
+    expect(peer.session.flow.waitingCount).toBe(0);
   });
 
   it('commands in flight are counted from zero again after a lost link', () => {
