@@ -5,9 +5,9 @@ import type { Backend } from '../config/contract.js';
  * line answer at once and need no native addon.
  */
 export const lazyBackend: Backend = {
-  async discover(portal, options, signal) {
+  async discover(portal, options, signal, warn) {
     const { discover } = await import('../session/discovery-session.js');
-    return discover(portal, options, signal);
+    return discover(portal, options, signal, warn);
   },
   async openInformational(url, options, signal) {
     const { openInformational } = await import('../session/discovery-session.js');

@@ -297,6 +297,8 @@ export interface Backend {
     portal: { readonly host: string; readonly port: number },
     options: SessionOptions,
     signal: AbortSignal,
+    /** Told what is left out of the list and what is odd about the target. */
+    warn: (message: string) => void,
   ): Promise<readonly DiscoveredTarget[]>;
   openInformational(
     url: TargetUrl,

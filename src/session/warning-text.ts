@@ -37,6 +37,10 @@ export function eventOf(news: SessionEvent): EventBody | null {
 /** What a session has to say that no event of its own tells, for a person; null for the rest. */
 export function warningText(effect: SessionEvent): string | null {
   switch (effect.type) {
+    case 'targetQuirk': {
+      const { quirk, section, what } = effect;
+      return `the target does not keep to RFC 7143 §${section} (${quirk}): ${what}`;
+    }
     case 'warned':
       return effect.message;
     case 'redirected': {

@@ -86,10 +86,15 @@ describe('explain', () => {
     expect((await run(['explain', '5/24'])).out).toMatch(/ILLEGAL REQUEST/);
   });
 
-  it.each(['06/29/00', '06/29/03'])('%s says what happens to writes that were not flushed', async (code) => {
-    const { nextStep } = JSON.parse((await run(['explain', code, '--json'])).out);
-    expect(nextStep).toMatch(/written again first.*--retain-writes never.*next flush of each client fails with EIO/);
-  });
+  it.each(['06/29/00', '06/29/03'])(
+    '%s says what happens to writes that were not flushed',
+    async (code) => {
+      const { nextStep } = JSON.parse((await run(['explain', code, '--json'])).out);
+      expect(nextStep).toMatch(
+        /written again first.*--retain-writes never.*next flush of each client fails with EIO/,
+      );
+    },
+  );
 });
 
 describe('humanBytes', () => {

@@ -15,7 +15,15 @@ import {
 } from '../../session/scsi-queries.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
-import { humanBytes, printable, printFields, printJson, printLine, printTable } from '../print.js';
+import {
+  humanBytes,
+  printable,
+  printFields,
+  printJson,
+  printLine,
+  printTable,
+  warn,
+} from '../print.js';
 import { withProgress } from '../progress.js';
 import { preparePortal, prepareTarget, withSessionFlags } from '../session-flags.js';
 
@@ -66,10 +74,14 @@ export async function runDiscover(context: CommandContext, args: Arguments): Pro
   const { portal, options } = await preparePortal(context, args);
   using interrupts = new Interrupts(context.io.signals);
   const { host, port } = portal;
+  const warnings: string[] = [];
   const asking = interrupts.orInterrupted(
-    context.backend.discover({ host, port }, options, interrupts.signal),
+    context.backend.discover({ host, port }, options, interrupts.signal, (message) =>
+      warnings.push(message),
+    ),
   );
   const targets = await withProgress(context.io, `asking ${formatHostPort(portal)}`, asking);
+  for (const message of warnings) warn(context.io, printable(message));
   if (isGiven(args, 'json')) {
     const view = targets.map((target) => ({
       name: target.name,
@@ -92,9 +104,11 @@ export async function runDiscover(context: CommandContext, args: Arguments): Pro
     printTable(context.io, ['TARGET', 'PORTAL', 'GROUP', 'URL'], rows);
   }
   if (targets.length > 0) return EXIT_CODES.ok.code;
+  const what = warnings.length > 0 ? 'no target that can be used' : 'no target';
+  const see = warnings.length > 0 ? 'See the warnings, and check' : 'Check';
   throw nothingFound(
-    `The portal ${formatHostPort(portal)} shows no target to ${options.initiatorName}. ` +
-      "Check the target's access list.",
+    `The portal ${formatHostPort(portal)} shows ${what} to ${options.initiatorName}. ` +
+      `${see} the target's access list.`,
   );
 }
 

@@ -31,7 +31,5 @@ export const TEXT_QUIRKS = {
   'text-no-tag': strict('11.11.1', 'there is no way to ask for the rest'),
   'text-end': tolerate('11.11.1', 'the request was whole, so that its answer can be'),
   'text-rejected': strict('7.12', 'there is no answer'),
-  'discovery-address-first': strict('13.8', 'nobody can say whose address it is'),
   'discovery-refused': strict('13.3', 'there is no answer'),
-  'discovery-key': strict('13.3', 'it has no meaning in this place'),
 };

@@ -1,22 +1,9 @@
-import { invariant, type ProtocolError } from '../../base/errors.js';
+import { invariant } from '../../base/errors.js';
 import type { LunField } from '../../scsi/command.js';
-import { formatPortal, type PortalAddress, readPortal } from '../login/portal.js';
-import { iscsiNameFault } from '../login/target-name.js';
 import type { TextRequest, TextResponse } from '../pdu/login-pdu.js';
 import { RESERVED_TAG } from '../pdu/pdu.js';
-import {
-  decodeText,
-  encodeText,
-  quoted,
-  RESERVED_ANSWERS,
-  splitText,
-  TextCollector,
-  type TextPair,
-} from '../pdu/text.js';
+import { decodeText, encodeText, splitText, TextCollector, type TextPair } from '../pdu/text.js';
 import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
-
-/** A target and where it listens; `portals` has at least one. */
-export type DiscoveredTarget = { readonly name: string; readonly portals: PortalAddress[] };
 
 type TextStep =
   | { readonly type: 'send'; readonly request: TextRequest }
@@ -121,74 +108,4 @@ function isLastResponse(response: TextResponse, request: TextRequest, quirks: Qu
   // There is no way to ask for more, so that is all there is.
   quirks.met('text-end', `${what} ends the answer`);
   return true;
-}
-
-/** RFC 7143 Appendix C (SendTargets Operation): all targets that this initiator may see. */
-export const SEND_TARGETS_ALL: readonly TextPair[] = [['SendTargets', 'All']];
-
-/**
- * The target records of a SendTargets answer, in its order; records of one name are joined. A
- * record that cannot be used is left out with a warning, so that it does not hide the others.
- * `via` is the portal that was asked: it stands for a target that gives no address, and for the
- * host of an address that is a wildcard.
- */
-export function parseSendTargets(
-  pairs: readonly TextPair[],
-  via: PortalAddress,
-): { readonly targets: DiscoveredTarget[]; readonly warnings: string[] } {
-  const warnings: string[] = [];
-  const found = new Map<string, PortalAddress[]>();
-  const withoutUsableAddress = new Set<string>();
-  let current: string | null = null;
-  for (const [key, value] of pairs) {
-    if (key === 'TargetName') {
-      current = value;
-      const fault = iscsiNameFault(value);
-      if (fault !== null) warnings.push(`target name ${quoted(value)} left out: ${fault}`);
-      else if (!found.has(value)) found.set(value, []);
-    } else if (key === 'TargetAddress') {
-      if (current === null) {
-        throw brokenRule(
-          'discovery-address-first',
-          'a SendTargets answer with an address before any target',
-        );
-      }
-      const portal = readPortal(value);
-      if ('fault' in portal) {
-        withoutUsableAddress.add(current);
-        warnings.push(`address ${quoted(value)} left out: ${portal.fault}`);
-      } else {
-        addPortal(found.get(current), reachable(portal, via));
-      }
-    } else {
-      throw unexpectedKey(key, value);
-    }
-  }
-  const targets: DiscoveredTarget[] = [];
-  for (const [name, portals] of found) {
-    if (portals.length > 0) targets.push({ name, portals });
-    else if (withoutUsableAddress.has(name)) warnings.push(`${name} has no usable address`);
-    else targets.push({ name, portals: [{ host: via.host, port: via.port }] });
-  }
-  return { targets, warnings };
-}
-
-function addPortal(portals: PortalAddress[] | undefined, portal: PortalAddress): void {
-  if (!portals) return;
-  const text = formatPortal(portal);
-  if (!portals.some((known) => formatPortal(known) === text)) portals.push(portal);
-}
-
-/** Targets that listen on all addresses may say so instead of naming one. */
-function reachable(portal: PortalAddress, via: PortalAddress): PortalAddress {
-  const isWildcard = portal.host === '0.0.0.0' || /^[0:]+$/.test(portal.host);
-  return isWildcard ? { ...portal, host: via.host } : portal;
-}
-
-/** RFC 7143 Appendix C (SendTargets Operation): only names and addresses are permitted. */
-function unexpectedKey(key: string, value: string): ProtocolError {
-  if (key === 'SendTargets' && RESERVED_ANSWERS.has(value)) {
-    return brokenRule('discovery-refused', `the target answers SendTargets with ${value}`);
-  }
-  return brokenRule('discovery-key', `key ${quoted(key)} in a SendTargets answer`);
 }

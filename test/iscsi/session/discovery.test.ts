@@ -3,11 +3,8 @@ import { ProtocolError } from '../../../src/base/errors.js';
 import type { TextResponse } from '../../../src/iscsi/pdu/login-pdu.js';
 import type { TextPair } from '../../../src/iscsi/pdu/text.js';
 import { QuirkLog } from '../../../src/iscsi/quirks/quirks.js';
-import {
-  parseSendTargets,
-  SEND_TARGETS_ALL,
-  TextExchange,
-} from '../../../src/iscsi/session/discovery.js';
+import { parseSendTargets, SEND_TARGETS_ALL } from '../../../src/iscsi/session/send-targets.js';
+import { TextExchange } from '../../../src/iscsi/session/text-exchange.js';
 
 const RESERVED = 0xffffffff;
 const VIA = { host: '10.1.0.45', port: 3000, portalGroupTag: 7 };
@@ -187,12 +184,52 @@ describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
     expect(warnings.join()).not.toContain('\u001b');
   });
 
-  it.each([
-    [[['TargetAddress', 'a:1,1']]],
-    [[['TargetAlias', 'x']]],
-    [[['SendTargets', 'Reject']]],
-  ] as TextPair[][][])('the pairs %j are rejected', (pairs) => {
-    expect(() => parseSendTargets(pairs, VIA)).toThrow(ProtocolError);
+  it('a target that rejects SendTargets is told as that', () => {
+    expect(() => parseSendTargets([['SendTargets', 'Reject']], VIA)).toThrow(ProtocolError);
+  });
+
+  it.each(['-1', '01', '65536', ''])(
+    'the address of Jiva with the portal group tag %j is listed without a tag, with a warning',
+    (tag) => {
+      const pairs: TextPair[] = [
+        ['TargetName', first],
+        ['TargetAddress', `192.0.2.1:3260,${tag}`],
+      ];
+      const { targets, warnings } = parseSendTargets(pairs, VIA);
+      expect(targets).toEqual([{ name: first, portals: [{ host: '192.0.2.1', port: 3260 }] }]);
+      expect(warnings).toEqual([expect.stringContaining(`${tag}`)]);
+    },
+  );
+
+  it('an IPv6 address without brackets is listed with its port, with a warning', () => {
+    const pairs: TextPair[] = [
+      ['TargetName', first],
+      ['TargetAddress', '2001:db8:0:0:0:0:0:1:3261,2'],
+    ];
+    const { targets, warnings } = parseSendTargets(pairs, VIA);
+    const portal = { host: '2001:db8:0:0:0:0:0:1', port: 3261, portalGroupTag: 2 };
+    expect(targets).toEqual([{ name: first, portals: [portal] }]);
+    expect(warnings).toEqual([expect.stringContaining('brackets')]);
+  });
+
+  it('an address before any name, and a key nobody knows, hide no target (open-iscsi, FreeBSD)', () => {
+    const pairs: TextPair[] = [
+      ['TargetAddress', 'a:1,1'],
+      ['TargetAlias', 'x'],
+      ['TargetName', first],
+      ['Colour', 'red'],
+      ['TargetAddress', 'b:1,1'],
+    ];
+    const { targets, warnings } = parseSendTargets(pairs, VIA);
+    expect(targets).toEqual([
+      { name: first, portals: [{ host: 'b', port: 1, portalGroupTag: 1 }] },
+    ]);
+    expect(warnings).toHaveLength(3);
+  });
+
+  it('warnings of a list are bounded', () => {
+    const pairs = Array.from({ length: 5000 }, (): TextPair => ['Colour', 'red']);
+    expect(parseSendTargets(pairs, VIA).warnings).toHaveLength(101);
   });
 
   it('an empty list of targets is a valid answer', () => {
