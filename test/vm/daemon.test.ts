@@ -66,14 +66,14 @@ describe('a daemon with kernel devices', () => {
     await daemon.stop();
   });
 
-  it('a logout reports writes that may be lost (status 10), once', {
+  it('a logout reports writes that may be lost (status 10), once, if nothing is retained', {
     timeout: 600_000,
   }, async () => {
     // A volatile cache, which is tgt's default: a login after a death may have emptied it.
     await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
     await using daemon = new DaemonProcess({ devices: true });
     await daemon.start();
-    await daemon.run('login', `127.0.0.1:${tgt.port}`, tgt.iqn);
+    await daemon.run('login', `127.0.0.1:${tgt.port}`, tgt.iqn, '--retain-writes', 'never');
     const device = (await session(daemon)).devices[0]?.device ?? '';
     await shell(`dd if=/dev/zero of=${device} bs=64k count=4 oflag=direct 2>&1`);
     await daemon.stop('SIGKILL');

@@ -47,14 +47,15 @@ describe('a loss of acknowledged writes that was reported to no client', () => {
       const server = await startTargetServer(node);
       try {
         const url = `iscsi://127.0.0.1:${server.port}/${NAME}/0`;
-        const first = await attach(url, flags);
+        const all = [...flags, '--retain-writes', 'never'];
+        const first = await attach(url, all);
         const { device } = first;
         await run('dd', 'if=/dev/urandom', `of=${device}`, 'bs=64k', 'count=1', 'oflag=direct');
         disk.powerLoss();
         node.raiseAttention(NAME, 0, POWER_ON);
         await run('dd', `if=${device}`, 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct');
         const isSame = (await end(first)) === undefined;
-        if (!isSame) expect((await attach(url, flags)).device).toBe(device);
+        if (!isSame) expect((await attach(url, all)).device).toBe(device);
         expect(await fsync(device)).toBe('EIO');
         expect(await fsync(device)).toBe('none');
       } finally {
