@@ -1,7 +1,7 @@
 import { formatHostPort } from '../config/target-url.js';
 import type { SessionView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
-import { lunStateText, lunTroubles } from './lun-text.js';
+import { lunStateText, lunTroubles, retainedText } from './lun-text.js';
 import { printable, printLine, printTable } from './print.js';
 import { columnsOf, fitted } from './table-width.js';
 
@@ -48,7 +48,7 @@ export function printSession(io: CliIo, session: SessionView): void {
     device: devices.map((device) => {
       const where = device.device ?? device.uri ?? '-';
       const why = device.lastError === null ? '' : `  ${device.lastError}`;
-      return `LUN ${device.lun}  ${where}  ${lunStateText(device)}${why}`;
+      return `LUN ${device.lun}  ${where}  ${lunStateText(device)}${retainedText(device)}${why}`;
     }),
   });
   printLine(io, '');

@@ -87,16 +87,30 @@ function lunMetrics(registry: Registry): (views: readonly StatisticsView[]) => v
     labelNames,
     registers: [registry],
   });
+  const retained = new Gauge({
+    name: 'iscsi_nbd_lun_retained_bytes',
+    help: 'Bytes of acknowledged writes that no flush covers, kept to be written again',
+    labelNames,
+    registers: [registry],
+  });
+  const replays = new Gauge({
+    name: 'iscsi_nbd_lun_replays',
+    help: 'Times that retained writes were written again',
+    labelNames,
+    registers: [registry],
+  });
   return (views) => {
-    state.reset();
-    removal.reset();
+    for (const gauge of [state, removal, retained, replays]) gauge.reset();
     for (const view of views) {
-      for (const { lun, lunState, removalInSeconds } of view.luns) {
+      for (const status of view.luns) {
+        const { lun, lunState, removalInSeconds } = status;
         const { UniqueSessionId: session, TargetiSCSIName: target } = view;
         const labels = { session, target, lun: String(lun) };
         for (const one of LUN_STATES)
           state.set({ ...labels, state: one }, one === lunState ? 1 : 0);
         if (removalInSeconds !== null) removal.set(labels, removalInSeconds);
+        retained.set(labels, status.retainedBytes);
+        replays.set(labels, status.replays);
       }
     }
   };

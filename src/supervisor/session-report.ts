@@ -68,6 +68,10 @@ const lunStatusFields = {
   removalInSeconds: z.number().min(0).nullable(),
   /** Why it does not serve; null while it does. */
   lastError: z.string().nullable(),
+  /** Acknowledged writes that no flush covers: bytes, age of the oldest, times written again. */
+  retainedBytes: count,
+  retainedAgeSeconds: z.number().min(0),
+  replays: count,
 };
 
 export const deviceSchema = z.object({
@@ -259,6 +263,15 @@ function viewLun(session: DaemonSession, lun: LunLifecycle, nowMs: number): LunS
     lunState: lun.state,
     removalInSeconds: secondsUntil(lun.removalAtMs, nowMs),
     lastError: lun.lastError,
+    ...viewRetained(lun),
+  };
+}
+
+function viewRetained({ unit: { retained } }: LunLifecycle) {
+  return {
+    retainedBytes: retained?.bytes ?? 0,
+    retainedAgeSeconds: (retained?.ageMs ?? 0) / 1000,
+    replays: retained?.replays ?? 0,
   };
 }
 

@@ -91,7 +91,7 @@ function draw(
   const isNarrow = columns !== undefined && columns < NARROW_COLUMNS;
   const headings = [
     ...['SESSION', 'STATE', 'IN/s', 'OUT/s', 'IOPS', ...(isNarrow ? [] : ['P50']), 'P99'],
-    ...['QD', 'HELD', 'TARGET'],
+    ...['QD', 'HELD', ...(isNarrow ? [] : ['UNFLUSHED']), 'TARGET'],
   ];
   const rows = now.map((view) => {
     const last = before.find((other) => other.UniqueSessionId === view.UniqueSessionId);
@@ -112,6 +112,7 @@ function draw(
       milliseconds(view.p99Ms),
       String(view.commandsInFlight + view.commandsWaiting),
       String(view.heldRequests),
+      ...(isNarrow ? [] : [humanBytes(view.luns.reduce((sum, lun) => sum + lun.retainedBytes, 0))]),
       view.TargetiSCSIName,
     ];
   });
