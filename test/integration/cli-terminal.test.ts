@@ -76,7 +76,7 @@ describe('commands in a terminal', { timeout: SLOW }, () => {
 
   it.each([
     [80, /^SESSION +STATE +IN\/s +OUT\/s +IOPS +P99 +QD +HELD +TARGET$/],
-    [200, /^SESSION +STATE +IN\/s +OUT\/s +IOPS +P50 +P99 +QD +HELD +TARGET$/],
+    [200, /^SESSION +STATE +IN\/s +OUT\/s +IOPS +P50 +P99 +QD +HELD +UNFLUSHED +TARGET$/],
   ])('top in %i columns has a line a session and leaves the screen as it was', async (...row) => {
     const [columns, headings] = row;
     await using terminal = await Terminal.open(daemon, columns, 'top --interval 0.2');
