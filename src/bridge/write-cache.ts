@@ -103,6 +103,7 @@ export class WriteCacheWatch {
 
   /** Processes before this one have left what they retained, all of it. */
   adopt(recovered: readonly RecoveredWrites[]): void {
+    if (recovered.length === 0) return;
     this.#acknowledged += 1;
     this.#regions.anyWritten(this.#acknowledged);
     for (const each of recovered) this.retained?.adopt(each);

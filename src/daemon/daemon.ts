@@ -9,6 +9,7 @@ import { ControlServer } from '../control/control-server.js';
 import { protectFromOomKiller } from '../io/oom-protection.js';
 import { nbdAddon } from '../lun/device-exporter.js';
 import { applyProcessSettings } from '../lun/process-settings.js';
+import { openRetainedStore, retainedDirectoryOf } from '../lun/retained-store.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { Supervisor } from '../supervisor/supervisor.js';
 import { keepBootLogin, withBootChap } from './boot-login.js';
@@ -57,6 +58,10 @@ export async function runDaemon(
   await StateLock.take(stateDirectory, { takeOver: options.takeOver });
   if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
   const supervisor = await Supervisor.make({
+    retained: await openRetainedStore({
+      directory: retainedDirectoryOf(environment),
+      onWarning: (message) => log.warn(message),
+    }),
     surroundings: {
       environment: boot === null ? environment : withBootChap(environment, boot),
       stateDirectory,
@@ -69,9 +74,8 @@ export async function runDaemon(
     loginsMax: options.loginsMax,
     log,
   });
-  const logs = new SessionLogs(log, (sessionId) => {
-    const session = supervisor.sessions.find((other) => other.sessionId === sessionId);
-    return session?.record.targetName;
+  const logs = new SessionLogs(log, (id) => {
+    return supervisor.sessions.find(({ sessionId }) => sessionId === id)?.record.targetName;
   });
   supervisor.listen((event) => logs.write(event));
   if (boot !== null) wanted.push(await keepBootLogin(supervisor, boot, log));

@@ -17,6 +17,9 @@ import {
 /** Journals that stay for a person to look at; each may keep a slab file. */
 const STALE_MAX = 4;
 
+/** Others may have written to its disk since. */
+export const DEVICE_GONE = 'the kernel does not have their device any more';
+
 export type LeftJournalsOptions = {
   /** Null: nobody leaves anything. */
   readonly directory: string | null;
@@ -31,6 +34,7 @@ export type LeftJournalsOptions = {
 export type LeftJournal = {
   /** On the clock of the boot. */
   readonly madeAtNs: bigint;
+  readonly isDevice: boolean;
   /** A copy of its index. */
   readonly index: Buffer;
   /** The slab was where it can be read when the process ended. */
@@ -77,6 +81,12 @@ export class LeftJournals {
     return { journals: journals.sort((a, b) => Number(a.madeAtNs - b.madeAtNs)), hasLoss };
   }
 
+  /** LUNs of the session that something was left of. */
+  lunsOf(sessionId: string): ReadonlySet<number> {
+    const ours = this.found().journals.filter((each) => each.sessionId === sessionId);
+    return new Set(ours.filter(({ owner }) => !this.isLiving(owner)).map(({ lun }) => lun));
+  }
+
   /** The LUN has nothing any more that would have to be written again. */
   remove(sessionId: string, lun: number): void {
     for (const { name, owner } of this.#of(sessionId, lun)) {
@@ -87,19 +97,19 @@ export class LeftJournals {
 
   /**
    * Removes what no journal needs, and sets journals aside that no process can use: broken ones,
-   * and those that `isWanted` has no use for.
+   * and those of kernel devices that `hasDevice` does not know any more.
    */
-  collect(isWanted: (sessionId: string, lun: number) => boolean): void {
+  collect(hasDevice: (sessionId: string, lun: number) => boolean): void {
     const { journals, owners } = this.found();
     const dead = new Set<string>();
     for (const owner of [...owners, ...journals.map((each) => each.owner)]) {
-      if (!this.#isLiving(owner)) dead.add(owner);
+      if (!this.isLiving(owner)) dead.add(owner);
     }
     for (const name of journals) {
       const opened = dead.has(name.owner) ? this.#open(name) : null;
       if (opened === null || opened === 'unusable') continue;
-      if (isWanted(name.sessionId, name.lun)) this.#letGo(name.owner);
-      else opened.setAside('nobody has the disk any more that they were written to');
+      if (!opened.isDevice || hasDevice(name.sessionId, name.lun)) this.#letGo(name.owner);
+      else opened.setAside(DEVICE_GONE);
     }
     for (const owner of dead) this.#dropSlabs(owner);
   }
@@ -124,10 +134,25 @@ export class LeftJournals {
     }
   }
 
+  isLiving(owner: string): boolean {
+    try {
+      const file = SharedFile.open(this.#pathOf(slabsName(owner)));
+      try {
+        return file.isOwned();
+      } finally {
+        file.close();
+      }
+    } catch (error) {
+      // A living process has a slab file that can be opened.
+      if (isForeignFault(error) || errnoOf(error) !== '') return false;
+      throw error;
+    }
+  }
+
   #of(sessionId: string, lun: number): readonly JournalName[] {
     const all = this.found().journals;
     const ours = all.filter((each) => each.sessionId === sessionId && each.lun === lun);
-    return ours.filter(({ owner }) => !this.#isLiving(owner));
+    return ours.filter(({ owner }) => !this.isLiving(owner));
   }
 
   /** Null for one that its process had not begun, and so has nothing in it; it is removed. */
@@ -145,6 +170,7 @@ export class LeftJournals {
     const { index, slabs, facts } = read;
     return {
       madeAtNs: BigInt(facts.madeAtNs),
+      isDevice: facts.isDevice,
       index,
       hasSlab: (slab) => slabs.has(slab),
       slab: (slab) => slabs.slab(slab),
@@ -215,21 +241,6 @@ export class LeftJournals {
     known.slabs.close();
   }
 
-  #isLiving(owner: string): boolean {
-    try {
-      const file = SharedFile.open(this.#pathOf(slabsName(owner)));
-      try {
-        return file.isOwned();
-      } finally {
-        file.close();
-      }
-    } catch (error) {
-      // A living process has a slab file that can be opened.
-      if (isForeignFault(error) || errnoOf(error) !== '') return false;
-      throw error;
-    }
-  }
-
   #setAside(name: JournalName, why: string): void {
     const path = this.#pathOf(name.name);
     renameSync(path, `${path}.stale`);
@@ -252,7 +263,7 @@ export class LeftJournals {
   #dropSlabs(owner: string): void {
     const { journals, stale } = this.found();
     if ([...journals, ...stale].some((each) => each.owner === owner)) return;
-    if (!this.#isLiving(owner)) this.unlink(slabsName(owner));
+    if (!this.isLiving(owner)) this.unlink(slabsName(owner));
   }
 
   #pathOf(name: string): string {

@@ -68,19 +68,25 @@ const factsSchema = z.strictObject({
   lun: z.number(),
   slabs: z.string(),
   indexBytes: z.number(),
+  /** The disk is a kernel device, without which nobody comes back to it. */
+  isDevice: z.boolean(),
   /** On the clock of the boot, in nanoseconds. */
   madeAtNs: z.string().regex(/^\d{1,20}$/),
 });
 
 export type JournalFacts = Readonly<z.output<typeof factsSchema>>;
 
-/** `memory` is zeros. A process that is killed meanwhile has begun no journal. */
+/** `memory` is zeros. A process that is killed before `beginJournal` has begun no journal. */
 export function writePreamble(memory: Buffer, facts: JournalFacts): void {
   const text = Buffer.from(JSON.stringify(facts));
   text.copy(memory, JSON_AT);
   memory.writeUInt32LE(VERSION, 4);
   memory.writeUInt32LE(text.length, 12);
   memory.writeInt32LE(crc32c(text, 0, text.length, 0), 16);
+}
+
+/** From now on it says what its process has retained. */
+export function beginJournal(memory: Buffer): void {
   const words = new Int32Array(memory.buffer, memory.byteOffset, 1);
   Atomics.store(words, 0, MAGIC);
 }

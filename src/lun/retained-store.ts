@@ -3,10 +3,16 @@ import { lstatSync, mkdirSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { errnoOf, isForeignFault, UsageError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
+import { RETAINED_INDEX_BYTES } from '../bridge/retained/retained-index.js';
+import { currentBootId } from '../io/boot-id.js';
+import { listConfigured } from '../io/nbd-sysfs.js';
 import { SharedFile } from '../io/shared-memory.js';
 import { SharedSlabs, slabFileBytes } from '../io/shared-slabs.js';
+import { deviceIdentifier } from './device-identifier.js';
 import { LeftJournals, type LeftJournalsOptions } from './left-journals.js';
 import {
+  beginJournal,
+  type JournalFacts,
   journalBytes,
   journalName,
   markNotWhole,
@@ -14,6 +20,7 @@ import {
   slabsName,
   writePreamble,
 } from './retained-files.js';
+import { threadRuntime } from './runtime.js';
 
 const RUN_DIRECTORY = '/run/iscsi-nbd/retained';
 /** f_type of tmpfs, see statfs(2): a file elsewhere would be written to a disk. */
@@ -35,6 +42,8 @@ export function retainedDirectoryOf(
   return runtime?.startsWith('/') ? join(runtime, 'iscsi-nbd', 'retained') : null;
 }
 
+export type JournalSubject = Pick<JournalFacts, 'sessionId' | 'lun' | 'isDevice'>;
+
 /** The memory of one LUN that the next process finds. */
 export type OwnJournal = {
   /**
@@ -43,6 +52,8 @@ export type OwnJournal = {
    * said why.
    */
   readonly memory: () => Buffer | null;
+  /** It counts from now on: processes that come later take what it says for all there is. */
+  readonly begin: () => void;
   /** The LUN has nothing any more that would have to be written again. */
   readonly remove: () => void;
 };
@@ -62,6 +73,10 @@ export class RetainedStore {
   readonly #options: RetainedStoreOptions;
   /** Why nothing can outlive this process; null if it can. */
   readonly #whyNot: string | null;
+  /** Why some slabs are ordinary memory. */
+  #whyPartly: string | null = null;
+  /** Something is retained, or was. */
+  #hasMemory = false;
   #owner = '';
   #count = 0;
   #isTold = false;
@@ -74,12 +89,14 @@ export class RetainedStore {
   }
 
   /**
-   * Begins the journal of a LUN, which is empty, before its disk is of use to anybody: the next
-   * process learns from it that nothing was retained, if nothing was.
+   * The journal of a LUN, empty, made before its disk is of use to anybody: the next process learns
+   * from it that nothing was retained, if nothing was.
    */
-  open(sessionId: string, lun: number): OwnJournal {
+  open({ sessionId, lun, isDevice }: JournalSubject): OwnJournal {
     const { indexBytes, bootId, directory } = this.#options;
-    const none = (why: string) => ({ memory: () => this.#tell(why), remove: () => undefined });
+    const none = (why: string) => {
+      return { memory: () => this.#tell(why), begin: () => undefined, remove: () => undefined };
+    };
     if (this.#whyNot !== null || directory === null) return none(this.#whyNot ?? '');
     this.#count += 1;
     const name = journalName({ sessionId, lun, owner: this.#owner }, this.#count);
@@ -91,13 +108,18 @@ export class RetainedStore {
     const { file, bytes } = made;
     const slabs = slabsName(this.#owner);
     const madeAtNs = String(process.hrtime.bigint());
-    writePreamble(bytes, { bootId, sessionId, lun, slabs, indexBytes, madeAtNs });
+    const subject = { sessionId, lun, isDevice };
+    writePreamble(bytes, { bootId, ...subject, slabs, indexBytes, madeAtNs });
     const memory = () => {
       const index = attempt(() => {
         file.reserve(PREAMBLE_BYTES, indexBytes);
         return bytes.subarray(PREAMBLE_BYTES, PREAMBLE_BYTES + indexBytes);
       });
-      if (typeof index !== 'string') return index;
+      if (typeof index !== 'string') {
+        this.#hasMemory = true;
+        if (this.#whyPartly !== null) this.#tell(this.#whyPartly);
+        return index;
+      }
       markNotWhole(bytes);
       return this.#tell(noRoom(directory, index));
     };
@@ -105,7 +127,13 @@ export class RetainedStore {
       file.close();
       this.left.unlink(name);
     };
-    return { memory, remove };
+    return { memory, begin: () => beginJournal(bytes), remove };
+  }
+
+  /** A process that had the session is about to end: its files are not free yet. */
+  isAwaited(sessionId: string): boolean {
+    const others = this.left.found().journals.filter((each) => each.sessionId === sessionId);
+    return others.some(({ owner }) => owner !== this.#owner && this.left.isLiving(owner));
   }
 
   /** At the end of the process: what no journal needs goes. */
@@ -120,10 +148,14 @@ export class RetainedStore {
   #begin(): string | null {
     const { directory, pool } = this.#options;
     if (directory === null) return 'XDG_RUNTIME_DIR is not set: set it, or ISCSI_NBD_RETAINED';
+    if (pool.buffers.length > 0) return 'the memory of this process is its own already';
     try {
       requireDirectory(directory);
       const file = this.#ownFile(directory, slabFileBytes(pool.slabsMax));
-      new SharedSlabs(pool, file, (why) => this.#tell(noRoom(directory, why)));
+      new SharedSlabs(pool, file, (why) => {
+        this.#whyPartly = noRoom(directory, why);
+        if (this.#hasMemory) this.#tell(this.#whyPartly);
+      });
       return null;
     } catch (error) {
       if (isForeignFault(error)) return error.message;
@@ -180,6 +212,20 @@ function attempt<T extends object>(action: () => T): T | string {
     if (errno === '') throw error;
     return errno;
   }
+}
+
+/** The store of a process that serves, of the slabs of this thread. */
+export async function openRetainedStore(options: {
+  readonly directory: string | null;
+  readonly onWarning: (message: string) => void;
+}): Promise<RetainedStore> {
+  const { pool } = threadRuntime();
+  const bootId = await currentBootId();
+  const store = new RetainedStore({ ...options, pool, bootId, indexBytes: RETAINED_INDEX_BYTES });
+  const devices = new Set((await listConfigured()).map(({ identifier }) => identifier));
+  store.left.collect((sessionId, lun) => devices.has(deviceIdentifier(sessionId, lun)));
+  process.once('exit', () => store.close());
+  return store;
 }
 
 /** Throws UsageError for a directory that retained writes must not be in. */

@@ -6,7 +6,7 @@ import type { LossRecord } from '../lun/loss-record.js';
 /** What a stack is told beside its target. */
 export type BlockSessionOptions = {
   /** Memory for retained writes that outlives this process; absent: they end with it. */
-  readonly retained?: RetainedMemory;
+  readonly retained?: RetainedMemory | undefined;
   readonly options: SessionOptions;
   readonly onClosed?: (how: BlockSessionEnd) => void | Promise<void>;
   /** Where lost writes are written down for a process that comes after this one. */

@@ -15,6 +15,7 @@ export function retainOptions(
 ): RetainOptions | undefined {
   const { retainWrites = 'auto', retainedBytesMax, shared, readOnly } = options;
   if (retainWrites === 'never' || shared === true || readOnly) return undefined;
+  retained?.begin(lun);
   return {
     bytesMax: retainedBytesMax ?? RETAINED_BYTES_MAX,
     isAlways: retainWrites === 'always',

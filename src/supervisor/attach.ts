@@ -10,9 +10,12 @@ import { wantedLuns } from '../config/target-url.js';
 import { protectFromOomKiller } from '../io/oom-protection.js';
 import { DeviceExporter, nbdAddon } from '../lun/device-exporter.js';
 import { applyProcessSettings } from '../lun/process-settings.js';
+import { openRetainedStore, retainedDirectoryOf } from '../lun/retained-store.js';
+import { SessionRetained } from '../lun/session-retained.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { AttachedSession } from './attached-session.js';
-import { DaemonSession, type SessionPlan } from './daemon-session.js';
+import { DaemonSession } from './daemon-session.js';
+import type { SessionPlan } from './daemon-session-options.js';
 import { OwnedRecord } from './owned-record.js';
 import { isHandedOver } from './record-identity.js';
 import type { ExportPlan } from './session-exports.js';
@@ -21,6 +24,8 @@ export type AttachPlan = {
   readonly exportPlan: ExportPlan;
   /** Absent: that of the environment. */
   readonly stateDirectory?: string;
+  /** Where retained writes outlive this process; absent: nowhere, null: there is no place. */
+  readonly retainedDirectory?: string | null;
   /** What did not work before there was a session. */
   readonly warnings: readonly string[];
 };
@@ -38,7 +43,9 @@ export async function attach(
   await DeviceExporter.requireSupport();
   await applyProcessSettings(options);
   const warnings = await protectFromOomKiller(nbdAddon);
-  return attachBy({ exportPlan: { kind: 'devices' }, warnings }, url, options, hooks);
+  const retainedDirectory = retainedDirectoryOf(process.env);
+  const plan = { exportPlan: { kind: 'devices' }, retainedDirectory, warnings } as const;
+  return attachBy(plan, url, options, hooks);
 }
 
 /** `attach`: one session as the daemon has many, with a record of its own and no control socket. */
@@ -64,10 +71,14 @@ export async function attachBy(
   for (const message of plan.warnings) warn(message, owned.record.sessionId);
   const { luns: _luns, ...others } = options;
   const sessionOptions = luns === null ? others : { ...others, luns };
-  const session = await owned.makeSession(() =>
-    sessionOf(owned, { login, plan, options: sessionOptions, hooks }),
+  const retained = await retainedOf(owned, plan, (message) =>
+    warn(message, owned.record.sessionId),
   );
-  const over = session.ended.then(() => {
+  const session = await owned.makeSession(() =>
+    sessionOf(owned, { login, plan, options: sessionOptions, hooks, retained }),
+  );
+  const over = session.ended.then((end) => {
+    retained?.end({ isOver: end === 'loggedOut' });
     const { hasGhosts } = session;
     return owned.end(session.record, { isLoggedOut: !hasGhosts, wasOpen: session.hasOpened });
   });
@@ -90,11 +101,23 @@ function loginOf(url: TargetUrl, options: AttachOptions): SessionPlan {
   return { initiatorName: options.initiatorName, request };
 }
 
+async function retainedOf(
+  { record }: OwnedRecord,
+  { retainedDirectory, exportPlan }: AttachPlan,
+  onWarning: (message: string) => void,
+): Promise<SessionRetained | undefined> {
+  if (retainedDirectory === undefined) return undefined;
+  const store = await openRetainedStore({ directory: retainedDirectory, onWarning });
+  const isDevice = exportPlan.kind === 'devices';
+  return SessionRetained.make(store, { sessionId: record.sessionId, isDevice });
+}
+
 type AttachSetup = {
   readonly login: SessionPlan;
   readonly plan: AttachPlan;
   readonly options: SessionOptions;
   readonly hooks: SessionHooks;
+  readonly retained: SessionRetained | undefined;
 };
 
 function sessionOf(owned: OwnedRecord, setup: AttachSetup): DaemonSession<SessionPlan> {
@@ -114,6 +137,7 @@ function sessionOf(owned: OwnedRecord, setup: AttachSetup): DaemonSession<Sessio
     mayHaveGhosts: true,
     onEvent: (event) => setup.hooks.onEvent(event),
     losses,
+    retained: setup.retained,
     saveRecord: (changed) => owned.save(changed),
     signal: setup.hooks.signal,
   });

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { deferred } from '../base/deferred.js';
 import { type ProductError, productError } from '../base/errors.js';
 import type { LunExport, OpenSession } from '../config/contract.js';
-import type { DaemonSession, SessionPlan } from './daemon-session.js';
+import type { DaemonSession } from './daemon-session.js';
+import type { SessionPlan } from './daemon-session-options.js';
 
 /** How often a close that waits for the devices' users asks again. */
 const IN_USE_RETRY_MS = 500;

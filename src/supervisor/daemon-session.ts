@@ -1,8 +1,8 @@
 import { deferred } from '../base/deferred.js';
 import { productError, UsageError } from '../base/errors.js';
-import type { LunExport, ProductEvent, SessionOptions, SessionState } from '../config/contract.js';
+import type { LunExport, SessionOptions, SessionState } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import type { SessionIdentity, SessionTimers } from '../iscsi/session/session-config.js';
+import type { SessionTimers } from '../iscsi/session/session-config.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { newDisks, requireDisks } from '../lun/find-disks.js';
 import { everCached, unflushed } from '../lun/hand-over.js';
@@ -10,14 +10,16 @@ import { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';
 import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { threadRuntime } from '../lun/runtime.js';
+import type { SessionRetained } from '../lun/session-retained.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { BlockSession } from '../session/block-session.js';
 import { diskSearch } from '../session/next-portal.js';
 import { stampedEvent } from '../session/stamped-event.js';
+import type { DaemonSessionOptions, SessionPlan } from './daemon-session-options.js';
 import { completedDisks, strangeDisk, withDisk } from './record-identity.js';
 import type { ResolvedLogin } from './resolved-login.js';
 import { bootInUse, loggedOut } from './session-errors.js';
-import { type ExportPlan, exportsOf, type SessionExports } from './session-exports.js';
+import { exportsOf, type SessionExports } from './session-exports.js';
 import {
   hasOpened,
   isGone,
@@ -27,34 +29,6 @@ import {
 } from './session-phase.js';
 import type { SessionRecord } from './session-record.js';
 import { SessionStatistics } from './session-statistics.js';
-
-/** What a session has to know of the login it is for; a daemon's has its configuration beside. */
-export type SessionPlan = Pick<ResolvedLogin, 'request' | 'initiatorName'>;
-
-export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
-  readonly plan: Plan;
-  readonly options: SessionOptions;
-  readonly identity: SessionIdentity;
-  readonly record: SessionRecord;
-  readonly exportPlan: ExportPlan;
-  /** `once`: a login that fails ends the session; `forever`: it is tried until logout. */
-  readonly firstLogin: 'once' | 'forever';
-  /** Disks whose devices wait since a crash: they are taken back before the target is there. */
-  readonly waiting: readonly FoundDisk[];
-  /** A daemon before this one had the session until it ended, in this boot of the machine. */
-  readonly isLeft: boolean;
-  /** It left nothing acknowledged that is not on the disk of the LUN. */
-  readonly isClean: (lun: number) => boolean;
-  /** A session of this identity that was here in this boot may have commands at the target. */
-  readonly mayHaveGhosts: boolean;
-  readonly onEvent: (event: ProductEvent) => void;
-  /** What the disks of the session have lost, known before their users are told. */
-  readonly losses: LossRecord;
-  /** Writes the record down before what it says is relied on. */
-  readonly saveRecord: (record: SessionRecord) => Promise<void>;
-  /** Aborts the opening; after that it does nothing. */
-  readonly signal?: AbortSignal;
-};
 
 export type SessionEnd = 'loggedOut' | 'failed';
 
@@ -103,6 +77,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
         identity,
         claims: new HostClaims({ targetName, portals, identity }, setup.options),
         losses: setup.losses,
+        retained: setup.retained,
         onClosed: ({ isLoggedOut }) => {
           this.#isLoggedOut = isLoggedOut;
         },
@@ -117,6 +92,10 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
 
   get losses(): LossRecord {
     return this.#setup.losses;
+  }
+
+  get retained(): SessionRetained | undefined {
+    return this.#setup.retained;
   }
 
   /** Without the target having heard of a logout: commands may still be at work there. */
@@ -232,7 +211,11 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     this.#happened('left');
     // Nothing is acknowledged any more before the disks are asked to write it down.
     await this.#leaveExports();
-    if (this.isEnding || this.state !== 'loggedIn') return;
+    if (this.isEnding) return;
+    if (this.state !== 'loggedIn') {
+      this.retained?.leave(new Set(stack.units.map(({ lun }) => lun)));
+      return;
+    }
     // What answers for a unit that does not serve may be another disk.
     const notServing = () => stack.units.filter(({ queue }) => queue.mode !== 'open');
     const unflushed = new Set(notServing().map(({ lun }) => lun));
@@ -243,6 +226,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     const but = unflushed.size === 0 ? {} : { unflushedLuns: [...unflushed] };
     this.record = { ...this.record, handedOver: true, ...but };
     await this.#setup.saveRecord(this.record);
+    this.retained?.leave(unflushed);
   }
 
   /**
@@ -327,12 +311,15 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     await this.#setup.saveRecord(this.record);
     const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
+    const { isLeft, isClean, retained, exportPlan } = this.#setup;
+    // A device that is made now is of use at once, and none was taken back.
+    if (exportPlan.kind === 'devices') retained?.settle();
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
     // Clients of a daemon before this one come back to their socket.
-    const { isLeft, isClean } = this.#setup;
     for (const unit of isLeft ? stack.units : []) {
       stack.takenOver(unit, { isClean: isClean(unit.lun) });
     }
+    retained?.settle();
     await stack.openExports();
   }
 
@@ -349,8 +336,9 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
       await leave();
       throw error;
     }
-    const { isClean } = this.#setup;
+    const { isClean, retained } = this.#setup;
     for (const unit of stack.units) stack.takenOver(unit, { isClean: isClean(unit.lun) });
+    retained?.settle();
     const unlisten = stack.handle.listen((effect) => {
       if (effect.type !== 'stateChanged' || effect.to !== 'loggedIn') return;
       unlisten();

@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { productError, UsageError } from '../base/errors.js';
 import { Semaphore } from '../base/semaphore.js';
 import type { ProductEvent } from '../config/contract.js';
-import type { Logger } from '../config/log.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { currentBootId } from '../io/boot-id.js';
 import { DeviceExporter } from '../lun/device-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
+import { SessionRetained } from '../lun/session-retained.js';
 import { DaemonSession, type SessionEnd } from './daemon-session.js';
 import {
   begunRecord,
@@ -25,22 +25,14 @@ import {
   resolveLogin,
   sessionOptionsOf,
 } from './resolved-login.js';
-import { type ExportPlan, waitingDisks } from './session-exports.js';
+import { waitingDisks } from './session-exports.js';
 import { keyText, type SessionRecord } from './session-record.js';
 import { type BrokenRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
+import type { SupervisorOptions } from './supervisor-options.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
 const SESSIONS_MAX = 1024;
-
-export type SupervisorOptions = {
-  readonly surroundings: DaemonEnvironment;
-  readonly exportPlan: ExportPlan;
-  /** First logins under way at a time when the daemon starts. */
-  readonly loginsMax: number;
-  readonly bootId: string;
-  readonly log: Logger;
-};
 
 /** A session and its place in the table, from the wish to the last trace. */
 type Entry = {
@@ -332,6 +324,8 @@ export class Supervisor {
     const left = this.#leftOf(how);
     const record = this.#recordOf(plan, known, persistent);
     await this.#records.save(record);
+    const { retained } = this.#options;
+    const subject = { sessionId: record.sessionId, isDevice: exportPlan.kind === 'devices' };
     return new DaemonSession({
       plan,
       options,
@@ -344,6 +338,7 @@ export class Supervisor {
       isClean: (lun) => left !== null && isHandedOver(left, lun),
       mayHaveGhosts: known?.bootId === this.#options.bootId,
       losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
+      retained: retained && (await SessionRetained.make(retained, subject)),
       onEvent: (event) => this.#publish(event),
       saveRecord: (changed) => this.#records.save(changed),
     });
@@ -352,16 +347,17 @@ export class Supervisor {
   /** What stays of a session on disk. After a logout the next one has another identity. */
   async #ended(session: DaemonSession, end: SessionEnd, how: Beginning): Promise<void> {
     const { record, hasGhosts } = session;
-    if (end === 'failed' && how.firstLogin === 'forever') return;
     const isEnding = this.#ending.signal.aborted;
     const keepsIdentity = isEnding || end === 'failed';
     const left = session.hasOpened || session.hasMetAnotherDisk ? null : this.#leftOf(how);
+    const isStillLeft = keepsIdentity && left !== null;
+    const isAway = isEnding && record.persistent && session.hasOpened && hasGhosts;
+    if (!isAway) session.retained?.end({ isOver: end === 'loggedOut' && !isStillLeft });
+    if (end === 'failed' && how.firstLogin === 'forever') return;
     // Nobody has used it here: the next daemon takes over from the one that left it.
-    if (keepsIdentity && left !== null) return this.#records.save(stillLeft(record, left));
+    if (isStillLeft) return this.#records.save(stillLeft(record, left));
     // Its target was away at the end: what its clients have not flushed is the next daemon's.
-    if (isEnding && record.persistent && session.hasOpened && hasGhosts) {
-      return this.#records.save(record);
-    }
+    if (isAway) return this.#records.save(record);
     if (end === 'loggedOut') session.losses.remove();
     if (record.persistent && keepsIdentity) await this.#records.save(withoutDisks(record));
     else await this.#records.loggedOut(record, { hasGhosts });

@@ -31,9 +31,14 @@ export class DaemonProcess {
   #ended: Promise<number | null> = Promise.resolve(null);
 
   readonly #exports: readonly string[];
+  readonly #retained: string;
 
-  /** With `devices` its LUNs become kernel devices, else sockets in its folder. */
-  constructor(options: { readonly devices?: boolean } = {}) {
+  /**
+   * With `devices` its LUNs become kernel devices, else sockets in its folder. What it retains
+   * outlives it only with a folder for that, `retained`, which has to be in memory.
+   */
+  constructor(options: { readonly devices?: boolean; readonly retained?: string } = {}) {
+    this.#retained = options.retained ?? '/proc/nowhere';
     this.folder = mkdtempSync(join(tmpdir(), 'iscsi-nbd-daemon-'));
     this.control = join(this.folder, 'c.sock');
     this.#exports = options.devices ? [] : ['--socket-directory', join(this.folder, 'nbd')];
@@ -159,6 +164,7 @@ export class DaemonProcess {
 
   #environment(): NodeJS.ProcessEnv {
     // No name of the host: what is tested must not depend on it.
-    return { ...process.env, ISCSI_NBD_INITIATOR_NAME: 'iqn.2001-04.com.example:host' };
+    const name = { ISCSI_NBD_INITIATOR_NAME: 'iqn.2001-04.com.example:host' };
+    return { ...process.env, ...name, ISCSI_NBD_RETAINED: this.#retained };
   }
 }

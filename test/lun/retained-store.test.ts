@@ -20,7 +20,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SLAB_BYTES, SlabPool } from '../../src/base/slab.js';
 import { shareSlabs } from '../../src/io/native.js';
 import { LeftJournals } from '../../src/lun/left-journals.js';
-import { RetainedStore, retainedDirectoryOf } from '../../src/lun/retained-store.js';
+import {
+  type OwnJournal,
+  RetainedStore,
+  retainedDirectoryOf,
+} from '../../src/lun/retained-store.js';
 import { cannotMount, MemoryFolder } from '../helpers/memory-folder.js';
 
 const SESSION = '00112233445566aa';
@@ -57,14 +61,20 @@ function leftIn(place: string, others: { bootId?: string; indexBytes?: number } 
 /** The directory as a process that is killed at this instant leaves it. */
 const killed = () => folder.asLeft(directory, `left-${readdirSync(folder.path).length}`);
 
+/** A journal that counts. */
+function begun(store: RetainedStore, lun: number, isDevice = true): OwnJournal {
+  const journal = store.open({ sessionId: SESSION, lun, isDevice });
+  journal.begin();
+  return journal;
+}
+
 /** A process has retained something of LUN 0 of the session, and is killed. */
 function killedWriter(luns: readonly number[] = [0]): string {
   const { store, pool } = process_();
   const slab = pool.acquire();
   pool.buffer(slab).fill(0x42);
   for (const lun of luns)
-    store
-      .open(SESSION, lun)
+    begun(store, lun)
       .memory()
       ?.fill(lun + 1);
   const place = killed();
@@ -93,7 +103,7 @@ describe('what a killed process has retained', () => {
   });
 
   it('the journal is empty if nothing was written: the next process knows that, too', () => {
-    process_().store.open(SESSION, 0);
+    begun(process_().store, 0);
     const { journals, hasLoss } = leftIn(killed()).recover(SESSION, 0);
     expect(journals.map(({ index }) => index.every((byte) => byte === 0))).toEqual([true]);
     expect(hasLoss).toBe(false);
@@ -102,9 +112,9 @@ describe('what a killed process has retained', () => {
   it('journals come in the order in which they were begun', () => {
     const first = process_();
     const second = process_();
-    second.store.open(SESSION, 0).memory()?.fill(2);
-    first.store.open(SESSION, 0).memory()?.fill(1);
-    process_().store.open(SESSION, 0).memory()?.fill(3);
+    begun(second.store, 0).memory()?.fill(2);
+    begun(first.store, 0).memory()?.fill(1);
+    begun(process_().store, 0).memory()?.fill(3);
     const { journals } = leftIn(killed()).recover(SESSION, 0);
     expect(journals.map(({ index }) => index[0])).toEqual([2, 1, 3]);
   });
@@ -126,7 +136,7 @@ describe('what a killed process has retained', () => {
 
   it('the files of a journal are for their user alone, whatever the umask says', () => {
     const before = process.umask(0o000);
-    process_().store.open(SESSION, 0).memory();
+    begun(process_().store, 0).memory();
     process.umask(before);
     const modes = files(directory).map((name) => statSync(join(directory, name)).mode & 0o777);
     expect([statSync(directory).mode & 0o777, ...modes]).toEqual([0o700, 0o600, 0o600]);
@@ -135,7 +145,7 @@ describe('what a killed process has retained', () => {
 
 describe('files of a living process', () => {
   it('a process touches no file of another one that lives', () => {
-    process_().store.open(SESSION, 0).memory()?.fill(1);
+    begun(process_().store, 0).memory()?.fill(1);
     const before = files(directory);
     const other = process_().store;
     expect(other.left.recover(SESSION, 0)).toEqual({ journals: [], hasLoss: false });
@@ -147,7 +157,7 @@ describe('files of a living process', () => {
 
   it('go with the journal at a clean end, and the slab file with the process', () => {
     const { store } = process_();
-    const journal = store.open(SESSION, 0);
+    const journal = begun(store, 0);
     journal.memory()?.fill(1);
     journal.remove();
     store.close();
@@ -156,7 +166,7 @@ describe('files of a living process', () => {
 
   it('the slab file stays at the end of a process that leaves a journal', () => {
     const { store } = process_();
-    store.open(SESSION, 0).memory()?.fill(1);
+    begun(store, 0).memory()?.fill(1);
     store.close();
     expect(leftIn(killed()).recover(SESSION, 0).journals).toHaveLength(1);
   });
@@ -176,7 +186,7 @@ describe('collecting', () => {
     const place = killedWriter([0, 1]);
     leftIn(place).collect((sessionId, lun) => sessionId === SESSION && lun === 1);
     expect(warnings).toEqual([expect.stringContaining(`LUN 0 of session ${SESSION}`)]);
-    expect(warnings[0]).toContain('because nobody has the disk any more');
+    expect(warnings[0]).toContain('because the kernel does not have their device any more');
     const left = leftIn(place);
     expect(left.recover(SESSION, 0)).toEqual({ journals: [], hasLoss: false });
     expect(left.recover(SESSION, 1).journals).toHaveLength(1);
@@ -292,7 +302,7 @@ describe('a journal that cannot be used', () => {
 describe('where nothing can outlive the process', () => {
   function expectNone(place: string | null, why: string): void {
     const { store, pool } = process_(place);
-    const [first, second] = [store.open(SESSION, 0), store.open(SESSION, 1)];
+    const [first, second] = [begun(store, 0), begun(store, 1)];
     expect(warnings).toEqual([]);
     expect([first.memory(), second.memory()]).toEqual([null, null]);
     expect(warnings).toEqual([expect.stringContaining(why)]);
@@ -331,11 +341,11 @@ describe('where nothing can outlive the process', () => {
   it.skipIf(cannotMount)('a full directory is told, and the next process knows of the gap', () => {
     const place = folder.mount('small', 1 << 20);
     const { store } = process_(place);
-    const [first, second] = [store.open(SESSION, 0), store.open(SESSION, 1)];
+    const [first, second] = [begun(store, 0), begun(store, 1)];
     expect(first.memory()?.length).toBe(INDEX_BYTES);
     expect(() => writeFileSync(join(place, 'more'), Buffer.alloc(1 << 20))).toThrow('ENOSPC');
     expect(second.memory()).toBe(null);
-    expect(store.open(SESSION, 2).memory()).toBe(null);
+    expect(begun(store, 2).memory()).toBe(null);
     expect(warnings).toEqual([expect.stringContaining(`there is no room in ${place} (ENOSPC)`)]);
     const left = leftIn(folder.asLeft(place, 'left'));
     expect(left.recover(SESSION, 0).journals).toHaveLength(1);

@@ -15,6 +15,7 @@ export class WorldRetained {
   ofProcess(pool: SlabPool): RetainedMemory {
     const before = [...this.#left];
     return {
+      begin: () => undefined,
       open: (lun) => {
         const memory = new Uint8Array(RETAINED_INDEX_BYTES);
         this.#left.push({ lun, memory, pool });

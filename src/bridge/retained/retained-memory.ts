@@ -25,6 +25,8 @@ export type RecoveredWrites = {
 
 /** Memory for the indexes of one session's LUNs, which the process that comes next finds. */
 export interface RetainedMemory {
+  /** There is a disk of the LUN, of which nothing is retained yet. */
+  begin(lun: number): void;
   /** RETAINED_INDEX_BYTES of zeros; null if they cannot be had: what is retained ends with us. */
   open(lun: number): Uint8Array | null;
   /** All that processes before this one retained of it, oldest first; null if that is unknown. */

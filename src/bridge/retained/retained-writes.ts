@@ -171,7 +171,9 @@ export class RetainedWrites {
   /** Whether all acknowledged writes that no flush covers are retained. */
   setWhole(isWhole: boolean): void {
     this.#isWhole = isWhole;
-    this.#index?.setWhole(isWhole);
+    // An index that nobody has asked for says that nothing was written.
+    if (isWhole) this.#index?.setWhole(isWhole);
+    else this.#openIndex().setWhole(isWhole);
   }
 
   /** What is retained has to be written again, if anything is. */
