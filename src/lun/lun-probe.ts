@@ -40,6 +40,8 @@ const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
   'lunsChanged',
   'lunGone',
 ]);
+/** Those that say that the disk is not there. */
+const ABSENT: ReadonlySet<Attention> = new Set<Attention>(['lunGone', 'mediumGone']);
 /** A disk that changes under every probe is probed again later. */
 const TRIES_MAX = 4;
 /** What a question meets has been reported by the session already, to this LUN among others. */
@@ -73,6 +75,8 @@ export class LunProbe {
   #mayHaveMissedPowerOn = false;
   /** Another disk may have come since the LUN was known to be the same. */
   #mayBeExchanged = false;
+  /** The LUN was found to be absent, or another disk, since it was known to be the same. */
+  #wasGone = false;
 
   /** `onSent` is called for each command of `find` when it leaves for the target. */
   constructor(options: LunProbeOptions, onSent: () => void) {
@@ -105,6 +109,7 @@ export class LunProbe {
     if (!PROBE_AGAIN.has(attention)) return false;
     this.attentions += 1;
     if (EXCHANGED.has(attention)) this.#mayBeExchanged = true;
+    if (ABSENT.has(attention)) this.#wasGone = true;
     return true;
   }
 
@@ -135,7 +140,7 @@ export class LunProbe {
         this.#mayHaveMissedPowerOn = false;
         if (ready.action === 'away') {
           const { attention, words } = ready;
-          if (attention === null || !NOT_READY.has(attention)) this.#mayBeExchanged = true;
+          if (attention === null || !NOT_READY.has(attention)) this.#diskIsGone();
           return { is: 'none', why: words };
         }
         // An attention that is reported before the facts are read does not make them stale.
@@ -147,11 +152,16 @@ export class LunProbe {
         if (unknown !== null) return { is: 'none', why: unknown };
         const facts = completedFacts(found, unit.facts);
         const why = identityMismatch(unit.facts, facts, occasion);
-        return why === null ? { is: 'same', facts, attentions } : { is: 'other', why };
+        if (why !== null) {
+          this.#diskIsGone();
+          return { is: 'other', why };
+        }
+        this.#diskIsThere();
+        return { is: 'same', facts, attentions };
       } catch (error) {
         const { message } = productError(error);
         if (error instanceof LinkError) throw error;
-        if (!isDiskThere(error)) this.#mayBeExchanged = true;
+        if (!isDiskThere(error)) this.#diskIsGone();
         // The target has answered: with the link up nothing has been missed.
         if (!isAfterLoss) this.#mayHaveMissedPowerOn = false;
         return { is: 'none', why: message };
@@ -166,6 +176,20 @@ export class LunProbe {
     const { pause } = this.#asker;
     const asker: ScsiExecutor = { execute: (request) => execute(request, () => undefined), pause };
     return readBlockCount(asker, unit.lun, REPORTED_ELSEWHERE);
+  }
+
+  #diskIsGone(): void {
+    this.#mayBeExchanged = true;
+    this.#wasGone = true;
+  }
+
+  /**
+   * A disk that loses its power while it is not at the LUN has nobody to report that to, and a
+   * target may make a LUN anew without a unit attention (tgt does). So loss has to be assumed.
+   */
+  #diskIsThere(): void {
+    if (this.#wasGone) this.#options.unit.disk.cache.mayBeLost();
+    this.#wasGone = false;
   }
 
   /**

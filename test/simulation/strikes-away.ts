@@ -17,6 +17,9 @@ const ABSENCES = [
   [0x05, 0x25, 0x00],
 ] as const;
 
+/** Codes of a LUN without a disk. */
+const GONE: readonly number[] = [0x25, 0x3a];
+
 /** The session lives, and one LUN says that it cannot serve; with luck it is back in time. */
 function away(scene: StormScene): void {
   const { random, world } = scene;
@@ -33,9 +36,12 @@ function away(scene: StormScene): void {
     lun === unit.lun &&
     !ALWAYS_ANSWERED.includes(opcode) &&
     (opcodes === null || opcodes.includes(opcode));
-  const remove = world.commands.add((context) =>
-    isMeant(context) && random.chance(part) ? { sense: { key, asc, ascq } } : undefined,
-  );
+  const remove = world.commands.add((context) => {
+    if (!isMeant(context) || !random.chance(part)) return undefined;
+    // Of a disk that was gone nobody knows what became of its cache.
+    if (GONE.includes(asc)) unit.perhapsRestarted();
+    return { sense: { key, asc, ascq } };
+  });
   scene.lastUntil(world.nowMs + Math.min(forMs, 20_000));
   if (scene.theme === 'weather' && random.chance(0.2)) {
     scene.undo(random.between(0, forMs), () => world.network.current?.cut());
