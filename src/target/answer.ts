@@ -12,14 +12,18 @@ type Reply = {
 };
 
 const NO_DATA = Buffer.alloc(0);
+const UNIT_ATTENTION = 0x06;
 
 /** Everything the functions here need to know besides the task. */
 export type TaskPlace = { readonly node: NodeState; readonly session: TargetSession };
 
-/** Runs a task whose data is complete, after the delay a fault may ask for. */
+/**
+ * Runs a task whose data is complete, after the delay a fault may ask for. One that met a unit
+ * attention reports it at once: what ends a slow task would end the only report.
+ */
 export function completeTask(task: TargetTask, place: TaskPlace): void {
   const fault = task.fault;
-  if (typeof fault === 'object' && 'delayMs' in fault) {
+  if (typeof fault === 'object' && 'delayMs' in fault && task.failure?.key !== UNIT_ATTENTION) {
     task.cancelDelay = place.node.later(fault.delayMs, () => {
       task.cancelDelay = null;
       task.planLate?.();
@@ -34,7 +38,7 @@ function runTask(task: TargetTask, place: TaskPlace): void {
   if (task.ended) return;
   const reply = replyOf(task);
   place.session.endTask(task);
-  if (task.fault === 'drop-response') return;
+  if (task.fault === 'drop-response' && task.failure?.key !== UNIT_ATTENTION) return;
   if (task.fault === 'drop-connection-after') {
     task.connection.drop();
     return;

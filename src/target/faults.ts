@@ -24,7 +24,8 @@ export type CommandContext = {
  * What happens to a command instead of its normal course:
  * - `ignore`: it stays in the task set, unanswered, until something ends it;
  * - `drop-connection`: the link goes at once and the command never ran;
- * - `drop-response`: it runs, and the answer is lost with the link still up;
+ * - `drop-response`: it runs, and the answer is lost with the link still up, unless it reports a
+ *   unit attention;
  * - `drop-connection-after`: it runs, and the link goes instead of the answer;
  * - `goodWithResidual`: it does nothing, asks for no data, and reports GOOD with this residual;
  * - `response`: an iSCSI response code (RFC 7143 §11.4.3 (Response)) other than 0;

@@ -42,7 +42,7 @@ export function tellUntilKnown(world: World, lun: number): void {
   // By the qualifier it is known which LUN says it, where several are exchanged.
   const ascq = 0x40 + lun;
   let isTold = false;
-  const remove = world.commands.add((context) => {
+  const remove = world.commands.addReport((context) => {
     if (context.lun !== lun || context.tsih !== tsih) return undefined;
     if (passesAttention(context.opcode)) return undefined;
     return { sense: { ...INQUIRY_DATA_CHANGED, ascq } };
