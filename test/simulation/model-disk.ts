@@ -39,6 +39,8 @@ export class ModelDisk {
   flushMayAlwaysFail = false;
   /** Times that acknowledged writes may have been lost. */
   losses = 0;
+  /** The process has not heard of the newest one. */
+  #isUnheard = false;
 
   constructor(options: {
     readonly cells: number;
@@ -188,6 +190,8 @@ export class ModelDisk {
   /** The target went down and came up again; with the power its cache went too. */
   restarted(facts: {
     readonly powerLoss: boolean;
+    /** False: nobody is told of it, as the disk was not there. */
+    readonly isReported?: boolean;
     /** Writes are under way, which may have reached the cache. */
     readonly isBusy: boolean;
     /** What a cell holds now; null where a request is under way. */
@@ -199,15 +203,23 @@ export class ModelDisk {
     if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
       this.#mayHear.all();
       this.losses += 1;
+      this.#isUnheard = true;
     }
     if (!facts.powerLoss) return;
     for (const [cell, versions] of this.#cells.entries()) {
       const value = facts.valueOf(cell);
-      if (value !== null && !this.#mayBeThere(cell, value)) this.#mustHear.all();
+      const isLost = value !== null && !this.#mayBeThere(cell, value);
+      if (isLost && facts.isReported !== false) this.#mustHear.all();
       const values = new Set<number>();
       for (const version of versions) for (const each of version.values) values.add(each);
       versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
     }
+  }
+
+  /** Who was told meanwhile was told of a loss before this one, and may be told once more. */
+  lossHeard({ isLast }: { readonly isLast: boolean }): void {
+    if (this.#isUnheard) this.#mayHear.all();
+    this.#isUnheard = !isLast;
   }
 
   /** Nobody knows whether the target went down: an answer that may have told it was lost. */
@@ -231,8 +243,15 @@ export class ModelDisk {
     this.#cachedUpTo = this.#next();
   }
 
-  /** Another process serves the disk to clients that have never seen it: none was promised more. */
+  /**
+   * Another process serves the disk to clients that have never seen it: none was promised more, so
+   * what the clients before them had not flushed may be lost without a word to these.
+   */
   startedAnew(): void {
+    for (const versions of this.#cells) {
+      const unflushed = versions.map(({ values, ackedAt }) => ({ values, ackedAt }));
+      versions.splice(0, versions.length, ...unflushed);
+    }
     this.#mustHear.forget();
     this.#mayHear.all();
     this.#cachedUpTo = this.#next();

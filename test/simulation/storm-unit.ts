@@ -7,6 +7,8 @@ import { TARGET_NAME, type World } from './world.js';
 
 const EIO = 5;
 const POWER_ON = { asc: 0x29, ascq: 0x00 };
+/** In what a LUN says of why it is away: 05h/25h. */
+const NO_SUCH_UNIT = 'no such logical unit';
 
 /** What a unit has to know of the storm to judge its replies. */
 export interface StormRules {
@@ -43,8 +45,8 @@ export class StormUnit {
   #reportedSinceMs: number | undefined;
   /** A login has not yet led to the release of the unit. */
   #isLooking = false;
-  /** The disk has lost its power, and the process has not heard of that. */
-  #hasUnheardAttention = false;
+  /** What tells of a power loss, and has not led to anything in the process yet. */
+  #unheard: 'nothing' | 'attention' | 'absence' = 'nothing';
   readonly #rules: StormRules;
 
   constructor(options: {
@@ -71,8 +73,14 @@ export class StormUnit {
     if (unit === undefined) return;
     const { queue, disk } = unit;
     const attended = disk.unitAttention.bind(disk);
+    const { cache } = disk;
+    const mayBeLost = cache.mayBeLost.bind(cache);
+    // Reported, or assumed because a report may have been missed.
+    cache.mayBeLost = () => {
+      this.#lossHeard();
+      mayBeLost();
+    };
     disk.unitAttention = (attention, words, sinceMs) => {
-      if (attention === 'powerOn') this.#hasUnheardAttention = false;
       this.#reportedSinceMs = sinceMs;
       attended(attention, words, sinceMs);
       this.#reportedSinceMs = undefined;
@@ -120,9 +128,10 @@ export class StormUnit {
   }
 
   /** The target went down, with the power or without. */
-  restarted(powerLoss: boolean): void {
+  restarted(powerLoss: boolean, isReported = true): void {
     this.model.restarted({
       powerLoss,
+      isReported,
       isBusy: this.jobs.size > 0,
       valueOf: (cell) => this.#valueAtTarget(cell),
     });
@@ -139,16 +148,29 @@ export class StormUnit {
     this.model.perhapsRestarted();
   }
 
-  /** The disk alone lost its power, of which the next command to it is told. */
+  /**
+   * The disk alone lost its power, of which the next command to it is told. One that is not there
+   * tells nobody, so only who knows already that it is gone can know.
+   */
   lostPower(): void {
-    this.restarted(true);
-    this.#hasUnheardAttention = true;
-    this.#rules.world.node.raiseAttention(TARGET_NAME, this.lun, POWER_ON);
+    const { node } = this.#rules.world;
+    const isThere = node.targets.get(TARGET_NAME)?.luns.has(this.lun) === true;
+    const isKnownToBeGone = !isThere && this.#isKnownToBeGone;
+    this.restarted(true, isThere || isKnownToBeGone);
+    if (isThere) this.#unheard = 'attention';
+    else if (isKnownToBeGone) this.#unheard = 'absence';
+    node.raiseAttention(TARGET_NAME, this.lun, POWER_ON);
+  }
+
+  get #isKnownToBeGone(): boolean {
+    const lun = this.#rules.world.stack.luns.find(({ unit }) => unit.lun === this.lun);
+    return lun?.state === 'away' && lun.lastError?.includes(NO_SUCH_UNIT) === true;
   }
 
   /** The process is killed, and another takes over what it served. */
   takenOver(): void {
     this.model.takenOver();
+    if (this.#unheard === 'absence') this.model.attentionLost();
     this.#answersLost();
   }
 
@@ -193,15 +215,23 @@ export class StormUnit {
     }
   }
 
-  /** What was on its way to the process is gone: that the power failed is told once only. */
-  #answersLost(): void {
-    if (!this.#hasUnheardAttention) return;
-    this.#hasUnheardAttention = false;
-    const isPending = [...this.#rules.world.node.sessions].some((session) =>
+  #lossHeard(): void {
+    this.#unheard = 'nothing';
+    this.model.lossHeard({ isLast: !this.#isReportPending });
+  }
+
+  get #isReportPending(): boolean {
+    return [...this.#rules.world.node.sessions].some((session) =>
       session.pendingAttentions.get(this.lun)?.some(({ asc }) => asc === POWER_ON.asc),
     );
+  }
+
+  /** What was on its way to the process is gone: that the power failed is told once only. */
+  #answersLost(): void {
+    if (this.#unheard !== 'attention') return;
+    this.#unheard = 'nothing';
     // Who goes on is told, and does not know that nothing was in the cache.
-    if (isPending) this.model.perhapsRestarted();
+    if (this.#isReportPending) this.model.perhapsRestarted();
     else this.model.attentionLost();
   }
 
