@@ -8,6 +8,10 @@ import { Seeded } from './seeded.js';
 import { TARGET_NAME, World, type WorldOptions } from './world.js';
 
 const SIZE_BYTES = 1 << 20;
+const NOT_RETAINED = {
+  disk: { sizeBytes: SIZE_BYTES, writeCache: 'volatile' },
+  session: { retainWrites: 'never' },
+} as const;
 const POWER_ON = { asc: 0x29, ascq: 0x00 };
 const INQUIRY_CHANGED = { asc: 0x3f, ascq: 0x03 };
 const LUNS_CHANGED = { asc: 0x3f, ascq: 0x0e };
@@ -59,7 +63,7 @@ async function end(world: World): Promise<void> {
 }
 
 test('a power loss that is reported to a READ CAPACITY of a script fails the next flush', async () => {
-  const world = await newWorld({ disk: { sizeBytes: SIZE_BYTES, writeCache: 'volatile' } });
+  const world = await newWorld(NOT_RETAINED);
   expect((await answer(world, WRITE)).error).toBe(0);
   world.disk.powerLoss();
   world.node.raiseAttention(TARGET_NAME, 0, POWER_ON);
@@ -81,7 +85,7 @@ test('a write does not reach the disk whose exchange is reported to a READ CAPAC
 });
 
 test('a power loss that is reported to the search for new LUNs fails the next flush', async () => {
-  const world = await newWorld({ disk: { sizeBytes: SIZE_BYTES, writeCache: 'volatile' } });
+  const world = await newWorld(NOT_RETAINED);
   expect((await answer(world, WRITE)).error).toBe(0);
   world.disk.powerLoss();
   world.node.raiseAttention(TARGET_NAME, 0, POWER_ON);
