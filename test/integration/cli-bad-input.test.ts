@@ -81,7 +81,7 @@ describe('the error for wrong input', {
       'a host name that does not exist',
       () => ['capacity', `iscsi://no-such-host.invalid/${NAME}/1`],
       4,
-      /no-such-host\.invalid cannot be looked up .* Check the address/,
+      /no-such-host\.invalid cannot be looked up .* Check how the name is written/,
     ],
     [
       'a target name the portal does not have',
@@ -99,7 +99,7 @@ describe('the error for wrong input', {
       'a LUN that is not there',
       () => ['serve', at(tgt.port, `/${NAME}/7`), '--socket', 'SOCKET'],
       21,
-      /no LUN 7 for this initiator; it reports: 0, 1/,
+      /no LUN 7 for this initiator; .*luns.* lists those there are/,
     ],
     [
       'capacity of such a LUN',
@@ -255,7 +255,10 @@ describe('the error for wrong input', {
     await using babble = await impostor((socket) => socket.write('HTTP/1.1 400 \r\n'.repeat(200)));
     await using place = await Workplace.make();
     const result = await place.run(['discover', `127.0.0.1:${babble.port}`]);
-    expectParagraph(result, /RFC 7143 §.*Check that an iSCSI target listens at this address/);
+    expectParagraph(
+      result,
+      /RFC 7143 §.*Check that the address and port are those of an iSCSI target/,
+    );
     expect(result.code).toBe(5);
   });
 
