@@ -41,6 +41,7 @@ export const LAYER_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   lun: [...DATA_PATH, 'errors', 'config'],
   session: [...DATA_PATH, 'errors', 'config', 'lun'],
   boot: [...DATA_PATH, 'errors', 'config'],
+  check: SESSION_AND_BELOW,
   supervisor: SESSION_AND_BELOW,
   'boot-test': [...SESSION_AND_BELOW, 'supervisor'],
   demo: [...SESSION_AND_BELOW, 'supervisor', 'target'],
@@ -48,7 +49,7 @@ export const LAYER_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   daemon: [...SESSION_AND_BELOW, 'supervisor', 'control', 'boot'],
   cli: [
     'base',
-    ...['errors', 'config', 'session', 'boot', 'supervisor'],
+    ...['errors', 'config', 'session', 'boot', 'check', 'supervisor'],
     ...['boot-test', 'demo', 'control', 'daemon'],
   ],
 };
@@ -59,7 +60,7 @@ const LIBRARY = 'src/library.ts';
 const PURE_LAYERS = ['base', 'scsi', 'nbd', ...ISCSI_ROOMS, 'bridge'];
 /** Layers, and one file of the target, that may use the operating system. */
 const OS_LAYERS = [
-  ...['io', 'errors', 'config', 'lun', 'session', 'boot', 'boot-test', 'demo'],
+  ...['io', 'errors', 'config', 'lun', 'session', 'boot', 'check', 'boot-test', 'demo'],
   ...['supervisor', 'control', 'daemon', 'cli'],
 ];
 const OS_FILES = ['src/target/server.ts', LIBRARY];

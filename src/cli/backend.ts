@@ -25,6 +25,10 @@ export const lazyBackend: Backend = {
     const { runBootTest } = await import('../boot-test/boot-test.js');
     return runBootTest(url, options, hooks);
   },
+  async check(url, options, hooks) {
+    const { checkTarget } = await import('../check/check-target.js');
+    return checkTarget(url, options, hooks);
+  },
   async runDemo(hooks) {
     const { runDemo } = await import('../demo/demo.js');
     return runDemo(hooks);

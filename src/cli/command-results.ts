@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { bootTestSchema } from '../boot-test/boot-test-events.js';
+import { checkSchema } from '../check/check-report.js';
 import { persistentSchema } from '../control/control-results.js';
 import type { Explanation } from '../errors/explain.js';
 import type { CapacityView, InquiryView } from '../session/scsi-queries.js';
@@ -153,6 +154,7 @@ export const COMMAND_SCHEMAS = {
   inquiry: z.discriminatedUnion('kind', [standardInquirySchema, vpdSchema]),
   capacity: capacitySchema,
   ping: pingSchema,
+  check: checkSchema,
   explain: explainSchema,
   import: importSchema,
   logout: logoutSchema,

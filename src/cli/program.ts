@@ -5,6 +5,7 @@ import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type Command, DAEMON_COMMANDS } from './command-table.js';
 import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands/block.js';
 import { runBootTestCommand, withBootTestFlags } from './commands/boot-test.js';
+import { runCheck } from './commands/check.js';
 import { runDemoCommand, withDemoFlags } from './commands/demo.js';
 import { runExplain, withCode } from './commands/explain.js';
 import { runPing, withPing } from './commands/ping.js';
@@ -25,6 +26,16 @@ const WIDTH_MAX = 100;
 const TARGET = 'iscsi://192.0.2.1/iqn.2001-04.com.example:disk1';
 
 const COMMANDS: readonly Command[] = [
+  {
+    usage: 'check <url>',
+    summary: 'find out what a target is and does, and which options fit it; writes nothing',
+    build: withUrl,
+    run: runCheck,
+    examples: [
+      [`$0 check ${TARGET}`, 'every LUN; run this first'],
+      [`$0 check ${TARGET}/0 --json`, 'one LUN, for programs'],
+    ],
+  },
   {
     usage: 'discover <portal>',
     summary: 'list the targets of a portal',

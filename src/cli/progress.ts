@@ -10,7 +10,11 @@ const CLEAR_LINE = '\r\u001b[K';
  * Tells a person at a terminal what is waited for and how long already, once it takes over a
  * second, and takes the words away again. Programs and files are told nothing.
  */
-export async function withProgress<T>(io: CliIo, what: string, work: Promise<T>): Promise<T> {
+export async function withProgress<T>(
+  io: CliIo,
+  what: string | (() => string),
+  work: Promise<T>,
+): Promise<T> {
   if (io.stderr.isTTY !== true) return work;
   const startedAtMs = performance.now();
   let isShown = false;
@@ -18,7 +22,8 @@ export async function withProgress<T>(io: CliIo, what: string, work: Promise<T>)
     const elapsedMs = performance.now() - startedAtMs;
     if (elapsedMs < SILENT_MS) return;
     isShown = true;
-    io.stderr.write(`${CLEAR_LINE}${what} … ${Math.floor(elapsedMs / 1000)} s`);
+    const words = typeof what === 'string' ? what : what();
+    io.stderr.write(`${CLEAR_LINE}${words} … ${Math.floor(elapsedMs / 1000)} s`);
   }, REDRAW_MS);
   try {
     return await work;

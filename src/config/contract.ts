@@ -285,6 +285,13 @@ export type BootTestHooks = SessionHooks & {
   onWarning(message: string): void;
 };
 
+export type CheckHooks = {
+  /** Ends the check; its session is logged out. */
+  readonly signal: AbortSignal;
+  /** Told of what is being done now. */
+  onStep(what: string): void;
+};
+
 export type DemoHooks = {
   log(line: string): void;
   readonly json: boolean;
@@ -310,4 +317,6 @@ export interface Backend {
   /** Boots the URL's LUN in QEMU and judges it by its console; nothing is left behind. */
   bootTest(url: TargetUrl, options: BootTestOptions, hooks: BootTestHooks): Promise<BootVerdict>;
   runDemo(hooks: DemoHooks): Promise<void>;
+  /** What a target is and does, found out without a write; the report has the schema of `check`. */
+  check(url: TargetUrl, options: SessionOptions, hooks: CheckHooks): Promise<unknown>;
 }

@@ -8,7 +8,7 @@ import { readTextOrNull, SYSTEM_PATHS, type SystemPaths } from './nbd-sysfs.js';
  * Whether this process can make `/dev/nbdX` here. `exitCode` is 27 if the kernel cannot, 13 if the
  * process may not (iscsi-nbd(8), EXIT STATUS). `reason` and `advice` are whole sentences.
  */
-type KernelSupport =
+export type KernelSupport =
   | { readonly supported: true }
   | {
       readonly supported: false;
@@ -48,6 +48,21 @@ export async function kernelSupport(
   return explainModprobe(complaint ?? 'modprobe succeeded without loading it', probe);
 }
 
+/**
+ * As `kernelSupport`, without a change to this host: a module that could be loaded counts as there.
+ */
+export async function kernelOutlook(
+  addon: Pick<NbdAddon, 'nbdResolveFamily'>,
+  probe: SupportProbe = { ...systemProbe(), loadModule: () => runModprobe('--dry-run') },
+): Promise<KernelSupport> {
+  if (await hasFamily(addon)) return mayConnect(probe);
+  if (await isLoaded(probe)) return refuseNamespace();
+  const blocked = await whyNotLoadable(probe);
+  if (blocked !== null) return blocked;
+  const complaint = await probe.loadModule();
+  return complaint === null ? mayConnect(probe) : explainModprobe(complaint, probe);
+}
+
 /** Throws a UsageError that says what is missing, why, and what to do; 27 or 13. */
 export async function requireKernelNbd(
   addon: Pick<NbdAddon, 'nbdResolveFamily'>,
@@ -62,15 +77,15 @@ export async function requireKernelNbd(
 }
 
 function systemProbe(): SupportProbe {
-  return { paths: SYSTEM_PATHS, kernelRelease: release(), loadModule: runModprobe };
+  return { paths: SYSTEM_PATHS, kernelRelease: release(), loadModule: () => runModprobe() };
 }
 
 /** No devices in advance: they are made when they are connected. */
-function runModprobe(): Promise<string | null> {
+function runModprobe(...flags: readonly string[]): Promise<string | null> {
   const search = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
   const options = { env: { ...process.env, PATH: search }, timeout: MODPROBE_MAX_MS };
   return new Promise((resolve) => {
-    execFile('modprobe', ['nbd', 'nbds_max=0'], options, (error, _stdout, stderr) => {
+    execFile('modprobe', [...flags, 'nbd', 'nbds_max=0'], options, (error, _stdout, stderr) => {
       if (error === null) resolve(null);
       else if (error.code === 'ENOENT') resolve('the command modprobe (package kmod) is missing');
       else resolve(stderr.trim().split('\n').at(-1) || error.message);

@@ -111,6 +111,11 @@ type Patience = {
   readonly readyMsMax: number;
 };
 
+/** The disk at a LUN as it is now: as `requireDisks`, without a wait until it is ready. */
+export function diskNow(asker: ScsiExecutor, lun: number): Promise<FoundDisk> {
+  return wantedDisk(asker, lun, { onWarning: () => undefined, readyMsMax: 0 });
+}
+
 /** Throws UsageError 21 if the LUN is no disk, and the device's own error if it cannot be used. */
 async function wantedDisk(
   asker: ScsiExecutor,
@@ -150,7 +155,7 @@ async function usableDisks(
 }
 
 /** An error that says something about one LUN, while the link and the target are well. */
-function isOfLun(error: ProductError): boolean {
+export function isOfLun(error: ProductError): boolean {
   return (
     error instanceof ScsiError || error instanceof ScsiDataError || error.code === 'ERR_NO_LUN'
   );

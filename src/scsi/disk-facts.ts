@@ -74,7 +74,7 @@ export type DiskFacts = {
 };
 
 /** Linux assumes the same (drivers/scsi/sd.c, "Assuming drive cache: write through"). */
-const CACHE_NOT_TOLD =
+export const CACHE_NOT_TOLD =
   'the disk has no caching mode page, so it does not tell whether its write cache is volatile; ' +
   'it counts as a disk without one: a flush that it refuses succeeds, and the loss of ' +
   'acknowledged writes in a power failure is not reported';

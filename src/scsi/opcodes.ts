@@ -16,6 +16,7 @@ export const Opcode = {
   writeSame16: 0x93,
   serviceActionIn16: 0x9e,
   reportLuns: 0xa0,
+  maintenanceIn: 0xa3,
 } as const;
 
 /** Service actions of SERVICE ACTION IN(16), byte 1 bits 4…0. */

@@ -1,4 +1,3 @@
-import type { Clock } from '../base/clock.js';
 import { deferred } from '../base/deferred.js';
 import type {
   DiscoveredTarget,
@@ -49,18 +48,30 @@ export async function discover(
   }
 }
 
-/**
- * Logs in for questions only: no device is ever made of what it finds. A question has the time of
- * a login and of an outage together, over all reconnects, also while it is at the target.
- */
+/** Logs in for questions only: no device is ever made of what it finds. */
 export async function openInformational(
   url: TargetUrl,
   options: SessionOptions,
   signal: AbortSignal,
 ): Promise<InformationalSession> {
-  const runtime = threadRuntime();
+  const handle = await openClient(url, options, signal);
+  return {
+    sessionId: handle.sessionId,
+    lunFields: handle.lunFields,
+    execute: (request) => inTime(handle, handle.execute(request)),
+    ping: (bytes) => inTime(handle, handle.ping(bytes)),
+    close: () => handle.logout(),
+  };
+}
+
+/** The session of `openInformational` itself. */
+export async function openClient(
+  url: TargetUrl,
+  options: SessionOptions,
+  signal: AbortSignal,
+): Promise<SessionClient> {
   const handle = new SessionClient(
-    runtime,
+    threadRuntime(),
     {
       type: 'informational',
       targetName: url.targetName,
@@ -71,19 +82,17 @@ export async function openInformational(
     options,
   );
   await handle.login(signal);
-  const inTime = <T>(question: Promise<T>): Promise<T> => answered(handle, runtime.clock, question);
-  return {
-    sessionId: handle.sessionId,
-    lunFields: handle.lunFields,
-    execute: (request) => inTime(handle.execute(request)),
-    ping: (bytes) => inTime(handle.ping(bytes)),
-    close: () => handle.logout(),
-  };
+  return handle;
 }
 
-function answered<T>(handle: SessionClient, clock: Clock, question: Promise<T>): Promise<T> {
+/**
+ * The answer to a question, or LinkError: it has the time of a login and of an outage together,
+ * over all reconnects, also while it is at the target.
+ */
+export function inTime<T>(handle: SessionClient, question: Promise<T>): Promise<T> {
   const { patienceMs } = handle;
   if (patienceMs === Number.POSITIVE_INFINITY) return question;
+  const { clock } = threadRuntime();
   const late = deferred<never>();
   const cancel = clock.at(clock.nowMs() + patienceMs, () =>
     late.reject(tooLate(patienceMs, handle.trouble)),

@@ -31,6 +31,7 @@ export function fakeBackend(parts: Partial<Backend>): Backend {
     attach: none,
     bootTest: none,
     runDemo: none,
+    check: none,
     ...parts,
   };
 }
