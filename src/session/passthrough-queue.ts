@@ -20,7 +20,11 @@ type Waiting = {
 };
 
 /** A command with the time it has for all connections together. */
-type Asked = { readonly request: ScsiRequest; readonly endsAtMs: number };
+type Asked = {
+  readonly request: ScsiRequest;
+  readonly patienceMs: number;
+  readonly endsAtMs: number;
+};
 
 /**
  * Commands that people and scripts send, over the times their session is away, as Microsoft's
@@ -63,9 +67,9 @@ export class PassthroughQueue {
 
   async execute(request: ScsiRequest): Promise<ScsiAnswer> {
     const patienceMs = this.#patienceMs();
-    const asked = { request, endsAtMs: this.#clock.nowMs() + patienceMs };
+    const asked = { request, patienceMs, endsAtMs: this.#clock.nowMs() + patienceMs };
     if (patienceMs === Number.POSITIVE_INFINITY) return this.#run(asked);
-    const cancel = this.#clock.at(asked.endsAtMs, () => this.#late(asked, patienceMs));
+    const cancel = this.#clock.at(asked.endsAtMs, () => this.#late(asked));
     try {
       return await this.#run(asked);
     } finally {
@@ -74,11 +78,11 @@ export class PassthroughQueue {
   }
 
   /** One that is on its way has its own time, and is not sent again after it. */
-  #late(asked: Asked, patienceMs: number): void {
+  #late(asked: Asked): void {
     const waiting = this.#waiting.find((one) => one.asked === asked);
     if (waiting === undefined) return;
     this.#waiting = this.#waiting.filter((one) => one !== waiting);
-    waiting.reject(tooLate(patienceMs, this.#trouble()));
+    waiting.reject(tooLate(asked.patienceMs, this.#trouble()));
   }
 
   async #run(asked: Asked): Promise<ScsiAnswer> {
@@ -89,8 +93,9 @@ export class PassthroughQueue {
         this.#remember(request, answer);
         return answer;
       } catch (error) {
+        if (!(error instanceof LinkError) || !isKept(request)) throw error;
         const isOver = this.#clock.nowMs() >= asked.endsAtMs;
-        if (!(error instanceof LinkError) || !isKept(request) || isOver) throw error;
+        if (isOver) throw tooLate(asked.patienceMs, this.#trouble() ?? error);
       }
     }
     const known = this.#answers.get(keyOf(request));

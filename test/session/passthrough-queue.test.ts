@@ -110,3 +110,15 @@ test('a command is sent over reconnects until its one deadline, and fails then w
   expect(session.sent.length).toBe(7);
   expect(session.clock.timers).toBe(0);
 });
+
+test('a command whose link goes when its deadline has passed fails as one that had its time', async () => {
+  const session = new Session();
+  session.isCut = true;
+  const inquiry = session.path.execute(request(0x12));
+  session.clock.pass(75_000);
+  session.become('reconnecting');
+  await expect(inquiry).rejects.toMatchObject({
+    errno: 'ETIME',
+    message: expect.stringMatching(/within 75 s, over all reconnects: it went/),
+  });
+});
