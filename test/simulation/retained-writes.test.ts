@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
+import { ask, endWell, newWorld, write } from './asked.js';
 import { BlockUser } from './block-user.js';
 import { eachSeed } from './each-seed.js';
+import { FLAG } from './model-client.js';
 import type { Seeded } from './seeded.js';
 import { destaged } from './strikes-target.js';
 import { TARGET_NAME, World } from './world.js';
@@ -146,4 +148,18 @@ test('a disk without a volatile cache is not written again after an outage', asy
     await world.end({ force: true });
     return user.faults[0] ?? null;
   });
+});
+
+test('a write larger than retainedBytesMax that came during one with FUA is done, and so are later ones', async () => {
+  const world = await newWorld({
+    session: { retainedBytesMax: 16 << 10 },
+    disk: { writeCache: 'volatile' },
+  });
+  const client = world.newClient();
+  const stable = ask(world, client, { ...write(1), flags: FLAG.fua });
+  const large = ask(world, client, write(2, 32 << 10, 32 << 10));
+  const later = ask(world, client, write(3, 4096));
+  await world.when(() => later.reply !== null, 30_000);
+  expect([stable, large, later].map(({ reply }) => reply?.error)).toEqual([0, 0, 0]);
+  await endWell(world);
 });

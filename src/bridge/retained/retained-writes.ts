@@ -138,7 +138,11 @@ export class RetainedWrites {
 
   /** What is retained of the range must not be written again: something newer is there for good. */
   supersede(request: BlockRequest, number: number): void {
-    if (this.isEmpty) return;
+    if (this.isEmpty) {
+      // No flush is due that would let go what waits for the room that the request had.
+      if (this.isAwaited) this.roomFound();
+      return;
+    }
     const index = this.#openIndex();
     index.begin(RetainedKind.stable, request.offsetBytes, request.lengthBytes);
     index.commit(number);
