@@ -11,7 +11,7 @@ import { isHeld, type LunEvent, type LunState, lunMove } from './lun-state.js';
 import { ProbePace, ProbeRun } from './probe-run.js';
 import { RemovalTimer } from './removal-timer.js';
 import { SizePoll } from './size-poll.js';
-import { updateExport } from './update-export.js';
+import { removeExport, updateExport } from './update-export.js';
 
 /**
  * What moves one LUN through the states of `lun-state`, and what each move does: its requests are
@@ -240,13 +240,17 @@ export class LunLifecycle {
         this.#removed('otherDiskFound', finding.why);
         break;
       case 'none':
-        if (this.#move('noDiskFound') !== 'removed') this.lastError = finding.why;
-        this.emitHeld();
-        if (isCurrent()) this.#probeLater(this.#pace.nextMs());
+        this.#cannotServe(finding.why, isCurrent);
         return;
       case 'changing':
     }
     if (isCurrent()) this.#probeLater();
+  }
+
+  #cannotServe(why: string, isCurrent: () => boolean): void {
+    if (this.#move('noDiskFound') !== 'removed') this.lastError = why;
+    this.emitHeld();
+    if (isCurrent()) this.#probeLater(this.#pace.nextMs());
   }
 
   async #sameDiskFound(
@@ -269,10 +273,15 @@ export class LunLifecycle {
     if (!isDeepStrictEqual(this.#exported, facts)) {
       await this.#options.exporter().keepFacts?.(unit);
     }
-    if (!wasRemoved && isCurrent()) await this.#replay.run(() => this.#replayGoesOn());
+    const isAway =
+      !wasRemoved && isCurrent() && (await this.#replay.run(() => this.#replayGoesOn()));
     // Meanwhile the disk may have changed, or have been removed, or have lost its cache again.
     const isStale = finding.attentions !== this.#probe.attentions || this.#replay.isDue;
     const isMoved = this.#state !== (wasRemoved ? 'returning' : state);
+    if (isAway && !isMoved && isCurrent()) {
+      this.#cannotServe('it is ready for probes, and takes no writes', isCurrent);
+      return;
+    }
     if (!isCurrent() || isStale || isMoved) {
       if (wasRemoved && !isMoved) this.#exportedTooLate();
       if (isCurrent()) this.#probeNow();
@@ -372,20 +381,8 @@ export class LunLifecycle {
     this.#removal.stop();
     this.#replay.drop();
     this.unit.queue.fail(reason);
-    const { turns, exporter, onRemoved } = this.#options;
-    turns
-      .run(async () => {
-        if (this.state !== 'closed') await exporter().remove(this.unit, reason);
-      })
-      .then(
-        () => this.#emit({ event: 'deviceRemoved', reason }),
-        (error: unknown) => {
-          const { message } = productError(error);
-          const why = `${reason}; it could not be removed: ${message}`;
-          this.#emit({ event: 'deviceRemoved', reason: why });
-        },
-      );
-    onRemoved();
+    removeExport(this.unit, this.#options, { reason, isWanted: () => this.state !== 'closed' });
+    this.#options.onRemoved();
   }
 
   #noteHold(): void {

@@ -25,12 +25,15 @@ export class LunReplay {
     this.#emit = options.emit;
   }
 
-  /** Still due after it: it was interrupted, and the disk has to be probed again. */
-  async run(onProgress: () => void): Promise<void> {
+  /**
+   * Still due after it: it was interrupted, and the disk has to be probed again. True: it was by
+   * the disk, which cannot serve for now.
+   */
+  async run(onProgress: () => void): Promise<boolean> {
     const unit = this.#unit;
     const { retained } = unit;
     const reason = retained?.replayReason ?? null;
-    if (retained === null || reason === null) return;
+    if (retained === null || reason === null) return false;
     const beganAtMs = this.#clock.nowMs();
     const end = await unit.replay(retained, onProgress);
     switch (end.is) {
@@ -39,15 +42,18 @@ export class LunReplay {
         const { requests, bytes } = end;
         const milliseconds = Math.round(this.#clock.nowMs() - beganAtMs);
         this.#emit({ event: 'writesReplayed', requests, bytes, milliseconds, reason });
-        return;
+        return false;
       }
       case 'failed':
         this.#failed(end.why);
-        return;
+        return false;
+      case 'away':
+        return true;
       case 'lost':
         this.#interrupted += 1;
-        if (this.#interrupted < INTERRUPTED_MAX) return;
+        if (this.#interrupted < INTERRUPTED_MAX) return false;
         this.#failed(`the disk interrupted the replay ${INTERRUPTED_MAX} times`);
+        return false;
     }
   }
 

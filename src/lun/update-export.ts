@@ -20,3 +20,23 @@ export async function updateExport(
     return false;
   }
 }
+
+/** The exporter's users lose the disk, for a reason that is told when it is gone. */
+export function removeExport(
+  unit: LogicalUnit,
+  { turns, exporter, emit }: Pick<LunLifecycleOptions, 'turns' | 'exporter' | 'emit'>,
+  { reason, isWanted }: { readonly reason: string; readonly isWanted: () => boolean },
+): void {
+  turns
+    .run(async () => {
+      if (isWanted()) await exporter().remove(unit, reason);
+    })
+    .then(
+      () => emit({ event: 'deviceRemoved', reason }),
+      (error: unknown) => {
+        const { message } = productError(error);
+        const why = `${reason}; it could not be removed: ${message}`;
+        emit({ event: 'deviceRemoved', reason: why });
+      },
+    );
+}

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ask, endWell, newWorld, write } from './asked.js';
+import { answerTo, ask, block, endWell, FLUSH, newWorld, read, write } from './asked.js';
 import { BlockUser } from './block-user.js';
 import { eachSeed } from './each-seed.js';
 import { FLAG } from './model-client.js';
@@ -12,6 +12,7 @@ const SEEDS = Number(process.env['RETAINED_SEEDS'] ?? 12);
 const TIMEOUT = { timeout: 600_000 };
 const CUTS = 3;
 const REQUESTS_OF_CUT = 250;
+const WRITE_10 = 0x2a;
 const POWER_ON = { asc: 0x29, ascq: 0x00 };
 
 type Cut = (world: World, random: Seeded, user: BlockUser) => void | Promise<void>;
@@ -161,5 +162,37 @@ test('a write larger than retainedBytesMax that came during one with FUA is done
   const later = ask(world, client, write(3, 4096));
   await world.when(() => later.reply !== null, 30_000);
   expect([stable, large, later].map(({ reply }) => reply?.error)).toEqual([0, 0, 0]);
+  await endWell(world);
+});
+
+test('no timer and no slab stays if a write is answered between the end of its disk and the logout', async () => {
+  const world = await newWorld({ disk: { writeCache: 'volatile' } });
+  world.network.latencyMs = 20;
+  ask(world, world.newClient(), write(1));
+  await world.pass(30);
+  await endWell(world);
+});
+
+test('writes that have to be written again wait while the disk is ready for all but writes', async () => {
+  const world = await newWorld({ disk: { writeCache: 'volatile' } });
+  const client = world.newClient();
+  expect((await answerTo(world, client, write(1))).error).toBe(0);
+  world.disk.powerLoss();
+  let writes = 0;
+  const back = world.commands.add(({ opcode }) => {
+    if (opcode !== WRITE_10) return undefined;
+    writes += 1;
+    return { sense: { key: 0x02, asc: 0x04, ascq: 0x0a } };
+  });
+  world.node.raiseAttention(TARGET_NAME, 0, POWER_ON);
+  const held = ask(world, client, read());
+  await world.pass(20_000);
+  expect(held.reply).toBeNull();
+  expect(writes).toBeLessThan(20);
+  expect(world.stack.luns[0]?.state).toBe('away');
+  back();
+  await world.when(() => held.reply !== null, 10_000);
+  expect(held.reply?.data.equals(block(1))).toBe(true);
+  expect((await answerTo(world, client, FLUSH)).error).toBe(0);
   await endWell(world);
 });

@@ -14,6 +14,8 @@ export type ReplayEnd =
   | { readonly is: 'done'; readonly requests: number; readonly bytes: number }
   /** The session went, or the disk has to be probed again: it begins anew later. */
   | { readonly is: 'lost' }
+  /** The disk answers that it cannot serve. */
+  | { readonly is: 'away' }
   /** The disk does not take it. */
   | { readonly is: 'failed'; readonly why: string };
 
@@ -83,8 +85,9 @@ export class Replay implements BlockRequestOwner {
       this.#onProgress();
       if (request.operation === 'flush') this.#isFlushed = true;
     } else {
-      const isLost = request.reason === REPLAY_LOST || request.reason === CLIENT_GONE;
-      this.#end ??= isLost ? { is: 'lost' } : { is: 'failed', why: request.reason };
+      const end = endOf(request);
+      // The report that the disk cannot serve has interrupted the replay already.
+      this.#end = end.is === 'away' ? end : (this.#end ?? end);
     }
     this.#goOn();
   }
@@ -161,6 +164,11 @@ export class Replay implements BlockRequestOwner {
     this.#next += 1;
     this.#atBytes = this.#ranges[this.#next]?.startBytes ?? 0;
   }
+}
+
+function endOf({ reason, awaySinceMs }: BlockRequest): ReplayEnd {
+  if (reason !== REPLAY_LOST && reason !== CLIENT_GONE) return { is: 'failed', why: reason };
+  return { is: awaySinceMs > 0 ? 'away' : 'lost' };
 }
 
 /** Adds `length` bytes of what a write had `from` its beginning. */

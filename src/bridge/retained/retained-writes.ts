@@ -57,6 +57,8 @@ export class RetainedWrites {
   readonly #share: RetainedShare;
   #index: RetainedIndex | null = null;
   #isWhole = true;
+  /** Requests of clients that are gone may still end. */
+  #isClosed = false;
   #recovered: RecoveredWrites[] = [];
   /** Room that writes under way have taken. */
   #bytesTaken = 0;
@@ -123,6 +125,7 @@ export class RetainedWrites {
 
   /** The write is about to be acknowledged; `number` says which flushes cover it. */
   keep(request: BlockRequest, number: number): void {
+    if (this.#isClosed) return;
     const index = this.#openIndex();
     if (this.isEmpty) this.#begins();
     if (request.operation === 'write') {
@@ -224,6 +227,8 @@ export class RetainedWrites {
 
   /** Nothing is retained any more, and no timer is set. What outlives the process stays. */
   close(): void {
+    this.#isClosed = true;
+    this.#recovered = [];
     this.flush = () => undefined;
     this.roomFound = () => undefined;
     this.#stopTimer();
