@@ -84,7 +84,7 @@ async function findDisks(
   if (wanted !== null) {
     const disks: FoundDisk[] = [];
     for (const lun of wanted) {
-      disks.push(await wantedDisk(asker, lun, how));
+      disks.push(await wantedDisk(asker, { lun, reported }, how));
       if (reported.includes(lun)) continue;
       const list = reported.join(', ');
       onWarning(`LUN ${lun} is a disk, and the target does not list it; its list is: ${list}`);
@@ -119,14 +119,13 @@ export function diskNow(asker: ScsiExecutor, lun: number): Promise<FoundDisk> {
 /** Throws UsageError 21 if the LUN is no disk, and the device's own error if it cannot be used. */
 async function wantedDisk(
   asker: ScsiExecutor,
-  lun: number,
+  { lun, reported }: { readonly lun: number; readonly reported: readonly number[] },
   patience: Patience,
 ): Promise<FoundDisk> {
   const kind = await unitKind(asker, lun);
   if (kind === 'none') {
-    throw noDisk(
-      `The target has no LUN ${lun} for this initiator; \`iscsi-nbd luns\` lists those there are`,
-    );
+    const list = reported.length === 0 ? 'none' : reported.join(', ');
+    throw noDisk(`The target has no LUN ${lun} for this initiator; it reports: ${list}`);
   }
   if (kind !== 'disk') {
     throw noDisk(`LUN ${lun} ${NO_DISK[kind]}; \`iscsi-nbd luns\` shows what each LUN is`);
