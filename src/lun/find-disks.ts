@@ -113,19 +113,19 @@ type Patience = {
 
 /** The disk at a LUN as it is now: as `requireDisks`, without a wait until it is ready. */
 export function diskNow(asker: ScsiExecutor, lun: number): Promise<FoundDisk> {
-  return wantedDisk(asker, lun, { onWarning: () => undefined, readyMsMax: 0 });
+  return wantedDisk(asker, { lun, reported: null }, { onWarning: () => undefined, readyMsMax: 0 });
 }
 
 /** Throws UsageError 21 if the LUN is no disk, and the device's own error if it cannot be used. */
 async function wantedDisk(
   asker: ScsiExecutor,
-  { lun, reported }: { readonly lun: number; readonly reported: readonly number[] },
+  { lun, reported }: { readonly lun: number; readonly reported: readonly number[] | null },
   patience: Patience,
 ): Promise<FoundDisk> {
   const kind = await unitKind(asker, lun);
   if (kind === 'none') {
-    const list = reported.length === 0 ? 'none' : reported.join(', ');
-    throw noDisk(`The target has no LUN ${lun} for this initiator; it reports: ${list}`);
+    const list = reported === null ? '' : `; it reports: ${reported.join(', ') || 'none'}`;
+    throw noDisk(`The target has no LUN ${lun} for this initiator${list}`);
   }
   if (kind !== 'disk') {
     throw noDisk(`LUN ${lun} ${NO_DISK[kind]}; \`iscsi-nbd luns\` shows what each LUN is`);
