@@ -19,7 +19,8 @@ const NO_DATA = Buffer.alloc(0);
 const REUSED =
   'the target uses a StatSN twice; the task tags say which requests its responses are to';
 const OUT_OF_ORDER =
-  'the target sends responses in another order than their StatSN; early ones wait for their turn';
+  'the target sends responses in another order than their StatSN; early ones wait for their ' +
+  'turn, and one command at a time is sent from now on';
 
 type EarlyPdu = { readonly header: ResponseHeader; readonly data: Buffer };
 

@@ -6,7 +6,7 @@ const DAMAGE =
 
 const MIXED =
   'A target that sends responses out of order may also mix their bytes (istgt with QueueDepth 0 ' +
-  'does): set its QueueDepth to 32, or queueDepthMax to 1 here, and use digests.';
+  'does) and gets one command at a time: set its QueueDepth to 32, and use digests.';
 
 /** The full feature phase: numbers, data transfer, responses. */
 export const CONNECTION_QUIRKS = {

@@ -28,6 +28,7 @@ export class CommandFlow {
   #state: 'closed' | 'open' | 'paused' = 'closed';
   #text: TextRequest | null = null;
   #scanAtMs = NEVER_MS;
+  #tasksMax = TASKS_MAX;
   /** Instant since which commands wait and the target has let none out. */
   #stalledSinceMs = NEVER_MS;
 
@@ -59,6 +60,16 @@ export class CommandFlow {
    */
   limitLun(lun: LunField, depthMax: number): void {
     this.#queues.of(lun).depthMax = depthMax;
+  }
+
+  /**
+   * One command at a time from now on, over all LUNs and control commands. A target that sends
+   * responses out of order has several writers for one connection, and they may mix the bytes of
+   * two responses (istgt with QueueDepth 0 and several LUNs does), so that data looks right and is
+   * not. With one command there is one response.
+   */
+  sendOneAtATime(): void {
+    this.#tasksMax = 1;
   }
 
   get deadlineAtMs(): number {
@@ -157,7 +168,7 @@ export class CommandFlow {
     if (queues.waitingCount === 0 || !connection.canSend || step === 'targetWarmReset') return;
     const deadlineAtMs = nowMs + this.#timers.taskTimeoutMs;
     queues.begin(connection.window.room, step === 'logicalUnitReset' ? queues.of(lun) : null);
-    while (connection.canSend && connection.tasks.count < TASKS_MAX) {
+    while (connection.canSend && connection.tasks.count < this.#tasksMax) {
       if (connection.queue.isCrowded) return;
       const command = queues.next();
       if (command === null || queues.taken === null) return;

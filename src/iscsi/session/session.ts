@@ -54,7 +54,10 @@ export class Session {
   readonly flow: CommandFlow;
   readonly #pool: SlabPool;
   /** What the target does against the RFC, over all logins. */
-  readonly quirks = new QuirkLog((quirk) => this.effects.push({ type: 'targetQuirk', ...quirk }));
+  readonly quirks = new QuirkLog((quirk) => {
+    if (quirk.quirk === 'statsn-gap') this.flow.sendOneAtATime();
+    this.effects.push({ type: 'targetQuirk', ...quirk });
+  });
   readonly #rounds: LoginRounds;
   readonly #streak = new RuleStreak();
   #keepalive: Keepalive | null = null;
@@ -86,9 +89,8 @@ export class Session {
 
   /** Begins the first login. */
   start(nowMs: number): void {
-    if (this.config.firstLogin === 'resume') {
-      this.#enter('resumed', 'goes on after another process');
-    }
+    const isResumed = this.config.firstLogin === 'resume';
+    if (isResumed) this.#enter('resumed', 'goes on after another process');
     this.#attempt(nowMs);
   }
 

@@ -204,8 +204,8 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
       { ...withStatus, statSN: number + 3 },
       { ...GOOD, itt: third!.itt, statSN: number + 2 },
     );
-    peer.submit('none');
-    expect([peer.done, peer.sentOne(FROM.scsiCommand).expStatSN]).toEqual([[], number]);
+    peer.send({ opcode: OP.nopIn, ttt: 9, statSN: number });
+    expect([peer.done, peer.sentOne(FROM.nopOut).expStatSN]).toEqual([[], number]);
     peer.send({ ...GOOD, itt: first!.itt, statSN: number });
     expect(peer.done).toEqual([commands[0]]);
     peer.nowMs = 2500;
@@ -218,6 +218,28 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
     expect(peer.failure).toBeNull();
     expect(peer.take('targetQuirk')).toMatchObject([{ quirk: 'statsn-gap', section: '7.9' }]);
     expect(peer.session.state).toBe('loggedIn');
+  });
+
+  it('istgt with several LUNs mixes the bytes of responses: after one out of order it gets one command at a time', () => {
+    const peer = ScriptedPeer.loggedIn();
+    const lunOf = (number: number) => ({ lun: [number << 16, 0] as const });
+    for (const lun of [1, 2]) peer.submit('none', 0, lunOf(lun));
+    const [first, second] = peer.sent();
+    peer.send({ ...GOOD, itt: second!.itt, statSN: peer.statSN + 1 });
+    for (const lun of [1, 2, 3]) peer.submit('none', 0, lunOf(lun));
+    peer.submit('none', 0, { ...lunOf(1), isControl: true });
+    expect(peer.sent()).toEqual([]);
+    peer.send({ ...GOOD, itt: first!.itt });
+    peer.statSN += 1;
+    for (let command = 0; command < 3; command += 1) {
+      peer.send({ ...GOOD, itt: peer.sentOne(FROM.scsiCommand).itt });
+    }
+    peer.loseLink();
+    peer.at(10_000);
+    peer.login();
+    for (const lun of [1, 2]) peer.submit('none', 0, lunOf(lun));
+    peer.send({ ...GOOD, itt: peer.sentOne(FROM.scsiCommand).itt });
+    peer.sentOne(FROM.scsiCommand);
   });
 
   it('a power-on attention that comes early counts after the writes acknowledged before it', () => {
