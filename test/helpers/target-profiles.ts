@@ -82,6 +82,75 @@ const LOGIN: readonly TargetProfile[] = [
     quirks: ['login-isid'],
   },
   {
+    name: 'gotgt gives the session no TSIH',
+    source: 'gotgt 7e7ebac pkg/port/iscsit/login.go:246',
+    faults: () => inLogins((header) => header.writeUInt16BE(0, 14)),
+    quirks: ['login-tsih-zero'],
+  },
+  {
+    name: 'jSCSI and iSCSIConsole give the TSIH before the last login response',
+    source: 'jSCSI 6169bfe TargetLoginStage.java:216-223, iSCSIConsole 8b1c346 Login.cs:181',
+    faults: () =>
+      inLogins((header, isLast) => {
+        if (!isLast) header.writeUInt16BE(1, 14);
+      }),
+    quirks: ['login-tsih-early'],
+  },
+  {
+    name: "NetBSD's target does not count StatSN in the login",
+    source: 'FreeBSD usr.sbin/iscsid/login.c, the comment on NetBSD',
+    faults: () =>
+      inLogins((header, isLast) => {
+        if (!isLast) header.writeUInt32BE(0, 24);
+      }),
+    quirks: ['login-statsn'],
+  },
+  {
+    name: 'iSCSIConsole before 1.3.3 has no TargetPortalGroupTag',
+    source: 'github.com/TalAloni/iSCSIConsole/issues/1',
+    faults: () => ({ onLoginKeys: (keys) => withoutKey(keys, 'TargetPortalGroupTag') }),
+    quirks: ['portal-group-missing'],
+  },
+  {
+    name: 'gotgt gives TargetPortalGroupTag late',
+    source: 'gotgt 7e7ebac pkg/port/iscsit/conn.go',
+    faults: () => ({
+      onLoginKeys: (keys, stage) =>
+        stage === 0
+          ? withoutKey(keys, 'TargetPortalGroupTag')
+          : [...keys, ['TargetPortalGroupTag', '1']],
+    }),
+    quirks: ['portal-group-late'],
+  },
+  {
+    name: 'gotgt ends the login at a key that it does not know',
+    source: 'gotgt 7e7ebac pkg/port/iscsit/login.go:175',
+    faults: () => {
+      let isUnknown = false;
+      return {
+        onLoginKeys: (keys) => {
+          isUnknown = keys.some(([key]) => key === 'TaskReporting');
+          return keys;
+        },
+        onSend: (header) =>
+          isUnknown && header.readUInt8(0) === LOGIN_RESPONSE ? 'drop-connection' : undefined,
+      };
+    },
+    quirks: ['new-keys'],
+  },
+  {
+    name: 'SPDK proposes FirstBurstLength in the last login response',
+    source: 'SPDK lib/iscsi/param.c',
+    options: { initialR2T: true, immediateData: false },
+    faults: () => ({
+      onLoginKeys: (keys, stage) =>
+        stage === 1
+          ? [...withoutKey(keys, 'FirstBurstLength'), ['FirstBurstLength', '8192']]
+          : keys,
+    }),
+    quirks: ['proposal-last'],
+  },
+  {
     name: 'LIO since Linux 4.11 proposes FirstBurstLength',
     source: 'iPXE 785389c2b',
     options: { initialR2T: true },
@@ -93,6 +162,42 @@ const LOGIN: readonly TargetProfile[] = [
     }),
     quirks: [],
   },
+  {
+    name: 'the firmware of be2iscsi declares MaxRecvDataSegmentLength=0',
+    source: 'Linux drivers/scsi/be2iscsi 5f28b8b, libiscsi 65ebd14 lib/login.c',
+    faults: () => ({
+      onLoginKeys: (keys) =>
+        keys.map(([key, value]) => [key, key === 'MaxRecvDataSegmentLength' ? '0' : value]),
+    }),
+    quirks: ['reply-clamped'],
+  },
+  {
+    name: 'a Cisco router sends keys of its own while it authenticates',
+    source: 'open-iscsi bc23614 usr/login.c:577-596',
+    faults: () => ({
+      onLoginKeys: (keys, stage) =>
+        stage === 0 ? [...keys, ['X-com.cisco.iscsi.draft', '20']] : keys,
+    }),
+    quirks: ['key-in-security'],
+  },
+  {
+    name: "stgt answers Reject to 'no digests' and then wants them",
+    source: 'iPXE bd718b211',
+    negotiation: { headerDigest: ['CRC32C'], dataDigest: ['CRC32C'] },
+    faults: () => {
+      let isUnheard = false;
+      return {
+        onLoginKeys: (keys) => {
+          isUnheard = keys.some(([key, value]) => key === 'HeaderDigest' && value === 'Reject');
+          return keys;
+        },
+        // What it sends with digests that the initiator does not expect is no PDU to it.
+        onSend: (header) =>
+          isUnheard && header.readUInt8(0) !== LOGIN_RESPONSE ? 'drop' : undefined,
+      };
+    },
+    quirks: ['digest-none-refused'],
+  },
 ];
 
 const SESSION: readonly TargetProfile[] = [
@@ -101,6 +206,36 @@ const SESSION: readonly TargetProfile[] = [
     source: 'gotgt 7e7ebac pkg/port/iscsit/conn.go:160',
     faults: repeatedStatSN,
     quirks: ['statsn-reused'],
+  },
+  {
+    name: 'gotgt names LUN 0 in the R2Ts of every LUN',
+    source: 'gotgt 7e7ebac pkg/port/iscsit/cmd.go:482',
+    lun: 3,
+    faults: () => ({
+      onSend: (header) => {
+        if (header.readUInt8(0) === R2T) header.fill(0, 8, 16);
+        return undefined;
+      },
+    }),
+    quirks: ['r2t-lun'],
+  },
+  {
+    name: "FreeBSD's CTL before 2014 asks for more than MaxBurstLength at once",
+    source: 'FreeBSD r272613, r273310',
+    // The target has 1 MiB in force and tells the initiator of less.
+    options: { maxBurstLength: MIB },
+    faults: () => ({
+      onLoginKeys: (keys) =>
+        keys.map(([key, value]) => [key, key === 'MaxBurstLength' ? '65536' : value]),
+    }),
+    quirks: ['r2t-burst'],
+  },
+  {
+    name: 'Jiva gives its portal the group tag -1 in discovery and none in the login',
+    source: 'github.com/openebs/jiva/issues/28',
+    portalGroupTag: -1,
+    faults: () => ({ onLoginKeys: (keys) => withoutKey(keys, 'TargetPortalGroupTag') }),
+    quirks: ['portal-group-missing'],
   },
 ];
 
@@ -174,7 +309,30 @@ const DISKS: readonly TargetProfile[] = [
   },
 ];
 
-export const TARGET_PROFILES: readonly TargetProfile[] = [...LOGIN, ...SESSION, ...DISKS];
+const OUTAGES: readonly TargetProfile[] = [
+  {
+    name: 'EqualLogic asks for a logout and answers 05h/25h until the next login',
+    source: 'libiscsi ac46262, on firmware 7',
+    outage: ({ node }) => {
+      node.faults.onCommand = () => illegal(0x25);
+      node.faults.onLogin = () => {
+        node.faults.onCommand = undefined;
+        return undefined;
+      };
+      for (const connection of node.connections) {
+        connection.sendAsync({ event: 1, parameters: [0, 0, 10] });
+      }
+    },
+    quirks: [],
+  },
+];
+
+export const TARGET_PROFILES: readonly TargetProfile[] = [
+  ...LOGIN,
+  ...SESSION,
+  ...DISKS,
+  ...OUTAGES,
+];
 
 /**
  * Responses of the full feature phase carry each number twice, as two requests that were sent with

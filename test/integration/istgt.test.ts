@@ -31,6 +31,11 @@ async function exitCode(istgtOptions: IstgtOptions, options: Partial<SessionOpti
   return exitCodeOf(error);
 }
 
+/** The quirks that the session told of. */
+function quirksOf(disk: InProcessDisk): string[] {
+  return disk.events.flatMap((event) => (event.event === 'targetQuirk' ? [event.quirk] : []));
+}
+
 async function namesFound(istgt: Istgt, options: Partial<SessionOptions>): Promise<string[]> {
   const portal = { host: '127.0.0.1', port: istgt.port };
   const signal = AbortSignal.timeout(20_000);
@@ -100,4 +105,38 @@ describe('istgt without command queuing (QueueDepth 0)', () => {
       expect(disk.events.map((event) => event.event)).toEqual(['sessionState']);
     },
   );
+
+  test('two LUNs of one session are verified, and istgt mixes up its responses no more', async () => {
+    const unit = { QueueDepth: 0, UseDigest: 'Header Data' };
+    await using istgt = await startIstgt({ lunsMiB: [32, 32], unit });
+    await using disk = await open(istgt, DIGESTS, null);
+    const outputs = await Promise.all(['0', '1'].map((lun) => fioVerifyPaced(disk.uriOf(lun))));
+    expect(outputs.flatMap(errorsIn)).toEqual(['0', '0']);
+    // What was in flight when a response came out of order may have been mixed up, too.
+    const breaks = disk.events.filter(
+      (event) => event.event === 'sessionState' && event.to === 'reconnecting',
+    );
+    expect(breaks.length).toBeLessThanOrEqual(1);
+  });
+});
+
+describe('istgt as its users configure it', () => {
+  test('the digests that istgt insists on are used though nobody asked for them', async () => {
+    await using istgt = await startIstgt({ unit: { UseDigest: 'Header Data' } });
+    await using disk = await open(istgt, {});
+    await disk.verify();
+    expect(quirksOf(disk)).toEqual(['digest-none-refused']);
+  });
+
+  test('discovery with a CHAP secret gets on with an istgt that has no account for discovery', async () => {
+    await using istgt = await startIstgt({ unit: { AuthMethod: 'CHAP' }, chap: ACCOUNT });
+    expect(await namesFound(istgt, { chap: CHAP })).toEqual([istgt.iqn]);
+  });
+
+  test('the session with an istgt without accounts gets on with CHAP offered', async () => {
+    await using istgt = await startIstgt();
+    await using disk = await open(istgt, { chap: CHAP });
+    await disk.verify();
+    expect(quirksOf(disk)).toEqual(['chap-unwanted']);
+  });
 });

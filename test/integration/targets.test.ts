@@ -3,15 +3,12 @@ import { startIstgt } from '../helpers/istgt.js';
 import { DISK_MIB, describeRows, type RowStart } from '../helpers/target-rows.js';
 import { startTgt } from '../helpers/tgt.js';
 
-/** tgt's caching mode page with WCE 0; with its default, WCE 1, a restart fails a later flush. */
-const NO_WRITE_CACHE = `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`;
-
 const tgt: RowStart = async ({ chap, digests }) => {
   const place = await Workplace.make();
   const file = place.file('disk.img');
   const keys = digests ? { HeaderDigest: 'CRC32C', DataDigest: 'CRC32C' } : {};
   const started = await startTgt({
-    luns: [{ file, sizeBytes: DISK_MIB << 20, params: { mode_page: NO_WRITE_CACHE } }],
+    luns: [{ file, sizeBytes: DISK_MIB << 20 }],
     keys,
     ...(chap === undefined ? {} : { chap }),
   });
@@ -53,5 +50,5 @@ const istgt: RowStart = async ({ chap, digests }) => {
 };
 
 // A tgtd with targets ignores SIGTERM.
-describeRows('tgt', tgt, ['SIGKILL']);
+describeRows('tgt as it is by default', tgt, ['SIGKILL']);
 describeRows('istgt as its package configures it', istgt, ['SIGKILL', 'SIGTERM']);
