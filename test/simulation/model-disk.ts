@@ -7,6 +7,8 @@ type Version = {
   readonly ackedAt: number | null;
   /** A write that somebody was told is there: trims may come undone, and what was merely read. */
   readonly isWrite?: true;
+  /** Of a trim. */
+  readonly isTrim?: boolean;
 };
 
 /**
@@ -23,6 +25,8 @@ export class ModelDisk {
   readonly retains: boolean;
   /** Acknowledged writes up to this one are not retained any more, unless a flush covers them. */
   #notRetainedUpTo = 0;
+  /** Sequence number when the disk lost what was retained; a flush after it covers that. */
+  #lostRetainedAt = 0;
   readonly #cells: Version[][];
   /** By cell: values that writes of clients that have gone may still bring. */
   readonly #ghosts = new Map<number, Set<number>>();
@@ -106,7 +110,7 @@ export class ModelDisk {
     const versions = this.#of(cell);
     const ackedAt = this.#next();
     if (!this.hasVolatileCache) versions.length = 0;
-    versions.push({ values, ackedAt });
+    versions.push({ values, ackedAt, isTrim: true });
     this.#cachedUpTo = ackedAt;
   }
 
@@ -198,7 +202,10 @@ export class ModelDisk {
     readonly valueOf: (cell: number) => number | null;
   }): void {
     if (!this.hasVolatileCache) return;
-    if (this.retains && this.#flushedUpTo >= this.#notRetainedUpTo) return;
+    if (this.retains && this.#flushedUpTo >= this.#notRetainedUpTo) {
+      if (facts.powerLoss) this.#retainedLost();
+      return;
+    }
     const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
     if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
       this.#mayHear.all();
@@ -210,9 +217,26 @@ export class ModelDisk {
       const value = facts.valueOf(cell);
       const isLost = value !== null && !this.#mayBeThere(cell, value);
       if (isLost && facts.isReported !== false) this.#mustHear.all();
-      const values = new Set<number>();
-      for (const version of versions) for (const each of version.values) values.add(each);
+      const values = valuesOf(versions);
       versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
+    }
+  }
+
+  /**
+   * What was acknowledged is written again. What came after it and was merely read, or not heard of,
+   * is not; and a trimmed block may read as anything, since what is older is not written again.
+   */
+  #retainedLost(): void {
+    this.#lostRetainedAt = this.#next();
+    for (const versions of this.#cells) {
+      const last = Math.max(
+        0,
+        versions.findLastIndex((version) => version.isWrite),
+      );
+      const isTrimmed = versions.slice(last).some((version) => version.isTrim);
+      const from = isTrimmed ? 0 : last;
+      const values = valuesOf(versions.slice(from));
+      versions.splice(from, versions.length, { values, ackedAt: 0, isWrite: true });
     }
   }
 
@@ -248,9 +272,12 @@ export class ModelDisk {
    * what the clients before them had not flushed may be lost without a word to these.
    */
   startedAnew(): void {
+    // The only process that could write again what the disk has lost is gone.
+    const isLost = this.#lostRetainedAt > this.#flushedUpTo;
     for (const versions of this.#cells) {
-      const unflushed = versions.map(({ values, ackedAt }) => ({ values, ackedAt }));
-      versions.splice(0, versions.length, ...unflushed);
+      const unflushed = isLost ? [{ values: valuesOf(versions), ackedAt: 0 }] : versions;
+      const unpromised = unflushed.map(({ values, ackedAt }) => ({ values, ackedAt }));
+      versions.splice(0, versions.length, ...unpromised);
     }
     this.#mustHear.forget();
     this.#mayHear.all();
@@ -294,4 +321,8 @@ export class ModelDisk {
     if (versions === undefined) throw new Error(`no cell ${cell}`);
     return versions;
   }
+}
+
+function valuesOf(versions: readonly Version[]): Set<number> {
+  return new Set(versions.flatMap(({ values }) => [...values]));
 }
