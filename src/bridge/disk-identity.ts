@@ -35,8 +35,8 @@ export function unidentifiedWords({ allowUnidentified }: { allowUnidentified: bo
 /**
  * Is this the disk we knew? Compared before held requests are let go: the identifiers of VPD page
  * 83h and the serial number of page 80h, the make, the block size, and that it has not shrunk. A
- * disk with the same worldwide name (NAA 2h, 5h, 6h, EUI-64, UUID) may have another serial number
- * and make: a new version of its target may have renamed it.
+ * disk with the same worldwide name (NAA 2h, 5h, 6h and EUI-64 of a company, UUID) may have another
+ * serial number and make: a new version of its target may have renamed it.
  * Returns why it is not taken for the same one, as a clause, or null.
  */
 export function identityMismatch(

@@ -18,13 +18,15 @@ const TYPE_NAMES = [
 
 /**
  * Kinds of what may name a logical unit, the most unique first: names from worldwide registries,
- * then NAA names of local administration (SPC-4 §7.8.6), then what vendors make up.
+ * then names of that form which no registry gave, NAA names of local administration (SPC-4
+ * §7.8.6), then what vendors make up.
  */
 const IDENTIFIER_KINDS = [
   'naa',
   'eui',
   'uuid',
   'scsi-name',
+  'unregistered',
   'local',
   't10',
   'md5',
@@ -114,9 +116,19 @@ const KINDS: readonly (readonly [prefix: string, kind: IdentifierKind, rank: num
 ];
 const SCSI_NAME_RANK = 5;
 
+/**
+ * The form of a registered name with a company identifier of zeros, which no registry gave: tgt
+ * names its disks so, by the numbers of target and LUN only.
+ */
+const WITHOUT_COMPANY = /^(?:naa\.[56]0{6}|naa\.2...0{6}|eui\.0{6})/;
+
 function kindOf(text: string) {
   const found = KINDS.find(([prefix]) => text.startsWith(prefix));
-  return { kind: found?.[1] ?? 'scsi-name', rank: found?.[2] ?? SCSI_NAME_RANK } as const;
+  const kind = found?.[1] ?? 'scsi-name';
+  return {
+    kind: WITHOUT_COMPANY.test(text) ? 'unregistered' : kind,
+    rank: found?.[2] ?? SCSI_NAME_RANK,
+  } as const;
 }
 
 function identifierRank(text: string): number {
@@ -145,6 +157,7 @@ function namesNothing(text: string): boolean {
   const name = kind === 'scsi-name' ? text : text.slice(text.indexOf('.') + 1);
   switch (kind) {
     case 'naa':
+    case 'unregistered':
     case 'local':
       // The first digit says which form the rest has.
       return isBlank(name.slice(1)) || /^f*$/.test(name.slice(1));

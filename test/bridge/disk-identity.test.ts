@@ -67,6 +67,10 @@ describe('the identity gate', () => {
 
   it.each([
     ['a local name', 'naa.3000000000000001'],
+    ['an NAA name without a company (tgt)', 'naa.60000000000000000e00000000010001'],
+    ['an NAA name of the form 5h without a company', 'naa.5000000012345678'],
+    ['an NAA name of the form 2h without a company', 'naa.2abc000000123456'],
+    ['an EUI-64 without a company', 'eui.0000000012345678'],
     ['a T10 text', 't10.X       1'],
     ['a SCSI name', 'iqn.2001-04.com.example:disk'],
   ])('the gate rejects a disk with another serial number and make and %s', (_name, identifier) => {
@@ -124,6 +128,11 @@ describe('the identity gate', () => {
     ],
     ['two EUI-64 and an equal MD5', ['eui.1', 'md5.1'], ['eui.2', 'md5.1']],
     ['two UUIDs and an equal T10 text', ['uuid.1-2', 't10.X 1'], ['uuid.1-3', 't10.X 1']],
+    [
+      'two names without a company and an equal local one',
+      ['naa.50000001', 'naa.31'],
+      ['naa.50000002', 'naa.31'],
+    ],
     ['two SCSI names and an equal T10 text', ['iqn.a', 't10.X 1'], ['iqn.b', 't10.X 1']],
     ['two local names and an equal T10 text', ['naa.31', 't10.X 1'], ['naa.32', 't10.X 1']],
     [
