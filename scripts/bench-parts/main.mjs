@@ -27,7 +27,7 @@ import { loadWords, machineWords, summaryOf, tableOf } from './report.mjs';
 
 const HELP = `usage: scripts/bench [options]
   --quick            fewer cases, shorter and fewer runs
-  --target NAMES     fast, tgt or both, comma separated           [fast,tgt]
+  --target NAMES     fast, fast-cache, tgt, comma separated       [fast,tgt]
   --pair A,B         what is compared: ours, ours+digests, ours@DIST_FOLDER, qemu-nbd
                                                                   [ours,qemu-nbd]
   --cases NAMES      ${CASES.map((entry) => entry.name).join(' ')}

@@ -96,7 +96,8 @@ function answers(port) {
 const cpuOf = (entry) => (entry.oneCpu ? 0 : null);
 
 /**
- * `fast` is our own RAM target, `tgt` Debian's with a file behind it.
+ * `fast` is our own RAM target, `fast-cache` the same with a write cache (WCE=1), `tgt` Debian's with
+ * a file behind it.
  * @param {string} name
  * @param {{ folder: string, fastTarget: string | undefined, entry: BenchCase }} how
  * @returns {Promise<BenchTarget>}
@@ -105,9 +106,10 @@ export async function startTarget(name, { folder, fastTarget, entry }) {
   const port = await freePort();
   const url = `iscsi://127.0.0.1:${port}/${IQN}/1`;
   const cpu = cpuOf(entry);
-  if (name === 'fast') {
+  if (name === 'fast' || name === 'fast-cache') {
     if (fastTarget === undefined) throw new Error('--fast-target names no program');
-    const child = start([fastTarget, String(port), String(DISK_MEBIBYTES)], { cpu });
+    const cache = name === 'fast-cache' ? ['2', 'cache'] : [];
+    const child = start([fastTarget, String(port), String(DISK_MEBIBYTES), ...cache], { cpu });
     await until('fast-target', child, () => answers(port));
     return { url, stop: () => child.stop('SIGKILL') };
   }

@@ -113,11 +113,12 @@ static void accept_link(int epoll, int listener, const Disk *disk) {
 
 int main(int count, char **arguments) {
   if (count < 3) {
-    fprintf(stderr, "usage: fast-target PORT MEBIBYTES [LUNS]\n");
+    fprintf(stderr, "usage: fast-target PORT MEBIBYTES [LUNS [cache]]\n");
     return 2;
   }
   Disk disk = {.bytes = strtoull(arguments[2], NULL, 10) << 20,
-               .luns = count > 3 ? atoi(arguments[3]) : 2};
+               .luns = count > 3 ? atoi(arguments[3]) : 2,
+               .write_cache = count > 4 && strcmp(arguments[4], "cache") == 0};
   disk.memory = mmap(NULL, disk.bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (disk.memory == MAP_FAILED) die("mmap");

@@ -88,13 +88,20 @@ static void capacity(const Disk *disk, const uint8_t *cdb, ScsiAnswer *answer) {
   page(answer, 32, get32(cdb + 10));
 }
 
-static void mode_sense(const uint8_t *cdb, ScsiAnswer *answer) {
-  // A header and nothing else: no write protection, DPO and FUA supported, no caching page.
+static void mode_sense(const Disk *disk, const uint8_t *cdb, ScsiAnswer *answer) {
+  // No write protection, DPO and FUA supported; a caching page (SBC-3 §6.4.5) only with WCE=1.
   const bool six = cdb[0] == 0x1a;
+  const int header = six ? 4 : 8;
+  const int bytes = header + (disk->write_cache ? CACHING_PAGE_BYTES : 0);
   uint8_t *out = answer->page;
-  out[six ? 0 : 1] = six ? 3 : 6;
+  out[six ? 0 : 1] = (uint8_t)(bytes - (six ? 1 : 2));
   out[six ? 2 : 3] = 0x10;
-  page(answer, six ? 4 : 8, six ? cdb[4] : (uint32_t)cdb[7] << 8 | cdb[8]);
+  if (disk->write_cache) {
+    out[header] = 0x08;
+    out[header + 1] = CACHING_PAGE_BYTES - 2;
+    out[header + 2] = 0x04;
+  }
+  page(answer, (uint32_t)bytes, six ? cdb[4] : (uint32_t)cdb[7] << 8 | cdb[8]);
 }
 
 void scsi_answer(const Disk *disk, uint64_t lun, const uint8_t *cdb, ScsiAnswer *answer) {
@@ -117,7 +124,7 @@ void scsi_answer(const Disk *disk, uint64_t lun, const uint8_t *cdb, ScsiAnswer 
   switch (cdb[0]) {
     case 0x12: inquiry(lun, cdb, answer); return;
     case 0x1a:
-    case 0x5a: mode_sense(cdb, answer); return;
+    case 0x5a: mode_sense(disk, cdb, answer); return;
     case 0x25: capacity(disk, cdb, answer); return;
     case 0x9e:
       if ((cdb[1] & 0x1f) == 0x10) capacity(disk, cdb, answer);

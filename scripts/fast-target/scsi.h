@@ -4,12 +4,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BLOCK_BYTES = 512, TRANSFER_BYTES_MAX = 8 << 20, PAGE_BYTES_MAX = 512 };
+enum { BLOCK_BYTES = 512, TRANSFER_BYTES_MAX = 8 << 20, PAGE_BYTES_MAX = 512, CACHING_PAGE_BYTES = 20 };
 
 typedef struct {
   uint8_t *memory;
   uint64_t bytes;
   int luns;
+  bool write_cache;  // WCE=1: it tells of a volatile cache, which RAM is anyway
 } Disk;
 
 typedef enum { SCSI_STATUS, SCSI_PAGE, SCSI_READ, SCSI_WRITE } ScsiKind;
