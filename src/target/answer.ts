@@ -24,19 +24,21 @@ export type TaskPlace = { readonly node: NodeState; readonly session: TargetSess
 export function completeTask(task: TargetTask, place: TaskPlace): void {
   const fault = task.fault;
   if (typeof fault === 'object' && 'delayMs' in fault && task.failure?.key !== UNIT_ATTENTION) {
+    const reply = fault.runsAtOnce === true ? replyOf(task) : null;
     task.cancelDelay = place.node.later(fault.delayMs, () => {
       task.cancelDelay = null;
-      task.planLate?.();
-      runTask(task, place);
+      if (reply === null) task.planLate?.();
+      endTask(task, place, reply);
     });
     return;
   }
-  runTask(task, place);
+  endTask(task, place, null);
 }
 
-function runTask(task: TargetTask, place: TaskPlace): void {
+/** Runs it, unless it has run and has its reply, and answers. */
+function endTask(task: TargetTask, place: TaskPlace, early: Reply | null): void {
   if (task.ended) return;
-  const reply = replyOf(task);
+  const reply = early ?? replyOf(task);
   place.session.endTask(task);
   if (task.fault === 'drop-response' && task.failure?.key !== UNIT_ATTENTION) return;
   if (task.fault === 'drop-connection-after') {

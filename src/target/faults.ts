@@ -31,7 +31,8 @@ export type CommandContext = {
  * - `response`: an iSCSI response code (RFC 7143 §11.4.3 (Response)) other than 0;
  * - `delayMs`: it runs later; `outlivesLink` lets it run even when the link has gone meanwhile,
  *   as long as the session was not reinstated: the ghost of an old write. `startsLate`: it waits
- *   in the task set and meets the disk, and a unit attention, that are there when it starts;
+ *   in the task set and meets the disk, and a unit attention, that are there when it starts.
+ *   `runsAtOnce`: it runs without delay, and its answer comes later;
  * - `undone`: GOOD with nothing done. `unasked`: a write whose data did not all come by itself ends
  *   without asking for the rest and without a residual (others run as usual); `residual`: the
  *   residual says that none of the expected bytes was moved.
@@ -51,6 +52,7 @@ export type CommandFault =
       readonly delayMs: number;
       readonly outlivesLink?: boolean;
       readonly startsLate?: boolean;
+      readonly runsAtOnce?: boolean;
     };
 
 type DataInOptions = {

@@ -12,7 +12,9 @@ const SEEDS = Number(process.env['RETAINED_SEEDS'] ?? 12);
 const TIMEOUT = { timeout: 600_000 };
 const CUTS = 3;
 const REQUESTS_OF_CUT = 250;
+const READ_10 = 0x28;
 const WRITE_10 = 0x2a;
+const SYNCHRONIZE_CACHE_10 = 0x35;
 const POWER_ON = { asc: 0x29, ascq: 0x00 };
 
 type Cut = (world: World, random: Seeded, user: BlockUser) => void | Promise<void>;
@@ -52,6 +54,14 @@ async function someRequests(world: World, user: BlockUser, random: Seeded): Prom
   }
 }
 
+/** A flush covers what was written when it came, or when it ends, which is after other answers. */
+function flushesAreSlow(world: World, random: Seeded): void {
+  world.node.faults.onCommand = ({ opcode }) =>
+    opcode === SYNCHRONIZE_CACHE_10
+      ? { delayMs: random.spread(1, 500), runsAtOnce: random.chance(0.5) }
+      : undefined;
+}
+
 async function story(random: Seeded, cuts: readonly Cut[]): Promise<string | null> {
   const world = new World({
     random,
@@ -60,12 +70,20 @@ async function story(random: Seeded, cuts: readonly Cut[]): Promise<string | nul
       retainedBytesMax: random.pick([16 << 10, 64 << 10, 1 << 20]),
       queueDepthMax: random.pick([1, 8, 32]),
     },
-    disk: { sizeBytes: 256 << 10, writeCache: 'volatile' },
+    disk: {
+      sizeBytes: 256 << 10,
+      writeCache: 'volatile',
+      limits: random.chance(0.5) ? { transferBlocksMax: 8 } : {},
+    },
   });
+  if (random.chance(0.5)) flushesAreSlow(world, random);
   await world.start();
   const user = new BlockUser(world, random);
   for (let cut = 0; cut < CUTS; cut += 1) {
     await someRequests(world, user, random);
+    // The cut meets requests in the middle, parts of which are done.
+    for (let more = random.whole(0, 16); more > 0; more -= 1) user.ask();
+    await world.pass(random.spread(0.1, 20));
     await random.pick([...cuts])(world, random, user);
   }
   await someRequests(world, user, random);
@@ -194,5 +212,28 @@ test('writes that have to be written again wait while the disk is ready for all 
   await world.when(() => held.reply !== null, 10_000);
   expect(held.reply?.data.equals(block(1))).toBe(true);
   expect((await answerTo(world, client, FLUSH)).error).toBe(0);
+  await endWell(world);
+});
+
+test('a write of several commands is sent again as a whole if the disk lost the first of them', async () => {
+  const bytes = 12 * 4096;
+  const world = await newWorld({
+    disk: { writeCache: 'volatile', limits: { transferBlocksMax: 8 } },
+  });
+  const client = world.newClient();
+  const whole = ask(world, client, write(1, 0, bytes));
+  const met = ask(world, client, read(bytes));
+  // The read is told; the commands of the write that come after it are done as ever.
+  const back = world.commands.add(({ opcode }) => {
+    if (opcode !== READ_10) return undefined;
+    back();
+    world.disk.powerLoss();
+    return { sense: { key: 0x06, ...POWER_ON } };
+  });
+  await world.when(() => whole.reply !== null && met.reply !== null, 10_000);
+  expect([whole.reply?.error, met.reply?.error]).toEqual([0, 0]);
+  expect((await answerTo(world, client, FLUSH)).error).toBe(0);
+  world.disk.powerLoss();
+  expect(world.disk.read(0, bytes).equals(block(1, bytes))).toBe(true);
   await endWell(world);
 });
