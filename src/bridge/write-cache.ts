@@ -139,9 +139,13 @@ export class WriteCacheWatch {
     this.#lost(this.#flushed);
   }
 
-  /** What is retained will not be written again; whether it is lost the disk has to say. */
+  /**
+   * What is retained will not be written again. Whether it is lost the disk has to say, unless it
+   * has said so already: to us, or to the process before, which did not live to write it again.
+   */
   dropRetained(): void {
-    const isLost = this.retained?.replayReason === 'cacheLost';
+    const reason = this.retained?.replayReason ?? null;
+    const isLost = reason === 'cacheLost' || reason === 'takenOver';
     this.retained?.clear();
     if (isLost) this.#lost(this.#flushed);
     else if (this.#acknowledged > this.#flushed) this.#someNotRetained();

@@ -202,42 +202,64 @@ export class ModelDisk {
     readonly valueOf: (cell: number) => number | null;
   }): void {
     if (!this.hasVolatileCache) return;
-    if (this.retains && this.#flushedUpTo >= this.#notRetainedUpTo) {
-      if (facts.powerLoss) this.#retainedLost();
-      return;
-    }
-    const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
-    if (this.#cachedUpTo > this.#flushedUpTo || facts.isBusy || hasGhosts) {
-      this.#mayHear.all();
-      this.losses += 1;
-      this.#isUnheard = true;
-    }
+    const isWhole = this.retains && this.#flushedUpTo >= this.#notRetainedUpTo;
+    if (!isWhole) this.#mayBeLost(facts.isBusy);
     if (!facts.powerLoss) return;
+    const isLost = this.#powerLost(facts.valueOf);
+    if (isLost && facts.isReported !== false) this.#mustHear.all();
+  }
+
+  /** Acknowledged writes may be lost, so that a flush of each client may fail. */
+  #mayBeLost(isBusy: boolean): void {
+    const hasGhosts = [...this.#ghosts.values()].some((ghosts) => ghosts.size > 0);
+    if (this.#cachedUpTo <= this.#flushedUpTo && !isBusy && !hasGhosts) return;
+    this.#mayHear.all();
+    this.losses += 1;
+    this.#isUnheard = true;
+  }
+
+  /** The cache is gone. True if acknowledged writes are, which nobody writes again. */
+  #powerLost(valueAt: (cell: number) => number | null): boolean {
+    if (this.retains) this.#lostRetainedAt = this.#next();
+    let isSomeLost = false;
     for (const [cell, versions] of this.#cells.entries()) {
-      const value = facts.valueOf(cell);
-      const isLost = value !== null && !this.#mayBeThere(cell, value);
-      if (isLost && facts.isReported !== false) this.#mustHear.all();
-      const values = valuesOf(versions);
-      versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
+      if (this.#isRetained(versions)) this.#writtenAgain(versions);
+      else if (this.#isLost(cell, valueAt(cell))) isSomeLost = true;
     }
+    return isSomeLost;
+  }
+
+  /** What is not retained may be anything from now on. True if an acknowledged write is gone. */
+  #isLost(cell: number, value: number | null): boolean {
+    const isLost = value !== null && !this.#mayBeThere(cell, value);
+    const versions = this.#of(cell);
+    const values = valuesOf(versions);
+    versions.splice(0, versions.length, { values, ackedAt: 0, isWrite: true });
+    return isLost;
+  }
+
+  /** The last acknowledged write is retained: it came after what was retained was dropped. */
+  #isRetained(versions: readonly Version[]): boolean {
+    if (!this.retains) return false;
+    if (this.#flushedUpTo >= this.#notRetainedUpTo) return true;
+    const last = versions.findLast((version) => version.isWrite);
+    return last !== undefined && (last.ackedAt ?? 0) > this.#notRetainedUpTo;
   }
 
   /**
    * What was acknowledged is written again. What came after it and was merely read, or not heard of,
    * is not; and a trimmed block may read as anything, since what is older is not written again.
    */
-  #retainedLost(): void {
-    this.#lostRetainedAt = this.#next();
-    for (const versions of this.#cells) {
-      const last = Math.max(
-        0,
-        versions.findLastIndex((version) => version.isWrite),
-      );
-      const isTrimmed = versions.slice(last).some((version) => version.isTrim);
-      const from = isTrimmed ? 0 : last;
-      const values = valuesOf(versions.slice(from));
-      versions.splice(from, versions.length, { values, ackedAt: 0, isWrite: true });
-    }
+  #writtenAgain(versions: Version[]): void {
+    const last = Math.max(
+      0,
+      versions.findLastIndex((version) => version.isWrite),
+    );
+    const isTrimmed = versions.slice(last).some((version) => version.isTrim);
+    const from = isTrimmed ? 0 : last;
+    const values = valuesOf(versions.slice(from));
+    const ackedAt = versions[last]?.ackedAt ?? 0;
+    versions.splice(from, versions.length, { values, ackedAt, isWrite: true });
   }
 
   /** Who was told meanwhile was told of a loss before this one, and may be told once more. */
@@ -282,12 +304,25 @@ export class ModelDisk {
     this.#mustHear.forget();
     this.#mayHear.all();
     this.#cachedUpTo = this.#next();
-    this.retainedDropped();
+    this.#notRetainedUpTo = this.#next();
   }
 
-  /** The disk was removed: what was retained of it will not be written again. */
-  retainedDropped(): void {
+  /**
+   * The disk was removed: what was retained of it will not be written again. What the disk has lost
+   * of it is lost for good, and whoever comes has to be told; the rest it may lose yet.
+   */
+  removed(facts: {
+    readonly isBusy: boolean;
+    readonly valueOf: (cell: number) => number | null;
+  }): void {
+    if (!this.hasVolatileCache || !this.retains) return;
     this.#notRetainedUpTo = this.#next();
+    this.#mayBeLost(facts.isBusy);
+    for (const cell of this.#cells.keys()) {
+      const value = facts.valueOf(cell);
+      if (value !== null && this.#mayBeThere(cell, value)) continue;
+      if (this.#isLost(cell, value)) this.#mustHear.all();
+    }
   }
 
   /** The cell may hold this without a write that was acknowledged being lost. */

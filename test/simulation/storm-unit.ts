@@ -137,11 +137,11 @@ export class StormUnit {
     });
   }
 
-  /** What it lost while its writes were retained is lost for good, and has to be told. */
   removed(): void {
-    if (!this.model.retains) return;
-    this.model.retainedDropped();
-    this.restarted(true);
+    this.model.removed({
+      isBusy: this.jobs.size > 0,
+      valueOf: (cell) => this.#valueAtTarget(cell),
+    });
   }
 
   perhapsRestarted(): void {
