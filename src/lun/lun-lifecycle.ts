@@ -52,7 +52,8 @@ export class LunLifecycle {
     this.unit = unit;
     this.#options = options;
     this.#exported = unit.facts;
-    this.#probe = new LunProbe(options, () => this.#probeSent());
+    const answered = () => this.#state === 'checking' && this.#removal.answered();
+    this.#probe = new LunProbe(options, () => this.#probeSent(), answered);
     this.#run = new ProbeRun(clock);
     this.#pace = new ProbePace(options.probeIntervalMs);
     this.#replay = new LunReplay({ unit, clock, emit: options.emit });

@@ -105,18 +105,16 @@ export class LunLifecycles {
     }
   }
 
-  /** Waits for the probes that are under way: for some round trips, ten seconds at most. */
+  /**
+   * Waits for the probes that are under way: for some round trips, ten seconds at most. One that
+   * ends may have others begin, of LUNs that served until then.
+   */
   async probesEnded(signal?: AbortSignal): Promise<void> {
     const untilMs = this.#clock.nowMs() + PROBES_MS_MAX;
-    for (const lifecycle of this.#all) {
-      while (
-        lifecycle.isHeld &&
-        lifecycle.isProbing &&
-        this.#clock.nowMs() < untilMs &&
-        signal?.aborted !== true
-      ) {
-        await lifecycle.probed(untilMs, signal);
-      }
+    while (this.#clock.nowMs() < untilMs && signal?.aborted !== true) {
+      const probed = this.#all.find(({ isHeld, isProbing }) => isHeld && isProbing);
+      if (probed === undefined) return;
+      await probed.probed(untilMs, signal);
     }
   }
 

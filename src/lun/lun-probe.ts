@@ -42,6 +42,7 @@ const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
 ]);
 /** Those that say that the disk is not there. */
 const ABSENT: ReadonlySet<Attention> = new Set<Attention>(['lunGone', 'mediumGone']);
+const GOOD = 0x00;
 /** A disk that changes under every probe is probed again later. */
 const TRIES_MAX = 4;
 /** What a question meets has been reported by the session already, to this LUN among others. */
@@ -77,17 +78,24 @@ export class LunProbe {
   #mayBeExchanged = false;
   /** The LUN was found to be absent, or another disk, since it was known to be the same. */
   #wasGone = false;
+  /** It has said since it last served that it cannot: it is away, whatever else it answers. */
+  #isAway = false;
 
-  /** `onSent` is called for each command of `find` when it leaves for the target. */
-  constructor(options: LunProbeOptions, onSent: () => void) {
+  /**
+   * `onSent` is called for each command of `find` when it leaves for the target; `onAnswer` when a
+   * disk has done it which neither was lost nor has said that it is away since it last served.
+   */
+  constructor(options: LunProbeOptions, onSent: () => void, onAnswer: () => void) {
     this.#options = options;
     this.#asker = {
-      execute: (request) => {
+      execute: async (request) => {
         this.#isUnsent = true;
-        return options.execute(request, () => {
+        const answer = await options.execute(request, () => {
           this.#isUnsent = false;
           onSent();
         });
+        if (answer.status === GOOD && !this.isAfterLoss && !this.#isAway) onAnswer();
+        return answer;
       },
       pause: (ms) => pause(options.clock, ms),
     };
@@ -105,6 +113,7 @@ export class LunProbe {
 
   /** True when the LUN has to be probed; what a probe has found so far is out of date then. */
   unitAttention(attention: Attention): boolean {
+    if (NOT_READY.has(attention) || ABSENT.has(attention)) this.#isAway = true;
     if (NOT_READY.has(attention)) return true;
     if (!PROBE_AGAIN.has(attention)) return false;
     this.attentions += 1;
@@ -121,6 +130,7 @@ export class LunProbe {
   /** The LUN serves again: it is the same disk. */
   admitted(): void {
     this.isAfterLoss = false;
+    this.#isAway = false;
     this.#mayBeExchanged = false;
   }
 

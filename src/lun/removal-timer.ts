@@ -1,6 +1,12 @@
 import { type Clock, NEVER_MS } from '../base/clock.js';
 
 /**
+ * Answers that put the removal off at most: a probe needs a dozen, and begins anew a few times if
+ * the disk reports a change meanwhile.
+ */
+const ANSWERS_MAX = 64;
+
+/**
  * The time that something may be away before what waits for it fails: the removal latency, and the
  * only place that measures it.
  */
@@ -11,6 +17,7 @@ export class RemovalTimer {
   #cancel: () => void = () => undefined;
   #sinceMs = NEVER_MS;
   #isUnasked: () => boolean = () => false;
+  #answersLeft = 0;
   /** The latency has passed, but the disk had not been asked; `start` begins anew. */
   isOverdue = false;
 
@@ -35,6 +42,18 @@ export class RemovalTimer {
    * stand in the way of the probe, and `isOverdue` says that the timer has to be started again.
    */
   start(sinceMs: number, isUnasked: () => boolean = () => false): void {
+    this.#answersLeft = ANSWERS_MAX;
+    this.#count(sinceMs, isUnasked);
+  }
+
+  /** The disk is there and answers questions: the time counts from now, so often at most. */
+  answered(): void {
+    if (this.#sinceMs === NEVER_MS || this.#answersLeft === 0) return;
+    this.#answersLeft -= 1;
+    this.#count(this.#clock.nowMs(), this.#isUnasked);
+  }
+
+  #count(sinceMs: number, isUnasked: () => boolean): void {
     this.stop();
     this.#sinceMs = sinceMs;
     this.#isUnasked = isUnasked;
@@ -51,7 +70,7 @@ export class RemovalTimer {
 
   /** The removal latency is another one: a timer that runs counts from its beginning. */
   latencyChanged(): void {
-    if (this.#sinceMs !== NEVER_MS) this.start(this.#sinceMs, this.#isUnasked);
+    if (this.#sinceMs !== NEVER_MS) this.#count(this.#sinceMs, this.#isUnasked);
   }
 
   stop(): void {

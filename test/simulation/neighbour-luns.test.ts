@@ -1,9 +1,11 @@
 /** LUNs of one session: one that hangs, vanishes or takes one command at a time, beside others. */
 import { expect, test } from 'vitest';
-import { ask, block, endWell as end, newWorld, read, write } from './asked.js';
+import { ask, block, EIO, endWell as end, newWorld, read, write } from './asked.js';
 import { TARGET_NAME } from './world.js';
 
 const LUNS_CHANGED = { asc: 0x3f, ascq: 0x0e };
+const INQUIRY_CHANGED = { asc: 0x3f, ascq: 0x03 };
+const INQUIRY = 0x12;
 const MIB = 1 << 20;
 
 test('a disk is read at once while another one of its session hangs with all commands it may have', async () => {
@@ -41,6 +43,45 @@ test('a disk is not removed because its probe waits while another one hangs', as
   const removed = world.events.filter(({ event }) => event === 'deviceRemoved');
   expect(removed.filter((event) => 'lun' in event && event.lun === 0)).toEqual([]);
   world.node.faults.onCommand = undefined;
+  await end(world);
+});
+
+test('a disk that answers is not removed because its identification takes longer than the removal latency', async () => {
+  const world = await newWorld({
+    luns: 2,
+    disk: { sizeBytes: MIB },
+    session: { removalLatencySeconds: 1 },
+  });
+  world.network.latencyMs = 100;
+  const [healthy, gone] = [world.newClient(0), world.newClient(1)];
+  world.node.setLun(TARGET_NAME, 1, null);
+  ask(world, gone, read(0));
+  await world.when(() => world.stack.luns[0]?.state === 'checking', 2000);
+  const beganAtMs = world.nowMs;
+  const asked = ask(world, healthy, read(0));
+  await world.when(() => asked.reply !== null, 30_000);
+  expect(asked.reply?.error).toBe(0);
+  expect(asked.atMs - beganAtMs).toBeGreaterThan(1000);
+  const removed = world.events.filter(({ event }) => event === 'deviceRemoved');
+  expect(removed.map((event) => 'lun' in event && event.lun)).toEqual([1]);
+  await end(world);
+});
+
+test('a disk that reports a change to every probe is removed in the end', async () => {
+  const world = await newWorld({
+    disk: { sizeBytes: MIB },
+    session: { removalLatencySeconds: 10, reconnectIntervalSeconds: 1 },
+  });
+  const client = world.newClient();
+  world.commands.add(({ opcode }) => {
+    if (opcode === INQUIRY) world.node.raiseAttention(TARGET_NAME, 0, INQUIRY_CHANGED);
+    return undefined;
+  });
+  world.node.raiseAttention(TARGET_NAME, 0, INQUIRY_CHANGED);
+  const asked = ask(world, client, read(0));
+  await world.when(() => asked.reply !== null, 60_000);
+  expect(asked.reply?.error).toBe(EIO);
+  expect(world.stack.luns[0]?.state).toBe('removed');
   await end(world);
 });
 

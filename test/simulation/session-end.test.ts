@@ -17,6 +17,8 @@ const WRITE: ModelRequest = {
 };
 const READ: ModelRequest = { command: COMMAND.read, flags: 0, offset: 0, length: 4096 };
 const LUNS_CHANGED = { asc: 0x3f, ascq: 0x0e };
+const CAPACITY_CHANGED = { asc: 0x2a, ascq: 0x09 };
+const MODE_SENSE = 0x1a;
 
 function ask(client: ModelClient, request: ModelRequest): Promise<ModelReply> {
   return new Promise((resolve) => client.send(request, resolve));
@@ -85,6 +87,34 @@ test('an orderly close waits for a disk that is being probed', async () => {
   await world.when(() => world.unit.queue.mode === 'holding', 1000);
   expect(world.unit.queue.mode).toBe('holding');
   await world.until(world.stack.close(), 10_000);
+  expect(replies.map(({ error }) => error)).toEqual([0]);
+  await world.end();
+  expect(world.faults).toEqual([]);
+});
+
+test('an orderly close waits for a disk whose probe begins while that of another one is waited for', async () => {
+  const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
+  await world.start();
+  const client = world.newClient(0);
+  const replies: ModelReply[] = [];
+  world.exporter.writeBack.set(0, async () => {
+    replies.push(await ask(client, WRITE));
+  });
+  world.commands.add(({ lun, opcode }) => {
+    // The last question to LUN 1: meanwhile LUN 0 begins to be probed, which takes longer.
+    if (lun === 1 && opcode === MODE_SENSE) {
+      world.node.raiseAttention(TARGET_NAME, 0, CAPACITY_CHANGED);
+      client.send(READ, () => undefined);
+    }
+    return { delayMs: lun === 1 ? 300 : 50 };
+  });
+  world.node.raiseAttention(TARGET_NAME, 1, CAPACITY_CHANGED);
+  world.newClient(1).send(READ, () => undefined);
+  await world.when(() => world.unitOf(1)?.queue.mode === 'holding', 1000);
+  const closed = world.stack.close();
+  await world.when(() => world.unitOf(1)?.queue.mode !== 'holding', 10_000);
+  expect(world.unitOf(0)?.queue.mode).toBe('holding');
+  await world.until(closed, 20_000);
   expect(replies.map(({ error }) => error)).toEqual([0]);
   await world.end();
   expect(world.faults).toEqual([]);
