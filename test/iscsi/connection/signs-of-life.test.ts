@@ -75,7 +75,9 @@ describe('RFC 7143 §11.18 (NOP-Out): life is progress', () => {
     });
     feedSlowly(peer, bytes.subarray(0, 200 * KIB), { bytesPerSecond: 100_000 });
     expect(peer.session.state).toBe('loggedIn');
-    for (let second = 0; second < 12; second += 1) peer.at(peer.nowMs + 1000);
+    const endMs = peer.nowMs + 12_000;
+    while (peer.linkIsOpen && peer.session.deadlineAtMs <= endMs)
+      peer.at(peer.session.deadlineAtMs);
     expect(peer.failure).toMatchObject({ code: 'ERR_LINK', errno: 'ETIMEDOUT' });
   });
 
@@ -88,5 +90,34 @@ describe('RFC 7143 §11.18 (NOP-Out): life is progress', () => {
     peer.nowMs = 10_900;
     feedSlowly(peer, bytes, { bytesPerSecond: 60_000 });
     expect(command.outcome).toBe('answered');
+  });
+
+  it.each([
+    ['exactly as long as the answer may take', [11_000]],
+    ['for a minute', [70_000]],
+    ['after the first look', [10_900, 30_000]],
+    ['twice in a row', [11_000, 40_000]],
+  ])(
+    'a process that stands still %s reads its socket before it calls the path dead',
+    (_what, rings) => {
+      const peer = ScriptedPeer.loggedIn();
+      peer.at(6000);
+      const { itt } = peer.sentOne(FROM.nopOut);
+      // The timer rings before the socket is read.
+      for (const atMs of rings) peer.at(atMs);
+      expect(peer.session.state).toBe('loggedIn');
+      peer.send({ opcode: OP.nopIn, itt });
+      peer.at(peer.session.deadlineAtMs);
+      expect(peer.session.state).toBe('loggedIn');
+    },
+  );
+
+  it('a process that never gets on with its work gives a silent path up in the end', () => {
+    const peer = ScriptedPeer.loggedIn();
+    peer.at(6000);
+    for (let minute = 1; minute <= 5; minute += 1) peer.at(minute * 60_000);
+    expect(peer.session.state).toBe('loggedIn');
+    peer.at(6 * 60_000);
+    expect(peer.failure).toMatchObject({ code: 'ERR_LINK', errno: 'ETIMEDOUT' });
   });
 });

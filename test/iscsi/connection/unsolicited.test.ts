@@ -66,6 +66,9 @@ describe('RFC 7143 §11.18 (NOP-Out)', () => {
     expect(peer.session.state).toBe('loggedIn');
     peer.at(15_000);
     expect(peer.sentOne(FROM.nopOut).itt).not.toBe(ping.itt);
+    peer.at(19_900);
+    peer.at(19_999);
+    expect(peer.session.state).toBe('loggedIn');
     peer.at(20_000);
     expect(peer.failure).toMatchObject({ code: 'ERR_LINK', errno: 'ETIMEDOUT' });
   });
