@@ -41,14 +41,19 @@ export class CommandBuilder {
     return unmaps && !this.#writeSameRefused;
   }
 
-  /** The disk has refused a command like this one, and gets no such command any more. */
-  refused({ scsi, lengthBytes }: DiskCommand, { blockSizeBytes }: DiskFacts): void {
+  /**
+   * The disk has refused a command like this one, and gets no such command any more. Returns the
+   * bytes of one READ or WRITE at most from now on, null where that has not changed.
+   */
+  refused({ scsi, lengthBytes }: DiskCommand, { blockSizeBytes }: DiskFacts): number | null {
     if (scsi.cdb[0] === Opcode.writeSame16) {
       this.#writeSameRefused = true;
-    } else {
-      const half = halfOf(lengthBytes, blockSizeBytes);
-      this.#transferBytesMax = Math.min(this.#transferBytesMax, half);
+      return null;
     }
+    const half = halfOf(lengthBytes, blockSizeBytes);
+    if (half >= this.#transferBytesMax) return null;
+    this.#transferBytesMax = half;
+    return half;
   }
 
   /** Bytes one command for this request moves or names at most. */

@@ -59,13 +59,27 @@ export function identityNotRead(
   found: DiskFacts,
   { mayBeExchanged, allowUnidentified }: GateOccasion,
 ): string | null {
-  const unread = IDENTITY_PARTS.filter((part) => found.unread?.includes(part));
+  const unread = IDENTITY_PARTS.filter(
+    (part) => found.unread?.includes(part) && !isToldByOther(part, known, found),
+  );
   if (unread.length === 0 || !mayBeExchanged || hasSameWorldwideName(known, found)) return null;
   if (allowUnidentified && isUnidentified(known)) return null;
   return `its identity cannot be read now (${found.notes.join('; ')})`;
 }
 
 const IDENTITY_PARTS = ['serial', 'identifiers'] as const;
+type IdentityPart = (typeof IDENTITY_PARTS)[number];
+
+/**
+ * This part of the identity has never been read, so the other one tells the disk from others, as it
+ * does of a disk that has only one; it was read before and now, and is equal.
+ */
+function isToldByOther(part: IdentityPart, known: DiskFacts, found: DiskFacts): boolean {
+  if (known.unread?.includes(part) !== true) return false;
+  if (part === 'identifiers') return !isBlank(known.serial) && known.serial === found.serial;
+  const isNamed = identifiersByKind(known.identifiers).size > 0;
+  return isNamed && shareIdentifier(known.identifiers, found.identifiers);
+}
 
 /** Kinds of names that a registry keeps from being given twice. */
 const WORLDWIDE: ReadonlySet<string> = new Set(['naa', 'eui', 'uuid']);
@@ -82,9 +96,10 @@ function differenceOf(
   found: DiskFacts,
   { mayBeExchanged, allowUnidentified }: GateOccasion,
 ): string | null {
-  // What could not be read before is learnt now, unless another disk may have come meanwhile.
-  const isLearnt = (part: (typeof IDENTITY_PARTS)[number]) =>
-    known.unread?.includes(part) === true && (!mayBeExchanged || allowUnidentified);
+  // What could not be read before is learnt now, unless nothing proves that it is the same disk.
+  const isLearnt = (part: IdentityPart) =>
+    known.unread?.includes(part) === true &&
+    (!mayBeExchanged || allowUnidentified || isToldByOther(part, known, found));
   const differs = (name: string, before: string, now: string) =>
     `its ${name} was ${before} and is ${now} now`;
   if (known.deviceType !== found.deviceType) {

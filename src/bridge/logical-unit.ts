@@ -46,6 +46,8 @@ export class LogicalUnit {
     /** As `ScsiDiskHooks.attention`. */
     readonly onAttention: (unit: LogicalUnit, attention: Attention, sinceMs: number) => void;
     readonly onCongested: () => void;
+    /** As `ScsiDiskHooks.transfersCut`. */
+    readonly onTransfersCut?: (refusedBytes: number, bytesMax: number) => void;
     readonly onIoError?: (error: IoError) => void;
     /**
      * Acknowledged writes are known to be lost and somebody has not been told, or everybody has;
@@ -75,6 +77,7 @@ export class LogicalUnit {
         requestLost: (request) => this.queue.requestLost(request),
         attention: (attention, _words, sinceMs) => options.onAttention(this, attention, sinceMs),
         congested: options.onCongested,
+        transfersCut: (...bytes) => options.onTransfersCut?.(...bytes),
         lossChanged: (isUntold) => options.onLossChanged?.(this, isUntold),
         firstWrite: () => options.onFirstWrite?.(),
       },

@@ -15,6 +15,8 @@ export interface ScsiDiskHooks {
    * has waited for that since `sinceMs`.
    */
   attention(attention: Attention, words: string, sinceMs: number): void;
+  /** The disk refused a READ or WRITE of so many bytes, and gets `bytesMax` at most from now on. */
+  transfersCut(refusedBytes: number, bytesMax: number): void;
   /** The disk wants fewer commands at a time. */
   congested(): void;
   /**

@@ -320,10 +320,12 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       case 'away':
         this.#lost(command, request);
         return;
-      case 'otherwise':
-        this.#builder.refused(command, this.facts);
+      case 'otherwise': {
+        const bytesMax = this.#builder.refused(command, this.facts);
+        if (bytesMax !== null) this.#hooks.transfersCut(command.lengthBytes, bytesMax);
         this.#lost(command, request);
         return;
+      }
       case 'fail':
         this.#failPart(command, request, judgement.errno, judgement.why);
         return;

@@ -31,7 +31,7 @@ import { retainOptions } from './retain-options.js';
 import { SessionClient } from './session-client.js';
 import type { SessionEvent } from './session-event.js';
 import { stampedEvent } from './stamped-event.js';
-import { eventOf } from './warning-text.js';
+import { eventOf, transfersCutText } from './warning-text.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
@@ -310,6 +310,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
         if (attention === 'lunsChanged' || attention === 'lunGone') this.#setup.onLunsChanged?.();
       },
       onCongested: () => this.#depth.congested(),
+      onTransfersCut: (...bytes) => this.warn(transfersCutText(lun, ...bytes)),
       onLossChanged: (_unit, isUntold) => this.#setup.losses?.changed(lun, isUntold),
       onFirstWrite: () => this.#setup.onFirstWrite?.(lun),
       retain: retainOptions(lun, this.#setup, this.#runtime.retainedShare),

@@ -70,6 +70,16 @@ export function warningText(effect: SessionEvent): string | null {
   }
 }
 
+const KIB = 1024;
+
+/** What people are told of a disk that refused a long READ or WRITE without having told a limit. */
+export function transfersCutText(lun: number, refusedBytes: number, bytesMax: number): string {
+  return (
+    `LUN ${lun} refused a transfer of ${refusedBytes / KIB} KiB, which the limits that it reports ` +
+    `allow: from now on transfers have ${bytesMax / KIB} KiB at most, and no request fails for it`
+  );
+}
+
 const STEPS = {
   abortTask: 'asking the target to abort it',
   logicalUnitReset: 'resetting the logical unit',

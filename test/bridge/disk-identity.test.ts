@@ -111,6 +111,26 @@ describe('the identity gate', () => {
     ).not.toBeNull();
   });
 
+  it.each([
+    ['identifiers', { identifiers: [] }, { serial: 'S2' }, { serial: '' }],
+    ['serial', { serial: '' }, { identifiers: ['naa.3000000000000002'] }, { identifiers: [] }],
+  ] as const)(
+    'a disk whose %s could never be read is told from others by the other part of its identity',
+    (part, absent, other, blank) => {
+      const known = diskFacts({ ...absent, unread: [part] });
+      // As unread as before, and read now: both are the disk that is known.
+      expect(identityNotRead(known, known, OUTAGE)).toBeNull();
+      expect(identityMismatch(known, diskFacts(), OUTAGE)).toBeNull();
+      for (const change of [other, blank]) {
+        const found = diskFacts({ ...absent, unread: [part], ...change });
+        expect(identityNotRead(known, found, OUTAGE)).not.toBeNull();
+        expect(identityMismatch(known, diskFacts(change), OUTAGE)).not.toBeNull();
+      }
+      const nothing = diskFacts({ serial: '', identifiers: [], unread: ['serial', 'identifiers'] });
+      expect(identityNotRead(known, nothing, OUTAGE)).not.toBeNull();
+    },
+  );
+
   const A = 'naa.6001405000000000000000000000000a';
   const B = 'naa.6001405000000000000000000000000b';
   it.each([

@@ -262,6 +262,59 @@ describe('a disk that does not tell all', () => {
     client.close();
   });
 
+  const isPage = (page: number) => (context: CommandContext) =>
+    context.opcode === INQUIRY && (context.cdb[1]! & 1) === 1 && context.cdb[2] === page;
+  it.each<[string, (context: CommandContext) => boolean, RegExp]>([
+    ['VPD page 00h', isPage(0x00), /VPD page 00 cannot be read/],
+    ['VPD page 83h', isPage(0x83), /VPD page 83 cannot be read/],
+    ['VPD page B0h', isPage(0xb0), /VPD page b0 cannot be read/],
+    ['MODE SENSE', ({ opcode }) => MODE_SENSES.includes(opcode), /MODE SENSE.* cannot be read/],
+    ['READ CAPACITY(16)', ({ opcode }) => opcode === 0x9e, /READ CAPACITY\(16\) cannot be read/],
+  ])(
+    'a disk is served at first and after a relogin if it answers %s with CHECK CONDITION without sense',
+    async (_name, isMeant, warning) => {
+      const target = await start({ 0: disk('ZERO') });
+      answer(target, 0, { status: 0x02 }, isMeant);
+      const served = await serve(`${target.url}/0`);
+      const client = await RawNbd.open(served.socket);
+      for (const value of [1, 2]) {
+        const data = Buffer.alloc(4096, value);
+        expect((await client.request(NBD.write, { data })).error).toBe(0);
+        expect((await client.request(NBD.read, { length: 4096 })).data.equals(data)).toBe(true);
+        if (value === 1) target.node.dropConnections();
+      }
+      expect(warningsOf(served.events).join()).toMatch(warning);
+      client.close();
+    },
+  );
+
+  it('a disk that refuses transfers over 1 MiB is written, and a warning tells of each shorter limit', async () => {
+    const zero = TargetDisk.ram({ sizeBytes: 16 * MIB, serial: 'ZERO' });
+    const target = await start({ 0: zero });
+    const lengths: number[] = [];
+    answer(target, 0, sense(0x05, 0x24, 0x00), ({ blockCount, expectedBytes }) => {
+      if (blockCount !== null) lengths.push(expectedBytes);
+      return blockCount !== null && expectedBytes > MIB;
+    });
+    const served = await serve(`${target.url}/0`);
+    const client = await RawNbd.open(served.socket);
+    const data = Buffer.alloc(8 * MIB, 0x77);
+    for (let round = 0; round < 2; round += 1) {
+      expect((await client.request(NBD.write, { data })).error).toBe(0);
+      expect(zero.read(0, data.length).equals(data)).toBe(true);
+      if (round === 0) lengths.length = 0;
+    }
+    expect(Math.max(...lengths)).toBe(MIB);
+    const cuts = warningsOf(served.events).filter((text) => text.includes('refused a transfer'));
+    expect(cuts.map((text) => text.match(/\d+ KiB/g))).toEqual([
+      ['8192 KiB', '4096 KiB'],
+      ['4096 KiB', '2048 KiB'],
+      ['2048 KiB', '1024 KiB'],
+    ]);
+    expect(cuts[0]).toMatch(/^LUN 0 .*and no request fails for it$/);
+    client.close();
+  });
+
   it('a held write waits while the identity cannot be read after an outage, and reaches no other disk', async () => {
     for (const isOther of [false, true]) {
       const zero = disk('ZERO');
