@@ -4,6 +4,7 @@ import type { SessionOptions } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { ProcessLock } from '../io/process-lock.js';
 import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
+import { normalIscsiName } from '../iscsi/login/target-name.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 
 type ClaimSubject = {
@@ -39,8 +40,9 @@ export class HostClaims {
   async takeIdentity(): Promise<void> {
     const isid = Buffer.from(this.#subject.identity.isid).toString('hex');
     const { targetName } = this.#subject;
+    const { initiatorName } = this.#options;
     await this.#lock(
-      digestOf(['isid', this.#options.initiatorName, targetName, isid]),
+      digestOf(['isid', normalIscsiName(initiatorName), normalIscsiName(targetName), isid]),
       (pid) =>
         `Process ${pid} has a session with the ISID ${isid} that is kept for ${targetName} here: ` +
         'one state directory is a copy of the other. Give this process another; two sessions of ' +
@@ -57,9 +59,11 @@ export class HostClaims {
     if (this.#options.readOnly || this.#options.shared === true) return;
     const { targetName, portals } = this.#subject;
     const all = [...portals, ...(remote === null ? [] : [remote])];
+    // Two spellings of one name are one target, whichever of them it knows.
+    const name = normalIscsiName(targetName);
     const places = new Set(all.map(({ host, port }) => formatPortal({ host, port })));
     for (const place of places) {
-      const key = digestOf(['lun', targetName, place.toLowerCase(), lun]);
+      const key = digestOf(['lun', name, place.toLowerCase(), lun]);
       await this.#lock(
         key,
         (pid, session) =>

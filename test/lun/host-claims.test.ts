@@ -72,6 +72,20 @@ describe('HostClaims of a session that may write', () => {
     await expect(writer([named]).take(1, portal)).rejects.toMatchObject(REFUSED);
   });
 
+  it('the LUN and the ISID are the same by any spelling of the names', async () => {
+    const identity = newIdentity();
+    const spelt = (name: string, initiatorName: string, of = newIdentity()) => {
+      const subject = { targetName: name, portals: [portal], identity: of };
+      const made = new HostClaims(subject, { ...OPTIONS, initiatorName });
+      taken.push(made);
+      return made;
+    };
+    await spelt(targetName, OPTIONS.initiatorName, identity).take(1, null);
+    const [other, me] = [targetName.toUpperCase(), OPTIONS.initiatorName.toUpperCase()];
+    await expect(spelt(other, OPTIONS.initiatorName).take(1, null)).rejects.toMatchObject(REFUSED);
+    await expect(spelt(other, me, identity).takeIdentity()).rejects.toMatchObject(REFUSED);
+  });
+
   it('the LUN is free for sessions with readOnly or shared', async () => {
     await writer().take(1, null);
     await claims({ readOnly: true }).claims.take(1, null);

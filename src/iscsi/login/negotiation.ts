@@ -4,6 +4,7 @@ import { printable, quoted, RESERVED_ANSWERS, type TextPair } from '../pdu/text.
 import { brokenRule, type QuirkLog } from '../quirks/quirks.js';
 import { isSecurityKey, KEY_ROWS, type KeyRow } from './negotiation-keys.js';
 import { answerProposal, cautious, isDecidedByProposal, judgeReply } from './negotiation-rules.js';
+import { iscsiNamesEqual } from './target-name.js';
 
 export type SessionType = 'Normal' | 'Discovery';
 
@@ -166,7 +167,8 @@ export class Negotiation {
   #declared(key: string, value: string, row: KeyRow, state: KeyState): void {
     if (row.senders === 'initiator') {
       const what = `the target sent ${key}, which only initiators send`;
-      if (state.offered !== value) {
+      const isSameName = key === 'TargetName' && iscsiNamesEqual(state.offered ?? '', value);
+      if (state.offered !== value && !isSameName) {
         const { section } = row;
         throw brokenRule('key-of-initiators-differs', `${what}, as ${quoted(value)}`, { section });
       }

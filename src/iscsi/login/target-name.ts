@@ -33,6 +33,21 @@ export function iscsiNameFault(name: string): string | null {
   }
 }
 
+/**
+ * The form in which names are compared, RFC 7143 §4.2.7.2 (iSCSI Name Encoding): what the stringprep
+ * profile of RFC 3722 makes of a name, which is Unicode's NFKC in lower case. It also takes letters
+ * for one that the profile does not (the dotless i): two names of one form may be two, one name has
+ * never two forms.
+ */
+export function normalIscsiName(name: string): string {
+  return name.normalize('NFKC').toUpperCase().toLowerCase().normalize('NFKC');
+}
+
+/** True for two spellings of one name. */
+export function iscsiNamesEqual(left: string, right: string): boolean {
+  return left === right || normalIscsiName(left) === normalIscsiName(right);
+}
+
 /** RFC 7143 §4.2.7.4 (Type "iqn." (iSCSI Qualified Name)): date, reversed domain, own part. */
 function iqnFault(rest: string): string | null {
   const match = /^(\d{4})-(\d{2})(\.(.*))?$/s.exec(rest);

@@ -86,9 +86,13 @@ export class LoginFactory {
     this.#lastGroup = null;
   }
 
-  /** Notes the portal group. Returns a warning, or null. */
-  succeeded(portal: PortalAddress, parameters: SessionParameters): string | null {
-    this.#fallbacks.succeeded();
+  /** Notes the portal group. Returns warnings. */
+  succeeded(portal: PortalAddress, parameters: SessionParameters): readonly string[] {
+    const warnings = [this.#fallbacks.succeeded(), this.#groupChanged(portal, parameters)];
+    return warnings.filter((warning) => warning !== null);
+  }
+
+  #groupChanged(portal: PortalAddress, parameters: SessionParameters): string | null {
     const group = parameters.targetPortalGroupTag;
     const place = placeOf(portal);
     this.#bound = { place, tag: group };

@@ -8,6 +8,7 @@ import type { ChapAlgorithm } from '../login/chap.js';
 import type { LoginMachine } from '../login/login.js';
 import type { QuirkLog } from '../quirks/quirks.js';
 import type { SessionConfig } from './session-config.js';
+import { TargetSpellings } from './target-spellings.js';
 
 type Login = SessionConfig['login'];
 type DigestKey = 'headerDigest' | 'dataDigest';
@@ -32,6 +33,7 @@ export type AttemptVerdict =
 export class LoginFallbacks {
   readonly #login: Login;
   readonly #quirks: QuirkLog;
+  readonly #spellings: TargetSpellings;
   #algorithms: readonly ChapAlgorithm[];
   readonly #digests = new Set<DigestKey>();
   readonly #kept = new Set<Guess>();
@@ -43,16 +45,19 @@ export class LoginFallbacks {
   constructor(login: Login, quirks: QuirkLog) {
     this.#login = login;
     this.#quirks = quirks;
+    this.#spellings = new TargetSpellings(login.targetName);
     this.#algorithms = login.chap?.algorithms ?? [];
   }
 
   /** What the next login offers. */
   get login(): Login {
-    const { chap, offer, ...rest } = this.#login;
+    const { chap, offer, targetName: _given, ...rest } = this.#login;
+    const targetName = this.#spellings.current;
     const { taskReporting, protocolLevel, ...old } = offer;
     const digests = Object.fromEntries([...this.#digests].map((key) => [key, ['CRC32C', 'None']]));
     return {
       ...rest,
+      ...(targetName === undefined ? {} : { targetName }),
       ...(chap === undefined || this.#uses('chap-unwanted')
         ? {}
         : { chap: { ...chap, algorithms: this.#algorithms } }),
@@ -60,17 +65,21 @@ export class LoginFallbacks {
     };
   }
 
-  /** The login of the last attempt succeeded. */
-  succeeded(): void {
-    if (this.#trying === null) return;
-    const { guess } = this.#trying;
-    this.#trying = null;
-    this.#kept.add(guess);
-    this.#quirks.met(guess, GUESSES[guess]);
+  /** The login of the last attempt succeeded. Returns a warning, or null. */
+  succeeded(): string | null {
+    if (this.#trying !== null) {
+      const { guess } = this.#trying;
+      this.#trying = null;
+      this.#kept.add(guess);
+      this.#quirks.met(guess, GUESSES[guess]);
+    }
+    return this.#spellings.succeeded();
   }
 
   /** The attempt with `machine` failed. */
-  failed(error: ProductError, machine: LoginMachine | null): AttemptVerdict {
+  failed(reason: ProductError, machine: LoginMachine | null): AttemptVerdict {
+    const error = this.#spellings.failed(reason);
+    if (error === null) return { type: 'tryAgain', warning: null };
     const before = this.#trying;
     if (before !== null) {
       this.#trying = null;

@@ -97,9 +97,9 @@ export class LoginRounds {
     if (before !== null && !samePortal(before, portal)) {
       this.#effects.push({ type: 'portalChanged', from: before, to: portal });
     }
-    const groupWarning = this.#plan.succeeded(portal, done.parameters);
-    const warnings = groupWarning === null ? done.warnings : [...done.warnings, groupWarning];
-    for (const message of warnings) this.#effects.push({ type: 'warned', message });
+    const warnings = this.#plan.succeeded(portal, done.parameters);
+    for (const message of [...done.warnings, ...warnings])
+      this.#effects.push({ type: 'warned', message });
     return portal;
   }
 

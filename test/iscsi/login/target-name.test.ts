@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { iscsiNameFault } from '../../../src/iscsi/login/target-name.js';
+import { iscsiNameFault, iscsiNamesEqual } from '../../../src/iscsi/login/target-name.js';
 
 describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
   it.each([
@@ -35,6 +35,25 @@ describe('RFC 7143 §4.2.7.3 (iSCSI Name Structure)', () => {
 });
 
 describe('RFC 7143 §4.2.7.2 (iSCSI Name Encoding)', () => {
+  it.each([
+    ['iqn.2001-04.com.example:disk', 'IQN.2001-04.COM.Example:Disk'],
+    ['eui.02004567a425678d', 'eui.02004567A425678D'],
+    ['naa.52004567ba64678d', 'NAA.52004567BA64678D'],
+    ['iqn.2001-04.com.example:\u00e9', 'iqn.2001-04.com.example:E\u0301'],
+    ['iqn.2001-04.com.example:strasse', 'iqn.2001-04.com.example:stra\u00dfe'],
+    ['iqn.2001-04.com.example:disk', 'iqn.2001-04.com.example:\uff44isk'],
+  ])('%s and %s are one name', (left, right) => {
+    expect(iscsiNamesEqual(left, right)).toBe(true);
+    expect(iscsiNamesEqual(right, left)).toBe(true);
+  });
+
+  it('names that differ in more than their spelling are two', () => {
+    const name = 'iqn.2001-04.com.example:disk1';
+    for (const other of ['iqn.2001-04.com.example:disk2', 'iqn.2001-04.com.example:disk_1', '']) {
+      expect(iscsiNamesEqual(name, other)).toBe(false);
+    }
+  });
+
   it('a name has at most 223 bytes of UTF-8', () => {
     const base = 'iqn.2001-04.com.example:';
     expect(iscsiNameFault(base + 'x'.repeat(223 - base.length))).toBeNull();

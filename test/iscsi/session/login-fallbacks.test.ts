@@ -115,3 +115,85 @@ it('a login without CHAP that is refused too is tried once, and the first reason
   refuseChap(peer, 0x0201);
   expect(peer.take('attemptFailed')).toMatchObject([{ error: { statusDetail: 1 } }]);
 });
+
+const LOWER = 'iqn.2001-04.com.example:disk';
+
+/** A target that knows one spelling of its name, and how often it was asked for each. */
+function logInAs(given: string, known: string, config: Config = {}) {
+  const asked: string[] = [];
+  const peer = ScriptedPeer.started({
+    login: { targetName: given },
+    firstLogin: 'once',
+    ...config,
+  });
+  const tryLogin = () => {
+    const request = peer.sentOne(FROM.login);
+    const name = linesOf(request)
+      .find((line) => line.startsWith('TargetName='))
+      ?.slice('TargetName='.length);
+    asked.push(name ?? '');
+    if (name === known) {
+      peer.answerLogin(request, { lines: ['TargetPortalGroupTag=1', 'AuthMethod=None'] });
+      peer.answerLogin(peer.sentOne(FROM.login), { lines: [] });
+    } else {
+      peer.answerLogin(request, { flags: 0, word36: 0x0203 << 16 });
+    }
+  };
+  tryLogin();
+  while (peer.session.state === 'loggingIn') {
+    peer.at(peer.session.deadlineAtMs);
+    tryLogin();
+  }
+  return { peer, asked, tryLogin };
+}
+
+it.each([
+  ['in capital letters', 'IQN.2001-04.COM.EXAMPLE:DISK', LOWER],
+  [
+    'of a target that has capital letters (tgt)',
+    'iqn.2001-04.com.example:Disk',
+    'iqn.2001-04.com.example:Disk',
+  ],
+  [
+    'with a letter and its accent apart',
+    'iqn.2001-04.com.example:e\u0301t\u00e9',
+    'iqn.2001-04.com.example:\u00e9t\u00e9',
+  ],
+  [
+    'in small digits of a target that has them in capital ones (illumos)',
+    'eui.02004567a425678d',
+    'eui.02004567A425678D',
+  ],
+])('a name %s finds its target, and its spelling is kept', (_what, given, known) => {
+  const { peer, asked, tryLogin } = logInAs(given, known);
+  expect(peer.session.state).toBe('loggedIn');
+  expect(asked[0]).toBe(given);
+  const spellings = () =>
+    peer
+      .take('warned')
+      .flatMap(({ message }) => (message.includes('know the name') ? [message] : []));
+  const warnings = spellings();
+  expect(warnings).toHaveLength(given === known ? 0 : 1);
+  if (given !== known) expect(warnings[0]).toContain(`it is "${known}" there`);
+  peer.loseLink();
+  peer.at(peer.session.deadlineAtMs);
+  tryLogin();
+  expect(asked.at(-1)).toBe(known);
+  expect(peer.session.state).toBe('loggedIn');
+  expect(spellings()).toEqual([]);
+});
+
+it('a target that is not found by any spelling is told as not found, each spelling once', () => {
+  const { peer, asked } = logInAs('IQN.2001-04.COM.EXAMPLE:DISK', 'iqn.2001-04.com.example:other');
+  expect(asked).toEqual(['IQN.2001-04.COM.EXAMPLE:DISK', LOWER]);
+  expect(peer.failure).toMatchObject({ statusClass: 2, statusDetail: 3 });
+});
+
+it('a target that repeats its name in small letters keeps its session', () => {
+  const login = { targetName: 'IQN.2001-04.COM.EXAMPLE:DISK' };
+  const peer = ScriptedPeer.started({ login, firstLogin: 'once' });
+  const lines = ['TargetPortalGroupTag=1', 'AuthMethod=None', `TargetName=${LOWER}`];
+  peer.answerLogin(peer.sentOne(FROM.login), { lines });
+  peer.answerLogin(peer.sentOne(FROM.login), { lines: [] });
+  expect(peer.session.state).toBe('loggedIn');
+});
