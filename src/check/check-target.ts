@@ -2,10 +2,12 @@ import { productError } from '../base/errors.js';
 import type { LunFields } from '../bridge/lun-fields.js';
 import type { CheckHooks, SessionOptions, TargetUrl } from '../config/contract.js';
 import { formatHostPort, wantedLuns } from '../config/target-url.js';
+import { iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import { nextStepOf } from '../iscsi/quirks/quirks.js';
 import type { ScsiExecutor } from '../lun/disk-probe.js';
 import { reportLuns } from '../lun/report-luns.js';
-import { discover, inTime, openClient } from '../session/discovery-session.js';
+import { discover } from '../session/discovery-session.js';
+import { inTime, openClient } from '../session/informational-session.js';
 import type { SessionClient } from '../session/session-client.js';
 import { adviceFor } from './advice.js';
 import type { CheckReport } from './check-report.js';
@@ -185,7 +187,7 @@ async function portalsOf(
   const quick = { ...options, taskTimeoutSeconds: SIDE_QUESTION_SECONDS };
   try {
     const targets = await discover({ host: url.host, port: url.port }, quick, signal);
-    const own = targets.find(({ name }) => name === url.targetName);
+    const own = targets.find(({ name }) => iscsiNamesEqual(name, url.targetName));
     return own?.portals.map(formatHostPort) ?? null;
   } catch (error) {
     if (signal.aborted) throw error;

@@ -9,9 +9,9 @@ export const lazyBackend: Backend = {
     const { discover } = await import('../session/discovery-session.js');
     return discover(portal, options, signal, warn);
   },
-  async openInformational(url, options, signal) {
-    const { openInformational } = await import('../session/discovery-session.js');
-    return openInformational(url, options, signal);
+  async openInformational(url, options, signal, warn) {
+    const { openInformational } = await import('../session/informational-session.js');
+    return openInformational(url, options, signal, warn);
   },
   async serve(url, options, hooks) {
     const { serve } = await import('../supervisor/serve.js');

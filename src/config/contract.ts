@@ -121,6 +121,8 @@ export interface InformationalSession {
   readonly sessionId: string;
   /** What its questions learn of the fields of LUNs. */
   readonly lunFields?: LunFields;
+  /** Logs in at another portal of the target; false if `tried` others were all there are. */
+  readonly otherPortal?: (tried: number) => Promise<boolean>;
   execute(request: ScsiRequest): Promise<ScsiAnswer>;
   /** One NOP-Out with `bytes` of ping data; resolves to the round trip in milliseconds. */
   ping(bytes: number): Promise<number>;
@@ -311,6 +313,8 @@ export interface Backend {
     url: TargetUrl,
     options: SessionOptions,
     signal: AbortSignal,
+    /** Told what is odd about the target. */
+    warn: (message: string) => void,
   ): Promise<InformationalSession>;
   serve(url: TargetUrl, options: ServeOptions, hooks: SessionHooks): Promise<OpenSession>;
   attach(url: TargetUrl, options: AttachOptions, hooks: SessionHooks): Promise<OpenSession>;

@@ -102,7 +102,10 @@ const METHODS = {
       );
       const sessionOptions = await sessionOptionsOf(plan, surroundings.environment);
       const signal = AbortSignal.timeout(sessionOptions.loginTimeoutSeconds * 2000);
-      return { targets: await discover(params.TargetPortal, sessionOptions, signal) };
+      const warnings: string[] = [];
+      const warn = (message: string) => warnings.push(message);
+      const targets = await discover(params.TargetPortal, sessionOptions, signal, warn);
+      return { targets, warnings };
     },
   ),
   LoginToTarget: method(loginParams, async (params, subject) => {

@@ -13,6 +13,24 @@ import {
 
 const id = z.string().regex(/^[0-9a-f]{16}$/);
 
+/** The answer of SendTargets. */
+export const targetsSchema = z.object({
+  targets: z.array(
+    z.object({
+      name: z.string(),
+      portals: z.array(
+        z.object({
+          host: z.string(),
+          port: z.number().int(),
+          portalGroupTag: z.number().int().optional(),
+        }),
+      ),
+    }),
+  ),
+  /** What is left out of the list, and what is odd about the target. */
+  warnings: z.array(z.string()),
+});
+
 export const loginSchema = z.object({
   UniqueSessionId: id,
   /** The session was there already and is as it was wished for. */
@@ -136,6 +154,7 @@ const errorSchema = z.object({
 
 /** Each published schema by the name of its file. */
 export const PUBLISHED_SCHEMAS = {
+  targets: targetsSchema,
   login: loginSchema,
   sessions: sessionsSchema,
   session: sessionSchema,

@@ -31,8 +31,8 @@ export type DiskSearch = {
   readonly onWarning?: (message: string) => void;
   /** Ends the search at once, with its reason. */
   readonly signal?: AbortSignal;
-  /** Logs in at another portal; false if every one has been tried. */
-  readonly otherPortal?: () => Promise<boolean>;
+  /** Logs in at another portal; false if `tried` others were all there are. */
+  readonly otherPortal?: (tried: number) => Promise<boolean>;
 };
 
 /**
@@ -48,11 +48,11 @@ export async function requireDisks(
 ): Promise<FoundDisk[]> {
   const { signal, otherPortal = async () => false } = search;
   const until = signal === undefined ? asker : endedBy(asker, signal);
-  for (;;) {
+  for (let tried = 0; ; tried += 1) {
     try {
       return await findDisks(until, wanted, search);
     } catch (error) {
-      const isElsewhere = attentionOf(error) === 'portStandby' && (await otherPortal());
+      const isElsewhere = attentionOf(error) === 'portStandby' && (await otherPortal(tried));
       if (!isElsewhere) throw error;
     }
   }

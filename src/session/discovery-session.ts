@@ -1,13 +1,6 @@
-import { deferred } from '../base/deferred.js';
-import type {
-  DiscoveredTarget,
-  InformationalSession,
-  SessionOptions,
-  TargetUrl,
-} from '../config/contract.js';
+import type { DiscoveredTarget, SessionOptions } from '../config/contract.js';
 import { parseSendTargets, SEND_TARGETS_ALL } from '../iscsi/session/send-targets.js';
 import { threadRuntime } from '../lun/runtime.js';
-import { tooLate } from './passthrough-queue.js';
 import { SessionClient } from './session-client.js';
 import { newIdentity } from './session-identity.js';
 import { warningText } from './warning-text.js';
@@ -46,56 +39,4 @@ export async function discover(
   } finally {
     await handle.logout();
   }
-}
-
-/** Logs in for questions only: no device is ever made of what it finds. */
-export async function openInformational(
-  url: TargetUrl,
-  options: SessionOptions,
-  signal: AbortSignal,
-): Promise<InformationalSession> {
-  const handle = await openClient(url, options, signal);
-  return {
-    sessionId: handle.sessionId,
-    lunFields: handle.lunFields,
-    execute: (request) => inTime(handle, handle.execute(request)),
-    ping: (bytes) => inTime(handle, handle.ping(bytes)),
-    close: () => handle.logout(),
-  };
-}
-
-/** The session of `openInformational` itself. */
-export async function openClient(
-  url: TargetUrl,
-  options: SessionOptions,
-  signal: AbortSignal,
-): Promise<SessionClient> {
-  const handle = new SessionClient(
-    threadRuntime(),
-    {
-      type: 'informational',
-      targetName: url.targetName,
-      portals: [{ host: url.host, port: url.port }, ...options.portals],
-      identity: newIdentity(),
-      firstLogin: 'once',
-    },
-    options,
-  );
-  await handle.login(signal);
-  return handle;
-}
-
-/**
- * The answer to a question, or LinkError: it has the time of a login and of an outage together,
- * over all reconnects, also while it is at the target.
- */
-export function inTime<T>(handle: SessionClient, question: Promise<T>): Promise<T> {
-  const { patienceMs } = handle;
-  if (patienceMs === Number.POSITIVE_INFINITY) return question;
-  const { clock } = threadRuntime();
-  const late = deferred<never>();
-  const cancel = clock.at(clock.nowMs() + patienceMs, () =>
-    late.reject(tooLate(patienceMs, handle.trouble)),
-  );
-  return Promise.race([question, late.promise]).finally(cancel);
 }

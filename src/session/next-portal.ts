@@ -1,26 +1,83 @@
-import { LinkError } from '../base/errors.js';
+import { LinkError, productError } from '../base/errors.js';
+import type { SessionOptions } from '../config/contract.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
+import { iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import type { DiskSearch } from '../lun/find-disks.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { BlockSession } from './block-session.js';
+import { discover } from './discovery-session.js';
 import type { SessionClient } from './session-client.js';
 
 /** How long the login at another portal may take, with those that fail before it. */
 const LOGIN_MS_MAX = 60_000;
 
-/** How the disks of a session that begins are looked for. */
-export function diskSearch(stack: BlockSession, signal: AbortSignal): DiskSearch {
-  let left = stack.handle.session.portals.all.length - 1;
-  return {
-    signal,
-    onWarning: (message) => stack.warn(message),
-    otherPortal: async () => {
-      if (left <= 0) return false;
-      left -= 1;
-      stack.warn('the disk is on standby at this portal; the next one is tried');
-      await moveOn(stack.handle, signal);
-      return true;
-    },
+/** A portal that does not answer what is only nice to know is not waited for. */
+const DISCOVERY_SECONDS = 5;
+
+type PortalWalkOptions = {
+  readonly targetName: string;
+  /** Those of the session: a discovery logs in with them too. */
+  readonly options: SessionOptions;
+  /** Ends the walk at once, with its reason. */
+  readonly signal: AbortSignal;
+  readonly warn: (message: string) => void;
+};
+
+/**
+ * The way of a session over the portals of its target, for a disk that is on standby: those that
+ * are configured first, then those that a discovery tells. The function logs out in order, and in
+ * at the next portal; it resolves to false if `tried` portals beside the first were all there are.
+ */
+export function portalWalk(
+  handle: SessionClient,
+  options: PortalWalkOptions,
+): (tried: number) => Promise<boolean> {
+  const { signal, warn } = options;
+  const { portals } = handle.session;
+  let isDiscovered = false;
+  return async (tried) => {
+    if (tried >= portals.all.length - 1 && !isDiscovered) {
+      isDiscovered = true;
+      const asked = handle.session.portal ?? portals.current;
+      for (const portal of await portalsOfTarget(asked, options)) portals.add(portal);
+    }
+    if (tried >= portals.all.length - 1) return false;
+    warn('the disk is on standby at this portal; the next one is tried');
+    await moveOn(handle, signal);
+    return true;
   };
+}
+
+/** How the disks of a session that begins are looked for. */
+export function diskSearch(
+  stack: BlockSession,
+  options: Omit<PortalWalkOptions, 'warn'>,
+): DiskSearch {
+  const { signal } = options;
+  const warn = (message: string) => stack.warn(message);
+  return { signal, onWarning: warn, otherPortal: portalWalk(stack.handle, { ...options, warn }) };
+}
+
+/** A discovery that fails only means that no more portals are known. */
+async function portalsOfTarget(
+  portal: PortalAddress,
+  { targetName, options, warn, signal }: PortalWalkOptions,
+): Promise<readonly PortalAddress[]> {
+  const quick = {
+    ...options,
+    loginTimeoutSeconds: Math.min(options.loginTimeoutSeconds, DISCOVERY_SECONDS),
+    taskTimeoutSeconds: DISCOVERY_SECONDS,
+  };
+  try {
+    const targets = await discover(portal, quick, signal);
+    const found = targets.find(({ name }) => iscsiNamesEqual(name, targetName));
+    return (found?.portals ?? []).map(({ host, port }) => ({ host, port }));
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const { message } = productError(error);
+    warn(`the disk is on standby, and a discovery tells of no other portal: ${message}`);
+    return [];
+  }
 }
 
 /** Logs out in order, and in at the next portal. */
@@ -38,10 +95,15 @@ function moveOn(handle: SessionClient, signal: AbortSignal): Promise<void> {
     const late = () => done(new LinkError('ETIMEDOUT', 'no other portal let us log in'));
     const cancel = clock.at(clock.nowMs() + LOGIN_MS_MAX, late);
     const unlisten = handle.listen((event) => {
+      if (event.type === 'stuck') done(event.error);
       if (event.type !== 'stateChanged') return;
       if (event.to === 'loggedIn') done(null);
       if (event.to === 'closed') done(event.error ?? new LinkError('ECONNABORTED', event.reason));
     });
+    if (signal.aborted) {
+      stop();
+      return;
+    }
     signal.addEventListener('abort', stop, { once: true });
     handle.initiator.dispatch((session, nowMs) => {
       session.portals.moveOn();

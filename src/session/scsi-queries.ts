@@ -226,7 +226,7 @@ async function readCapacity(session: InformationalSession, place: LunPlace): Pro
 
 /**
  * Sends a command until it succeeds or its verdict is final, and at most `ATTEMPTS_MAX` times, but
- * for a minute while the unit becomes ready.
+ * for a minute while the unit becomes ready; one that is on standby here is asked at each portal.
  * Where no LUN is at the usual field of the number, the target may report it with another.
  */
 async function read(
@@ -239,6 +239,7 @@ async function read(
   write(cdb);
   const request: ScsiRequest = { ...placeOf(place), cdb, direction: 'read', length };
   let isTested = false;
+  let portalsTried = 0;
   for (let attempt = 1; ; attempt += 1) {
     const { status, data, sense } = await session.execute(request);
     const parsed = parseSense(sense);
@@ -251,6 +252,11 @@ async function read(
       // CLARiiON has no data for a new session before it has seen this command.
       isTested = true;
       await session.execute({ ...placeOf(place), ...testUnitReady(request.lun) });
+      continue;
+    }
+    const isElsewhere = verdict.action === 'away' && verdict.attention === 'portStandby';
+    if (isElsewhere && (await session.otherPortal?.(portalsTried)) === true) {
+      portalsTried += 1;
       continue;
     }
     const becomesReady = verdict.action === 'away' && verdict.attention === 'becomingReady';

@@ -287,6 +287,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
       }
       this.#happened('opened');
     } catch (error) {
+      if (asked.aborted) stack.hurryLogout();
       await this.breakOff();
       throw signal.aborted ? signal.reason : error;
     }
@@ -304,7 +305,9 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
   async #openExports(signal: AbortSignal): Promise<void> {
     const { stack } = this;
     const wanted = this.options.luns ?? null;
-    const found = await requireDisks(stack, wanted, diskSearch(stack, signal));
+    const { targetName } = this.plan.request;
+    const search = diskSearch(stack, { targetName, options: this.options, signal });
+    const found = await requireDisks(stack, wanted, search);
     this.#requireKnownDisks(found);
     const disks = completedDisks(this.record, found);
     this.record = { ...this.record, disks };

@@ -56,6 +56,7 @@ export async function serve(
     hooks.signal.throwIfAborted();
     return stack;
   } catch (error) {
+    if (hooks.signal.aborted) stack.hurryLogout();
     await stack.close({ force: true }).catch(() => undefined);
     throw error;
   }
@@ -69,7 +70,7 @@ type Serving = {
 
 async function exportOn(stack: BlockSession, url: TargetUrl, serving: Serving): Promise<void> {
   const { options, losses, signal } = serving;
-  const search = diskSearch(stack, signal);
+  const search = diskSearch(stack, { targetName: url.targetName, options, signal });
   const disks = await requireDisks(stack, wantedLuns(url, options), search);
   const exporter = new SocketExporter({
     path: options.socketPath,

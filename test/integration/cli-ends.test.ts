@@ -108,6 +108,45 @@ describe('a command that asks a target', { timeout: SLOW }, () => {
     },
   );
 
+  it.each([
+    ['at the first SIGTERM', ['SIGTERM'], 143],
+    ['at the first SIGINT', ['SIGINT'], 130],
+  ] as const)(
+    'serve that is looking for its disks ends %s while the target does not answer, also not to the logout',
+    async (_name, [signal], status) => {
+      let asked = () => {};
+      const isAsked = new Promise<void>((resolve) => {
+        asked = resolve;
+      });
+      const target = await start({
+        fullFeature: () => {
+          asked();
+          return true;
+        },
+      });
+      const run = command(target, 'serve', '--run', 'true', '--noop-interval', '0');
+      await isAsked;
+      const signalledAt = performance.now();
+      run.signals.emit(signal);
+      expect(await run.result).toBe(status);
+      expect(performance.now() - signalledAt).toBeLessThan(2000);
+    },
+  );
+
+  it('serve ends with the reason of the last connection if the link drops at each command', async () => {
+    const target = await start({
+      fullFeature: (_pdu, link) => {
+        link.socket.destroy();
+        return true;
+      },
+    });
+    const startedAt = performance.now();
+    const run = command(target, 'serve', '--run', 'true', ...TIMES);
+    expect(await run.result).toBe(4);
+    expect(run.err).toMatch(/The connection went before the answer: .*closed/);
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
+  });
+
   it.each(['capacity', 'serve'])(
     '%s says which rule the target has broken, and not that a firewall may be in the way',
     async (name) => {

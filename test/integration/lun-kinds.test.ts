@@ -4,7 +4,7 @@ import { parseTargetUrl } from '../../src/config/target-url.js';
 import { requireDisks } from '../../src/lun/find-disks.js';
 import { threadRuntime } from '../../src/lun/runtime.js';
 import { BlockSession } from '../../src/session/block-session.js';
-import { openInformational } from '../../src/session/discovery-session.js';
+import { openInformational } from '../../src/session/informational-session.js';
 import {
   describeLun,
   queryCapacity,
@@ -47,7 +47,8 @@ async function serve(url: string) {
 
 async function ask(url: string) {
   const signal = new AbortController().signal;
-  const session = await openInformational(parseTargetUrl(url), SESSION_OPTIONS, signal);
+  const warn = () => undefined;
+  const session = await openInformational(parseTargetUrl(url), SESSION_OPTIONS, signal, warn);
   closing.push(() => session.close());
   return session;
 }

@@ -1,77 +1,39 @@
-/** LUNs of a target of which one cannot be used, cannot yet, or does not tell all. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { ProductEvent } from '../../src/config/contract.js';
-import { parseTargetUrl } from '../../src/config/target-url.js';
-import { serve as serveTarget } from '../../src/supervisor/serve.js';
+/** LUNs of a target of which one cannot be used, or does not tell all. */
+import { describe, expect, it, vi } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
-import type { CommandContext, CommandFault } from '../../src/target/faults.js';
-import { startTargetServer } from '../../src/target/server.js';
-import { type EmbeddedTarget, embeddedTarget } from '../helpers/embedded-target.js';
-import { SESSION_OPTIONS } from '../helpers/in-process.js';
+import type { CommandContext } from '../../src/target/faults.js';
+import type { EmbeddedTarget } from '../helpers/embedded-target.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
-import { type Served, serveUrl } from '../helpers/served.js';
-import { freePort } from '../helpers/tgt.js';
+import type { Served } from '../helpers/served.js';
+import {
+  answer,
+  disk,
+  MIB,
+  NAME,
+  OPCODE,
+  STANDBY,
+  sense,
+  serve,
+  start,
+  warningsOf,
+} from '../helpers/troubled-luns.js';
 import { DaemonProcess } from './daemon-process.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-const MIB = 1 << 20;
-const NAME = 'iqn.2001-04.com.example:trouble';
-const [TEST_UNIT_READY, INQUIRY, REPORT_LUNS] = [0x00, 0x12, 0xa0];
+const { testUnitReady: TEST_UNIT_READY, inquiry: INQUIRY, reportLuns: REPORT_LUNS } = OPCODE;
 const MODE_SENSES: readonly number[] = [0x1a, 0x5a];
 const WRITES: readonly number[] = [0x2a, 0x8a, 0x41, 0x93, 0x42, 0x35];
 const RESERVATION_CONFLICT = { status: 0x18 };
-const sense = (key: number, asc: number, ascq: number) => ({ sense: { key, asc, ascq } });
 const NO_LUN = sense(0x05, 0x25, 0x00);
 const ABORTED = sense(0x0b, 0x00, 0x00);
-const BECOMING_READY = sense(0x02, 0x04, 0x01);
-const STANDBY = sense(0x02, 0x04, 0x0b);
 
-const closing: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
-
-const disk = (serial: string, options = {}) =>
-  TargetDisk.ram({ sizeBytes: MIB, serial, ...options });
 const three = () => ({ 0: disk('ZERO'), 1: disk('ONE'), 2: disk('TWO') });
-
-async function start(luns: Readonly<Record<number, TargetDisk>>): Promise<EmbeddedTarget> {
-  const target = await embeddedTarget({ name: NAME, luns });
-  closing.push(() => target[Symbol.asyncDispose]());
-  return target;
-}
-
-async function serve(url: string, options = {}): Promise<Served> {
-  const served = await serveUrl(url, { reconnectIntervalSeconds: 0.2, ...options });
-  closing.push(() => served[Symbol.asyncDispose]());
-  return served;
-}
-
-/** LUN `at` answers so to all but INQUIRY and REPORT LUNS, or to what `isMeant` says. */
-function answer(
-  target: EmbeddedTarget,
-  at: number,
-  reply: CommandFault,
-  isMeant = ({ opcode }: CommandContext) => opcode !== INQUIRY && opcode !== REPORT_LUNS,
-): () => void {
-  target.node.faults.onCommand = (context) =>
-    context.lun === at && isMeant(context) ? reply : undefined;
-  return () => {
-    target.node.faults.onCommand = undefined;
-  };
-}
-
 const exportsOf = async ({ run, socket }: Served): Promise<readonly string[]> => {
   const list = await run('nbdinfo', '--list', '--json', `nbd+unix:///?socket=${socket}`);
   const { exports } = JSON.parse(list) as { exports: { 'export-name': string }[] };
   return exports.map((one) => one['export-name']);
 };
-const warningsOf = (events: readonly ProductEvent[]) =>
-  events.flatMap((one) => (one.event === 'warning' ? [one.message] : []));
 
 const UNUSABLE: readonly (readonly [
   name: string,
@@ -343,71 +305,5 @@ describe('a disk that does not tell all', () => {
       expect(other.extent(0, MIB).mapped).toBe(false);
       client.close();
     }
-  });
-});
-
-describe('a disk that is not ready at the start', () => {
-  const serveIn = async (url: string, signal: AbortSignal, events: ProductEvent[], more = {}) => {
-    const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-start-'));
-    closing.push(() => rm(folder, { recursive: true, force: true }));
-    const options = { ...SESSION_OPTIONS, ...more, socketPath: join(folder, 's') };
-    const hooks = { onEvent: (event: ProductEvent) => events.push(event), signal };
-    const session = await serveTarget(parseTargetUrl(url), options, hooks);
-    closing.push(() => session.close({ force: true }));
-    return session;
-  };
-
-  it('a disk that is becoming ready for 8 s is waited for, and a warning says so', async () => {
-    const target = await start({ 0: disk('ZERO') });
-    const back = answer(target, 0, BECOMING_READY);
-    const timer = setTimeout(back, 8000);
-    const served = await serve(`${target.url}/0`);
-    clearTimeout(timer);
-    expect(warningsOf(served.events)).toEqual([
-      expect.stringMatching(/^LUN 0 .*becoming ready.*waiting up to 60 s for it$/),
-    ]);
-    const client = await RawNbd.open(served.socket);
-    expect((await client.request(NBD.read, { length: 4096 })).error).toBe(0);
-    client.close();
-  });
-
-  it('the wait ends at once with the first signal', async () => {
-    const target = await start({ 0: disk('ZERO') });
-    answer(target, 0, BECOMING_READY);
-    const ending = new AbortController();
-    const events: ProductEvent[] = [];
-    const served = serveIn(`${target.url}/0`, ending.signal, events);
-    served.catch(() => undefined);
-    await expect.poll(() => warningsOf(events).length, { timeout: 10_000 }).toBe(1);
-    const beganAtMs = performance.now();
-    ending.abort(new Error('interrupted'));
-    await expect(served).rejects.toThrow('interrupted');
-    expect(performance.now() - beganAtMs).toBeLessThan(500);
-    expect(target.node.sessions).toHaveLength(0);
-  });
-
-  it('the other portal is logged in to if the disk is on standby at the first', async () => {
-    const target = await start({ 0: disk('ZERO') });
-    const second = await startTargetServer(target.node, { port: await freePort() });
-    closing.push(() => second.close());
-    const firstTsih = { value: -1 };
-    target.node.faults.onCommand = ({ tsih, opcode }) => {
-      if (firstTsih.value < 0) firstTsih.value = tsih;
-      return tsih === firstTsih.value && opcode === TEST_UNIT_READY ? STANDBY : undefined;
-    };
-    const [host, port] = second.portal.split(':');
-    const portals = [{ host: host!, port: Number(port) }];
-    const events: ProductEvent[] = [];
-    const { signal } = new AbortController();
-    const session = await serveIn(`${target.url}/0`, signal, events, { portals });
-    expect(session.exports).toHaveLength(1);
-    expect(events).toContainEqual(expect.objectContaining({ event: 'portalChanged' }));
-    expect(warningsOf(events).join()).toMatch(/on standby at this portal/);
-  });
-
-  it('a disk that is on standby at every portal is an error that says so', async () => {
-    const target = await start({ 0: disk('ZERO') });
-    answer(target, 0, STANDBY);
-    await expect(serve(`${target.url}/0`)).rejects.toThrow(/LUN 0 cannot be used.*on standby/);
   });
 });

@@ -31,6 +31,8 @@ import { preparePortal, prepareTarget, withSessionFlags } from '../session-flags
 const LUN_DEFAULT = 0;
 /** A person who has asked for the end does not wait longer for an orderly one. */
 const LOGOUT_MS_MAX = 500;
+/** Warnings of one session that are shown. */
+const WARNINGS_MAX = 32;
 /** SPC-4 §6.6.2: qualifier 011b and type 1Fh, where there is no logical unit of this number. */
 const NO_UNIT = 0x7f;
 
@@ -173,25 +175,32 @@ export async function withSession<T>(
   work: (session: InformationalSession, interrupts: Interrupts) => Promise<T>,
 ): Promise<T> {
   using interrupts = new Interrupts(context.io.signals);
+  const warnings = new Set<string>();
   const opening = context.backend.openInformational(
     subject.url,
     subject.options,
     interrupts.signal,
+    (message) => {
+      if (warnings.size < WARNINGS_MAX) warnings.add(message);
+    },
   );
   const where = formatHostPort(subject.url);
-  const session = await withProgress(
-    context.io,
-    `logging in at ${where}`,
-    interrupts.orInterrupted(opening),
-  );
+  let session: InformationalSession | null = null;
   try {
+    const asking = interrupts.orInterrupted(opening);
+    session = await withProgress(context.io, `logging in at ${where}`, asking);
     return await interrupts.orStopped(work(session, interrupts));
   } finally {
-    // The first error is the one to tell; a link that is gone cannot be closed in order.
-    const closing = session.close().catch(() => undefined);
-    const leaveAtOnce = whenAborted(interrupts.signal).then(() => sleep(LOGOUT_MS_MAX));
-    await interrupts.orInterrupted(Promise.race([closing, leaveAtOnce])).catch(() => undefined);
+    for (const message of warnings) warn(context.io, printable(message));
+    if (session !== null) await leave(session, interrupts);
   }
+}
+
+/** The first error is the one to tell; a link that is gone cannot be closed in order. */
+async function leave(session: InformationalSession, interrupts: Interrupts): Promise<void> {
+  const closing = session.close().catch(() => undefined);
+  const leaveAtOnce = whenAborted(interrupts.signal).then(() => sleep(LOGOUT_MS_MAX));
+  await interrupts.orInterrupted(Promise.race([closing, leaveAtOnce])).catch(() => undefined);
 }
 
 async function printAnswer<View extends object>(

@@ -1,0 +1,70 @@
+import { deferred } from '../base/deferred.js';
+import type { InformationalSession, SessionOptions, TargetUrl } from '../config/contract.js';
+import { threadRuntime } from '../lun/runtime.js';
+import { portalWalk } from './next-portal.js';
+import { tooLate } from './passthrough-queue.js';
+import { SessionClient } from './session-client.js';
+import { newIdentity } from './session-identity.js';
+import { warningText } from './warning-text.js';
+
+/**
+ * Logs in for questions only: no device is ever made of what it finds. `warn` is told what is odd
+ * about the target; that it breaks a rule on every connection, the question that fails tells.
+ */
+export async function openInformational(
+  url: TargetUrl,
+  options: SessionOptions,
+  signal: AbortSignal,
+  warn: (message: string) => void,
+): Promise<InformationalSession> {
+  const handle = await openClient(url, options, signal, warn);
+  return {
+    sessionId: handle.sessionId,
+    lunFields: handle.lunFields,
+    otherPortal: portalWalk(handle, { targetName: url.targetName, options, signal, warn }),
+    execute: (request) => inTime(handle, handle.execute(request)),
+    ping: (bytes) => inTime(handle, handle.ping(bytes)),
+    close: () => handle.logout(),
+  };
+}
+
+/** The session of `openInformational` itself. */
+export async function openClient(
+  url: TargetUrl,
+  options: SessionOptions,
+  signal: AbortSignal,
+  warn: (message: string) => void = () => undefined,
+): Promise<SessionClient> {
+  const handle = new SessionClient(
+    threadRuntime(),
+    {
+      type: 'informational',
+      targetName: url.targetName,
+      portals: [{ host: url.host, port: url.port }, ...options.portals],
+      identity: newIdentity(),
+      firstLogin: 'once',
+    },
+    options,
+  );
+  handle.listen((event) => {
+    const message = event.type === 'stuck' ? null : warningText(event);
+    if (message !== null) warn(message);
+  });
+  await handle.login(signal);
+  return handle;
+}
+
+/**
+ * The answer to a question, or LinkError: it has the time of a login and of an outage together,
+ * over all reconnects, also while it is at the target.
+ */
+export function inTime<T>(handle: SessionClient, question: Promise<T>): Promise<T> {
+  const { patienceMs } = handle;
+  if (patienceMs === Number.POSITIVE_INFINITY) return question;
+  const { clock } = threadRuntime();
+  const late = deferred<never>();
+  const cancel = clock.at(clock.nowMs() + patienceMs, () =>
+    late.reject(tooLate(patienceMs, handle.trouble)),
+  );
+  return Promise.race([question, late.promise]).finally(cancel);
+}
