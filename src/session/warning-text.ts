@@ -72,10 +72,10 @@ export function warningText(effect: SessionEvent): string | null {
 
 const KIB = 1024;
 
-/** What people are told of a disk that refused a long READ or WRITE without having told a limit. */
+/** For people: a disk refused a READ or WRITE that its limits allow, and gets shorter ones. */
 export function transfersCutText(lun: number, refusedBytes: number, bytesMax: number): string {
   return (
-    `LUN ${lun} refused a transfer of ${refusedBytes / KIB} KiB, which the limits that it reports ` +
+    `LUN ${lun} refused a transfer of ${refusedBytes / KIB} KiB, which the limits it reports ` +
     `allow: from now on transfers have ${bytesMax / KIB} KiB at most, and no request fails for it`
   );
 }

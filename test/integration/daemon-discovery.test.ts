@@ -17,7 +17,7 @@ it('SendTargets of the control socket lists what can be used and warns of the re
   });
   await using daemon = new DaemonProcess();
   await daemon.start();
-  const TargetPortal = { host: '127.0.0.1', port: target.port };
+  const TargetPortal = `127.0.0.1:${target.port}`;
   const [answer] = await daemon.call([{ method: 'SendTargets', params: { TargetPortal } }]);
   expect(published('targets').parse(answer)).toEqual({
     targets: [

@@ -84,7 +84,7 @@ export class Keepalive {
     return this.#pingSentAtMs > this.#lifeAtMs;
   }
 
-  /** True after the first look, and after one that comes late: the path is judged at a later one. */
+  /** True after the first look, and after one that comes late: a later one judges the path. */
   #isLookedAtAgain(nowMs: number): boolean {
     const isLate = nowMs >= this.#lookAtMs + SECOND_LOOK_MS;
     if (this.#looks >= (isLate ? LOOKS_MAX : 1)) return false;

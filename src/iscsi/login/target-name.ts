@@ -34,10 +34,9 @@ export function iscsiNameFault(name: string): string | null {
 }
 
 /**
- * The form in which names are compared, RFC 7143 §4.2.7.2 (iSCSI Name Encoding): what the stringprep
- * profile of RFC 3722 makes of a name, which is Unicode's NFKC in lower case. It also takes letters
- * for one that the profile does not (the dotless i): two names of one form may be two, one name has
- * never two forms.
+ * The form in which names are compared, RFC 7143 §4.2.7.2 (iSCSI Name Encoding): what the profile
+ * of RFC 3722 for stringprep makes of a name, which is Unicode's NFKC in lower case. A few letters
+ * that the profile keeps apart (the dotless i) have one form here, and no name has two.
  */
 export function normalIscsiName(name: string): string {
   return name.normalize('NFKC').toUpperCase().toLowerCase().normalize('NFKC');
