@@ -9,7 +9,8 @@ import { warningText } from './warning-text.js';
 
 /**
  * Logs in for questions only: no device is ever made of what it finds. `warn` is told what is odd
- * about the target; that it breaks a rule on every connection, the question that fails tells.
+ * about the target. It is not told of keys that were settled otherwise than usual, which concern
+ * disks, nor of a rule that is broken on every connection, which the question that fails tells.
  */
 export async function openInformational(
   url: TargetUrl,
@@ -47,7 +48,8 @@ export async function openClient(
     options,
   );
   handle.listen((event) => {
-    const message = event.type === 'stuck' ? null : warningText(event);
+    const isLeftOut = event.type === 'stuck' || (event.type === 'warned' && event.isOfKeys);
+    const message = isLeftOut === true ? null : warningText(event);
     if (message !== null) warn(message);
   });
   await handle.login(signal);

@@ -98,8 +98,10 @@ export class LoginRounds {
       this.#effects.push({ type: 'portalChanged', from: before, to: portal });
     }
     const warnings = this.#plan.succeeded(portal, done.parameters);
-    for (const message of [...done.warnings, ...warnings])
-      this.#effects.push({ type: 'warned', message });
+    for (const message of done.warnings) {
+      this.#effects.push({ type: 'warned', message, isOfKeys: true });
+    }
+    for (const message of warnings) this.#effects.push({ type: 'warned', message });
     return portal;
   }
 

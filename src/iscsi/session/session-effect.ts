@@ -36,7 +36,8 @@ export type SessionEffect =
       readonly permanent: boolean;
     }
   | { readonly type: 'portalChanged'; readonly from: PortalAddress; readonly to: PortalAddress }
-  | { readonly type: 'warned'; readonly message: string }
+  /** `isOfKeys`: of what a login settled otherwise than usual, of no use to who only asks. */
+  | { readonly type: 'warned'; readonly message: string; readonly isOfKeys?: true }
   /** The target does something against the RFC that the session lives with; told once for each. */
   | ({ readonly type: 'targetQuirk' } & TargetQuirk)
   /**
