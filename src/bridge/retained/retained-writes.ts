@@ -15,8 +15,8 @@ import {
 import { type RecoveredWrites, RetainedShare } from './retained-memory.js';
 
 /**
- * A write of at least this many bytes stays where its client put it; a smaller one is copied. A copy
- * of 4 KiB costs a tenth of all that such a write costs.
+ * A write of at least this many bytes stays where its client put it; a smaller one is copied. A
+ * copy of 4 KiB costs a tenth of all that such a write costs.
  */
 const KEPT_BYTES_MIN = 4096;
 /** How long an acknowledged write waits for a client's flush before it is flushed unasked. */
