@@ -7,30 +7,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { errorsIn, fioVerify } from '../helpers/fio.js';
 import { nbdsh, run, ServedDisk } from '../helpers/served-disk.js';
-import { startTgt, type TgtLun } from '../helpers/tgt.js';
+import { startTgt } from '../helpers/tgt.js';
 
 const MIB = 1 << 20;
 /** `OUTAGE_KILLS=20` is the long version. */
 const KILLS = Number(process.env['OUTAGE_KILLS'] ?? 2);
 const DOWN_MS = 7000;
 
-/**
- * tgt's caching mode page with WCE 0. By default it is 1, and tgt reports 29h at each login: then a
- * flush after an outage has to fail when acknowledged writes were not flushed, as far as anybody
- * can tell. Where zero errors are demanded there must be no volatile cache.
- */
-const NO_CACHE: TgtLun = {
-  sizeBytes: 64 * MIB,
-  params: {
-    mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
-  },
-};
-
+/** tgt as it is by default: WCE=1, and 29h at every login. */
 describe.concurrent('an outage over real sockets', () => {
   test('a target killed in the middle of writes and back after 7 s is a pause, not an error', {
     timeout: 60_000 + KILLS * 30_000,
   }, async () => {
-    await using tgt = await startTgt({ luns: [NO_CACHE] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
     await using served = await ServedDisk.start(tgt.url());
     const fio = fioVerify(served.uri, 5 + KILLS * 20);
     for (let kill = 0; kill < KILLS; kill += 1) {
@@ -55,7 +44,7 @@ describe.concurrent('an outage over real sockets', () => {
     async () => {
       await using path = new NetworkPath();
       await using tgt = await startTgt({
-        luns: [NO_CACHE],
+        luns: [{ sizeBytes: 64 * MIB }],
         address: path.targetAddress,
         launcher: path.launcher,
       });
@@ -75,7 +64,7 @@ describe.concurrent('an outage over real sockets', () => {
   test('a target away for longer than the removal latency fails requests then, and comes back', {
     timeout: 60_000,
   }, async () => {
-    await using tgt = await startTgt({ luns: [NO_CACHE] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
     await using served = await ServedDisk.start(tgt.url(), '--removal-latency', '3');
     const told = nbdsh(served.uri, [
       'import time',
@@ -106,7 +95,7 @@ describe.concurrent('an outage over real sockets', () => {
   test('the memory of four clients that write during an outage is held within 300 MB', {
     timeout: 120_000,
   }, async () => {
-    await using tgt = await startTgt({ luns: [{ ...NO_CACHE, sizeBytes: 256 * MIB }] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 256 * MIB }] });
     await using served = await ServedDisk.start(tgt.url());
     const args = ['--name=hammer', '--ioengine=nbd', `--uri=${served.uri}`, '--rw=write'];
     args.push('--bs=256k', '--iodepth=256', '--numjobs=4', '--size=64M', '--offset_increment=64M');
@@ -122,7 +111,6 @@ describe.concurrent('an outage over real sockets', () => {
     console.log(`peak memory: ${Math.round(served.peakMemoryBytes / MIB)} MiB`);
   });
 
-  /** tgt as it is by default: WCE=1, and 29h at every login. */
   test.each([
     ['no flush fails after a restart, by default', 'auto', '0'],
     ['without retained writes the flush after a restart fails', 'never', 'EIO'],
