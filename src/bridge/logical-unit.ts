@@ -49,10 +49,7 @@ export class LogicalUnit {
     /** As `ScsiDiskHooks.transfersCut`. */
     readonly onTransfersCut?: (refusedBytes: number, bytesMax: number) => void;
     readonly onIoError?: (error: IoError) => void;
-    /**
-     * Acknowledged writes are known to be lost and somebody has not been told, or everybody has;
-     * called before a request is answered that shows it.
-     */
+    /** As `ScsiDiskHooks.lossChanged`. */
     readonly onLossChanged?: (unit: LogicalUnit, isUntold: boolean) => void;
     /** As `ScsiDiskHooks.firstWrite`. */
     readonly onFirstWrite?: () => void;

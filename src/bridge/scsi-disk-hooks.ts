@@ -20,8 +20,8 @@ export interface ScsiDiskHooks {
   /** The disk wants fewer commands at a time. */
   congested(): void;
   /**
-   * Acknowledged writes are known to be lost and somebody has not been told, or everybody has been.
-   * Called before anything is answered that follows from it.
+   * Acknowledged writes are known to be lost and somebody has not been told, or would have to be if
+   * this process ended now; or that is over. Called before anything that follows is answered.
    */
   lossChanged(isUntold: boolean): void;
   /** The first write of this process is about to be acknowledged from a volatile cache. */

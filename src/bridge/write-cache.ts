@@ -30,6 +30,7 @@ export class WriteCacheWatch {
   readonly #regions: WrittenRegions;
   readonly #hooks: Pick<ScsiDiskHooks, 'firstWrite' | 'lossChanged'>;
   #isWritten = false;
+  #isLossNoted = false;
   #acknowledged = 0;
   #flushed = 0;
   /** Acknowledged writes when the last flush began. */
@@ -49,7 +50,7 @@ export class WriteCacheWatch {
     this.#hooks = hooks;
     this.retained = retained;
     this.#regions = new WrittenRegions(sizeBytes);
-    this.debts = new LossDebts(this.#regions, (isUntold) => hooks.lossChanged(isUntold));
+    this.debts = new LossDebts(this.#regions, () => this.#noteLoss());
   }
 
   /** A request that changes the disk is about to be acknowledged to its client. */
@@ -130,6 +131,7 @@ export class WriteCacheWatch {
   replayed(): void {
     this.#isFlushed(this.#acknowledged);
     this.retained?.replayed();
+    this.#noteLoss();
   }
 
   /** What is retained cannot be written down: the rule about lost writes holds. */
@@ -180,6 +182,7 @@ export class WriteCacheWatch {
     const { retained } = this;
     if (retained === null || retained.isEmpty) return false;
     retained.replayDue('cacheLost');
+    this.#noteLoss();
     return this.#flushed >= this.#notRetained;
   }
 
@@ -193,6 +196,19 @@ export class WriteCacheWatch {
     const wasWhole = this.#flushed >= this.#notRetained;
     this.#flushed = mark;
     if (!wasWhole && mark >= this.#notRetained) this.retained?.setWhole(true);
+  }
+
+  /**
+   * What the next process has to report if this one is killed: what is lost, and what would be
+   * written again if that did not end with this process. The disk says it once.
+   */
+  #noteLoss(): void {
+    const { retained, debts } = this;
+    const isDue = retained?.replayReason === 'cacheLost';
+    const isLoss = debts.isUntold || (isDue && retained.endsWithUs);
+    if (isLoss === this.#isLossNoted) return;
+    this.#isLossNoted = isLoss;
+    this.#hooks.lossChanged(isLoss);
   }
 
   #firstWrite(): void {

@@ -21,6 +21,7 @@ const NAME = 'iqn.2024-01.com.example:kept';
 const ME = 'iqn.2024-01.com.example:me';
 const POWER_ON = { asc: 0x29, ascq: 0 };
 const EIO = 5;
+const WRITE_10 = 0x2a;
 /** Somebody the modes of files count for, when the tests run as root. */
 const USER = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : null;
 
@@ -182,6 +183,34 @@ describe('a lost write that a killed serve had acknowledged', () => {
     await serve();
     expect(await flushes()).toEqual([EIO, 0]);
     expect(warned(/the identity record .* is broken/)).toBe(true);
+  });
+
+  it('the next flush fails also if the write was retained, and serve was killed before it wrote it again', async () => {
+    const flags = ['--retain-writes', 'auto'];
+    const first = await serve('/0', flags);
+    const client = await write();
+    const isDue = new Promise<void>((resolve) => {
+      node.faults.onCommand = ({ opcode }) => {
+        if (opcode !== WRITE_10) return undefined;
+        resolve();
+        return 'ignore';
+      };
+    });
+    loseWrites(client).catch(() => undefined);
+    await isDue;
+    await end(first, 'SIGKILL');
+    node.faults.onCommand = undefined;
+    await serve('/0', flags);
+    expect(await flushes()).toEqual([EIO, 0]);
+  });
+
+  it('no flush fails if the write was retained, and serve was killed after it wrote it again', async () => {
+    const flags = ['--retain-writes', 'auto'];
+    const first = await serve('/0', flags);
+    await loseWrites(await write());
+    await end(first, 'SIGKILL');
+    await serve('/0', flags);
+    expect(await flushes()).toEqual([0, 0]);
   });
 
   it('one flush fails, not one more each time that another LUN comes back', async () => {

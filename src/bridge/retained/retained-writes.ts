@@ -50,6 +50,8 @@ export class RetainedWrites {
   replays = 0;
   /** Writes wait for room. */
   isAwaited = false;
+  /** The process that comes after this one does not find those of this one. */
+  endsWithUs = false;
   /** Sends a flush that no client asked for. */
   flush: () => void = () => undefined;
   /** There is room again for writes that wait. */
@@ -254,7 +256,9 @@ export class RetainedWrites {
 
   #openIndex(): RetainedIndex {
     if (this.#index === null) {
-      this.#index = new RetainedIndex(this.#memory() ?? new Uint8Array(RETAINED_INDEX_BYTES));
+      const memory = this.#memory();
+      this.endsWithUs = memory === null;
+      this.#index = new RetainedIndex(memory ?? new Uint8Array(RETAINED_INDEX_BYTES));
       this.#index.setWhole(this.#isWhole);
       this.#share.disks += 1;
     }
