@@ -108,21 +108,15 @@ need_addon() {
   compgen -G "$project_dir/native/*.cc" >/dev/null || return 0
   local headers
   headers=$(node -p "require('path').resolve(process.execPath, '../../include/node')")
-  need_packages cmake make g++
+  need_packages g++
   # uv.h comes with Node's own headers; a distribution's Node may be without them.
   [[ -f $headers/uv.h || -f /usr/include/node/uv.h ]] || need_packages libuv1-dev
   [[ -f $project_dir/build/Release/iscsi_nbd.node ]] || rm -f "$stamp_dir/addon.stamp"
-  once addon "$(hash_of "$project_dir/native" "$project_dir/CMakeLists.txt") $(node -v)" \
-    build_addon
+  once addon "$(hash_of "$project_dir/native" "$project_dir/scripts/addon") $(node -v)" build_addon
 }
 
 build_addon() {
   note 'building the native addon'
-  # A build folder that was configured at another path refuses to be used here.
-  local cache=$project_dir/build/CMakeCache.txt
-  if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$project_dir" "$cache"; then
-    rm -rf "$project_dir/build"
-  fi
   quietly npm --prefix "$project_dir" run build:addon
 }
 

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { UsageError } from '../base/errors.js';
@@ -85,7 +86,9 @@ interface NativeAddon {
 /** How often memory that was not needed goes back to the system. */
 const TRIM_MS = 5000;
 
+/** As seen from here and from the program in one file, too: both lie two folders deep. */
 const ADDON_PATH = '../../build/Release/iscsi_nbd.node';
+const BUILDER_PATH = '../../scripts/addon/build.mjs';
 
 function load(): unknown {
   const require = createRequire(import.meta.url);
@@ -93,11 +96,20 @@ function load(): unknown {
     return require(ADDON_PATH);
   } catch (cause) {
     const path = fileURLToPath(new URL(ADDON_PATH, import.meta.url));
+    const builder = fileURLToPath(new URL(BUILDER_PATH, import.meta.url));
+    const nextStep = existsSync(builder)
+      ? `Build it, with a C++ compiler: node ${builder}`
+      : 'Install the package again.';
     throw new UsageError(
-      `the native addon cannot be loaded from ${path}: build it with scripts/setup`,
+      `The native addon ${path} cannot be loaded (${textOf(cause)}). ${nextStep}`,
       { cause, exitCode: 1, code: 'ERR_ADDON' },
     );
   }
+}
+
+/** The first line of what the loader says: after it comes where the addon was asked for. */
+function textOf(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).split('\n')[0] ?? '';
 }
 
 /** Everything the addon exports; the only place that loads it. */
