@@ -143,6 +143,14 @@ describe('RFC 7143 §12 (iSCSI Security Text Keys and Authentication Methods)', 
     expect(() => script.answer({ lines: ['CHAP_N=bob'] })).toThrow(section('12.1'));
   });
 
+  it('a step of CHAP before its algorithm is offered ends the login', () => {
+    const refused = expect.objectContaining({ section: '12.1', rule: 'security-key-early' });
+    for (const method of ['CHAP', 'None']) {
+      const lines = [TAG, `AuthMethod=${method}`, 'CHAP_A=5', 'CHAP_I=1', 'CHAP_C=0x0102'];
+      expect(() => new LoginScript(oneWay).answer({ lines })).toThrow(refused);
+    }
+  });
+
   it('a security key that comes twice ends the login', () => {
     const lines = [TAG, 'AuthMethod=CHAP', 'AuthMethod=None'];
     expect(() => new LoginScript(oneWay).answer({ lines })).toThrow(section('6.3'));

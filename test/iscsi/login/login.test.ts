@@ -303,7 +303,10 @@ describe('RFC 7143 §13.9 (TargetPortalGroupTag)', () => {
       script.answer({ ...NO_SECURITY, lines: [...lines, 'AuthMethod=None'] });
       return script.answer(accept()).type;
     };
-    const refused = expect.objectContaining({ code: 'ERR_PORTAL_GROUP' });
+    const refused = expect.objectContaining({
+      code: 'ERR_PORTAL_GROUP',
+      rule: 'portal-group-unknown',
+    });
     for (const tag of [null, 1]) expect(login({ tag, isSameAddress: true }, [])).toBe('done');
     for (const tag of [null, 1]) {
       expect(() => login({ tag, isSameAddress: false }, [])).toThrow(refused);
