@@ -97,12 +97,12 @@ describe('RFC 7143 §11.11 (Text Response)', () => {
   });
 
   it('a response is bounded, in bytes and in rounds', () => {
-    const endless = (text: string) => () => {
+    const long = (text: string, rounds: number) => () => {
       const { machine } = exchange();
-      for (;;) machine.responseReceived(part(text));
+      for (let round = 0; round < rounds; round += 1) machine.responseReceived(part(text));
     };
-    expect(endless('')).toThrow(section('6.2'));
-    expect(endless('x'.repeat(1 << 20))).toThrow(section('6.1'));
+    expect(long('', 5000)).toThrow(section('6.2'));
+    expect(long('x'.repeat(1 << 20), 20)).toThrow(section('6.1'));
   });
 });
 
