@@ -149,8 +149,16 @@ export class WriteCacheWatch {
     const reason = this.retained?.replayReason ?? null;
     const isLost = reason === 'cacheLost' || reason === 'takenOver';
     this.retained?.clear();
+    if (this.retained !== null) this.retained.keeps = false;
     if (isLost) this.#lost(this.#flushed);
     else if (this.#acknowledged > this.#flushed) this.#someNotRetained();
+  }
+
+  /** The disk serves again: what ended while it was removed is not retained. */
+  retainAgain(): void {
+    if (this.retained === null || this.retained.keeps) return;
+    this.retained.keeps = true;
+    if (this.#acknowledged > this.#flushed) this.#someNotRetained();
   }
 
   /** Power-on or reset: the cache's content may be gone. */

@@ -304,6 +304,7 @@ export class LunLifecycle {
     this.lastError = null;
     this.#servingSinceMs = this.#options.clock.nowMs();
     this.#probe.admitted();
+    this.#replay.serves();
     this.unit.queue.release();
     if (wasRemoved) this.#emit({ event: 'deviceAttached' });
     else if (this.#hasEmittedHeld) this.#emit({ event: 'deviceReleased' });

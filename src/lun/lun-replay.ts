@@ -71,6 +71,11 @@ export class LunReplay {
     this.#unit.disk.cache.dropRetained();
   }
 
+  /** The LUN serves, be it again. */
+  serves(): void {
+    this.#unit.disk.cache.retainAgain();
+  }
+
   /** The session was lost: whatever interrupts a replay is not the disk. */
   sessionLost(): void {
     this.#interrupted = 0;

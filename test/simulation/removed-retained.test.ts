@@ -9,7 +9,9 @@ const OPTIONS = {
   session: { removalLatencySeconds: LATENCY_S },
 } as const;
 const POWER_ON = { asc: 0x29, ascq: 0x00 };
+const LUNS_CHANGED = { asc: 0x3f, ascq: 0x0e };
 const WRITE_10 = 0x2a;
+const TEST_UNIT_READY = 0x00;
 
 function losePower(world: World): void {
   world.disk.powerLoss();
@@ -75,5 +77,28 @@ test('no flush fails after a removal if what was lost was written since, and is 
   expect((await answerTo(world, client, read(4096))).data.equals(block(2))).toBe(true);
   expect((await answerTo(world, client, FLUSH)).error).toBe(0);
   expect((await answerTo(world, client, read())).data.equals(block(1))).toBe(true);
+  await endWell(world);
+});
+
+test('a write that its target ended after the removal of the LUN is not written again over newer data when the LUN is back', async () => {
+  const world = await newWorld(OPTIONS);
+  const back = world.commands.add(({ opcode }) => {
+    if (opcode === TEST_UNIT_READY) return 'ignore';
+    return opcode === WRITE_10 ? { delayMs: 2000 * LATENCY_S } : undefined;
+  });
+  const client = world.newClient();
+  ask(world, client, write(1));
+  await world.pass(100);
+  world.node.raiseAttention(TARGET_NAME, 0, LUNS_CHANGED);
+  ask(world, client, read(4096));
+  await isState(world, 'removed');
+  await world.when(() => world.disk.read(0, 4096).equals(block(1)), 10_000);
+  await world.pass(1000);
+  back();
+  // Another host uses the disk now.
+  world.disk.write(0, block(2));
+  world.network.current?.cut();
+  await isState(world, 'serving');
+  expect((await answerTo(world, world.newClient(), read())).data.equals(block(2))).toBe(true);
   await endWell(world);
 });

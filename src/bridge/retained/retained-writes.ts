@@ -62,8 +62,8 @@ export class RetainedWrites {
   readonly #share: RetainedShare;
   #index: RetainedIndex | null = null;
   #isWhole = true;
-  /** Requests of clients that are gone may still end. */
-  #isClosed = false;
+  /** False if the disk is removed, or not used any more: requests of gone clients may still end. */
+  keeps = true;
   #recovered: RecoveredWrites[] = [];
   /** Room that writes under way have taken. */
   #bytesTaken = 0;
@@ -130,7 +130,7 @@ export class RetainedWrites {
 
   /** The write is about to be acknowledged; `number` says which flushes cover it. */
   keep(request: BlockRequest, number: number): void {
-    if (this.#isClosed) return;
+    if (!this.keeps) return;
     const index = this.#openIndex();
     if (this.isEmpty) this.#begins();
     if (request.operation === 'write') {
@@ -232,7 +232,7 @@ export class RetainedWrites {
 
   /** Nothing is retained any more, and no timer is set. What outlives the process stays. */
   close(): void {
-    this.#isClosed = true;
+    this.keeps = false;
     this.#recovered = [];
     this.flush = () => undefined;
     this.roomFound = () => undefined;
