@@ -227,7 +227,7 @@ export const fileName: Rule = ({ path }) => {
 };
 
 /** What people call; the parts of these, and the tools of maintainers, are in folders. */
-const SCRIPTS = ['README.md', 'bench', 'demo', 'install', 'setup', 'test'];
+const SCRIPTS = ['README.md', 'bench', 'demo', 'install', 'package', 'setup', 'test'];
 
 /** The top of `scripts/` is short enough to be read as a list of what there is. */
 export const scriptsTop: Rule = ({ path }) => {

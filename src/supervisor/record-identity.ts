@@ -7,6 +7,7 @@ import { bootIdentity, newIdentity } from '../session/session-identity.js';
 import type { ResolvedLogin } from './resolved-login.js';
 import {
   keyText,
+  RECORD_VERSION,
   type SessionKey,
   type SessionRecord,
   type SessionSubject,
@@ -29,7 +30,7 @@ export function begunRecord(
 ): SessionRecord {
   const { disks = [], portalGroupTag } = leftBehind(known, how.bootId) ?? {};
   return {
-    version: 2,
+    version: RECORD_VERSION,
     ...identityText(known === null ? firstIdentity(subject) : identityOf(known)),
     ...how,
     active: true,

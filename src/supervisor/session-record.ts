@@ -2,6 +2,12 @@ import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 
+/**
+ * The version of records that this program writes; docs/PACKAGES.md tells what changed in each. It
+ * is the first key of a record, where the package for Debian finds it before it is installed.
+ */
+export const RECORD_VERSION = 2;
+
 /** Checked as far as a take-over relies on it; whether it is the same disk the gate decides. */
 const factsSchema = z.looseObject({
   vendor: z.string(),
@@ -62,7 +68,7 @@ const loginSchema1 = z.strictObject({
 });
 
 const recordSchema = loginSchema1.extend({
-  version: z.literal(2),
+  version: z.literal(RECORD_VERSION),
   /** Of `attach`: the LUNs that were asked for; null: all of the target. */
   luns: z.array(z.number().int()).nullable().optional(),
   /** Of `serve`. */
@@ -123,15 +129,17 @@ type Reading = {
 export function parseRecord(value: unknown, { subject, bootId }: Reading): SessionRecord {
   const { version } = z.looseObject({ version: z.number() }).parse(value);
   if (version === 1) return fromVersion1(value, { subject, bootId });
-  if (version > 2) {
-    throw new UsageError(`It is of version ${version}, and this iscsi-nbd reads 1 and 2.`);
+  if (version > RECORD_VERSION) {
+    throw new UsageError(
+      `It is of version ${version}, and this iscsi-nbd reads up to ${RECORD_VERSION}.`,
+    );
   }
   return recordSchema.parse(value) as unknown as SessionRecord;
 }
 
 function fromVersion1(value: unknown, { subject, bootId }: Reading): SessionRecord {
   if (subject === null || isLogin(subject)) {
-    return { ...loginSchema1.parse(value), version: 2 } as unknown as SessionRecord;
+    return { ...loginSchema1.parse(value), version: RECORD_VERSION } as unknown as SessionRecord;
   }
   const { pid: _pid, ...old } = ownedSchema1.parse(value);
   const { initiatorName, sessionType, portal, luns, socketPath } = subject;
@@ -139,6 +147,6 @@ function fromVersion1(value: unknown, { subject, bootId }: Reading): SessionReco
     ...{ initiatorName, sessionType, portal, luns, socketPath },
     ...{ persistent: false, active: true, options: {}, bootId },
     ...old,
-    version: 2,
+    version: RECORD_VERSION,
   }) as unknown as SessionRecord;
 }

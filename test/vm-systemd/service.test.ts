@@ -58,12 +58,15 @@ function readmeSteps(): string {
     .find((text) => /^From nothing to .* every start/.test(text));
   const blocks = [...(section ?? '').matchAll(/^ *```sh\n(.*?)^ *```$/gms)];
   const steps = blocks.map(([, block]) => block).join('');
-  expect(steps).toContain('scripts/install');
-  return steps
-    .replace(/^.*scripts\/(setup|install)$/gm, ': scripts/vm/system has done that')
-    .replace('/by-path/ip-192.0.2.1:3260-', `/by-path/ip-10.0.2.2:${tgt.port}-`)
-    .replace('login 192.0.2.1 ', `login 10.0.2.2:${tgt.port} `)
-    .replace('iqn.2001-04.com.example:disk1', tgt.iqn);
+  expect(steps).toContain('apt-get install ./iscsi-nbd_');
+  return (
+    steps
+      // scripts/vm/system has installed the same files.
+      .replace(/^.*apt-get install .*$/m, 'sudo systemctl enable --now iscsi-nbd')
+      .replace('/by-path/ip-192.0.2.1:3260-', `/by-path/ip-10.0.2.2:${tgt.port}-`)
+      .replace('login 192.0.2.1 ', `login 10.0.2.2:${tgt.port} `)
+      .replace('iqn.2001-04.com.example:disk1', tgt.iqn)
+  );
 }
 
 /** Properties of a unit, by name. */

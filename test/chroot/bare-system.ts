@@ -1,0 +1,76 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
+import { CLONE, output, type Place } from '../packaging/packages.js';
+
+const run = promisify(execFile);
+
+/** Its files are those of the cached folder, and what is written is in memory. */
+const SET_UP = `
+  set -e
+  mount -t tmpfs -o size=2g tmpfs "$2"
+  mkdir "$2/upper" "$2/work" "$2/root"
+  mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
+  mount -t proc proc "$2/root/proc"
+  for node in null zero random urandom; do
+    [ -e "$2/root/dev/$node" ] || : >"$2/root/dev/$node"
+    mount --bind "/dev/$node" "$2/root/dev/$node"
+  done
+  mount -t tmpfs -o mode=755 tmpfs "$2/root/run"
+  mkdir "$2/root/packages"
+  mount --bind "$3" "$2/root/packages"
+  echo ready
+  exec sleep infinity`;
+
+/** A Debian below this system, which ends with all its processes and leaves nothing. */
+export class BareSystem {
+  readonly #holder: ChildProcess;
+  readonly #root: string;
+
+  private constructor(holder: ChildProcess, root: string) {
+    this.#holder = holder;
+    this.#root = root;
+  }
+
+  /** `packages` is the folder that the system sees as /packages. */
+  static async start(suite: string, place: Place, packages: string): Promise<BareSystem> {
+    const lower = (await output(`${CLONE}scripts/vm/bare-debian`, [suite])).trim();
+    const folder = place.file(suite);
+    await output('mkdir', [folder]);
+    const namespaces = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child'];
+    const args = [...namespaces, 'sh', '-c', SET_UP, 'sh', lower, folder, packages];
+    // pdeathsig: a test process that dies takes the system along.
+    const holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', ...args], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [text] = await once(holder.stdout, 'data');
+    if (String(text) !== 'ready\n') throw new Error(`the system ${suite} did not start: ${text}`);
+    return new BareSystem(holder, `${folder}/root`);
+  }
+
+  /** What a shell script prints, to both outputs; rejects with it if it fails. */
+  async run(script: string): Promise<string> {
+    const pid = this.#holder.pid;
+    const inside = [`--mount=/proc/${pid}/ns/mnt`, `--pid=/proc/${pid}/ns/pid_for_children`];
+    const command = ['chroot', this.#root, 'sh', '-ec', `exec 2>&1\n${script}`];
+    const env = {
+      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      ...{ HOME: '/root', DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
+    };
+    try {
+      const { stdout } = await run('nsenter', [...inside, ...command], {
+        ...{ env, maxBuffer: 64 << 20 },
+      });
+      return stdout;
+    } catch (error) {
+      const said = (error as { stdout?: string }).stdout ?? '';
+      throw new Error(`${script.trim()}\n${said}`, { cause: error });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#holder, 'exit');
+    this.#holder.kill('SIGKILL');
+    await ended;
+  }
+}
