@@ -17,6 +17,8 @@ export type LioLun = {
   readonly isBlockDevice?: boolean;
   /** Of a file. */
   readonly sizeBytes?: number;
+  /** Writes to a file end in the system's page cache, and WCE is 1; by default it is 0. */
+  readonly isBuffered?: boolean;
   /** Of `attrib/` in configfs. */
   readonly attributes?: Readonly<Record<string, number>>;
 };
@@ -113,7 +115,8 @@ async function makeStore(name: string, lun: LioLun): Promise<string> {
   const what = lun.isBlockDevice
     ? `udev_path=${lun.file}`
     : `fd_dev_name=${lun.file},fd_dev_size=${lun.sizeBytes}`;
-  await writeFile(join(store, 'control'), what);
+  const how = lun.isBuffered ? ',fd_buffered_io=1' : '';
+  await writeFile(join(store, 'control'), what + how);
   await writeFile(join(store, 'enable'), '1');
   // Without a serial number it lists none of its VPD pages.
   await writeFile(join(store, 'wwn/vpd_unit_serial'), name);

@@ -1,28 +1,30 @@
 /**
  * What a target with a volatile write cache has acknowledged and not flushed is written again: tgt as
- * it is by default (WCE=1, and 29h at each login), under ext4, with the target and our process killed.
+ * it is by default (WCE=1, and 29h at each login) and LIO on a buffered file, under `attach` and a
+ * daemon, with the target and our process killed.
  */
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { startTgt } from '../helpers/tgt.js';
-import {
-  type Attached,
-  attach,
-  cleanUp,
-  configuredDevices,
-  shell,
-  stuckTasks,
-} from './attached.js';
-import { MIB, sha256 } from './targets.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
+import { startTgt, type Tgt } from '../helpers/tgt.js';
+import { DaemonProcess } from '../integration/daemon-process.js';
+import { type Attached, attach, cleanUp } from './attached.js';
+import { ext4Pauses, type Server, type Target } from './ext4-pauses.js';
+import { startLio } from './lio.js';
+import { MIB } from './targets.js';
 
 const RETAINED = '/run/iscsi-nbd/retained';
+const SIZE = 48 * MIB;
 let folder = '';
+let file = '';
+let filesBefore: string[] = [];
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'retained-'));
+  file = join(folder, 'disk');
+  filesBefore = await retainedFiles();
 });
 
 afterEach(async () => {
@@ -34,71 +36,89 @@ function retainedFiles(): Promise<string[]> {
   return readdir(RETAINED).catch(() => []);
 }
 
-it('three outages, three kill -9, and both at once are a pause for ext4 on a tgt with its write cache', {
-  timeout: 600_000,
-}, async () => {
-  const file = join(folder, 'disk');
-  await using tgt = await startTgt({ luns: [{ file, sizeBytes: 96 * MIB }] });
-  const url = tgt.url();
-  const filesBefore = await retainedFiles();
-  const flags = ['--reconnect-interval', '1'];
+function tgtTarget(tgt: Tgt): Target {
+  return { file, leave: () => tgt.kill(), comeBack: () => tgt.restart() };
+}
+
+function attachServer(url: string): Server {
   const all: Attached[] = [];
-  const start = async (): Promise<Attached> => {
-    const attached = await attach(url, flags);
-    all.push(attached);
-    return attached;
+  const last = () => all.at(-1) as Attached;
+  let seen = 0;
+  const count = (name: string) =>
+    all.flatMap(({ events }) => events).filter(({ event }) => event === name).length;
+  return {
+    start: async () => {
+      all.push(await attach(url, ['--reconnect-interval', '1']));
+      seen = 0;
+      return last().device;
+    },
+    kill: async () => {
+      await last().end('SIGKILL');
+    },
+    untilBack: async () => {
+      const change = { from: 'reconnecting', to: 'loggedIn' };
+      seen = last().events.indexOf(await last().waitFor('sessionState', change, seen)) + 1;
+    },
+    end: async () => {
+      expect(await last().end('SIGTERM')).toBe(0);
+    },
+    said: () => ({ errors: count('ioError'), replays: count('writesReplayed') }),
   };
-  let attached = await start();
-  const { device } = attached;
-  const mount = join(folder, 'mnt');
-  await mkdir(mount);
-  await shell(`mkfs.ext4 -q ${device}; mount ${device} ${mount}`);
-  const fio = shell(`
-    fio --name=syncs --directory=${mount} --ioengine=psync --rw=randwrite --bs=4k --size=8m \
-      --fsync=4 --rate_iops=,60 --verify=crc32c --verify_state_save=0 --do_verify=1 \
-      --loops=4 --output=${folder}/fio`);
-  const copies = shell(`
-    cd ${mount}; n=0; while ! test -e ${folder}/enough; do n=$((n+1))
-      dd if=/dev/urandom of=c$((n % 40)) bs=32k count=$((n % 8 + 1)) status=none
-      test $((n % 5)) = 0 && sync -f . ; sleep 0.1; done
-    sha256sum c* >${folder}/sums`);
-  for (const running of [fio, copies]) running.catch(() => undefined);
-  for (let outages = 0; outages < 3; outages += 1) {
-    await sleep(2000);
-    await tgt.kill();
-    await sleep(2000 + 1000 * outages);
-    await tgt.restart();
-    await attached.waitFor('sessionState', { from: 'reconnecting', to: 'loggedIn' });
-  }
-  for (let kills = 0; kills < 3; kills += 1) {
-    await sleep(2000);
-    await attached.end('SIGKILL');
-    await sleep(1000);
-    attached = await start();
-  }
-  await sleep(2000);
-  await tgt.kill();
-  await sleep(1000);
-  await attached.end('SIGKILL');
-  await sleep(500);
-  await tgt.restart();
-  attached = await start();
-  await sleep(2000);
-  await shell(`touch ${folder}/enough`);
-  await copies;
-  await fio;
-  await shell(`cd ${mount}; touch writable; sync -f .; sha256sum -c --quiet ${folder}/sums`);
-  await shell(`umount ${mount}; e2fsck -fn ${device}`);
-  for (const { events } of all)
-    expect(events.filter(({ event }) => event === 'ioError')).toEqual([]);
-  const replays = all.flatMap(({ events }) =>
-    events.filter((each) => each.event === 'writesReplayed'),
-  );
-  expect(replays.length).toBeGreaterThan(0);
-  const onDevice = await sha256(device);
-  expect(await attached.end('SIGTERM')).toBe(0);
-  expect(await sha256(file)).toBe(onDevice);
+}
+
+function daemonServer(daemon: DaemonProcess, tgt: Tgt): Server {
+  const session = async () => {
+    const { sessions } = await daemon.json<{ sessions: SessionView[] }>('sessions');
+    return sessions[0];
+  };
+  const count = (name: string) => daemon.log.match(new RegExp(`\\b${name}\\b`, 'g'))?.length ?? 0;
+  const untilBack = () => daemon.until(async () => (await session())?.state === 'loggedIn');
+  return {
+    start: async () => {
+      const isFirst = daemon.pid === 0;
+      await daemon.start(...(isFirst ? [] : ['--wait-for', `${tgt.iqn}/1`]));
+      if (isFirst) {
+        const login = ['login', `127.0.0.1:${tgt.port}`, tgt.iqn, '--reconnect-interval', '1'];
+        expect(await daemon.run(...login)).toMatchObject({ code: 0, err: '' });
+      }
+      await untilBack();
+      return (await session())?.devices[0]?.device ?? '';
+    },
+    kill: async () => {
+      await daemon.stop('SIGKILL');
+    },
+    untilBack,
+    end: async () => {
+      expect(await daemon.run('logout', tgt.iqn)).toMatchObject({ code: 0, err: '' });
+      expect(await daemon.stop()).toBe(0);
+    },
+    said: () => ({ errors: count('ioError'), replays: count('writesReplayed') }),
+  };
+}
+
+it('three outages, three kill -9, and both at once are a pause for ext4 on a tgt with its write cache', async () => {
+  await using tgt = await startTgt({ luns: [{ file, sizeBytes: SIZE }] });
+  await ext4Pauses(folder, { target: tgtTarget(tgt), server: attachServer(tgt.url()) });
   expect(await retainedFiles()).toEqual(filesBefore);
-  expect(await configuredDevices()).toEqual([]);
-  expect(await stuckTasks()).toEqual([]);
+});
+
+it('three outages, three kill -9, and both at once are a pause for ext4 on a LIO with a buffered file', async () => {
+  const iqn = 'iqn.2003-01.org.linux-iscsi:retained';
+  const portals = ['127.0.0.1:3270'];
+  await using lio = await startLio({
+    luns: [{ file, sizeBytes: SIZE, isBuffered: true }],
+    iqn,
+    portals,
+  });
+  const target = { file, leave: () => lio.enable(false), comeBack: () => lio.enable(true) };
+  const server = attachServer(`iscsi://${portals[0]}/${iqn}/0`);
+  await ext4Pauses(folder, { target, server });
+  expect(await retainedFiles()).toEqual(filesBefore);
+});
+
+it('three outages, three kill -9 of the daemon, and both at once are a pause for ext4 on a tgt', async () => {
+  await using tgt = await startTgt({ luns: [{ file, sizeBytes: SIZE }] });
+  await using daemon = new DaemonProcess({ devices: true, retained: RETAINED });
+  await ext4Pauses(folder, { target: tgtTarget(tgt), server: daemonServer(daemon, tgt) });
+  expect(await retainedFiles()).toEqual(filesBefore);
 });
