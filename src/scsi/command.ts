@@ -33,7 +33,7 @@ export interface ScsiCommandOwner {
 export class ScsiCommand {
   /** Whose command it is. */
   readonly sender: ScsiCommandOwner;
-  /** Who is told of its outcome: the sender, or who sends it for the sender over one of several paths. */
+  /** Who is told of its outcome: the sender, or who sends it over one of several paths. */
   owner: ScsiCommandOwner;
   /** Number of the path that it takes, where its owner has several. */
   via = 0;

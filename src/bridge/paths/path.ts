@@ -16,6 +16,11 @@ const RANKS: Readonly<Partial<Record<AccessState, number>>> = {
 /** Of a path that cannot be used. */
 export const NO_RANK = Number.POSITIVE_INFINITY;
 
+/** Commands for data are taken over a port in this state. */
+export function isServing(access: AccessState): boolean {
+  return RANKS[access] !== undefined;
+}
+
 /**
  * One way to a logical unit: a session (an I_T nexus), and the LUN by which the unit is known over
  * it. What is true of it is found out by whoever owns the session.

@@ -11,6 +11,8 @@ export type PathsPortHooks = {
    * has changed. What becomes of `path.access` and `path.isUp` is decided before this returns.
    */
   readonly pathAttention: (path: Path, attention: Attention) => void;
+  /** Requests of the unit are held: a command that comes back is its sender's business. */
+  readonly isHeld: () => boolean;
   /** The path is gone with writes under way: nobody knows when their old tasks end. */
   readonly fenceNeeded: (path: Path) => void;
   /** Commands go over another path now, because the one before cannot be used or is worse. */
@@ -22,6 +24,7 @@ const OF_THE_PATH: ReadonlySet<Attention> = new Set<Attention>([
   'portStandby',
   'becomingReady',
   'lunGone',
+  'notReady',
 ]);
 
 /**
@@ -97,6 +100,22 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     for (const command of waiting) giveBack(command);
   }
 
+  /** The path is gone; to be told before its commands come back. */
+  pathDown(path: Path): void {
+    if (path.writesInFlight > 0) this.fence(path);
+  }
+
+  /** Writes may be under way over the path, and nobody hears of their end. */
+  fence(path: Path): void {
+    if (this.#fencing.has(path)) return;
+    this.#fencing.add(path);
+    this.#hooks.fenceNeeded(path);
+  }
+
+  isFencing(path: Path): boolean {
+    return this.#fencing.has(path);
+  }
+
   /** The tasks that were under way over the path when it went have ended, whatever they did. */
   provenOver(path: Path): void {
     if (!this.#fencing.delete(path) || this.#fencing.size > 0) return;
@@ -131,10 +150,6 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     if (this.#isRecalling) return false;
     if (command.outcome === 'lost') {
       if (path.isUp) return false;
-      if (command.direction === 'write' && !this.#fencing.has(path)) {
-        this.#fencing.add(path);
-        this.#hooks.fenceNeeded(path);
-      }
     } else {
       if (command.outcome !== 'answered') return false;
       const { attention, action } = verdictOfReply({
@@ -146,7 +161,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
       // An attention that the unit raises is for whoever sends the command, also over one path.
       if (action !== 'away' || !OF_THE_PATH.has(attention) || path.isUsable) return false;
     }
-    if (!this.isUsable) return false;
+    if (!this.isUsable || this.#hooks.isHeld()) return false;
     again(command);
     this.submit(command);
     return true;

@@ -51,7 +51,7 @@ export type SessionEffect =
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
   /** A task took too long: this is done about it. */
   | { readonly type: 'escalated'; readonly step: EscalationStep }
-  /** A reset of the LUN that was asked for: the target has done it, or it has not and why is told. */
+  /** How a reset of the LUN that was asked for has ended: the target has done it, or has not. */
   | { readonly type: 'unitReset'; readonly lun: LunField; readonly isDone: boolean }
   /** The target rejected a PDU of ours; `opcode` and tag are those of the rejected one. */
   | {

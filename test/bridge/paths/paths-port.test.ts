@@ -19,12 +19,14 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
   const fenced: string[] = [];
   const switches: string[] = [];
   const attentions: [string, Attention][] = [];
+  const held = { is: false };
   const ports = [...names].map(() => new ScriptedPort());
   const port: PathsPort = new PathsPort(new PathChoice(policy), {
     pathAttention: (path, attention) => {
       attentions.push([path.name, attention]);
       if (attention === 'portStandby') path.access = 'standby';
     },
+    isHeld: () => held.is,
     fenceNeeded: ({ name }) => fenced.push(name),
     switched: (from, to) => switches.push(`${from?.name ?? ''}→${to.name}`),
   });
@@ -49,11 +51,12 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
   /** The session of the path is gone: what was under way comes back after that. */
   const goes = (at: number) => {
     paths[at]!.isUp = false;
+    port.pathDown(paths[at]!);
     const lost = ports[at]!.sent.splice(0);
     for (const sent of lost) ports[at]!.lost(sent);
   };
   const blocksOn = (at: number) => ports[at]!.sent.map(({ cdb }) => cdb.readUInt32BE(2));
-  return { port, ports, paths, send, goes, blocksOn, fenced, switches, attentions };
+  return { held, port, ports, paths, send, goes, blocksOn, fenced, switches, attentions };
 }
 
 describe('several paths to one logical unit', () => {
@@ -122,6 +125,14 @@ describe('several paths to one logical unit', () => {
     expect(told).toEqual([{ outcome: 'lost', status: 0 }]);
     port.provenOver(paths[0]!);
     expect(blocksOn(1)).toEqual([]);
+  });
+
+  it('a command that is lost while requests are held goes back to its sender', () => {
+    const { held, send, goes, blocksOn } = bench();
+    const told = send('read', 1);
+    held.is = true;
+    goes(0);
+    expect([told.length, blocksOn(1)]).toEqual([1, []]);
   });
 
   it('a command that a port on standby refuses is done over another path, writes too', () => {

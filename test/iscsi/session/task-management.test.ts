@@ -372,7 +372,7 @@ describe('a reset of a logical unit that was asked for', () => {
     expect([peer.sent(), command.outcome, peer.session.state]).toEqual([[], 'pending', 'loggedIn']);
   });
 
-  it('it has not been done if the link ends first, or was not there', () => {
+  it('a reset has not been done if the link ends first, or was not there', () => {
     const { peer } = wanted();
     peer.loseLink();
     expect(ends(peer)).toEqual([[LUN[0], false]]);
