@@ -31,12 +31,7 @@ export interface ScsiCommandOwner {
  * preallocated and used again, so the data path makes none.
  */
 export class ScsiCommand {
-  /** Whose command it is. */
-  readonly sender: ScsiCommandOwner;
-  /** Who is told of its outcome: the sender, or who sends it over one of several paths. */
-  owner: ScsiCommandOwner;
-  /** Number of the path that it takes, where its owner has several. */
-  via = 0;
+  readonly owner: ScsiCommandOwner;
   lun: LunField = { upper: 0, lower: 0 };
   /** 16 bytes; shorter CDBs are padded with zeros. */
   readonly cdb: Buffer = Buffer.alloc(CDB_BYTES);
@@ -73,7 +68,6 @@ export class ScsiCommand {
   }
 
   constructor(owner: ScsiCommandOwner, dataIn: Fragments) {
-    this.sender = owner;
     this.owner = owner;
     this.dataIn = dataIn;
   }

@@ -23,8 +23,6 @@ import type { SessionEvent } from './session-event.js';
 import { SessionOutage } from './session-outage.js';
 
 const REPORT_LUNS = 0xa0;
-/** Whoever has asked for the end does not wait longer for the target's answer to the logout. */
-const HURRIED_LOGOUT_MS = 500;
 
 /** A session with promises: for the control path. The data path uses `initiator` itself. */
 export class SessionClient {
@@ -286,12 +284,6 @@ export class SessionClient {
     if (answer.type === 'textReceived') return answer.response;
     const reason = answer.type === 'rejected' ? ` with reason ${answer.reason}` : '';
     throw brokenRule('text-rejected', `the target rejected the text request${reason}`);
-  }
-
-  /** Before an end that somebody has asked for by a signal, while nothing is served yet. */
-  hurryLogout(): void {
-    const { timers } = this.session;
-    timers.logoutTimeoutMs = Math.min(timers.logoutTimeoutMs, HURRIED_LOGOUT_MS);
   }
 
   /** Logs out in order, whatever the state is; resolves when the session is closed. */

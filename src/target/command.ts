@@ -94,7 +94,6 @@ function askFault(task: TargetTask, place: Place): TargetTask['fault'] {
     isid: session.isid.toString('hex'),
     tsih: session.tsih,
     connectionId: place.connection.connectionId,
-    portalGroupTag: session.portalGroupTag,
     lun: task.lun,
     opcode,
     cdb: task.cdb,
@@ -122,11 +121,7 @@ function plan(task: TargetTask, place: Place, how?: 'withoutAttention' | 'keepin
   const scene: ScsiScene = {
     disk,
     luns: target === null ? [] : reportedLuns(target),
-    place: {
-      targetName: target?.name ?? '',
-      portalGroupTag: session.portalGroupTag,
-      ...(target?.portGroups === undefined ? {} : { portGroups: target.portGroups }),
-    },
+    place: { targetName: target?.name ?? '', portalGroupTag: session.portalGroupTag },
     stats: node.stats,
     takeAttention: () => (disk === null ? null : session.takeAttention(task.lun, disk)),
   };

@@ -9,7 +9,6 @@ export type CommandContext = {
   readonly isid: string;
   readonly tsih: number;
   readonly connectionId: number;
-  readonly portalGroupTag: number;
   readonly lun: number;
   readonly opcode: number;
   readonly cdb: Buffer;

@@ -20,8 +20,7 @@ function newPool(): SlabPool {
 }
 
 export type ProcessOptions = {
-  /** One for each portal of the target. */
-  readonly networks: readonly Network[];
+  readonly network: Network;
   readonly clock: VirtualClock;
   readonly targetName: string;
   readonly isid: Buffer;
@@ -41,7 +40,7 @@ export class SimulatedProcess {
   readonly pool: SlabPool;
   readonly stack: BlockSession;
   readonly exporter = new WorldExporter();
-  readonly #networks: readonly Network[];
+  readonly #network: Network;
   isDead = false;
 
   constructor(options: ProcessOptions) {
@@ -49,7 +48,7 @@ export class SimulatedProcess {
     if (shared.inUse !== 0) shared = newPool();
     this.pool = shared;
     this.clock = new ProcessClock(options.clock);
-    this.#networks = options.networks;
+    this.#network = options.network;
     const { pool, flushes, clock } = this;
     const before = new Set(options.lossRecord);
     this.stack = new BlockSession(
@@ -57,8 +56,7 @@ export class SimulatedProcess {
         pool,
         flushes,
         clock,
-        openLink: (portal, queue, user) =>
-          this.#networkOf(portal.host).openerOf(this)(portal, queue, user),
+        openLink: options.network.openerOf(this),
         retainedShare: new RetainedShare(),
       },
       {
@@ -70,7 +68,7 @@ export class SimulatedProcess {
       {
         type: 'data',
         targetName: options.targetName,
-        portals: options.networks.map(({ address }) => ({ host: address, port: 3260 })),
+        portals: [{ host: '192.0.2.1', port: 3260 }],
         identity: { sessionId: SESSION_ID, isid: options.isid },
         firstLogin: options.firstLogin,
         options: options.session,
@@ -83,15 +81,8 @@ export class SimulatedProcess {
           },
         },
         retained: options.retained.ofProcess(pool),
-        mayHaveGhosts: options.firstLogin === 'resume',
       },
     );
-  }
-
-  #networkOf(address: string): Network {
-    const found = this.#networks.find((network) => network.address === address);
-    if (found === undefined) throw new Error(`no portal has the address ${address}`);
-    return found;
   }
 
   /** Logs in and exports these LUNs; rejects when the target is not as wanted. */
@@ -109,16 +100,14 @@ export class SimulatedProcess {
     stack.useExporter(this.exporter, async () => undefined);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
     for (const unit of stack.units) stack.takenOver(unit);
-    stack.resume();
+    stack.handle.initiator.start();
   }
 
   /** `kill -9`: the kernel closes its sockets, and nothing else happens any more. */
   die(): void {
     this.isDead = true;
     this.clock.die();
-    for (const { links } of this.#networks) {
-      for (const link of [...links]) if (link.isOf(this)) link.close();
-    }
+    for (const link of [...this.#network.links]) if (link.isOf(this)) link.close();
     this.exporter.die();
   }
 }

@@ -29,8 +29,6 @@ export class CommandFlow {
   #text: TextRequest | null = null;
   #scanAtMs = NEVER_MS;
   #tasksMax = TASKS_MAX;
-  /** Resets that were asked for, and wait for one that runs. */
-  #resets: LunField[] = [];
   /** Instant since which commands wait and the target has let none out. */
   #stalledSinceMs = NEVER_MS;
 
@@ -99,9 +97,7 @@ export class CommandFlow {
     this.#state = 'closed';
     this.#text = null;
     this.#scanAtMs = NEVER_MS;
-    if (this.#escalation.isWanted) this.#resets.unshift(this.#escalation.lun);
     this.#escalation.stop();
-    for (const lun of this.#resets.splice(0)) this.#unitReset(lun, false);
     const queues = this.#queues;
     for (let command = queues.drain(); command !== null; command = queues.drain()) {
       this.#lose(command);
@@ -182,29 +178,10 @@ export class CommandFlow {
     }
   }
 
-  /**
-   * Asks the target to end all tasks of the LUN, those of other sessions too (RFC 7143 §11.5.1
-   * (Function)). The effect `unitReset` tells how that ended, once for each call.
-   */
-  resetUnit(lun: LunField, nowMs: number): void {
-    if (this.#state === 'closed') {
-      this.#unitReset(lun, false);
-      return;
-    }
-    this.#resets.push(lun);
-    this.#askAboutLate(nowMs);
-  }
-
-  #unitReset(lun: LunField, isDone: boolean): void {
-    this.#effects.push({ type: 'unitReset', lun, isDone });
-  }
-
   /** Does what is due; throws LinkError when only a new connection can help. */
   timeReached(nowMs: number): void {
     if (nowMs >= this.#escalation.deadlineAtMs) {
-      const { isWanted, lun } = this.#escalation;
       const order = this.#escalation.timedOut(nowMs);
-      if (isWanted) this.#unitReset(lun, false);
       if (order === null) this.#askAboutLate(nowMs);
       else this.#order(order);
     }
@@ -229,17 +206,9 @@ export class CommandFlow {
     this.#askAboutLate(nowMs);
   }
 
-  /**
-   * Begins with a reset that was asked for, or with the first task that is late, unless another one
-   * is being dealt with.
-   */
+  /** Begins with the first task that is late, unless another one is being dealt with. */
   #askAboutLate(nowMs: number): void {
     if (this.#state !== 'open' || this.#escalation.isRunning) return;
-    const wanted = this.#resets.shift();
-    if (wanted !== undefined) {
-      this.#order(this.#escalation.beginReset(wanted, nowMs));
-      return;
-    }
     const late = this.#firstLate(nowMs);
     if (late?.command) this.#order(this.#escalation.begin(late, late.command.lun, nowMs));
   }
@@ -248,9 +217,8 @@ export class CommandFlow {
   taskManagementAnswered(initiatorTaskTag: number, response: number, nowMs: number): void {
     const connection = this.#connection;
     if (connection === null) return;
-    const { task: late, lun, isWanted } = this.#escalation;
+    const late = this.#escalation.task;
     const { ended, next } = this.#escalation.answered(initiatorTaskTag, response, nowMs);
-    if (isWanted && !this.#escalation.isRunning) this.#unitReset(lun, ended !== 'none');
     if (ended === 'task' && late !== null) connection.endTask(late, 'aborted');
     if (ended === 'logicalUnit' || ended === 'all') this.#endReset(connection, ended);
     if (next !== null) this.#order(next);

@@ -37,8 +37,6 @@ export class TaskEscalation {
   #taskTag = 0;
   #lun: LunField = { upper: 0, lower: 0 };
   #cmdSN = 0;
-  /** A reset that was asked for, and not because a task is late: it has no next step. */
-  #isWanted = false;
   deadlineAtMs = NEVER_MS;
 
   constructor(timers: EscalationTimers) {
@@ -59,22 +57,6 @@ export class TaskEscalation {
     this.#taskTag = task.initiatorTaskTag;
     this.#lun = lun;
     return this.#enter('abortTask', nowMs);
-  }
-
-  /**
-   * Somebody wants all tasks of the LUN to end, also those of other sessions: nothing follows if
-   * the target does not do it.
-   */
-  beginReset(lun: LunField, nowMs: number): EscalationOrder {
-    this.#task = null;
-    this.#lun = lun;
-    this.#isWanted = true;
-    return this.#enter('logicalUnitReset', nowMs);
-  }
-
-  /** The reset that runs is one that was asked for. */
-  get isWanted(): boolean {
-    return this.#isWanted;
   }
 
   /** The order has been sent, with this tag and CmdSN. */
@@ -133,14 +115,13 @@ export class TaskEscalation {
 
   stop(): void {
     this.#step = null;
-    this.#isWanted = false;
     this.#tag = -1;
     this.deadlineAtMs = NEVER_MS;
   }
 
   /** A task that was answered while its abort was not is no reason to reset anything. */
   #next(step: EscalationStep, nowMs: number): EscalationOrder | null {
-    if (this.#isWanted || (step === 'abortTask' && this.task === null)) {
+    if (step === 'abortTask' && this.task === null) {
       this.stop();
       return null;
     }
