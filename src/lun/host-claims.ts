@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { UsageError } from '../base/errors.js';
+import { productError, UsageError } from '../base/errors.js';
 import type { SessionOptions } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { ProcessLock } from '../io/process-lock.js';
@@ -71,6 +71,17 @@ export class HostClaims {
           'disks of one LUN corrupt what is on it. Use that one, or log it out first; ' +
           '--read-only is allowed, and --shared where a cluster file system minds both',
       );
+    }
+  }
+
+  /** The same for LUNs that are in use already: who else has one of them is told. */
+  async takeAll(
+    luns: readonly number[],
+    remote: PortalAddress | null,
+    warn: (message: string) => void,
+  ): Promise<void> {
+    for (const lun of luns) {
+      await this.take(lun, remote).catch((error: unknown) => warn(productError(error).message));
     }
   }
 

@@ -25,6 +25,10 @@ export class LunLifecycles {
     return this.#all;
   }
 
+  get luns(): readonly number[] {
+    return this.#all.map(({ unit }) => unit.lun);
+  }
+
   add(lifecycle: LunLifecycle): void {
     this.#all.push(lifecycle);
   }

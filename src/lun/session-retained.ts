@@ -19,6 +19,8 @@ export class SessionRetained implements RetainedMemory {
   readonly #sessionId: string;
   readonly #isDevice: boolean;
   readonly #own = new Map<number, OwnJournal>();
+  /** Gives back the slabs that the journals of closed disks name. */
+  readonly #releases = new Map<number, () => void>();
   /** LUNs that have taken over what was left. */
   readonly #taken = new Set<number>();
   #isSettled = false;
@@ -44,7 +46,7 @@ export class SessionRetained implements RetainedMemory {
 
   begin(lun: number): void {
     // A LUN that comes again: what was retained of it before is of no use any more.
-    this.#own.get(lun)?.remove();
+    this.#remove(lun);
     const subject = { sessionId: this.#sessionId, lun, isDevice: this.#isDevice };
     const journal = this.#store.open(subject);
     this.#own.set(lun, journal);
@@ -53,6 +55,16 @@ export class SessionRetained implements RetainedMemory {
 
   open(lun: number): Uint8Array | null {
     return this.#own.get(lun)?.memory() ?? null;
+  }
+
+  closed(lun: number, release: () => void): void {
+    const before = this.#releases.get(lun);
+    this.#releases.set(lun, () => {
+      before?.();
+      release();
+    });
+    // Nothing is left of what it is in: the session is over.
+    if (!this.#own.has(lun)) this.#release(lun);
   }
 
   recover(lun: number): readonly RecoveredWrites[] | null {
@@ -93,7 +105,7 @@ export class SessionRetained implements RetainedMemory {
   /** The session is left to the next process, which needs nothing but what is of these LUNs. */
   leave(unflushed: ReadonlySet<number>): void {
     this.#isLeft = true;
-    for (const [lun, journal] of this.#own) if (!unflushed.has(lun)) journal.remove();
+    for (const lun of [...this.#own.keys()]) if (!unflushed.has(lun)) this.#remove(lun);
     this.#removeLeft(unflushed);
   }
 
@@ -103,9 +115,20 @@ export class SessionRetained implements RetainedMemory {
    */
   end({ isOver }: { readonly isOver: boolean }): void {
     if (this.#isLeft) return;
-    for (const journal of this.#own.values()) journal.remove();
-    this.#own.clear();
+    for (const lun of [...this.#own.keys()]) this.#remove(lun);
     if (isOver) this.#removeLeft(new Set());
+  }
+
+  /** The journal of the LUN is of no use any more, nor are the bytes that it names. */
+  #remove(lun: number): void {
+    this.#own.get(lun)?.remove();
+    this.#own.delete(lun);
+    this.#release(lun);
+  }
+
+  #release(lun: number): void {
+    this.#releases.get(lun)?.();
+    this.#releases.delete(lun);
   }
 
   #removeLeft(but: ReadonlySet<number>): void {

@@ -164,7 +164,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
    */
   async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
     this.lunFields.fix(lun, field);
-    await this.#setup.claims?.take(lun, this.#handle.initiator.linkAddresses()?.remote ?? null);
+    await this.#setup.claims?.take(lun, this.#handle.remote);
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
     const lifecycle = this.#newLifecycle(lun, facts, exporter);
@@ -371,6 +371,10 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     switch (to) {
       case 'loggedIn':
         this.#attempts.succeeded();
+        // Only now is the address known of disks that were taken over before.
+        void this.#setup.claims?.takeAll(this.#luns.luns, this.#handle.remote, (message) =>
+          this.warn(message),
+        );
         for (const lun of this.#luns.all) lun.sessionBack();
         return;
       case 'reconnecting':

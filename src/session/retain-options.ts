@@ -21,5 +21,6 @@ export function retainOptions(
     isAlways: retainWrites === 'always',
     share,
     memory: () => retained?.open(lun) ?? null,
+    closed: (release) => (retained === undefined ? release() : retained.closed(lun, release)),
   };
 }

@@ -4,6 +4,7 @@ import { Fragments } from '../base/fragments.js';
 import { LunFields } from '../bridge/lun-fields.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions, SessionState } from '../config/contract.js';
 import { SessionDriver } from '../io/session-driver.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { TextRequest, TextResponse } from '../iscsi/pdu/login-pdu.js';
 import { RequestOpcode } from '../iscsi/pdu/pdu.js';
 import type { TextPair } from '../iscsi/pdu/text.js';
@@ -123,6 +124,11 @@ export class SessionClient {
   /** No request of a disk waits any more. */
   lunRemoved(): void {
     this.#outage.lunRemoved();
+  }
+
+  /** Address that it is connected to; null while it is not. */
+  get remote(): PortalAddress | null {
+    return this.initiator.linkAddresses()?.remote ?? null;
   }
 
   get sessionId(): string {

@@ -49,6 +49,20 @@ describe('HostClaims of a session that may write', () => {
     await writer().take(1, null);
   });
 
+  it('the address of a portal that had a name is claimed later, and its other user is told', async () => {
+    const named = writer([{ host: 'portal.example', port: 3260 }]);
+    await named.take(1, null);
+    const other = writer([portal]);
+    await other.take(1, null);
+    const told: string[] = [];
+    await named.takeAll([1], portal, (message) => told.push(message));
+    expect(told).toEqual([expect.stringContaining('has LUN 1 of')]);
+    await other.release();
+    await named.takeAll([1], portal, (message) => told.push(message));
+    await expect(writer([portal]).take(1, null)).rejects.toMatchObject(REFUSED);
+    expect(told.length).toBe(1);
+  });
+
   it('the lock is released although a process that connects to it never disconnects', async () => {
     const name = randomBytes(8).toString('hex');
     const lock = await ProcessLock.take(name, 'me');

@@ -2,15 +2,18 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SlabPool } from '../../src/base/slab.js';
+import { BlockRequest } from '../../src/bridge/block-device.js';
 import {
   RETAINED_INDEX_BYTES,
   RetainedIndex,
   RetainedKind,
 } from '../../src/bridge/retained/retained-index.js';
+import { RetainedWrites } from '../../src/bridge/retained/retained-writes.js';
 import { shareSlabs } from '../../src/io/native.js';
 import { RetainedStore } from '../../src/lun/retained-store.js';
 import { SessionRetained } from '../../src/lun/session-retained.js';
 import { MemoryFolder } from '../helpers/memory-folder.js';
+import { VirtualClock } from '../helpers/virtual-clock.js';
 
 const SESSION = '00112233445566aa';
 
@@ -47,7 +50,31 @@ async function process_(directory = join(folder.path, 'first'), isDevice = true)
     killed += 1;
     return folder.asLeft(directory, `left-${killed}`);
   };
-  return { session, store, retain, kill };
+  return { session, store, pool, retain, kill };
+}
+
+/** Retains a write of LUN 0 in a slab that is the set's alone, and closes the disk. */
+function closedDisk({ session, pool }: Awaited<ReturnType<typeof process_>>): void {
+  session.begin(0);
+  session.settle();
+  const retained = new RetainedWrites({
+    pool,
+    clock: new VirtualClock(),
+    bytesMax: 64 << 20,
+    isAlways: false,
+    memory: () => session.open(0),
+    closed: (release) => session.closed(0, release),
+  });
+  const request = new BlockRequest({ isGone: false, blockRequestDone: () => undefined }, pool);
+  const slab = pool.acquire();
+  pool.buffer(slab).fill(7, 0, 4096);
+  request.operation = 'write';
+  request.lengthBytes = 4096;
+  request.data.append(slab, 0, 4096);
+  pool.release(slab);
+  retained.keep(request, 1);
+  request.data.clear();
+  retained.close();
 }
 
 /** A process that has retained something of each LUN, and is killed. */
@@ -177,5 +204,26 @@ describe('the end of a session', () => {
     session.begin(0);
     const next = await process_(kill());
     expect(next.session.recover(0)).toEqual([]);
+  });
+});
+
+describe('a disk that is closed', () => {
+  it('the disk leaves its bytes as they are to the next process if its journal stays', async () => {
+    const first = await process_();
+    closedDisk(first);
+    // Somebody else would use a slab that is free.
+    first.pool.buffer(first.pool.acquire()).fill(0xee);
+    const next = await process_(first.kill());
+    expect(firstBytes(next.session, 0)).toEqual([7]);
+  });
+
+  it('the disk gives its slabs back with the end of the session', async () => {
+    const { session, pool } = await process_().then((first) => {
+      closedDisk(first);
+      return first;
+    });
+    expect(pool.inUse).toBe(1);
+    session.end({ isOver: true });
+    expect(pool.inUse).toBe(0);
   });
 });

@@ -183,6 +183,27 @@ test('a write larger than retainedBytesMax that came during one with FUA is done
   await endWell(world);
 });
 
+test('writes that the disk refuses give their room back', async () => {
+  const world = await newWorld({
+    session: { retainedBytesMax: 16 << 10 },
+    disk: { writeCache: 'volatile' },
+  });
+  const client = world.newClient();
+  for (let refused = 0; refused < 16; refused += 1) {
+    const { error } = await answerTo(world, client, write(1, world.disk.sizeBytes, 4096));
+    expect(error).not.toBe(0);
+  }
+  world.disk.readOnly = true;
+  for (let refused = 0; refused < 16; refused += 1) {
+    expect((await answerTo(world, client, write(1))).error).not.toBe(0);
+  }
+  world.disk.readOnly = false;
+  await answerTo(world, client, read());
+  await world.pass(1000);
+  expect((await answerTo(world, client, write(2))).error).toBe(0);
+  await endWell(world);
+});
+
 test('no timer and no slab stays if a write is answered between the end of its disk and the logout', async () => {
   const world = await newWorld({ disk: { writeCache: 'volatile' } });
   world.network.latencyMs = 20;

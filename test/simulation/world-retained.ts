@@ -21,6 +21,7 @@ export class WorldRetained {
         this.#left.push({ lun, memory, pool });
         return memory;
       },
+      closed: (_lun, release) => release(),
       recover: (lun) => {
         const found: RecoveredWrites[] = [];
         for (const left of before) {

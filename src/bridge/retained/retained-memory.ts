@@ -29,6 +29,11 @@ export interface RetainedMemory {
   begin(lun: number): void;
   /** RETAINED_INDEX_BYTES of zeros; null if they cannot be had: what is retained ends with us. */
   open(lun: number): Uint8Array | null;
+  /**
+   * The disk is closed. `release` gives back what its index names: not before the next process has
+   * no use for it, that is, never, if it is left to that one.
+   */
+  closed(lun: number, release: () => void): void;
   /** All that processes before this one retained of it, oldest first; null if that is unknown. */
   recover(lun: number): readonly RecoveredWrites[] | null;
 }

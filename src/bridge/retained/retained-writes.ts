@@ -58,6 +58,7 @@ export class RetainedWrites {
   roomFound: () => void = () => undefined;
   readonly #clock: Clock;
   readonly #memory: () => Uint8Array | null;
+  readonly #closed: (release: () => void) => void;
   readonly #bytesWanted: number;
   readonly #share: RetainedShare;
   #index: RetainedIndex | null = null;
@@ -83,12 +84,15 @@ export class RetainedWrites {
     readonly isAlways: boolean;
     readonly share?: RetainedShare;
     readonly memory?: () => Uint8Array | null;
+    /** `release` gives the bytes back, once nobody will look for them in that memory any more. */
+    readonly closed?: (release: () => void) => void;
   }) {
     this.#clock = options.clock;
     this.#bytesWanted = options.bytesMax;
     this.#share = options.share ?? new RetainedShare();
     this.isAlways = options.isAlways;
     this.#memory = options.memory ?? (() => null);
+    this.#closed = options.closed ?? ((release) => release());
     this.#slabs = new KeptSlabs(options.pool);
   }
 
@@ -241,10 +245,13 @@ export class RetainedWrites {
     this.#index = null;
     if (index !== null) {
       this.#share.disks -= 1;
+      const kept: number[] = [];
       for (const { pieces } of index.entries()) {
-        for (let at = 0; at < pieces.length; at += FRAGMENT_NUMBERS)
-          this.#slabs.letGo(pieces[at] ?? 0);
+        for (let at = 0; at < pieces.length; at += FRAGMENT_NUMBERS) kept.push(pieces[at] ?? 0);
       }
+      this.#closed(() => {
+        for (const slab of kept) this.#slabs.letGo(slab);
+      });
     }
     this.bytes = 0;
     this.#slabs.endCopying();

@@ -54,7 +54,9 @@ export class LoginRounds {
     const verdict = error === null ? null : this.#plan.failed(error);
     if (verdict?.type === 'tryAgain') {
       const { warning } = verdict;
-      if (warning !== null) this.#effects.push({ type: 'warned', message: warning });
+      if (warning !== null) {
+        this.#effects.push({ type: 'warned', message: warning, isOfKeys: true });
+      }
       this.schedule.tryNext(nowMs);
       return { error, isRoundOver: false };
     }
