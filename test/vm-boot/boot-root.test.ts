@@ -2,14 +2,16 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
-import { NO_WRITE_CACHE } from '../vm/targets.js';
 import { ibftTable } from './ibft.js';
 import { Machine } from './machine.js';
 
 const exec = promisify(execFile);
+const OUTAGES = 3;
+const KILLS = 3;
 /** QEMU's user network: the host's loopback, and the guest. */
 const HOST = '10.0.2.2';
 const GUEST = '10.0.2.15';
@@ -29,7 +31,7 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function serveRoot(more: Partial<Parameters<typeof startTgt>[0]> = {}): Promise<Tgt> {
-  return startTgt({ luns: [{ file: join(folder, 'root.img'), params: NO_WRITE_CACHE }], ...more });
+  return startTgt({ luns: [{ file: join(folder, 'root.img') }], ...more });
 }
 
 /** The session as the daemon has written it down, and the process that has it. */
@@ -113,26 +115,47 @@ describe('a machine whose root file system is on a LUN', () => {
 
     await machine.run(
       'dd if=/dev/urandom of=/root/data bs=1M count=8 2>/dev/null; sha256sum /root/data >/root/sum; ' +
-        '(while echo line >>/root/log && sync /root/log; do sleep 0.5; done) & disown',
+        '(while echo line >>/root/log && sync /root/log; do sleep 0.5; done) & disown; ' +
+        // The disk has these in its cache only until the next sync.
+        'copy="dd if=/root/data of=/root/copy bs=64k count=4 oflag=direct conv=notrunc status=none"; ' +
+        '(while $copy; do sleep 0.1; done) & disown',
     );
     await untilWritten(machine, 5);
     // The target dies in the middle of the writes, and comes back.
+    for (let outages = 0; outages < OUTAGES; outages += 1) {
+      await tgt.kill();
+      await sleep(2000 + 1000 * outages);
+      await tgt.restart();
+      await untilWritten(machine, 5);
+    }
+    let { pid } = second;
+    for (let kills = 0; kills < KILLS; kills += 1) {
+      await machine.run(`${OWNER}; kill -9 $owner`);
+      await untilOwnerIsNot(machine, pid);
+      await untilWritten(machine, 5);
+      ({ pid } = await session(machine));
+    }
+    // Both at once.
+    await machine.run(`${OWNER}; (sleep 1; kill -9 $owner) & disown`);
+    await tgt.kill();
+    await sleep(3000);
     await tgt.restart();
+    await untilOwnerIsNot(machine, pid);
     await untilWritten(machine, 5);
-
-    await machine.run(`${OWNER}; kill -9 $owner`);
-    await untilOwnerIsNot(machine, second.pid);
-    await untilWritten(machine, 5);
-    const third = await session(machine);
-    expect(third.pid).not.toBe(second.pid);
-    expect(third.identity).toEqual(second.identity);
+    const last = await session(machine);
+    expect(last.pid).not.toBe(pid);
+    expect(last.identity).toEqual(second.identity);
     expect(await machine.run('grep -c " / .*[ ,]ro," /proc/mounts || true')).toBe('0\n');
+    // tgt has a write cache, which it may have lost each time.
+    expect(machine.console).toMatch(/writesReplayed/);
+    expect(machine.console).not.toMatch(/I\/O error|EXT4-fs (error|warning)|Aborting journal/);
     const control = '/run/iscsi-nbd/boot/control.sock';
     const logout = `iscsi-nbd logout ${second.identity.sessionId} --control ${control} 2>&1`;
     expect(await machine.run(`${logout} || echo status $?`)).toMatch(/--force[\s\S]*status 28/);
 
     // What was written before all of this is read from the target again.
     await machine.run('sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /root/sum');
+    await machine.run('cmp -n 262144 /root/data /root/copy');
     machine.start('systemctl reboot');
     expect(await machine.ended).toBe(0);
     await tgt.stop();

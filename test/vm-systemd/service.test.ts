@@ -7,10 +7,6 @@ import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { Machine } from './machine.js';
 
 const MIB = 1 << 20;
-/** tgt's caching mode page with WCE 0, so that its 29h at each login fails no flush. */
-const WRITE_THROUGH = {
-  mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
-};
 /** Writes, and reads back what it wrote, until it is told to end; the first error ends it. */
 const LOAD = `
   cd /srv/data
@@ -31,7 +27,7 @@ let identity: string;
 beforeAll(async () => {
   machine = new Machine();
   disk = join(machine.folder, 'lun.img');
-  tgt = await startTgt({ luns: [{ file: disk, sizeBytes: 64 * MIB, params: WRITE_THROUGH }] });
+  tgt = await startTgt({ luns: [{ file: disk, sizeBytes: 64 * MIB }] });
   await machine.boot();
 });
 afterAll(async () => {

@@ -7,7 +7,7 @@ import type * as Library from '../../src/library.js';
 import { startTgt } from '../helpers/tgt.js';
 import { attach, cleanUp, run, shell, sizeOf } from './attached.js';
 import { commandsDuring, startLio } from './lio.js';
-import { MIB, NO_WRITE_CACHE } from './targets.js';
+import { MIB } from './targets.js';
 
 const IQN = 'iqn.2003-01.org.linux-iscsi:block';
 const PORTAL = '127.0.0.1:3270';
@@ -137,7 +137,7 @@ describe('block commands on foreign targets, from the device to the backing file
     timeout: 600_000,
   }, async () => {
     const file = join(folder, 'file');
-    const params = { thin_provisioning: 1, ...NO_WRITE_CACHE };
+    const params = { thin_provisioning: 1 };
     await using tgt = await startTgt({ luns: [{ file, sizeBytes: SIZE, params }] });
     const attached = await attach(tgt.url());
     await trims(attached.device, file);

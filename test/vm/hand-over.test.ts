@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startTgt } from '../helpers/tgt.js';
 import { attach, cleanUp, configuredDevices, run, shell } from './attached.js';
-import { MIB, NO_WRITE_CACHE, sessionsOf } from './targets.js';
+import { MIB, sessionsOf } from './targets.js';
 
 const RECORDS = '/var/lib/iscsi-nbd/sessions';
 let folder = '';
@@ -102,7 +102,7 @@ describe('attach --keep-devices on a disk with a volatile write cache', () => {
 
 describe('devices of a process that wrote a record of version 1', () => {
   it('devices of the version before are taken back under the same session', async () => {
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB, params: NO_WRITE_CACHE }] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
     const first = await attach(tgt.url());
     await first.end('SIGKILL');
     const { path, record } = await onlyRecord();

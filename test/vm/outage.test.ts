@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startTgt } from '../helpers/tgt.js';
 import { attach, cleanUp, configuredDevices, run, shell, stuckTasks } from './attached.js';
-import { MIB, NO_WRITE_CACHE } from './targets.js';
+import { MIB } from './targets.js';
 
 let folder = '';
 
@@ -19,7 +19,7 @@ afterEach(async () => {
 
 describe('a target that is killed under a mounted device', () => {
   it('a target that comes back is awaited: no error, and the written data are there', async () => {
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB, params: NO_WRITE_CACHE }] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
     const attached = await attach(tgt.url(), ['--reconnect-interval', '1']);
     await shell(`mkfs.ext4 -q ${attached.device}; mount ${attached.device} ${folder}`);
     const writing = shell(`
@@ -65,7 +65,7 @@ describe('a target that is killed under a mounted device', () => {
     await mkdir(mount);
     const file = join(folder, 'disk');
     await using tgt = await startTgt({
-      luns: [{ file, sizeBytes: 64 * MIB, params: NO_WRITE_CACHE }],
+      luns: [{ file, sizeBytes: 64 * MIB }],
     });
     const flags = ['--reconnect-interval', '1', '--removal-latency', '5'];
     const attached = await attach(tgt.url(), flags);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startTgt } from '../helpers/tgt.js';
 import { attach, attributeOf, cleanUp, run, shell, sizeOf } from './attached.js';
-import { allLuns, MIB, NO_WRITE_CACHE } from './targets.js';
+import { allLuns, MIB } from './targets.js';
 
 const TIB = 2 ** 40;
 let folder = '';
@@ -60,7 +60,7 @@ describe('disks of every shape', () => {
     const mount = join(folder, 'mnt');
     await mkdir(mount);
     await run('truncate', '-s', String(64 * MIB), file);
-    await using tgt = await startTgt({ luns: [{ file, params: NO_WRITE_CACHE }] });
+    await using tgt = await startTgt({ luns: [{ file }] });
     const attached = await attach(tgt.url(), ['--reconnect-interval', '1']);
     const { device } = attached;
     await shell(`mkfs.ext4 -q ${device}; mount ${device} ${mount}; echo kept >${mount}/kept`);

@@ -17,10 +17,8 @@ import {
   stuckTasks,
   until,
 } from './attached.js';
-import { allLuns, MIB, NO_WRITE_CACHE, sessionsOf, sha256 } from './targets.js';
+import { allLuns, MIB, sessionsOf, sha256 } from './targets.js';
 
-/** Between the death of a process and its restart. */
-const DOWN_MS = 2000;
 const KILLS = 3;
 let folder = '';
 
@@ -61,10 +59,9 @@ async function writtenTo(device: string): Promise<number> {
   return Number(stat.trim().split(/\s+/)[6]) * 512;
 }
 
-/** Kills the process, waits, and starts it again as before. */
+/** Kills the process and starts it again as before: its devices have nobody for seconds. */
 async function killed(attached: Attached, url: string, count: number): Promise<Attached> {
   await attached.end('SIGKILL');
-  await sleep(DOWN_MS);
   return attach(url, [], { count });
 }
 
@@ -80,8 +77,8 @@ describe('devices after the end of the process that serves them', () => {
     const [raw, ext4] = [join(folder, 'raw'), join(folder, 'ext4')];
     await using tgt = await startTgt({
       luns: [
-        { file: raw, sizeBytes: 8 * MIB, params: NO_WRITE_CACHE },
-        { file: ext4, sizeBytes: 48 * MIB, params: NO_WRITE_CACHE },
+        { file: raw, sizeBytes: 8 * MIB },
+        { file: ext4, sizeBytes: 48 * MIB },
       ],
     });
     const url = allLuns(tgt);
@@ -145,7 +142,7 @@ describe('devices after the end of the process that serves them', () => {
   it('SIGTERM with --keep-devices leaves the devices and the session to the next process', async () => {
     const file = join(folder, 'disk');
     await using tgt = await startTgt({
-      luns: [{ file, sizeBytes: 16 * MIB, params: NO_WRITE_CACHE }],
+      luns: [{ file, sizeBytes: 16 * MIB }],
     });
     const first = await attach(tgt.url(), ['--keep-devices']);
     await run('dd', 'if=/dev/urandom', `of=${folder}/bytes`, 'bs=1M', 'count=16');
@@ -186,7 +183,7 @@ describe('devices after the end of the process that serves them', () => {
 
 describe('devices taken over in an outage', () => {
   it('the devices hold their requests until the target is back, are removed after the latency, and return', async () => {
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB, params: NO_WRITE_CACHE }] });
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
     const first = await attach(tgt.url());
     const { device, sessionId } = first;
     await first.end('SIGKILL');

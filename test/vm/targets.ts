@@ -5,14 +5,6 @@ import type { Tgt } from '../helpers/tgt.js';
 
 export const MIB = 1 << 20;
 
-/**
- * tgt's caching mode page with WCE 0, for what has to hold without retained writes. Its default is
- * WCE 1, and it reports 29h at each login: `retained-writes.test.ts` and others try that.
- */
-export const NO_WRITE_CACHE = {
-  mode_page: `8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14${':0'.repeat(6)}`,
-} as const;
-
 export async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const bytes of createReadStream(path)) hash.update(bytes as Buffer);
