@@ -206,7 +206,11 @@ export class ModelDisk {
     if (!isWhole) this.#mayBeLost(facts.isBusy);
     if (!facts.powerLoss) return;
     const isLost = this.#powerLost(facts.valueOf);
-    if (isLost && facts.isReported !== false) this.#mustHear.all();
+    if (!isLost || facts.isReported === false) return;
+    // What was not written again after a removal is told once, when it may be lost or when it is.
+    const isToldSinceRemoval = this.#toldAt > this.#notRetainedUpTo && this.#notRetainedUpTo > 0;
+    if (isToldSinceRemoval) this.#mayHear.all();
+    else this.#mustHear.all();
   }
 
   /** Acknowledged writes may be lost, so that a flush of each client may fail. */
