@@ -84,7 +84,8 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     request.lossesBefore = this.cache.losses;
     const refusal = refusalOf(request, this);
     if (refusal !== null) {
-      this.#refuse(request, refusal, 'the request does not fit the disk');
+      request.fail(refusal, 'the request does not fit the disk');
+      this.#requestDone(request);
       return;
     }
     switch (request.operation) {
@@ -103,7 +104,8 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       case 'writeZeroes':
         request.flushAfterwards = request.fua;
         if (request.fastZero && !this.#builder.zeroesFast(request, this.facts)) {
-          this.#refuse(request, 'ENOTSUP', 'the disk has no fast way to write zeros');
+          request.fail('ENOTSUP', 'the disk has no fast way to write zeros');
+          this.#requestDone(request);
           return;
         }
         break;
@@ -176,13 +178,6 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
     request.issueEndBytes = endBytes;
     request.flushAfterwards = request.fua;
     this.#issue(request);
-  }
-
-  /** Nothing of it is sent, and it needs no room among the retained writes. */
-  #refuse(request: BlockRequest, errno: BlockErrno, reason: string): void {
-    request.fail(errno, reason);
-    if (request.retainedEntries > 0) this.cache.endsRetaining(request);
-    request.done(errno, reason);
   }
 
   /** Sends commands for what is not yet under way, a bounded number at a time. */

@@ -7,6 +7,7 @@ import { completedFacts } from '../scsi/completed-facts.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { senseOfCodes } from '../scsi/sense.js';
 import type { Attention } from '../scsi/sense-table.js';
+import { ScsiStatus } from '../scsi/status.js';
 import { verdictOfSense } from '../scsi/verdict.js';
 import { clearAttentions, readBlockCount, readFacts, type ScsiExecutor } from './disk-probe.js';
 
@@ -42,7 +43,6 @@ const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
 ]);
 /** Those that say that the disk is not there. */
 const ABSENT: ReadonlySet<Attention> = new Set<Attention>(['lunGone', 'mediumGone']);
-const GOOD = 0x00;
 /** A disk that changes under every probe is probed again later. */
 const TRIES_MAX = 4;
 /** What a question meets has been reported by the session already, to this LUN among others. */
@@ -94,7 +94,7 @@ export class LunProbe {
           this.#isUnsent = false;
           onSent();
         });
-        if (answer.status === GOOD && !this.isAfterLoss && !this.#isAway) onAnswer();
+        if (answer.status === ScsiStatus.good && !this.isAfterLoss && !this.#isAway) onAnswer();
         return answer;
       },
       pause: (ms) => pause(options.clock, ms),
