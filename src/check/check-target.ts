@@ -2,11 +2,10 @@ import { productError } from '../base/errors.js';
 import type { LunFields } from '../bridge/lun-fields.js';
 import type { CheckHooks, SessionOptions, TargetUrl } from '../config/contract.js';
 import { formatHostPort, wantedLuns } from '../config/target-url.js';
-import { iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import { nextStepOf } from '../iscsi/quirks/quirks.js';
 import type { ScsiExecutor } from '../lun/disk-probe.js';
 import { reportLuns } from '../lun/report-luns.js';
-import { discover } from '../session/discovery-session.js';
+import { discoverPortals } from '../session/discovery-session.js';
 import { inTime, openClient } from '../session/informational-session.js';
 import type { SessionClient } from '../session/session-client.js';
 import { adviceFor } from './advice.js';
@@ -130,13 +129,13 @@ async function withSpeed(
 }
 
 function targetOf(handle: SessionClient, url: TargetUrl): Omit<CheckReport['target'], 'portals'> {
+  const { remote } = handle;
   const { portal, connection } = handle.session;
-  const remote = handle.initiator.linkAddresses()?.remote;
   return {
     name: url.targetName,
     alias: connection?.parameters?.targetAlias ?? null,
     portal: formatHostPort(portal ?? url),
-    address: remote === undefined ? null : formatHostPort(remote),
+    address: remote === null ? null : formatHostPort(remote),
     portalGroupTag: connection?.parameters?.targetPortalGroupTag ?? null,
   };
 }
@@ -186,9 +185,9 @@ async function portalsOf(
 ): Promise<string[] | null> {
   const quick = { ...options, taskTimeoutSeconds: SIDE_QUESTION_SECONDS };
   try {
-    const targets = await discover({ host: url.host, port: url.port }, quick, signal);
-    const own = targets.find(({ name }) => iscsiNamesEqual(name, url.targetName));
-    return own?.portals.map(formatHostPort) ?? null;
+    const { host, port, targetName } = url;
+    const found = await discoverPortals({ portal: { host, port }, targetName }, quick, signal);
+    return found?.map(formatHostPort) ?? null;
   } catch (error) {
     if (signal.aborted) throw error;
     productError(error);

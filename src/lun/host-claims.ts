@@ -74,7 +74,7 @@ export class HostClaims {
     }
   }
 
-  /** The same for LUNs that are in use already: who else has one of them is told. */
+  /** Takes LUNs that this session uses already; `warn` gets the refusal of each that is taken. */
   async takeAll(
     luns: readonly number[],
     remote: PortalAddress | null,

@@ -35,7 +35,7 @@ import { eventOf, transfersCutText } from './warning-text.js';
 
 /** Requests all clients of a session may have under way or held. */
 const REQUESTS_MAX = 8192;
-/** Whoever has asked for the end does not wait longer for the target's answer to the logout. */
+/** After a signal this process waits so long for the target's answer to the logout. */
 const HURRIED_LOGOUT_MS = 500;
 
 /**

@@ -1,4 +1,6 @@
 import type { DiscoveredTarget, SessionOptions } from '../config/contract.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
+import { iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import { parseSendTargets, SEND_TARGETS_ALL } from '../iscsi/session/send-targets.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { SessionClient } from './session-client.js';
@@ -39,4 +41,14 @@ export async function discover(
   } finally {
     await handle.logout();
   }
+}
+
+/** Where a discovery at one portal tells that the target listens; null: it does not list it. */
+export async function discoverPortals(
+  { portal, targetName }: { readonly portal: PortalAddress; readonly targetName: string },
+  options: SessionOptions,
+  signal: AbortSignal,
+): Promise<DiscoveredTarget['portals'] | null> {
+  const targets = await discover(portal, options, signal);
+  return targets.find(({ name }) => iscsiNamesEqual(name, targetName))?.portals ?? null;
 }

@@ -8,9 +8,9 @@ import { newIdentity } from './session-identity.js';
 import { warningText } from './warning-text.js';
 
 /**
- * Logs in for questions only: no device is ever made of what it finds. `warn` is told what is odd
- * about the target. It is not told of keys that were settled otherwise than usual, which concern
- * disks, nor of a rule that is broken on every connection, which the question that fails tells.
+ * Logs in to send commands; it makes no device. `warn` gets what is odd about the target, except
+ * keys that were negotiated in an unusual way, which matter to disks only, and a rule that the
+ * target breaks on every connection, which the error of the command reports.
  */
 export async function openInformational(
   url: TargetUrl,

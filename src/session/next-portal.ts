@@ -1,11 +1,10 @@
 import { LinkError, productError } from '../base/errors.js';
 import type { SessionOptions } from '../config/contract.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
-import { iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import type { DiskSearch } from '../lun/find-disks.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { BlockSession } from './block-session.js';
-import { discover } from './discovery-session.js';
+import { discoverPortals } from './discovery-session.js';
 import type { SessionClient } from './session-client.js';
 
 /** How long the login at another portal may take, with those that fail before it. */
@@ -69,9 +68,8 @@ async function portalsOfTarget(
     taskTimeoutSeconds: DISCOVERY_SECONDS,
   };
   try {
-    const targets = await discover(portal, quick, signal);
-    const found = targets.find(({ name }) => iscsiNamesEqual(name, targetName));
-    return (found?.portals ?? []).map(({ host, port }) => ({ host, port }));
+    const found = await discoverPortals({ portal, targetName }, quick, signal);
+    return (found ?? []).map(({ host, port }) => ({ host, port }));
   } catch (error) {
     if (signal.aborted) throw error;
     const { message } = productError(error);

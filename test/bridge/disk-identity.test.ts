@@ -115,7 +115,7 @@ describe('the identity gate', () => {
     ['identifiers', { identifiers: [] }, { serial: 'S2' }, { serial: '' }],
     ['serial', { serial: '' }, { identifiers: ['naa.3000000000000002'] }, { identifiers: [] }],
   ] as const)(
-    'a disk whose %s could never be read is told from others by the other part of its identity',
+    'the gate compares the other part of the identity of a disk whose %s could never be read',
     (part, absent, other, blank) => {
       const known = diskFacts({ ...absent, unread: [part] });
       // As unread as before, and read now: both are the disk that is known.

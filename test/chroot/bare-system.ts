@@ -1,7 +1,8 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
-import { CLONE, output, type Place } from '../packaging/packages.js';
+import type { Workplace } from '../helpers/command-process.js';
+import { CLONE, output } from '../packaging/packages.js';
 
 const run = promisify(execFile);
 
@@ -33,7 +34,7 @@ export class BareSystem {
   }
 
   /** `packages` is the folder that the system sees as /packages. */
-  static async start(suite: string, place: Place, packages: string): Promise<BareSystem> {
+  static async start(suite: string, place: Workplace, packages: string): Promise<BareSystem> {
     const lower = (await output(`${CLONE}scripts/vm/bare-debian`, [suite])).trim();
     const folder = place.file(suite);
     await output('mkdir', [folder]);

@@ -1,7 +1,8 @@
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Workplace } from '../helpers/command-process.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
-import { CLONE, output, Place } from '../packaging/packages.js';
+import { CLONE, output } from '../packaging/packages.js';
 import { BareSystem } from './bare-system.js';
 
 const MAIN_FILE = 'usr/lib/iscsi-nbd/dist/boot/main.mjs';
@@ -10,7 +11,7 @@ const EVERYTHING = `find / -xdev \\( -path /var/lib/dpkg -o -path /var/cache -o 
   -o -path /var/lib/apt -o -path /packages -o -path /tmp -o -path '/etc/*-' \\
   -o -path /etc/.pwd.lock \\) -prune -o -print | sort`;
 
-let place: Place;
+let place: Workplace;
 let tgt: Tgt;
 let packages: string;
 
@@ -30,7 +31,7 @@ async function broken(version: string, breakIt: (program: string) => string): Pr
 }
 
 beforeAll(async () => {
-  place = await Place.make();
+  place = await Workplace.make();
   packages = place.file('packages');
   for (const version of ['1.0.0', '1.0.1']) {
     const args = ['deb', '--fast', '--version', version, '--out', packages];

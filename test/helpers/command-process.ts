@@ -25,8 +25,8 @@ export class Workplace {
     return new Workplace(await mkdtemp(join(tmpdir(), 'iscsi-nbd-cli-')));
   }
 
-  file(name: string): string {
-    return join(this.path, name);
+  file(...names: readonly string[]): string {
+    return join(this.path, ...names);
   }
 
   /** Everything in it, sorted. */

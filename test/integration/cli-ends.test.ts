@@ -27,6 +27,21 @@ function command(target: HostileTarget, name: string, ...flags: readonly string[
   return new CliRun([name, url, ...flags], lazyBackend);
 }
 
+/** A target that reads every request after the login and answers none. */
+async function silentTarget() {
+  let asked = () => {};
+  const isAsked = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  const target = await start({
+    fullFeature: () => {
+      asked();
+      return true;
+    },
+  });
+  return { target, isAsked };
+}
+
 const isCommand = (pdu: InitiatorPdu, operation: number) =>
   pdu.opcode === FROM.scsiCommand && pdu.header[32] === operation;
 
@@ -89,16 +104,7 @@ describe('a command that asks a target', { timeout: SLOW }, () => {
   it.each(['luns', 'inquiry', 'capacity', 'ping'])(
     '%s ends at the first SIGTERM while the target does not answer, also not to the logout',
     async (name) => {
-      let asked = () => {};
-      const isAsked = new Promise<void>((resolve) => {
-        asked = resolve;
-      });
-      const target = await start({
-        fullFeature: () => {
-          asked();
-          return true;
-        },
-      });
+      const { target, isAsked } = await silentTarget();
       const run = command(target, name, '--noop-interval', '0');
       await isAsked;
       const signalledAt = performance.now();
@@ -114,16 +120,7 @@ describe('a command that asks a target', { timeout: SLOW }, () => {
   ] as const)(
     'serve that is looking for its disks ends %s while the target does not answer, also not to the logout',
     async (_name, [signal], status) => {
-      let asked = () => {};
-      const isAsked = new Promise<void>((resolve) => {
-        asked = resolve;
-      });
-      const target = await start({
-        fullFeature: () => {
-          asked();
-          return true;
-        },
-      });
+      const { target, isAsked } = await silentTarget();
       const run = command(target, 'serve', '--run', 'true', '--noop-interval', '0');
       await isAsked;
       const signalledAt = performance.now();

@@ -49,7 +49,7 @@ describe('HostClaims of a session that may write', () => {
     await writer().take(1, null);
   });
 
-  it('the address of a portal that had a name is claimed later, and its other user is told', async () => {
+  it('a session claims the address of its portal after the login, and warns if another session has it', async () => {
     const named = writer([{ host: 'portal.example', port: 3260 }]);
     await named.take(1, null);
     const other = writer([portal]);

@@ -1,17 +1,18 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SessionRecords } from '../../src/supervisor/session-records.js';
-import { build, CLONE, output, Place } from './packages.js';
+import { Workplace } from '../helpers/command-process.js';
+import { build, CLONE, output } from './packages.js';
 
 const { version } = JSON.parse(await readFile(`${CLONE}package.json`, 'utf8'));
 const MAIN = `iscsi-nbd_${version}_amd64`;
 const BOOT = `iscsi-nbd-boot_${version}_all`;
 
-let place: Place;
+let place: Workplace;
 let results: ReadonlyMap<string, string>;
 
 beforeAll(async () => {
-  place = await Place.make();
+  place = await Workplace.make();
   results = await build(place, 'deb', 'first');
   for (const name of [MAIN, BOOT]) {
     const path = results.get(`${name}.deb`) ?? '';

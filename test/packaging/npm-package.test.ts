@@ -3,20 +3,21 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
+import { Workplace } from '../helpers/command-process.js';
 import { embeddedTarget } from '../helpers/embedded-target.js';
-import { build, CLONE, output, Place } from './packages.js';
+import { build, CLONE, output } from './packages.js';
 
 const { version } = JSON.parse(await readFile(`${CLONE}package.json`, 'utf8'));
 const NAME = 'iqn.2001-04.com.example:npm';
 
-let place: Place;
+let place: Workplace;
 let results: ReadonlyMap<string, string>;
 let bare: NodeJS.ProcessEnv;
 let project: string;
 
 /** PATH has Node, npm and a shell, and neither a compiler nor make; no registry can be asked. */
 beforeAll(async () => {
-  place = await Place.make();
+  place = await Workplace.make();
   results = await build(place, 'npm', 'first');
   project = place.file('project');
   await mkdir(place.file('bin'));

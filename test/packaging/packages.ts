@@ -1,33 +1,12 @@
-/** The packages of this clone, made by scripts/package, and folders to try them in. */
+/** The packages of this clone, made by scripts/package. */
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { Workplace } from '../helpers/command-process.js';
 
 export const CLONE = fileURLToPath(new URL('../../', import.meta.url));
-
-/** A folder of its own for a test. */
-export class Place {
-  readonly path: string;
-
-  private constructor(path: string) {
-    this.path = path;
-  }
-
-  static async make(): Promise<Place> {
-    return new Place(await mkdtemp(join(tmpdir(), 'iscsi-nbd-packages-')));
-  }
-
-  file(...names: string[]): string {
-    return join(this.path, ...names);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return rm(this.path, { recursive: true, force: true });
-  }
-}
 
 export type Run = { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv };
 
@@ -40,7 +19,7 @@ export async function output(command: string, args: readonly string[], options: 
 
 /** Builds packages of `kind` into a new folder of `place`. Returns the paths by file name. */
 export async function build(
-  place: Place,
+  place: Workplace,
   kind: 'deb' | 'npm',
   folder: string,
 ): Promise<ReadonlyMap<string, string>> {

@@ -207,7 +207,7 @@ export class ModelDisk {
     if (!facts.powerLoss) return;
     const isLost = this.#powerLost(facts.valueOf);
     if (!isLost || facts.isReported === false) return;
-    // What was not written again after a removal is told once, when it may be lost or when it is.
+    // A flush reports writes that were dropped at a removal once: when they may be lost, or are lost.
     const isToldSinceRemoval = this.#toldAt > this.#notRetainedUpTo && this.#notRetainedUpTo > 0;
     if (isToldSinceRemoval) this.#mayHear.all();
     else this.#mustHear.all();

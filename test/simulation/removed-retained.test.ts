@@ -1,4 +1,4 @@
-/** What becomes of retained writes if their LUN is removed, and who is told of what was lost. */
+/** Retained writes of a LUN that is removed, and which flushes report what the disk has lost. */
 import { expect, test } from 'vitest';
 import { answerTo, ask, block, EIO, endWell, FLUSH, newWorld, read, write } from './asked.js';
 import { TARGET_NAME, type World } from './world.js';

@@ -244,7 +244,7 @@ test('a write of several commands is sent again as a whole if the disk lost the 
   const client = world.newClient();
   const whole = ask(world, client, write(1, 0, bytes));
   const met = ask(world, client, read(bytes));
-  // The read is told; the commands of the write that come after it are done as ever.
+  // The read gets the unit attention; the target runs the commands of the write that come after it.
   const back = world.commands.add(({ opcode }) => {
     if (opcode !== READ_10) return undefined;
     back();

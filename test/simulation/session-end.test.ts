@@ -74,7 +74,8 @@ test('a disk in use refuses the close of all, and continues, though another one 
   expect(world.faults).toEqual([]);
 });
 
-test('an orderly close waits for a disk that is being probed', async () => {
+/** Two disks; whoever uses the first writes once more before it is taken away. */
+async function worldThatWritesBack() {
   const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
   await world.start();
   const client = world.newClient(0);
@@ -82,6 +83,11 @@ test('an orderly close waits for a disk that is being probed', async () => {
   world.exporter.writeBack.set(0, async () => {
     replies.push(await ask(client, WRITE));
   });
+  return { world, client, replies };
+}
+
+test('an orderly close waits for a disk that is being probed', async () => {
+  const { world, client, replies } = await worldThatWritesBack();
   world.node.raiseAttention(TARGET_NAME, 0, LUNS_CHANGED);
   client.send(READ, () => undefined);
   await world.when(() => world.unit.queue.mode === 'holding', 1000);
@@ -93,13 +99,7 @@ test('an orderly close waits for a disk that is being probed', async () => {
 });
 
 test('an orderly close waits for a disk whose probe begins while that of another one is waited for', async () => {
-  const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
-  await world.start();
-  const client = world.newClient(0);
-  const replies: ModelReply[] = [];
-  world.exporter.writeBack.set(0, async () => {
-    replies.push(await ask(client, WRITE));
-  });
+  const { world, client, replies } = await worldThatWritesBack();
   world.commands.add(({ lun, opcode }) => {
     // The last question to LUN 1: meanwhile LUN 0 begins to be probed, which takes longer.
     if (lun === 1 && opcode === MODE_SENSE) {

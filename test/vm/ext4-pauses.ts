@@ -12,7 +12,7 @@ import { MIB, sha256 } from './targets.js';
 /** A target whose LUN is a file of this machine. */
 export type Target = {
   readonly file: string;
-  /** Its sessions end, and nobody can log in. */
+  /** Ends the sessions of the target and refuses logins. */
   leave(): Promise<void>;
   comeBack(): Promise<void>;
 };

@@ -183,7 +183,7 @@ it.each([
   expect(spellings()).toEqual([]);
 });
 
-it('a target that is not found by any spelling is told as not found, each spelling once', () => {
+it('the login fails with Not Found after it has tried each spelling of the name once', () => {
   const { peer, asked } = logInAs('IQN.2001-04.COM.EXAMPLE:DISK', 'iqn.2001-04.com.example:other');
   expect(asked).toEqual(['IQN.2001-04.COM.EXAMPLE:DISK', LOWER]);
   expect(peer.failure).toMatchObject({ statusClass: 2, statusDetail: 3 });
