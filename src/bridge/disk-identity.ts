@@ -1,6 +1,19 @@
 import { identifiersByKind, isBlank } from '../scsi/designator.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 
+/** What tells a disk from others: the part of its facts that the gate looks at. */
+export type DiskIdentity = Pick<
+  DiskFacts,
+  | 'deviceType'
+  | 'identifiers'
+  | 'serial'
+  | 'vendor'
+  | 'product'
+  | 'blockSizeBytes'
+  | 'blockCount'
+  | 'unread'
+>;
+
 /** When a disk is compared, and what the operator said of disks that have no identity. */
 type GateOccasion = {
   /**
@@ -19,7 +32,7 @@ const WHAT_TO_DO =
   '(--allow-unidentified)';
 
 /** True where nothing that the disk reports tells it from another of the same make and size. */
-export function isUnidentified(facts: DiskFacts): boolean {
+export function isUnidentified(facts: DiskIdentity): boolean {
   return isBlank(facts.serial) && identifiersByKind(facts.identifiers).size === 0;
 }
 
@@ -40,8 +53,8 @@ export function unidentifiedWords({ allowUnidentified }: { allowUnidentified: bo
  * Returns why it is not taken for the same one, as a clause, or null.
  */
 export function identityMismatch(
-  known: DiskFacts,
-  found: DiskFacts,
+  known: DiskIdentity,
+  found: DiskIdentity,
   occasion: GateOccasion,
 ): string | null {
   const change = differenceOf(known, found, occasion);
@@ -74,7 +87,7 @@ type IdentityPart = (typeof IDENTITY_PARTS)[number];
  * This part of the identity has never been read, so the other one tells the disk from others, as it
  * does of a disk that has only one; it was read before and now, and is equal.
  */
-function isToldByOther(part: IdentityPart, known: DiskFacts, found: DiskFacts): boolean {
+function isToldByOther(part: IdentityPart, known: DiskIdentity, found: DiskIdentity): boolean {
   if (known.unread?.includes(part) !== true) return false;
   if (part === 'identifiers') return !isBlank(known.serial) && known.serial === found.serial;
   const isNamed = identifiersByKind(known.identifiers).size > 0;
@@ -85,15 +98,15 @@ function isToldByOther(part: IdentityPart, known: DiskFacts, found: DiskFacts): 
 const WORLDWIDE: ReadonlySet<string> = new Set(['naa', 'eui', 'uuid']);
 
 /** A name that no other disk has is equal: whatever else is told may have been renamed. */
-function hasSameWorldwideName(known: DiskFacts, found: DiskFacts): boolean {
+function hasSameWorldwideName(known: DiskIdentity, found: DiskIdentity): boolean {
   const [kind] = commonKind(known.identifiers, found.identifiers) ?? [];
   const isWorldwide = kind !== undefined && WORLDWIDE.has(kind);
   return isWorldwide && shareIdentifier(known.identifiers, found.identifiers);
 }
 
 function differenceOf(
-  known: DiskFacts,
-  found: DiskFacts,
+  known: DiskIdentity,
+  found: DiskIdentity,
   { mayBeExchanged, allowUnidentified }: GateOccasion,
 ): string | null {
   // What could not be read before is learnt now, unless nothing proves that it is the same disk.

@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs';
 import { runDaemonCommand, withDaemonFlags } from './commands/daemon.js';
+import { runDockerPlugin, withDockerPlugin } from './commands/docker-plugin.js';
 import { runImport, withImport } from './commands/import.js';
 import { runPersistent, withPersistent } from './commands/persistent.js';
 import {
@@ -119,5 +120,12 @@ export const DAEMON_COMMANDS: readonly Command[] = [
     build: withImport,
     run: runImport,
     examples: [['$0 import-open-iscsi --dry-run', 'what would be kept']],
+  },
+  {
+    usage: 'docker-plugin',
+    summary: 'LUNs as volumes of Docker and Podman (daemon)',
+    build: withDockerPlugin,
+    run: runDockerPlugin,
+    examples: [['$0 docker-plugin --socket /run/docker/plugins/iscsi-nbd.sock', 'needs root']],
   },
 ];

@@ -1,12 +1,11 @@
 import type { Argv } from 'yargs';
-import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
+import { askDaemon, ControlClient } from '../control/control-client.js';
 import { CONTROL_PATH } from '../control/control-protocol.js';
 import { sessionsSchema } from '../control/control-results.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionView } from '../supervisor/session-report.js';
 import { type Arguments, type CommandContext, textArgument } from './context.js';
-import { ControlClient } from './control-client.js';
 import { Interrupts } from './interrupts.js';
 
 /** Hex digits of a session's number that are enough when no other begins with them. */
@@ -48,22 +47,6 @@ export async function withDaemon<T>(
   });
   stopped.catch(() => undefined);
   return await interrupts.orInterrupted(Promise.race([work(client, interrupts), stopped]));
-}
-
-/** What the daemon answered, checked. Throws UsageError 18 for an answer of another version. */
-export async function askDaemon<T>(
-  client: ControlClient,
-  schema: z.ZodType<T>,
-  method: string,
-  params: Readonly<Record<string, unknown>> = {},
-): Promise<T> {
-  const parsed = schema.safeParse(await client.call(method, params));
-  if (parsed.success) return parsed.data;
-  throw new UsageError(
-    `The daemon's answer to ${method} is not understood: is it of another version? ` +
-      `(${z.prettifyError(parsed.error).split('\n')[0]})`,
-    { exitCode: EXIT_CODES.daemonUnreachable.code, code: 'ERR_DAEMON_ANSWER' },
-  );
 }
 
 export async function allSessions(client: ControlClient): Promise<readonly SessionView[]> {

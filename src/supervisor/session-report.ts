@@ -58,6 +58,19 @@ const connectionSchema = z.object({
   MaxDatagramSize: z.literal(0),
 });
 
+/** What tells the disk from others; a device is never that of another disk. */
+const identitySchema = z.object({
+  vendor: z.string(),
+  product: z.string(),
+  /** VPD page 80h; empty where there is none. */
+  serial: z.string(),
+  /** Names of the logical unit from VPD page 83h, the most unique first. */
+  identifiers: z.array(z.string()),
+  deviceType: count,
+  /** Parts that the disk has and could not tell. */
+  unread: z.array(z.string()),
+});
+
 /** What a LUN is doing. */
 const lunStatusFields = {
   lun: count,
@@ -83,6 +96,7 @@ export const deviceSchema = z.object({
   sizeBytes: diskBytes,
   blockSizeBytes: count,
   readOnly: z.boolean(),
+  identity: identitySchema,
   state: stateSchema,
   heldRequests: count,
   heldBytes: count,
@@ -249,6 +263,7 @@ export function viewDevices(session: DaemonSession, nowMs: number): DeviceView[]
       sizeBytes: queue.sizeBytes,
       blockSizeBytes: queue.blockSizeBytes,
       readOnly: queue.readOnly,
+      identity: viewIdentity(lun),
       state: session.state,
       heldRequests: queue.heldRequests,
       heldBytes: queue.heldBytes,
@@ -264,6 +279,15 @@ function viewLun(session: DaemonSession, lun: LunLifecycle, nowMs: number): LunS
     removalInSeconds: secondsUntil(lun.removalAtMs, nowMs),
     lastError: lun.lastError,
     ...viewRetained(lun),
+  };
+}
+
+function viewIdentity({ unit }: LunLifecycle): DeviceView['identity'] {
+  const { vendor, product, serial, identifiers, deviceType, unread } = unit.disk.facts;
+  return {
+    ...{ vendor, product, serial, deviceType },
+    identifiers: [...identifiers],
+    unread: [...(unread ?? [])],
   };
 }
 

@@ -6,9 +6,9 @@ import { UsageError } from '../../base/errors.js';
 import { configOf } from '../../config/config.js';
 import { type NodeLogin, type NodeSecret, readNodes } from '../../config/open-iscsi.js';
 import { formatHostPort } from '../../config/target-url.js';
+import { DAEMON_GONE, DAEMON_UNREACHABLE } from '../../control/control-client.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
-import { DAEMON_GONE, DAEMON_UNREACHABLE } from '../control-client.js';
 import { withControl, withDaemon } from '../control-session.js';
 import { printJson, printLine, warn } from '../print.js';
 

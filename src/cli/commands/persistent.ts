@@ -1,10 +1,11 @@
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
 import { formatHostPort } from '../../config/target-url.js';
+import { askDaemon } from '../../control/control-client.js';
 import { persistentListSchema } from '../../control/control-results.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
-import { askDaemon, withControl, withDaemon } from '../control-session.js';
+import { withControl, withDaemon } from '../control-session.js';
 import { printJson, printLine, printTable } from '../print.js';
 import { columnsOf, fitted } from '../table-width.js';
 

@@ -3,6 +3,7 @@ import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
 import { flagOf, OPTION_NAMES, type OptionName } from '../../config/config-options.js';
 import { formatHostPort, parsePortalArgument } from '../../config/target-url.js';
+import { askDaemon, type ControlClient, DAEMON_GONE } from '../../control/control-client.js';
 import {
   changedSchema,
   devicesSchema,
@@ -19,10 +20,8 @@ import {
   requiredArgument,
   textArgument,
 } from '../context.js';
-import { type ControlClient, DAEMON_GONE } from '../control-client.js';
 import {
   allSessions,
-  askDaemon,
   findSession,
   withControl,
   withDaemon,

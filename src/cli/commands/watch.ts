@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
 import type { ProductEvent } from '../../config/contract.js';
+import { askDaemon, type ControlClient } from '../../control/control-client.js';
 import { eventSchema, statisticsListSchema } from '../../control/control-results.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import type { StatisticsView } from '../../supervisor/session-report.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
-import type { ControlClient } from '../control-client.js';
-import { askDaemon, controlPathOf, withControl } from '../control-session.js';
+import { controlPathOf, withControl } from '../control-session.js';
 import { eventText } from '../event-text.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
 import { lunTroubles } from '../lun-text.js';
@@ -131,7 +131,7 @@ async function watching(
   args: Arguments,
   work: (client: ControlClient, ended: Promise<void>) => Promise<void>,
 ): Promise<number> {
-  const { ControlClient: Client } = await import('../control-client.js');
+  const { ControlClient: Client } = await import('../../control/control-client.js');
   using client = await Client.connect(controlPathOf(context, args));
   using interrupts = new Interrupts(context.io.signals);
   const gone = new Promise<never>((_resolve, reject) => {

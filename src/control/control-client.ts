@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { z } from 'zod';
 import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
@@ -101,6 +102,22 @@ export class ControlClient {
     this.#pending.clear();
     this.onClosed(error);
   }
+}
+
+/** What the daemon answered, checked. Throws UsageError 18 for an answer of another version. */
+export async function askDaemon<T>(
+  client: ControlClient,
+  schema: z.ZodType<T>,
+  method: string,
+  params: Readonly<Record<string, unknown>> = {},
+): Promise<T> {
+  const parsed = schema.safeParse(await client.call(method, params));
+  if (parsed.success) return parsed.data;
+  throw new UsageError(
+    `The daemon's answer to ${method} is not understood: is it of another version? ` +
+      `(${z.prettifyError(parsed.error).split('\n')[0]})`,
+    { exitCode: EXIT_CODES.daemonUnreachable.code, code: 'ERR_DAEMON_ANSWER' },
+  );
 }
 
 /** An error of the daemon as if it had happened here. */

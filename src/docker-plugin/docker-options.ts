@@ -1,0 +1,88 @@
+import { closestMatch } from '../base/closest-match.js';
+import { flagOf, isProcessOption, OPTION_NAMES } from '../config/config-options.js';
+import { parseTargetUrl } from '../config/target-url.js';
+import { formatPortal } from '../iscsi/login/portal.js';
+import { FILE_SYSTEM_TYPES, FSCK_POLICIES } from '../volume/file-system.js';
+import { VolumeError } from '../volume/volume-error.js';
+import { parseVolumeSpec, type VolumeSpec } from '../volume/volume-spec.js';
+
+/** Options of `docker volume create -o` that say which disk and how; the rest are the login's. */
+const OWN_OPTIONS = [
+  ...['url', 'portal', 'portals', 'target', 'lun'],
+  ...['fstype', 'fsck', 'mount-options', 'read-only', 'disk-id'],
+] as const;
+/** The session is for all LUNs of its target, and is what its type says. */
+const NOT_TAKEN = ['luns', 'sessionType'];
+const OPTIONS_MAX = 64;
+
+/** The volume that the options describe. Throws VolumeError `invalid` that names the option. */
+export function readDockerOptions(given: Readonly<Record<string, string>>): VolumeSpec {
+  const entries = Object.entries(given);
+  if (entries.length > OPTIONS_MAX) throw invalid(`there are more than ${OPTIONS_MAX} options`);
+  const own = new Map<string, string>();
+  const login: Record<string, string> = {};
+  for (const [key, value] of entries) {
+    if (OWN_OPTIONS.some((name) => name === key)) own.set(key, value);
+    else login[loginOption(key)] = value;
+  }
+  const disk = diskOf(own);
+  return parseVolumeSpec({
+    ...disk,
+    fsType: oneOf('fstype', own.get('fstype') ?? 'ext4', FILE_SYSTEM_TYPES),
+    fsck: oneOf('fsck', own.get('fsck') ?? 'auto', FSCK_POLICIES),
+    mountOptions: words(own.get('mount-options')),
+    readOnly: oneOf('read-only', own.get('read-only') ?? 'false', ['true', 'false']) === 'true',
+    diskId: own.get('disk-id') ?? null,
+    options: login,
+  });
+}
+
+function diskOf(own: ReadonlyMap<string, string>) {
+  const more = words(own.get('portals'));
+  const url = own.get('url');
+  if (url !== undefined) {
+    const twice = ['portal', 'target', 'lun'].find((name) => own.has(name));
+    if (twice !== undefined) throw invalid(`${twice} and url say the same thing; leave one away`);
+    const { targetName, lun, password, host, port } = parseTargetUrl(url);
+    if (password !== undefined) {
+      throw invalid('a password in url is seen by everybody; name its file by chap-secret-file');
+    }
+    if (lun === null) throw invalid('url names no LUN; add /<lun> to it');
+    return { targetName, lun, portals: [formatPortal({ host, port }), ...more] };
+  }
+  const portal = own.get('portal');
+  const portals = portal === undefined ? more : [portal, ...more];
+  const targetName = own.get('target');
+  if (portals.length === 0 || targetName === undefined) {
+    throw invalid(
+      'it names no disk: give -o url=iscsi://host/<target>/<lun>, or portal and target',
+    );
+  }
+  const lun = own.get('lun') ?? '0';
+  if (!/^\d{1,8}$/.test(lun)) throw invalid(`lun is not a number: ${JSON.stringify(lun)}`);
+  return { targetName, lun: Number(lun), portals };
+}
+
+/** `removal-latency` is `removalLatencySeconds`; the daemon judges the value. */
+function loginOption(key: string): string {
+  const names = OPTION_NAMES.filter((name) => !isProcessOption(name) && !NOT_TAKEN.includes(name));
+  const found = names.find((name) => name === key || flagOf(name) === key);
+  if (found !== undefined) return found;
+  const near = closestMatch(key, [...OWN_OPTIONS, ...names.map(flagOf)]);
+  const hint = near === undefined ? '' : `; did you mean ${near}?`;
+  throw invalid(`there is no option ${JSON.stringify(key.slice(0, 60))}${hint}`);
+}
+
+function words(text: string | undefined): string[] {
+  return (text ?? '').split(',').filter((word) => word !== '');
+}
+
+function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
+  const found = known.find((each) => each === value);
+  if (found !== undefined) return found;
+  throw invalid(`${name} is one of ${known.join(', ')}, not ${JSON.stringify(value.slice(0, 60))}`);
+}
+
+function invalid(message: string): VolumeError {
+  return new VolumeError('invalid', `The volume's options: ${message}.`);
+}

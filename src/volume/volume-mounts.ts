@@ -1,0 +1,110 @@
+import { mount, readyFileSystem, unmount } from './file-system.js';
+import { isOfNbd, mountAt } from './mount-table.js';
+import { VolumeError } from './volume-error.js';
+import type { Mount, VolumeHost } from './volume-host.js';
+import type { VolumeSpec } from './volume-spec.js';
+
+/** Mounts that may lie over each other at one path; more is a loop of ours. */
+const MOUNTS_MAX = 16;
+
+/** Mounts a disk's file system at a path, once; what was mounted there of a gone disk goes. */
+export async function mountDisk(
+  host: VolumeHost,
+  options: {
+    readonly spec: VolumeSpec;
+    readonly device: string;
+    readonly path: string;
+    readonly isReadOnly: boolean;
+  },
+): Promise<void> {
+  const { spec, device, path, isReadOnly } = options;
+  if (spec.fsType === null) return;
+  const at = mountAt(await host.mounts(), path);
+  if (at !== null) {
+    if (await isOf(host, at, device)) return;
+    if (!isOfNbd(at)) throw somethingElse(at);
+    await unmountAll(host, path);
+  }
+  await host.makeFolder(path);
+  await readyFileSystem(host, { device, type: spec.fsType, fsck: spec.fsck, isReadOnly });
+  const words = [...spec.mountOptions, ...(isReadOnly ? ['ro'] : [])];
+  const flags = words.length === 0 ? [] : ['-o', words.join(',')];
+  await mount(host, ['-t', spec.fsType, ...flags, device, path]);
+}
+
+/** Shows a mounted folder at another path as well, once. */
+export async function bindFolder(
+  host: VolumeHost,
+  options: {
+    readonly device: string;
+    readonly from: string;
+    readonly to: string;
+    readonly readOnly: boolean;
+  },
+): Promise<void> {
+  const { device, from, to, readOnly } = options;
+  const mounts = await host.mounts();
+  const source = mountAt(mounts, from);
+  if (source === null || !(await isOf(host, source, device))) {
+    const words = `The volume is not mounted at ${from} any more`;
+    throw new VolumeError('refused', `${words}: unstage it and stage it again.`);
+  }
+  const at = mountAt(mounts, to);
+  if (at !== null && !(await isOf(host, at, device))) throw somethingElse(at);
+  if (at === null) {
+    await host.makeFolder(to);
+    await mount(host, ['--bind', from, to]);
+  }
+  // The flags of a bind mount are set by a second call (mount(8)).
+  const isReadOnly = at?.options.includes('ro') ?? false;
+  if (readOnly && !isReadOnly) await mount(host, ['-o', 'remount,bind,ro', to]);
+}
+
+/** Shows a block device at another path as well, once. */
+export async function bindDevice(
+  host: VolumeHost,
+  { device, to }: { readonly device: string; readonly to: string },
+): Promise<void> {
+  const number = await host.deviceNumberOf(device);
+  if (number === null) {
+    throw new VolumeError('unavailable', `${device} is not there on this host; try again.`);
+  }
+  const at = mountAt(await host.mounts(), to);
+  if (at !== null) {
+    if ((await host.deviceNumberOf(to)) === number) return;
+    throw somethingElse(at);
+  }
+  await host.makeFile(to);
+  await mount(host, ['--bind', device, to]);
+}
+
+/** Takes away what of a volume is mounted at a path, and the empty folder or file under it. */
+export async function unbind(host: VolumeHost, path: string): Promise<void> {
+  await unmountAll(host, path);
+  const kind = await host.kindOf(path);
+  if (kind === 'folder') await host.removeFolder(path);
+  else if (kind === 'file') await host.removeFile(path);
+}
+
+/** Unmounts what of a volume is mounted at a path. Throws VolumeError for any other mount. */
+export async function unmountAll(host: VolumeHost, path: string): Promise<void> {
+  for (let round = 0; round < MOUNTS_MAX; round += 1) {
+    const at = mountAt(await host.mounts(), path);
+    if (at === null) return;
+    if (!isOfNbd(at)) throw somethingElse(at);
+    await unmount(host, path);
+  }
+  throw new VolumeError('failed', `More than ${MOUNTS_MAX} mounts lie over each other at ${path}.`);
+}
+
+/** A file system of the device, or its node: btrfs has device numbers of its own. */
+async function isOf(host: VolumeHost, at: Mount, device: string): Promise<boolean> {
+  if (at.source === device) return true;
+  const number = await host.deviceNumberOf(device);
+  return number !== null && at.device === number;
+}
+
+function somethingElse({ path, type, source }: Mount): VolumeError {
+  const words = `${path} has another mount (${type} of ${source})`;
+  return new VolumeError('refused', `${words}, which is left alone.`);
+}
