@@ -16,6 +16,7 @@ const PAGE = new URL('docs/ARCHITECTURE.md', ROOT);
 const TABLES = [
   { path: 'src/lun/lun-state.ts', table: 'LUN_MOVES', name: 'lun states' },
   { path: 'src/volume/volume-phase.ts', table: 'VOLUME_MOVES', name: 'volume phases' },
+  { path: 'src/bridge/paths/path-state.ts', table: 'PATH_MOVES', name: 'path states' },
   { path: 'src/supervisor/session-phase.ts', table: 'PHASE_MOVES', name: 'session phases' },
   { path: 'src/iscsi/session/session-state.ts', table: 'SESSION_MOVES', name: 'session states' },
   {

@@ -9,10 +9,16 @@ export interface Clock {
   at(atMs: number, action: () => void): () => void;
 }
 
-/** Resolves `ms` milliseconds from now. */
-export function pause(clock: Clock, ms: number): Promise<void> {
+/** Resolves `ms` milliseconds from now, or when `signal` aborts. */
+export function pause(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    clock.at(clock.nowMs() + ms, resolve);
+    const done = () => {
+      cancel();
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = clock.at(clock.nowMs() + ms, done);
+    signal?.addEventListener('abort', done, { once: true });
   });
 }
 

@@ -2,8 +2,9 @@ import { productError } from '../base/errors.js';
 import { isUnidentified } from '../bridge/disk-identity.js';
 import { askPatiently, CDB_BYTES, type ScsiExecutor } from '../lun/disk-probe.js';
 import { diskNow, isOfLun } from '../lun/find-disks.js';
+import { ownPortGroup, readPortGroups } from '../lun/port-groups.js';
 import { writeInquiryCdb } from '../scsi/cdb.js';
-import { decodeDesignators, identifiersByKind } from '../scsi/designator.js';
+import { identifiersByKind } from '../scsi/designator.js';
 import { CACHE_NOT_TOLD, type DiskFacts } from '../scsi/disk-facts.js';
 import {
   DEVICE_TYPE_DISK,
@@ -12,18 +13,9 @@ import {
   type InquiryData,
   isManagementUnit,
 } from '../scsi/inquiry.js';
-import { ScsiDataError } from '../scsi/response-data.js';
-import {
-  decodeTargetPortGroups,
-  writeReportTargetPortGroupsCdb,
-} from '../scsi/target-port-groups.js';
-import { VpdPage } from '../scsi/vpd.js';
 import type { DiskCheck, LunCheck } from './check-report.js';
 
 const INQUIRY_BYTES = 96;
-const IDENTIFICATION_BYTES = 4092;
-/** Some hundred groups; an array has two to eight. */
-const GROUPS_BYTES = 4092;
 /** TPGS of the standard INQUIRY data (SPC-4). */
 const CHANGED_BY = ['none', 'target', 'initiator', 'both'] as const;
 const NO_LIMIT = 0xffff_ffff;
@@ -116,33 +108,13 @@ async function portGroupsOf(
 ): Promise<DiskCheck['portGroups']> {
   const changedBy = CHANGED_BY[support] ?? 'none';
   if (changedBy === 'none') return { changedBy, groups: [], error: null };
-  const cdb = Buffer.alloc(CDB_BYTES);
-  writeReportTargetPortGroupsCdb(cdb, GROUPS_BYTES);
-  const request = { lun, cdb, direction: 'read', length: GROUPS_BYTES } as const;
-  const { action, words, data } = await askPatiently(asker, request);
-  if (action !== 'success') return { changedBy, groups: [], error: words };
-  try {
-    const ours = await ownGroup(asker, lun);
-    const groups = decodeTargetPortGroups(data).map((group) => ({
-      ...group,
-      ports: [...group.ports],
-      isOurs: ours === null ? null : group.group === ours,
-    }));
-    return { changedBy, groups, error: null };
-  } catch (error) {
-    if (!(error instanceof ScsiDataError)) throw error;
-    return { changedBy, groups: [], error: error.message };
-  }
-}
-
-/** The group of the port that answers, by its designator of VPD page 83h; null: not told. */
-async function ownGroup(asker: ScsiExecutor, lun: number): Promise<number | null> {
-  const cdb = Buffer.alloc(CDB_BYTES);
-  writeInquiryCdb(cdb, VpdPage.deviceIdentification, IDENTIFICATION_BYTES);
-  const request = { lun, cdb, direction: 'read', length: IDENTIFICATION_BYTES } as const;
-  const { action, data } = await askPatiently(asker, request);
-  if (action !== 'success') return null;
-  const found = decodeDesignators(data).find(({ type }) => type === 'target-port-group');
-  const digits = /^target-port-group\.(\d{1,5})$/.exec(found?.text ?? '')?.[1];
-  return digits === undefined ? null : Number(digits);
+  const told = await readPortGroups(asker, lun);
+  if ('error' in told) return { changedBy, groups: [], error: told.error };
+  const ours = await ownPortGroup(asker, lun);
+  const groups = told.groups.map((group) => ({
+    ...group,
+    ports: [...group.ports],
+    isOurs: ours === null ? null : group.group === ours,
+  }));
+  return { changedBy, groups, error: null };
 }

@@ -75,6 +75,12 @@ function textOf(event: ProductEvent): string {
       return `${nameOf(event)} now has ${humanBytes(event.sizeBytes)}`;
     case 'portalChanged':
       return `portal ${event.from} → ${event.to}`;
+    case 'pathState': {
+      const { lun, portal, from, to, reason } = event;
+      return `LUN ${lun}: path over ${portal}: ${from} → ${to}: ${reason}`;
+    }
+    case 'pathSwitched':
+      return `LUN ${event.lun}: path ${event.from} → ${event.to}: ${event.reason}`;
     case 'targetQuirk':
       return (
         `the target does not keep to RFC 7143 §${event.section}, which its session lives with ` +

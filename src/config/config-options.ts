@@ -2,7 +2,14 @@ import { z } from 'zod';
 import { parseCpuList } from '../base/cpu-list.js';
 import { type PortalAddress, readPortal } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
-import type { ChapAlgorithmName, DigestName, RetainWrites, SessionType } from './contract.js';
+import type {
+  ChapAlgorithmName,
+  DigestName,
+  Multipath,
+  PathPolicy,
+  RetainWrites,
+  SessionType,
+} from './contract.js';
 
 /**
  * The options every session takes, one row each. A schema accepts what the configuration file
@@ -75,6 +82,8 @@ function choices<T extends string>(
 const digests: readonly DigestName[] = ['None', 'CRC32C'];
 const algorithms: readonly ChapAlgorithmName[] = ['SHA3-256', 'SHA256', 'SHA1', 'MD5'];
 const retainWrites: readonly RetainWrites[] = ['auto', 'always', 'never'];
+const multipath: readonly Multipath[] = ['auto', 'off'];
+const pathPolicies: readonly PathPolicy[] = ['least-queue', 'round-robin', 'failover'];
 const sessionTypes: readonly SessionType[] = ['data', 'boot', 'informational'];
 
 /** A week. */
@@ -158,9 +167,22 @@ export const OPTION_ROWS = {
   portals: row<readonly PortalAddress[]>(
     z.preprocess(toList, z.array(portal).max(LIST_LENGTH_MAX)),
     'a list of portals host[:port]',
-    'other portals of the same target, tried in turn',
+    'other portals of the same target: paths of their own to its disks, or tried in turn',
     [],
   ),
+  multipath: row<Multipath>(
+    z.enum(multipath),
+    `one of ${multipath.join(', ')}`,
+    'a session for each portal, all of them paths of the same disks (auto), or one session (off)',
+    'off',
+  ),
+  pathPolicy: row<PathPolicy>(
+    z.enum(pathPolicies),
+    `one of ${pathPolicies.join(', ')}`,
+    'which of the best paths the next command takes',
+    'least-queue',
+  ),
+  pathCheckSeconds: seconds(0.1, 3600, 5, 'seconds between checks of a path that cannot be used'),
   queueDepthMax: whole(1, 4096, 128, 'commands in flight of a session'),
   heldBytesMax: row<number>(
     z.preprocess(

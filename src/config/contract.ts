@@ -32,6 +32,9 @@ export type ChapCredentials = {
   readonly target?: { readonly user?: string; readonly secret: string };
 };
 
+export type Multipath = 'auto' | 'off';
+export type PathPolicy = 'least-queue' | 'round-robin' | 'failover';
+
 /** Everything a session can be told, defaults applied. Lists are in order of preference. */
 export type SessionOptions = {
   readonly initiatorName: string;
@@ -52,6 +55,11 @@ export type SessionOptions = {
   readonly taskTimeoutSeconds: number;
   /** Other portals of the same target, tried in turn after the one in the URL. */
   readonly portals: readonly PortalAddress[];
+  /** `auto`: each portal is a path of its own to the disks; absent: `off`. */
+  readonly multipath?: Multipath;
+  readonly pathPolicy?: PathPolicy;
+  /** Seconds between two checks of a path that cannot be used. */
+  readonly pathCheckSeconds?: number;
   readonly queueDepthMax: number;
   readonly heldBytesMax: number;
   /** Absent: `auto`, writes into a cache that the disk reports are retained. */
@@ -175,6 +183,23 @@ export type EventBody =
   /** It cannot be taken away, or come back, while `holders` use it. */
   | ({ readonly event: 'deviceInUse'; readonly holders: string } & LunEvent)
   | ({ readonly event: 'deviceResized'; readonly sizeBytes: number } & LunEvent)
+  /** A path of a disk that has several: `down`, or the state in which its port is. */
+  | {
+      readonly event: 'pathState';
+      readonly lun: number;
+      readonly portal: string;
+      readonly from: string;
+      readonly to: string;
+      readonly reason: string;
+    }
+  /** Commands take another path now. */
+  | {
+      readonly event: 'pathSwitched';
+      readonly lun: number;
+      readonly from: string;
+      readonly to: string;
+      readonly reason: string;
+    }
   | { readonly event: 'portalChanged'; readonly from: string; readonly to: string }
   | {
       readonly event: 'loginRefused';

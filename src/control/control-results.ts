@@ -111,6 +111,23 @@ export const eventSchema = z.discriminatedUnion('event', [
     reason: z.enum(['sessionLost', 'cacheLost', 'takenOver']),
   }),
   z.object({ event: z.literal('deviceResized'), ...lun, sizeBytes: diskBytes }),
+  z.object({
+    event: z.literal('pathState'),
+    ...head,
+    lun: z.number().int(),
+    portal: z.string(),
+    from: z.string(),
+    to: z.string(),
+    reason: z.string(),
+  }),
+  z.object({
+    event: z.literal('pathSwitched'),
+    ...head,
+    lun: z.number().int(),
+    from: z.string(),
+    to: z.string(),
+    reason: z.string(),
+  }),
   z.object({ event: z.literal('portalChanged'), ...head, from: z.string(), to: z.string() }),
   z.object({
     event: z.literal('loginRefused'),

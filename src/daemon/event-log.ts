@@ -88,8 +88,11 @@ export function eventLevel(event: ProductEvent): EventLevel {
     case 'writesReplayed':
     case 'deviceResized':
     case 'portalChanged':
+    case 'pathSwitched':
     case 'targetQuirk':
     case 'closed':
       return 'info';
+    case 'pathState':
+      return event.to === 'down' ? 'warn' : 'info';
   }
 }

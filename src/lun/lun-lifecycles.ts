@@ -133,6 +133,11 @@ export class LunLifecycles {
     return this.isSomeHeld;
   }
 
+  /** Each that is away emits how much is held. */
+  emitHeld(): void {
+    for (const lifecycle of this.#all) lifecycle.emitHeld();
+  }
+
   /** Requests of these fail from now on: they are being logged out. */
   fail(lifecycles: readonly LunLifecycle[] = this.#all): void {
     for (const { unit } of lifecycles) unit.queue.fail('logout');

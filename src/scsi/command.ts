@@ -31,7 +31,14 @@ export interface ScsiCommandOwner {
  * preallocated and used again, so the data path makes none.
  */
 export class ScsiCommand {
-  readonly owner: ScsiCommandOwner;
+  /** Whose command it is. */
+  readonly sender: ScsiCommandOwner;
+  /** Who is told of its outcome: the sender, or who sends it over one of several paths. */
+  owner: ScsiCommandOwner;
+  /** Number of the path that it takes, where its owner has several. */
+  via = 0;
+  /** Number of power losses told over other paths when it was sent, see `Path.era`. */
+  era = 0;
   lun: LunField = { upper: 0, lower: 0 };
   /** 16 bytes; shorter CDBs are padded with zeros. */
   readonly cdb: Buffer = Buffer.alloc(CDB_BYTES);
@@ -68,6 +75,7 @@ export class ScsiCommand {
   }
 
   constructor(owner: ScsiCommandOwner, dataIn: Fragments) {
+    this.sender = owner;
     this.owner = owner;
     this.dataIn = dataIn;
   }

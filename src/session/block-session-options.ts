@@ -11,6 +11,8 @@ export type BlockSessionOptions = {
   readonly onClosed?: (how: BlockSessionEnd) => void | Promise<void>;
   /** Where lost writes are written down for a process that comes after this one. */
   readonly losses?: Pick<LossRecord, 'wasLostBefore' | 'changed'> | undefined;
+  /** A process before this one may have left commands at the target, over whichever portals. */
+  readonly mayHaveGhosts?: boolean;
   /** The first write to a LUN is about to be acknowledged from its volatile cache. */
   readonly onFirstWrite?: (lun: number) => void;
   /** The right to write to the LUNs; without it nobody is asked. */

@@ -2,8 +2,7 @@ import { pause } from '../base/clock.js';
 import { deferred } from '../base/deferred.js';
 import { UsageError } from '../base/errors.js';
 import { SerialQueue } from '../base/serial-queue.js';
-import { Budget } from '../bridge/budget.js';
-import { LogicalUnit } from '../bridge/logical-unit.js';
+import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { LunFields } from '../bridge/lun-fields.js';
 import type {
   EventBody,
@@ -18,25 +17,22 @@ import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type ScsiExecutor, testUnitReady } from '../lun/disk-probe.js';
 import { diskWarnings } from '../lun/disk-warnings.js';
 import type { LunExporter } from '../lun/lun-exporter.js';
-import { LunLifecycle } from '../lun/lun-lifecycle.js';
+import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { LunLifecycles } from '../lun/lun-lifecycles.js';
 import { NoExporter } from '../lun/no-exporter.js';
 import type { Runtime, SessionResources } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import { AttemptReporter } from './attempt-reporter.js';
 import type { BlockSessionOptions, OutageCounters } from './block-session-options.js';
+import { newLifecycle } from './new-lifecycle.js';
+import { type SessionPaths, sessionPathsOf } from './paths/session-paths.js';
 import type { SessionTarget } from './protocol-config.js';
 import { QueueDepthDriver } from './queue-depth-driver.js';
-import { retainOptions } from './retain-options.js';
 import { SessionClient } from './session-client.js';
 import type { SessionEvent } from './session-event.js';
+import { resourcesOf } from './session-resources.js';
 import { stampedEvent } from './stamped-event.js';
-import { eventOf, transfersCutText } from './warning-text.js';
-
-/** Requests all clients of a session may have under way or held. */
-const REQUESTS_MAX = 8192;
-/** After a signal this process waits so long for the target's answer to the logout. */
-const HURRIED_LOGOUT_MS = 500;
+import { eventOf } from './warning-text.js';
 
 /**
  * One session with its disks and what makes them usable, built up and torn down in order. What
@@ -57,7 +53,9 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   readonly #turns = new SerialQueue();
   readonly #depth: QueueDepthDriver;
   readonly #attempts: AttemptReporter;
-  readonly #setup: BlockSessionOptions;
+  /** The sessions over other portals; null if there is this session only. */
+  #paths: SessionPaths | null = null;
+  readonly #setup: SessionTarget & BlockSessionOptions;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
   #outages = 0;
@@ -74,14 +72,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.#hooks = hooks;
     this.#options = target.options;
     this.#setup = target;
-    this.resources = {
-      ...runtime,
-      budget: new Budget({
-        requestsMax: REQUESTS_MAX,
-        bytesMax: target.options.heldBytesMax,
-        memory: runtime.pool,
-      }),
-    };
+    this.resources = resourcesOf(runtime, target.options);
     const { budget } = this.resources;
     this.#handle = new SessionClient(runtime, target, target.options, () => {
       budget.backlogChanged();
@@ -100,6 +91,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.#handle.isSomeHeld = () => this.#luns.isSomeHeld;
     this.#handle.onReportLuns = (is) =>
       this.#luns.lunsReported(is, (lun) => this.execute(testUnitReady(lun)));
+    if (target.firstLogin === 'resume') this.#openPaths();
   }
 
   get sessionId(): string {
@@ -114,6 +106,11 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   /** Group of the portal it is logged in to; undefined while it is not. */
   get portalGroupTag(): number | undefined {
     return this.#handle.session.connection?.parameters?.targetPortalGroupTag ?? undefined;
+  }
+
+  /** The sessions over several portals; null if there is one. */
+  get paths(): SessionPaths | null {
+    return this.#paths;
   }
 
   get units(): readonly LogicalUnit[] {
@@ -139,7 +136,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /** One command over the session as it is now; rejects with LinkError when it is away. */
   execute(request: ScsiRequest, onSent?: () => void): Promise<ScsiAnswer> {
-    return this.#handle.send(request, onSent);
+    return (this.#paths ?? this.#handle).send(request, onSent);
   }
 
   pause(ms: number): Promise<void> {
@@ -149,7 +146,25 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   /** Throws UsageError 15 when another process has this identity. */
   async login(signal: AbortSignal): Promise<void> {
     await this.#setup.claims?.takeIdentity();
-    return this.#handle.login(signal);
+    await this.#handle.login(signal);
+    this.#openPaths();
+    this.#paths?.start();
+  }
+
+  /** Goes on with the session of a process before this one, whose disks have been added. */
+  resume(): void {
+    this.#paths?.start();
+    this.#handle.initiator.start();
+  }
+
+  #openPaths(): void {
+    this.#paths ??= sessionPathsOf({
+      runtime: this.#runtime,
+      target: this.#setup,
+      leader: this.#handle,
+      emit: (sessionId, body) => this.#hooks.onEvent(stampedEvent(body, sessionId)),
+      attention: (...met) => this.#luns.attentionMet(...met),
+    });
   }
 
   useExporter(exporter: LunExporter, opened: () => Promise<void>): void {
@@ -170,14 +185,18 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     const lifecycle = this.#newLifecycle(lun, facts, exporter);
     this.#luns.add(lifecycle);
     // A new login since the facts were read: they have to be compared first, as in any outage.
-    const isFirst = this.#handle.session.logins <= 1;
-    if (!this.#isLoggedIn || !isFirst) lifecycle.sessionLost('its disk has to be found again');
-    if (this.#isLoggedIn && !isFirst) lifecycle.sessionBack();
+    const isFound = this.#isLoggedIn && this.#handle.session.logins <= 1;
+    if (!isFound) lifecycle.sessionLost('its disk has to be found again');
+    if (this.#paths !== null) this.#paths.begin(lun, { isFound });
+    else if (this.#isLoggedIn && !isFound) lifecycle.sessionBack();
     const exported = this.#turns.run(() => {
       this.#refuseIfClosing();
       return exporter.add(lifecycle.unit);
     });
-    await exported.catch((error: unknown) => this.#luns.giveUp(lifecycle, error));
+    await exported.catch((error: unknown) => {
+      this.#paths?.remove(lun);
+      this.#luns.giveUp(lifecycle, error);
+    });
     this.#exported.add(lifecycle);
     const device = exporter.deviceOf(lifecycle.unit);
     if (device !== undefined) this.#emit({ event: 'deviceAttached', lun, device });
@@ -244,12 +263,6 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     );
   }
 
-  /** Before a close that somebody has asked for by a signal, while nothing is served yet. */
-  hurryLogout(): void {
-    const { timers } = this.#handle.session;
-    timers.logoutTimeoutMs = Math.min(timers.logoutTimeoutMs, HURRIED_LOGOUT_MS);
-  }
-
   close(options: { readonly force?: boolean } = {}): Promise<void> {
     const force = options.force === true;
     if (this.#closing === null) {
@@ -262,32 +275,45 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     } else if (force) {
       // The close that is under way may be waiting for requests or probes: they end now.
       this.#forcing.abort();
-      this.#luns.fail();
+      this.#failRequests();
     }
     return this.#closing;
   }
 
   async #close(force: boolean): Promise<void> {
-    if (!force && this.#isLoggedIn) await this.#luns.probesEnded(this.#forcing.signal);
+    const { isReachable } = this;
+    if (!force && isReachable) await this.#luns.probesEnded(this.#forcing.signal);
     // While the session is away nothing can be written: what is held has to fail.
-    const isForced = force || this.#forcing.signal.aborted || !this.#isLoggedIn;
-    if (isForced) this.#luns.fail();
+    const isForced = force || this.#forcing.signal.aborted || !isReachable;
+    if (isForced) this.#failRequests();
     await this.#turns.run(async () => {
       // One disk that is away is no reason to take the others from their users.
       const away = this.#luns.all.filter(({ state }) => isForced || state !== 'serving');
       await this.#exporter?.close({
         force: isForced,
         isServing: (unit) => !away.some((lun) => lun.unit === unit),
-        unused: () => this.#luns.fail(away),
+        unused: () => this.#failRequests(away),
       });
       for (const lun of this.#luns.all) lun.close('logged out');
     });
+    await this.#paths?.close();
     await this.#handle.logout();
     this.#depth.close();
     await this.#setup.claims?.release();
-    await this.#setup.onClosed?.({ isLoggedOut: this.#isLoggedOut });
+    const isLoggedOut = this.#isLoggedOut && this.#paths?.areOthersLoggedOut !== false;
+    await this.#setup.onClosed?.({ isLoggedOut });
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#whenClosed.resolve();
+  }
+
+  #failRequests(lifecycles = this.#luns.all): void {
+    this.#luns.fail(lifecycles);
+    for (const { unit } of lifecycles) this.#paths?.unitOf(unit.lun)?.port.giveUp();
+  }
+
+  /** The target can be reached, over whichever session. */
+  get isReachable(): boolean {
+    return this.#paths?.isReachable ?? this.#isLoggedIn;
   }
 
   get #isLoggedIn(): boolean {
@@ -303,44 +329,20 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   }
 
   #newLifecycle(lun: number, facts: DiskFacts, exporter: LunExporter): LunLifecycle {
-    const { pool, clock } = this.#runtime;
-    const unit = new LogicalUnit({
-      lun,
-      field: this.lunFields.fieldOf(lun),
-      facts,
-      forcedReadOnly: this.#options.readOnly,
-      port: this.#handle.initiator,
-      pool,
-      clock,
-      budget: this.resources.budget,
-      onAttention: (_unit, attention, sinceMs) => {
-        this.#luns.unitAttention(lifecycle, attention, sinceMs);
-        if (attention === 'lunsChanged' || attention === 'lunGone') this.#setup.onLunsChanged?.();
-      },
-      onCongested: () => this.#depth.congested(),
-      onTransfersCut: (...bytes) => this.warn(transfersCutText(lun, ...bytes)),
-      onLossChanged: (_unit, isUntold) => this.#setup.losses?.changed(lun, isUntold),
-      onFirstWrite: () => this.#setup.onFirstWrite?.(lun),
-      retain: retainOptions(lun, this.#setup, this.#runtime.retainedShare),
-      onIoError: (error) => this.#emit({ event: 'ioError', ...error, ...this.#place(unit) }),
-    });
-    const lifecycle: LunLifecycle = new LunLifecycle({
-      unit,
-      execute: (request, onSent) => this.execute(request, onSent),
-      clock,
+    return newLifecycle(lun, facts, {
+      runtime: this.#runtime,
+      resources: this.resources,
+      setup: this.#setup,
+      handle: this.#handle,
+      luns: this.#luns,
+      paths: this.#paths,
+      depth: this.#depth,
       turns: this.#turns,
-      allowUnidentified: this.#options.allowUnidentified === true,
-      timers: this.#handle.removalTimers,
-      probeIntervalMs: () => this.#handle.session.timers.reconnectIntervalMs,
-      exporter: () => exporter,
-      factsRead: () => this.#depth.limitDisk(unit.disk),
+      exporter,
       openExporter: () => this.#openExporter(),
-      emit: (news) =>
-        this.#emit(news.event === 'warning' ? news : { ...news, ...this.#place(unit) }),
-      onRemoved: () => this.#handle.lunRemoved(),
+      emit: (body) => this.#emit(body),
+      place: (unit) => this.#place(unit),
     });
-    this.#depth.limitDisk(unit.disk);
-    return lifecycle;
   }
 
   #heard(event: SessionEvent): void {
@@ -364,7 +366,8 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   /** Comes before the commands that were in flight come back, so that they are held. */
   #stateChanged(change: Extract<SessionEvent, { type: 'stateChanged' }>): void {
     const { from, to, reason } = change;
-    if (to === 'reconnecting' || to === 'loggingOut' || to === 'closed') {
+    const isEnding = to === 'loggingOut' || to === 'closed';
+    if (isEnding || (to === 'reconnecting' && this.#paths === null)) {
       for (const lun of this.#luns.all) lun.sessionLost(reason);
     }
     this.#emit({ event: 'sessionState', from, to, reason });
@@ -375,13 +378,11 @@ export class BlockSession implements OpenSession, ScsiExecutor {
         void this.#setup.claims?.takeAll(this.#luns.luns, this.#handle.remote, (message) =>
           this.warn(message),
         );
-        for (const lun of this.#luns.all) lun.sessionBack();
+        if (this.#paths === null) for (const lun of this.#luns.all) lun.sessionBack();
         return;
       case 'reconnecting':
         this.#outages += 1;
-        this.#handle.whenSettled(() => {
-          for (const lun of this.#luns.all) lun.emitHeld();
-        });
+        this.#handle.whenSettled(() => this.#luns.emitHeld());
         return;
       default:
     }

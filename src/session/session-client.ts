@@ -24,6 +24,8 @@ import type { SessionEvent } from './session-event.js';
 import { SessionOutage } from './session-outage.js';
 
 const REPORT_LUNS = 0xa0;
+/** Whoever has asked for the end does not wait longer for the target's answer to the logout. */
+const HURRIED_LOGOUT_MS = 500;
 
 /** A session with promises: for the control path. The data path uses `initiator` itself. */
 export class SessionClient {
@@ -49,6 +51,11 @@ export class SessionClient {
   onAttention: (lun: number, ...met: Parameters<AttentionHandler>) => void = () => undefined;
   /** True while requests of a disk wait for the session. */
   isSomeHeld: () => boolean = () => false;
+  /**
+   * Its disks have other paths: what waits for them waits for no session, and what old sessions
+   * have left is the business of the fence (`FenceProof`).
+   */
+  isOnePath = false;
   #textWaiter: ((answer: SessionEffect | Error) => void) | null = null;
   readonly #pings = new Map<number, { sentAtMs: number; done: (ms: number | null) => void }>();
 
@@ -79,7 +86,7 @@ export class SessionClient {
     this.#outage = new SessionOutage({
       clock: runtime.clock,
       timers: this.removalTimers,
-      isSomeHeld: () => this.isSomeHeld(),
+      isSomeHeld: () => this.isOnePath || this.isSomeHeld(),
       onRemoved: (event) => {
         this.initiator.dispatch((session) => session.requestsFailed());
         this.#emit(event);
@@ -292,6 +299,12 @@ export class SessionClient {
     throw brokenRule('text-rejected', `the target rejected the text request${reason}`);
   }
 
+  /** Before an end that somebody has asked for by a signal, while nothing is served yet. */
+  hurryLogout(): void {
+    const { timers } = this.session;
+    timers.logoutTimeoutMs = Math.min(timers.logoutTimeoutMs, HURRIED_LOGOUT_MS);
+  }
+
   /** Logs out in order, whatever the state is; resolves when the session is closed. */
   logout(): Promise<void> {
     return new Promise((resolve) => {
@@ -336,7 +349,7 @@ export class SessionClient {
 
   /** A portal of another group is refused for what waits; with nothing waiting it will do. */
   #groupRefused(error: ProductError): void {
-    if (error.code !== 'ERR_PORTAL_GROUP' || this.isSomeHeld()) return;
+    if (error.code !== 'ERR_PORTAL_GROUP' || (!this.isOnePath && this.isSomeHeld())) return;
     this.whenSettled(() => this.initiator.dispatch((session) => session.requestsFailed()));
   }
 

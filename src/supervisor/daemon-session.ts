@@ -77,6 +77,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
         identity,
         claims: new HostClaims({ targetName, portals, identity }, setup.options),
         losses: setup.losses,
+        mayHaveGhosts: setup.mayHaveGhosts,
         retained: setup.retained,
         onClosed: ({ isLoggedOut }) => {
           this.#isLoggedOut = isLoggedOut;
@@ -114,7 +115,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
 
   /** Its target is away, or a disk of it that is not removed; a look under way is waited for. */
   async isAway(): Promise<boolean> {
-    return this.state !== 'loggedIn' || (await this.stack.isSomeAway());
+    return !this.stack.isReachable || (await this.stack.isSomeAway());
   }
 
   /** It has ended or is about to. */
@@ -189,7 +190,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
    */
   async close(options: { readonly force: boolean }): Promise<void> {
     if (this.hasOpened) {
-      await this.stack.close({ force: options.force || this.state !== 'loggedIn' });
+      await this.stack.close({ force: options.force || !this.stack.isReachable });
     } else {
       this.#happened('abandoned');
       this.#abort.abort(loggedOut(this.sessionId));
@@ -287,7 +288,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
       }
       this.#happened('opened');
     } catch (error) {
-      if (asked.aborted) stack.hurryLogout();
+      if (asked.aborted) stack.handle.hurryLogout();
       await this.breakOff();
       throw signal.aborted ? signal.reason : error;
     }
@@ -348,7 +349,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
       // Disks that had no device yet, or are new at the target.
       stack.handle.whenSettled(() => this.#lunsChanged());
     });
-    stack.handle.initiator.start();
+    stack.resume();
   }
 
   /** What waits for us since a crash takes no other disk than the one that was there. */

@@ -109,6 +109,11 @@ export class OwnedRecord {
     return identityOf(this.record);
   }
 
+  /** A process before this one had the session, and may have left commands at the target. */
+  get mayHaveGhosts(): boolean {
+    return !this.#isFirst;
+  }
+
   /** Throws UsageError 1 when the system does not take it. */
   save(record: SessionRecord): Promise<void> {
     return this.#records.save(record);

@@ -45,6 +45,7 @@ export async function serve(
       options,
       claims: new HostClaims({ ...place, identity }, options),
       losses: owned?.losses,
+      mayHaveGhosts: owned?.mayHaveGhosts === true,
       onFirstWrite: (lun) => owned?.losses.written(lun),
       onClosed: ({ isLoggedOut }) => owned?.end(owned.record, { isLoggedOut, wasOpen: true }),
     });
@@ -56,7 +57,7 @@ export async function serve(
     hooks.signal.throwIfAborted();
     return stack;
   } catch (error) {
-    if (hooks.signal.aborted) stack.hurryLogout();
+    if (hooks.signal.aborted) stack.handle.hurryLogout();
     await stack.close({ force: true }).catch(() => undefined);
     throw error;
   }

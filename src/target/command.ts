@@ -94,6 +94,7 @@ function askFault(task: TargetTask, place: Place): TargetTask['fault'] {
     isid: session.isid.toString('hex'),
     tsih: session.tsih,
     connectionId: place.connection.connectionId,
+    portalGroupTag: session.portalGroupTag,
     lun: task.lun,
     opcode,
     cdb: task.cdb,
@@ -121,7 +122,11 @@ function plan(task: TargetTask, place: Place, how?: 'withoutAttention' | 'keepin
   const scene: ScsiScene = {
     disk,
     luns: target === null ? [] : reportedLuns(target),
-    place: { targetName: target?.name ?? '', portalGroupTag: session.portalGroupTag },
+    place: {
+      targetName: target?.name ?? '',
+      portalGroupTag: session.portalGroupTag,
+      ...(target?.portGroups === undefined ? {} : { portGroups: target.portGroups }),
+    },
     stats: node.stats,
     takeAttention: () => (disk === null ? null : session.takeAttention(task.lun, disk)),
   };

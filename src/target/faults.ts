@@ -9,6 +9,7 @@ export type CommandContext = {
   readonly isid: string;
   readonly tsih: number;
   readonly connectionId: number;
+  readonly portalGroupTag: number;
   readonly lun: number;
   readonly opcode: number;
   readonly cdb: Buffer;

@@ -19,6 +19,18 @@ export type PortalOptions = {
   readonly portalGroupTag: number;
 };
 
+export type PortGroup = {
+  readonly state:
+    | 'optimized'
+    | 'nonOptimized'
+    | 'standby'
+    | 'unavailable'
+    | 'offline'
+    | 'transitioning';
+  /** PREF. */
+  readonly isPreferred?: boolean;
+};
+
 /** One target name with its LUNs. The map and the mutable fields may change at any time. */
 export type TargetOptions = {
   readonly name: string;
@@ -35,6 +47,11 @@ export type TargetOptions = {
   readonly portalGroupTag?: number;
   /** What SendTargets lists; by default the address the initiator connected to. */
   portals?: readonly PortalOptions[];
+  /**
+   * Asymmetric access (SPC-4 §5.15): the state of each portal group, which is a target port group
+   * of one port; absent: all ports are alike and the units do not tell.
+   */
+  readonly portGroups?: Map<number, PortGroup>;
   /** CHAP that this target requires. */
   chap?: ChapSettings | undefined;
   /** Every login is sent elsewhere: status 0101h, or 0102h when permanent. */

@@ -19,6 +19,9 @@ export type Closing = 'sends' | 'resets';
 /** What a link needs of the process that has it. */
 export type LinkHost = { readonly pool: SlabPool; readonly flushes: SendBatch };
 
+/** Address of the first portal of the target; another portal has the next one. */
+export const PORTAL_ADDRESS = '192.0.2.1';
+
 /**
  * The network between the initiators and one target node, with everything that can happen to it.
  * Bytes keep their order; how they are cut into pieces and how long they take is the seed's.
@@ -27,6 +30,8 @@ export class Network {
   readonly clock: Clock;
   readonly random: Seeded;
   readonly node: TargetNode;
+  /** Address of the target in it. */
+  readonly address: string;
   readonly links = new Set<SimulatedLink>();
   weather: Weather = 'up';
   latencyMs = 1;
@@ -39,10 +44,12 @@ export class Network {
     readonly clock: Clock;
     readonly random: Seeded;
     readonly node: TargetNode;
+    readonly address?: string;
   }) {
     this.clock = options.clock;
     this.random = options.random;
     this.node = options.node;
+    this.address = options.address ?? PORTAL_ADDRESS;
   }
 
   /** How a process opens its links. */

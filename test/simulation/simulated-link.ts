@@ -201,7 +201,7 @@ export class SimulatedLink implements Transport, BatchedSender {
         this.#targetEnded = true;
         this.#deliverToUs();
       },
-      { localAddress: '192.0.2.1', localPort: 3260 },
+      { localAddress: this.#network.address, localPort: 3260 },
     );
     this.#queue.onFirst = () => this.#host.flushes.add(this);
     this.#user.linkOpened();

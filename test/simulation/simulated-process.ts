@@ -20,7 +20,8 @@ function newPool(): SlabPool {
 }
 
 export type ProcessOptions = {
-  readonly network: Network;
+  /** One for each portal of the target. */
+  readonly networks: readonly Network[];
   readonly clock: VirtualClock;
   readonly targetName: string;
   readonly isid: Buffer;
@@ -40,7 +41,7 @@ export class SimulatedProcess {
   readonly pool: SlabPool;
   readonly stack: BlockSession;
   readonly exporter = new WorldExporter();
-  readonly #network: Network;
+  readonly #networks: readonly Network[];
   isDead = false;
 
   constructor(options: ProcessOptions) {
@@ -48,7 +49,7 @@ export class SimulatedProcess {
     if (shared.inUse !== 0) shared = newPool();
     this.pool = shared;
     this.clock = new ProcessClock(options.clock);
-    this.#network = options.network;
+    this.#networks = options.networks;
     const { pool, flushes, clock } = this;
     const before = new Set(options.lossRecord);
     this.stack = new BlockSession(
@@ -56,7 +57,8 @@ export class SimulatedProcess {
         pool,
         flushes,
         clock,
-        openLink: options.network.openerOf(this),
+        openLink: (portal, queue, user) =>
+          this.#networkOf(portal.host).openerOf(this)(portal, queue, user),
         retainedShare: new RetainedShare(),
       },
       {
@@ -68,7 +70,7 @@ export class SimulatedProcess {
       {
         type: 'data',
         targetName: options.targetName,
-        portals: [{ host: '192.0.2.1', port: 3260 }],
+        portals: options.networks.map(({ address }) => ({ host: address, port: 3260 })),
         identity: { sessionId: SESSION_ID, isid: options.isid },
         firstLogin: options.firstLogin,
         options: options.session,
@@ -81,8 +83,15 @@ export class SimulatedProcess {
           },
         },
         retained: options.retained.ofProcess(pool),
+        mayHaveGhosts: options.firstLogin === 'resume',
       },
     );
+  }
+
+  #networkOf(address: string): Network {
+    const found = this.#networks.find((network) => network.address === address);
+    if (found === undefined) throw new Error(`no portal has the address ${address}`);
+    return found;
   }
 
   /** Logs in and exports these LUNs; rejects when the target is not as wanted. */
@@ -100,14 +109,16 @@ export class SimulatedProcess {
     stack.useExporter(this.exporter, async () => undefined);
     for (const { lun, facts } of disks) await stack.addDisk(lun, facts);
     for (const unit of stack.units) stack.takenOver(unit);
-    stack.handle.initiator.start();
+    stack.resume();
   }
 
   /** `kill -9`: the kernel closes its sockets, and nothing else happens any more. */
   die(): void {
     this.isDead = true;
     this.clock.die();
-    for (const link of [...this.#network.links]) if (link.isOf(this)) link.close();
+    for (const { links } of this.#networks) {
+      for (const link of [...links]) if (link.isOf(this)) link.close();
+    }
     this.exporter.die();
   }
 }

@@ -5,6 +5,7 @@ import type { SendBatch } from '../../src/io/send-batch.js';
 import type { BlockSession } from '../../src/session/block-session.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
+import type { PortGroup } from '../../src/target/settings.js';
 import { TargetNode } from '../../src/target/target.js';
 import { sessionOptions } from '../helpers/session-options.js';
 import { CommandHooks } from './command-hooks.js';
@@ -32,6 +33,10 @@ export type WorldOptions = {
   readonly luns?: number;
   readonly disk?: Partial<TargetDiskOptions> & { readonly sizeBytes?: number };
   readonly negotiation?: Partial<NegotiationSettings>;
+  /** Portals of the target, each with a network and a portal group of its own; 1 by default. */
+  readonly portals?: number;
+  /** States of the portal groups, by tag (1, 2, …); without them the disks tell of none. */
+  readonly portGroups?: Map<number, PortGroup>;
 };
 
 /**
@@ -44,7 +49,9 @@ export class World {
   /** By LUN: 0, 1, … */
   readonly disks: readonly TargetDisk[];
   readonly node: TargetNode;
+  /** That of the first portal, and all. */
   readonly network: Network;
+  readonly networks: readonly Network[];
   /** What happens to commands at the target; `node.faults.onCommand` set by a test replaces it. */
   readonly commands = new CommandHooks();
   readonly events: (ProductEvent & { readonly atMs: number })[] = [];
@@ -68,8 +75,20 @@ export class World {
     this.disks = Array.from({ length: options.luns ?? 1 }, (_, lun) =>
       TargetDisk.ram({ serial: lun === 0 ? 'RIGHT' : `RIGHT${lun}`, ...disk }),
     );
+    const portals = Array.from({ length: options.portals ?? 1 }, (_, index) => ({
+      address: `192.0.2.${index + 1}`,
+      port: 3260,
+      portalGroupTag: index + 1,
+    }));
     this.node = new TargetNode({
-      targets: [{ name: TARGET_NAME, luns: new Map(this.disks.entries()) }],
+      targets: [
+        {
+          name: TARGET_NAME,
+          luns: new Map(this.disks.entries()),
+          portals,
+          ...(options.portGroups === undefined ? {} : { portGroups: options.portGroups }),
+        },
+      ],
       clock: this.clock,
       ...(options.negotiation === undefined ? {} : { negotiation: options.negotiation }),
       faults: {
@@ -82,7 +101,9 @@ export class World {
       },
     });
     const { clock, random, node } = this;
-    this.network = new Network({ clock, random, node });
+    this.networks = portals.map(({ address }) => new Network({ clock, random, node, address }));
+    this.network = this.networks[0]!;
+    this.#isidsMax = portals.length;
     this.#process = this.#newProcess('once');
   }
 
@@ -176,7 +197,7 @@ export class World {
     return new SimulatedProcess({
       firstLogin,
       isid: this.#isid,
-      network: this.network,
+      networks: this.networks,
       clock: this.clock,
       targetName: TARGET_NAME,
       session: this.options,
@@ -234,7 +255,7 @@ export class World {
 
   /** The target process goes away and comes back, with or without its power. */
   restartTarget(options: { readonly powerLoss: boolean }): void {
-    for (const link of [...this.network.links]) link.cut();
+    for (const { links } of this.networks) for (const link of [...links]) link.cut();
     this.node.restart(options);
   }
 
@@ -250,7 +271,8 @@ export class World {
     if (this.clock.pending !== 0) this.fault(`${this.clock.pending} timers are still set`);
     if (this.isids.size > this.#isidsMax) this.fault(`${this.isids.size} different ISIDs`);
     for (const { sessionId } of this.events) {
-      if (sessionId !== SESSION_ID) this.fault(`an event of session ${sessionId}`);
+      if (sessionId !== SESSION_ID && this.networks.length === 1)
+        this.fault(`an event of session ${sessionId}`);
     }
   }
 

@@ -14,6 +14,9 @@ import { type EscalationOrder, TaskEscalation } from './task-escalation.js';
 /** How often the tasks in flight are looked at for one that takes too long. */
 const TASK_SCAN_MS = 1000;
 
+/** A reset of a logical unit that somebody wants, by a number of theirs. */
+type ResetRequest = { readonly lun: LunField; readonly request: number };
+
 /**
  * The commands of a session: those that wait for the window or the depth, those in flight on its
  * connection, and what is done about one that takes too long.
@@ -29,6 +32,10 @@ export class CommandFlow {
   #text: TextRequest | null = null;
   #scanAtMs = NEVER_MS;
   #tasksMax = TASKS_MAX;
+  /** The reset that runs, if it was asked for. */
+  #wanted: ResetRequest | null = null;
+  /** Resets that were asked for, and wait for one that runs. */
+  #resets: ResetRequest[] = [];
   /** Instant since which commands wait and the target has let none out. */
   #stalledSinceMs = NEVER_MS;
 
@@ -88,6 +95,7 @@ export class CommandFlow {
   pause(): void {
     this.#state = 'paused';
     this.#scanAtMs = NEVER_MS;
+    this.#wantedEnds(false);
     this.#escalation.stop();
   }
 
@@ -97,7 +105,9 @@ export class CommandFlow {
     this.#state = 'closed';
     this.#text = null;
     this.#scanAtMs = NEVER_MS;
+    this.#wantedEnds(false);
     this.#escalation.stop();
+    for (const reset of this.#resets.splice(0)) this.#unitReset(reset, false);
     const queues = this.#queues;
     for (let command = queues.drain(); command !== null; command = queues.drain()) {
       this.#lose(command);
@@ -178,10 +188,35 @@ export class CommandFlow {
     }
   }
 
+  /**
+   * Asks the target to end all tasks of the LUN, those of other sessions too (RFC 7143 §11.5.1
+   * (Function)). The effect `unitReset` tells how that ended, once for each call.
+   */
+  resetUnit(reset: ResetRequest, nowMs: number): void {
+    if (this.#state !== 'open') {
+      this.#unitReset(reset, false);
+      return;
+    }
+    this.#resets.push(reset);
+    this.#askAboutLate(nowMs);
+  }
+
+  #unitReset(reset: ResetRequest, isDone: boolean): void {
+    this.#effects.push({ type: 'unitReset', ...reset, isDone });
+  }
+
+  /** The reset that runs, if one that was asked for does, has ended. */
+  #wantedEnds(isDone: boolean): void {
+    const wanted = this.#wanted;
+    this.#wanted = null;
+    if (wanted !== null) this.#unitReset(wanted, isDone);
+  }
+
   /** Does what is due; throws LinkError when only a new connection can help. */
   timeReached(nowMs: number): void {
     if (nowMs >= this.#escalation.deadlineAtMs) {
       const order = this.#escalation.timedOut(nowMs);
+      this.#wantedEnds(false);
       if (order === null) this.#askAboutLate(nowMs);
       else this.#order(order);
     }
@@ -206,9 +241,18 @@ export class CommandFlow {
     this.#askAboutLate(nowMs);
   }
 
-  /** Begins with the first task that is late, unless another one is being dealt with. */
+  /**
+   * Begins with a reset that was asked for, or with the first task that is late, unless another one
+   * is being dealt with.
+   */
   #askAboutLate(nowMs: number): void {
     if (this.#state !== 'open' || this.#escalation.isRunning) return;
+    const wanted = this.#resets.shift();
+    if (wanted !== undefined) {
+      this.#wanted = wanted;
+      this.#order(this.#escalation.beginReset(wanted.lun, nowMs));
+      return;
+    }
     const late = this.#firstLate(nowMs);
     if (late?.command) this.#order(this.#escalation.begin(late, late.command.lun, nowMs));
   }
@@ -217,8 +261,9 @@ export class CommandFlow {
   taskManagementAnswered(initiatorTaskTag: number, response: number, nowMs: number): void {
     const connection = this.#connection;
     if (connection === null) return;
-    const late = this.#escalation.task;
+    const { task: late } = this.#escalation;
     const { ended, next } = this.#escalation.answered(initiatorTaskTag, response, nowMs);
+    if (!this.#escalation.isRunning) this.#wantedEnds(ended !== 'none');
     if (ended === 'task' && late !== null) connection.endTask(late, 'aborted');
     if (ended === 'logicalUnit' || ended === 'all') this.#endReset(connection, ended);
     if (next !== null) this.#order(next);

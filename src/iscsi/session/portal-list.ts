@@ -53,6 +53,14 @@ export class PortalList {
     return false;
   }
 
+  /** Other portals are somebody else's from now on. */
+  keepCurrent(): void {
+    const { current } = this;
+    this.#portals.splice(0, this.#portals.length, current);
+    this.#at = 0;
+    this.beginRound();
+  }
+
   /** The next login goes to the next portal. */
   moveOn(): void {
     this.#detour = null;

@@ -1,4 +1,5 @@
 import type { ProductError, ProtocolError } from '../../base/errors.js';
+import type { LunField } from '../../scsi/command.js';
 import type { AsyncMessage } from '../connection/connection-notice.js';
 import type { PortalAddress } from '../login/portal.js';
 import type { TextResponse } from '../pdu/login-pdu.js';
@@ -50,6 +51,14 @@ export type SessionEffect =
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
   /** A task took too long: this is done about it. */
   | { readonly type: 'escalated'; readonly step: EscalationStep }
+  /** How a reset of the LUN that was asked for has ended: the target has done it, or has not. */
+  | {
+      readonly type: 'unitReset';
+      readonly lun: LunField;
+      /** Number of the request, by whoever asked. */
+      readonly request: number;
+      readonly isDone: boolean;
+    }
   /** The target rejected a PDU of ours; `opcode` and tag are those of the rejected one. */
   | {
       readonly type: 'rejected';

@@ -21,7 +21,10 @@ type EscalationTimers = {
 /** Response codes of RFC 7143 §11.6.1 (Response). */
 const FUNCTION_COMPLETE = 0;
 const TASK_DOES_NOT_EXIST = 1;
-/** Its tasks do not, either; a reset of the whole target would only harm other LUNs. */
+/**
+ * Its tasks do not, either; a reset of the whole target would only harm other LUNs. It says nothing
+ * of tasks that other sessions have: the LUN may be there for them.
+ */
 const LUN_DOES_NOT_EXIST = 2;
 export const FUNCTION_REJECTED = 255;
 
@@ -37,6 +40,8 @@ export class TaskEscalation {
   #taskTag = 0;
   #lun: LunField = { upper: 0, lower: 0 };
   #cmdSN = 0;
+  /** A reset that was asked for, and not because a task is late: it has no next step. */
+  #isWanted = false;
   deadlineAtMs = NEVER_MS;
 
   constructor(timers: EscalationTimers) {
@@ -57,6 +62,17 @@ export class TaskEscalation {
     this.#taskTag = task.initiatorTaskTag;
     this.#lun = lun;
     return this.#enter('abortTask', nowMs);
+  }
+
+  /**
+   * Somebody wants all tasks of the LUN to end, also those of other sessions: nothing follows if
+   * the target does not do it.
+   */
+  beginReset(lun: LunField, nowMs: number): EscalationOrder {
+    this.#task = null;
+    this.#lun = lun;
+    this.#isWanted = true;
+    return this.#enter('logicalUnitReset', nowMs);
   }
 
   /** The order has been sent, with this tag and CmdSN. */
@@ -82,7 +98,7 @@ export class TaskEscalation {
     const isDone =
       response === FUNCTION_COMPLETE ||
       (step === 'abortTask' && response === TASK_DOES_NOT_EXIST) ||
-      (step === 'logicalUnitReset' && response === LUN_DOES_NOT_EXIST);
+      (step === 'logicalUnitReset' && response === LUN_DOES_NOT_EXIST && !this.#isWanted);
     if (!isDone) return { ended: 'none', next: this.#next(step, nowMs) };
     this.stop();
     if (step === 'abortTask') return { ended: 'task', next: null };
@@ -115,13 +131,14 @@ export class TaskEscalation {
 
   stop(): void {
     this.#step = null;
+    this.#isWanted = false;
     this.#tag = -1;
     this.deadlineAtMs = NEVER_MS;
   }
 
   /** A task that was answered while its abort was not is no reason to reset anything. */
   #next(step: EscalationStep, nowMs: number): EscalationOrder | null {
-    if (step === 'abortTask' && this.task === null) {
+    if (this.#isWanted || (step === 'abortTask' && this.task === null)) {
       this.stop();
       return null;
     }

@@ -1,10 +1,12 @@
 import type { TargetDisk } from '../disk.js';
+import type { PortGroup } from '../settings.js';
 import { invalidFieldInCdb } from './sense.js';
 
 /** What INQUIRY says besides the disk itself. */
 export type InquiryPlace = {
   readonly targetName: string;
   readonly portalGroupTag: number;
+  readonly portGroups?: ReadonlyMap<number, PortGroup>;
 };
 
 /** INQUIRY of SPC-4 §6.6; `disk` is null for a LUN that does not exist. */
@@ -14,7 +16,7 @@ export function inquiry(cdb: Buffer, disk: TargetDisk | null, place: InquiryPlac
   const allocationBytes =
     disk?.shortAllocationLength === true ? (cdb[4] ?? 0) : cdb.readUInt16BE(3);
   if ((cdb[1] ?? 0) & 0x02 || (evpd === 0 && page !== 0)) throw invalidFieldInCdb();
-  const data = evpd ? vitalPage(page, disk, place) : standardInquiry(disk);
+  const data = evpd ? vitalPage(page, disk, place) : standardInquiry(disk, place);
   return data.subarray(0, allocationBytes);
 }
 
@@ -23,12 +25,13 @@ function ascii(text: string, length: number): Buffer {
   return Buffer.from(text.slice(0, length).padEnd(length), 'latin1');
 }
 
-function standardInquiry(disk: TargetDisk | null): Buffer {
+function standardInquiry(disk: TargetDisk | null, place: InquiryPlace): Buffer {
   const data = Buffer.alloc(74);
   data[0] = disk === null ? 0x7f : disk.peripheralQualifier << 5;
   data[2] = 0x06; // VERSION: SPC-4
   data[3] = 0x12; // HISUP, RESPONSE DATA FORMAT 2
   data[4] = data.length - 5;
+  if (place.portGroups !== undefined) data[5] = 0x10; // TPGS: the target changes the states
   data[7] = disk?.commandQueuing === false ? 0 : 0x02; // CMDQUE
   ascii(disk?.vendor ?? '', 8).copy(data, 8);
   ascii(disk?.product ?? '', 16).copy(data, 16);
@@ -100,6 +103,9 @@ function identification(disk: TargetDisk, place: InquiryPlace): Buffer {
     disk.serial === '' ? NONE : designator(ASCII, 0x01, t10),
     disk.naa === '' ? NONE : designator(BINARY, 0x03, Buffer.from(disk.naa, 'hex')),
     designator(BINARY, 0x14, Buffer.from([0, 0, tag >> 8, tag & 0xff])),
+    place.portGroups === undefined
+      ? NONE
+      : designator(BINARY, 0x15, Buffer.from([0, 0, tag >> 8, tag & 0xff])),
     designator(UTF8, 0x18, portName),
   ]);
 }

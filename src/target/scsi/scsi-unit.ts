@@ -15,6 +15,7 @@ import {
 } from './scsi-block.js';
 import { type InquiryPlace, inquiry } from './scsi-inquiry.js';
 import { modeSense } from './scsi-mode.js';
+import { asksForPortGroups, portGroupsData, refusalOfPort } from './scsi-port-groups.js';
 import { encodeSense, invalidFieldInCdb, invalidOpcode, noSuchLogicalUnit } from './sense.js';
 
 const SCSI = {
@@ -85,8 +86,18 @@ export function planCommand(cdb: Buffer, scene: ScsiScene): ScsiPlan {
       return answer(requestSense(cdb, scene));
     default:
       if (scene.disk === null) throw noSuchLogicalUnit();
-      return planForDisk(cdb, scene.disk, scene.stats);
+      return planOverPort(cdb, scene, scene.disk);
   }
+}
+
+function planOverPort(cdb: Buffer, scene: ScsiScene, disk: TargetDisk): ScsiPlan {
+  const { portGroups, portalGroupTag } = scene.place;
+  if (portGroups !== undefined && asksForPortGroups(cdb)) {
+    return answer(portGroupsData(cdb, portGroups));
+  }
+  const refusal = refusalOfPort(portGroups?.get(portalGroupTag));
+  if (refusal !== null) throw refusal;
+  return planForDisk(cdb, disk, scene.stats);
 }
 
 function planForDisk(cdb: Buffer, disk: TargetDisk, stats: TargetStats): ScsiPlan {

@@ -337,3 +337,65 @@ describe('a unit attention that reports cleared tasks', () => {
     expect(peer.session.state).toBe('loggedIn');
   });
 });
+
+describe('a reset of a logical unit that was asked for', () => {
+  const LUN: readonly [number, number] = [0x00010000, 0];
+  const ask = (peer: ScriptedPeer, upper: number, request: number) =>
+    peer.session.flow.resetUnit({ lun: { upper, lower: 0 }, request }, peer.nowMs);
+  const wanted = (config: Config = {}) => {
+    const peer = ScriptedPeer.loggedIn({ timers: TIMERS, ...config });
+    const command = peer.submit('none', 0, { lun: LUN });
+    const other = peer.submit('none', 0, { lun: [0x00020000, 0] });
+    peer.sent();
+    ask(peer, LUN[0], 1);
+    peer.at(peer.nowMs);
+    return { peer, command, other };
+  };
+  const ends = (peer: ScriptedPeer) =>
+    peer.take('unitReset').map(({ request, isDone }) => [request, isDone]);
+
+  it('the target is asked once, and the tasks of the LUN end with its answer', () => {
+    const { peer, command, other } = wanted();
+    const reset = peer.sentOne(FROM.taskManagement);
+    expect(reset).toMatchObject({ flags: F | LU_RESET, lun: LUN, word20: NO_TAG });
+    peer.send(answer(reset.itt, 0));
+    expect([command.outcome, other.outcome]).toEqual(['aborted', 'pending']);
+    expect(ends(peer)).toEqual([[1, true]]);
+  });
+
+  it.each([
+    ['rejects it', (peer: ScriptedPeer, itt: number) => peer.send(answer(itt, 255))],
+    ['does not know it', (peer: ScriptedPeer, itt: number) => peer.send(answer(itt, 5))],
+    ['has no such LUN', (peer: ScriptedPeer, itt: number) => peer.send(answer(itt, 2))],
+    ['does not answer in time', (peer: ScriptedPeer) => peer.at(peer.nowMs + 7000)],
+  ])('nothing follows, and no task ends, if the target %s', (_how, act) => {
+    const { peer, command } = wanted();
+    act(peer, peer.sentOne(FROM.taskManagement).itt);
+    expect(ends(peer)).toEqual([[1, false]]);
+    expect([peer.sent(), command.outcome, peer.session.state]).toEqual([[], 'pending', 'loggedIn']);
+  });
+
+  it('a reset has not been done if the link ends first, or was not there', () => {
+    const { peer } = wanted();
+    peer.loseLink();
+    expect(ends(peer)).toEqual([[1, false]]);
+    ask(peer, LUN[0], 1);
+    peer.at(peer.nowMs);
+    expect(ends(peer)).toEqual([[1, false]]);
+  });
+
+  it('a second one waits for the first', () => {
+    const { peer } = wanted();
+    ask(peer, 0x00020000, 2);
+    peer.at(peer.nowMs);
+    const first = peer.sentOne(FROM.taskManagement);
+    peer.send(answer(first.itt, 0));
+    const second = peer.sentOne(FROM.taskManagement);
+    expect([first.lun, second.lun]).toEqual([LUN, [0x00020000, 0]]);
+    peer.send(answer(second.itt, 0));
+    expect(ends(peer)).toEqual([
+      [1, true],
+      [2, true],
+    ]);
+  });
+});

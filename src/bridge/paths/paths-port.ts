@@ -1,0 +1,227 @@
+import type { LunField, ScsiCommand, ScsiCommandOwner, ScsiPort } from '../../scsi/command.js';
+import type { Attention } from '../../scsi/sense-table.js';
+import { ScsiStatus } from '../../scsi/status.js';
+import { verdictOfReply } from '../../scsi/verdict.js';
+import type { Path } from './path.js';
+import type { PathChoice } from './path-choice.js';
+
+/**
+ * Writes that the target may still do though their session is gone: those of one path at one
+ * instant (null: those of a process before). Each needs a proof of its own: an answer about what
+ * was at the target earlier says nothing of what was sent later.
+ */
+export type Fence = {
+  readonly path: Path | null;
+  /** The nexus of their session: a login of the same nexus ends them. Null: it is not known. */
+  readonly nexus: string | null;
+};
+
+export type PathsPortHooks = {
+  /**
+   * The unit has told over this path that the path cannot be used now, or that something about it
+   * has changed. What becomes of the path is decided before this returns.
+   */
+  readonly pathAttention: (path: Path, attention: Attention) => void;
+  /** Requests of the unit are held: a command that comes back is its sender's business. */
+  readonly isHeld: () => boolean;
+  /** A path is gone with writes under way: nobody knows when their old tasks end. */
+  readonly fenceNeeded: (fence: Fence) => void;
+  /** Commands go over another path now, because the one before cannot be used or is worse. */
+  readonly switched: (from: Path | null, to: Path) => void;
+};
+
+/** What a unit reports of one of its ports: over another one the same command may be done. */
+export const OF_THE_PATH: ReadonlySet<Attention> = new Set<Attention>([
+  'portStandby',
+  'becomingReady',
+  'lunGone',
+  'notReady',
+]);
+
+/**
+ * The paths to one logical unit as one port. A command that the path has lost, or that the unit
+ * refuses over this path, goes over another one.
+ *
+ * **The fence.** A write that was under way on a path that is gone may still be done by the target,
+ * later than its own repetition, and later than a newer write. So writes, those that are repeated
+ * and all that come, wait until the old tasks are proven over (`provenOver`); reads do not wait.
+ */
+export class PathsPort implements ScsiPort, ScsiCommandOwner {
+  #paths: readonly Path[] = [];
+  /** All paths that there ever were, by their `id`. */
+  readonly #byId: Path[] = [];
+  readonly #choice: PathChoice;
+  readonly #hooks: PathsPortHooks;
+  readonly #fences = new Set<Fence>();
+  /** Writes behind the fence, in the order in which they came. */
+  #waiting: ScsiCommand[] = [];
+  #isRecalling = false;
+  /** The path that was used last. */
+  #used: Path | null = null;
+
+  constructor(choice: PathChoice, hooks: PathsPortHooks) {
+    this.#choice = choice;
+    this.#hooks = hooks;
+  }
+
+  get paths(): readonly Path[] {
+    return this.#paths;
+  }
+
+  get isUsable(): boolean {
+    return this.#paths.some(({ isUsable }) => isUsable);
+  }
+
+  /** Writes wait for the proof that old ones have ended. */
+  get isFenced(): boolean {
+    return this.#fences.size > 0;
+  }
+
+  get fences(): readonly Fence[] {
+    return [...this.#fences];
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+
+  add(path: Path): void {
+    path.id = this.#byId.push(path) - 1;
+    this.#paths = [...this.#paths, path];
+  }
+
+  submit(command: ScsiCommand): void {
+    if (command.direction === 'write' && this.#fences.size > 0) {
+      command.outcome = 'pending';
+      this.#waiting.push(command);
+      return;
+    }
+    this.#send(command);
+  }
+
+  recall(_lun: LunField): void {
+    this.#isRecalling = true;
+    for (const path of this.#paths) path.port.recall(path.lun);
+    this.#isRecalling = false;
+    this.giveUp();
+  }
+
+  /** The session of the path is gone; to be told before its commands come back. */
+  pathDown(path: Path): void {
+    if (path.writesInFlight > 0) this.fence(path);
+  }
+
+  /** The path is not used for now: what waits in its session to be sent goes over another one. */
+  takenOut(path: Path): void {
+    path.port.recall(path.lun);
+  }
+
+  /** The unit may have lost its cache, and has said so over this path (null: over none). */
+  cacheMayBeLost(told: Path | null): void {
+    for (const path of this.#paths) if (path !== told) path.era += 1;
+  }
+
+  /** Writes may be under way over the path, and nobody hears of their end. */
+  fence(path: Path | null): void {
+    const fence = { path, nexus: path?.nexus ?? null };
+    this.#fences.add(fence);
+    this.#hooks.fenceNeeded(fence);
+  }
+
+  isFencing(fence: Fence): boolean {
+    return this.#fences.has(fence);
+  }
+
+  /** The writes that the fence is about have ended, whatever they did. */
+  provenOver(fence: Fence): void {
+    if (!this.#fences.delete(fence) || this.#fences.size > 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const command of waiting) this.submit(command);
+  }
+
+  /** What waits is not sent by us: whoever holds requests, or fails them, has it. */
+  giveUp(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const command of waiting) giveBack(command);
+  }
+
+  scsiCommandDone(command: ScsiCommand): void {
+    const path = this.#byId[command.via];
+    command.owner = command.sender;
+    if (path === undefined) {
+      command.sender.scsiCommandDone(command);
+      return;
+    }
+    path.inFlight -= 1;
+    const isWrite = command.direction === 'write';
+    if (isWrite) path.writesInFlight -= 1;
+    const isGood = command.outcome === 'answered' && command.status === ScsiStatus.good;
+    if (isGood && isWrite && command.era !== path.era) command.outcome = 'lost';
+    if (isGood || !this.#goesElsewhere(command, path)) command.sender.scsiCommandDone(command);
+  }
+
+  /** True if the command is sent over another path, or waits for that. */
+  #goesElsewhere(command: ScsiCommand, path: Path): boolean {
+    if (this.#isRecalling) return false;
+    if (command.outcome === 'lost') {
+      if (path.isUsable) return false;
+    } else {
+      if (command.outcome !== 'answered') return false;
+      const { attention, action } = verdictOfReply({
+        status: command.status,
+        sense: command.sense.subarray(0, command.senseLength),
+      });
+      if (attention === null) return false;
+      this.#hooks.pathAttention(path, attention);
+      // An attention that the unit raises is for whoever sends the command, also over one path.
+      if (action !== 'away' || !OF_THE_PATH.has(attention) || path.isUsable) return false;
+    }
+    if (!this.isUsable || this.#hooks.isHeld()) return false;
+    again(command);
+    this.submit(command);
+    return true;
+  }
+
+  #send(command: ScsiCommand): void {
+    const path = this.#choice.next(this.#paths);
+    if (path === null) {
+      giveBack(command);
+      return;
+    }
+    if (path !== this.#used) this.#isUsed(path);
+    command.owner = this;
+    command.via = path.id;
+    command.era = path.era;
+    command.lun = path.lun;
+    path.inFlight += 1;
+    if (command.direction === 'write') path.writesInFlight += 1;
+    path.port.submit(command);
+  }
+
+  /** Told of only if the path before cannot be used, or is worse: not if they take turns. */
+  #isUsed(path: Path): void {
+    const before = this.#used;
+    this.#used = path;
+    if (before === null || before.rank > path.rank) this.#hooks.switched(before, path);
+  }
+}
+
+/** Nobody has sent it. */
+function giveBack(command: ScsiCommand): void {
+  command.owner = command.sender;
+  command.outcome = 'lost';
+  command.sender.scsiCommandDone(command);
+}
+
+/** Empties the reply: the same command is sent once more. */
+function again(command: ScsiCommand): void {
+  command.dataIn.clear();
+  command.outcome = 'pending';
+  command.status = 0;
+  command.response = 0;
+  command.senseLength = 0;
+  command.residual = 0;
+  command.sentBytes = 0;
+}

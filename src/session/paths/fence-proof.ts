@@ -1,0 +1,95 @@
+import { type Clock, pause } from '../../base/clock.js';
+import type { Path } from '../../bridge/paths/path.js';
+import type { Fence, PathsPort } from '../../bridge/paths/paths-port.js';
+import type { PathMember } from './path-member.js';
+
+/** Pause between two attempts to prove that old tasks are over. */
+const RETRY_MS = 1000;
+/**
+ * Writes wait for a proof at most so long; then an outage begins, as if no path could be used. A
+ * target answers a reset within some seconds, or does not do any.
+ */
+const PROOF_MS_MAX = 10_000;
+
+type FenceProofOptions = {
+  readonly lun: number;
+  readonly clock: Clock;
+  readonly port: PathsPort;
+  /** Members whose path can be used, with that. */
+  readonly ready: () => readonly { readonly member: PathMember; readonly path: Path }[];
+  /** A fence has become too old, or is not any more. */
+  readonly changed: (reason: string) => void;
+};
+
+/**
+ * Has the old writes of a path that is gone ended, and knows since when that has been wanted. The
+ * means in their order: the session is logged in again as the same nexus, or the target answers a
+ * LOGICAL UNIT RESET over a path that can be used. Each reset proves one fence, which was there
+ * before it was asked for.
+ */
+export class FenceProof {
+  readonly #options: FenceProofOptions;
+  /** Fences that have not been proven over in time. */
+  readonly #overdue = new Set<Fence>();
+  readonly #cancels = new Map<Fence, () => void>();
+  #isClosed = false;
+
+  constructor(options: FenceProofOptions) {
+    this.#options = options;
+  }
+
+  /** Nobody knows when old writes end, and that has lasted too long. */
+  get isOverdue(): boolean {
+    return this.#overdue.size > 0;
+  }
+
+  begin(fence: Fence): void {
+    if (this.#isClosed) return;
+    const { clock, changed } = this.#options;
+    const cancel = clock.at(clock.nowMs() + PROOF_MS_MAX, () => {
+      this.#overdue.add(fence);
+      changed(
+        `the target may still do writes of ${fence.path?.name ?? 'the process before'}: it has ` +
+          `answered no LOGICAL UNIT RESET for ${PROOF_MS_MAX / 1000} s`,
+      );
+    });
+    this.#cancels.set(fence, cancel);
+    void this.#resetting(fence);
+  }
+
+  /** The session of the path is logged in again: what the same nexus had is over. */
+  loggedIn(path: Path): void {
+    const { nexus } = path;
+    for (const fence of this.#options.port.fences) {
+      if (fence.path === path && nexus !== null && fence.nexus === nexus) this.#over(fence);
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const cancel of this.#cancels.values()) cancel();
+    this.#cancels.clear();
+  }
+
+  async #resetting(fence: Fence): Promise<void> {
+    const { lun, clock, port, ready } = this.#options;
+    for (let tries = 0; !this.#isClosed && port.isFencing(fence); tries += 1) {
+      const all = ready();
+      const by = all[tries % Math.max(1, all.length)];
+      // Over a path that is in doubt since, it may have been the reset of another disk.
+      if (by !== undefined && (await by.member.resetUnit(lun)) && by.path.state === 'ready') {
+        this.#over(fence);
+        return;
+      }
+      await pause(clock, RETRY_MS);
+    }
+  }
+
+  #over(fence: Fence): void {
+    this.#cancels.get(fence)?.();
+    this.#cancels.delete(fence);
+    const wasOverdue = this.#overdue.delete(fence);
+    this.#options.port.provenOver(fence);
+    if (wasOverdue) this.#options.changed('the old writes have ended');
+  }
+}

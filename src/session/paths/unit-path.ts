@@ -1,0 +1,43 @@
+import type { AccessState, Path } from '../../bridge/paths/path.js';
+import type { Attention } from '../../scsi/sense-table.js';
+import type { PathFailures } from './path-failures.js';
+import type { PathMember } from './path-member.js';
+
+/** One path of a unit with what is known of it besides. */
+export type UnitPath = {
+  readonly member: PathMember;
+  readonly path: Path;
+  readonly failures: PathFailures;
+  /** Ends the check that runs, and all that would follow it. */
+  stopCheck: () => void;
+  /** Target port group of its port; null: the unit does not tell; undefined: not asked yet. */
+  group: number | null | undefined;
+  /** What a new session has met that may be about the time before it. */
+  past: Attention | null;
+  /** The target had no such unit over it since it was last used. */
+  wasGone: boolean;
+};
+
+/** States of the access that the unit itself reports to a command. */
+export const ACCESS_OF: ReadonlyMap<Attention, AccessState> = new Map([
+  ['portStandby', 'standby'],
+  ['becomingReady', 'transitioning'],
+  ['lunGone', 'unavailable'],
+  ['notReady', 'offline'],
+]);
+/** Attentions after which another disk may be there, be it because nobody has watched it. */
+export const MAY_BE_OTHER: ReadonlySet<Attention> = new Set<Attention>([
+  'inquiryChanged',
+  'lunsChanged',
+  'lunGone',
+  'mediumChanged',
+  'powerOn',
+  'reset',
+  'nexusLost',
+]);
+/** Attentions that each nexus gets of one event: a new session meets them long after it. */
+export const OF_THE_PAST: ReadonlySet<Attention> = new Set<Attention>([
+  'powerOn',
+  'reset',
+  'nexusLost',
+]);

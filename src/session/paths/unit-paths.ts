@@ -1,0 +1,389 @@
+import { type Clock, pause } from '../../base/clock.js';
+import { LinkError, productError } from '../../base/errors.js';
+import type { LogicalUnit } from '../../bridge/logical-unit.js';
+import { type AccessState, isServing, Path } from '../../bridge/paths/path.js';
+import { PathChoice, type PathPolicy } from '../../bridge/paths/path-choice.js';
+import { OF_THE_PATH, PathsPort } from '../../bridge/paths/paths-port.js';
+import { testUnitReady } from '../../lun/disk-probe.js';
+import { ProbePace } from '../../lun/probe-run.js';
+import type { Attention } from '../../scsi/sense-table.js';
+import { ScsiStatus } from '../../scsi/status.js';
+import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
+import { FenceProof } from './fence-proof.js';
+import { PathCheck } from './path-check.js';
+import { PathFailures } from './path-failures.js';
+import type { PathMember } from './path-member.js';
+import { ACCESS_OF, MAY_BE_OTHER, OF_THE_PAST, type UnitPath } from './unit-path.js';
+
+export type PathStateChange = {
+  readonly member: PathMember;
+  readonly from: string;
+  readonly to: string;
+  readonly reason: string;
+};
+
+type UnitPathsOptions = {
+  readonly lun: number;
+  readonly clock: Clock;
+  readonly policy: PathPolicy;
+  /** Pause between two checks of a path. */
+  readonly checkIntervalMs: () => number;
+  readonly allowUnidentified: boolean;
+  /** The unit, once there is one. */
+  readonly unit: () => LogicalUnit;
+  /** The first path can be used again: the disk has to be probed, and serves after that. */
+  readonly usable: () => void;
+  /** No path can be used any more; called before commands come back, and `settled` after. */
+  readonly unusable: (reason: string) => void;
+  readonly settled: () => void;
+  /** The unit has told a command of ours what concerns more than one path. */
+  readonly attention: (attention: Attention) => void;
+  readonly stateChanged: (change: PathStateChange) => void;
+  readonly switched: (from: PathMember | null, to: PathMember, reason: string) => void;
+  readonly warn: (message: string) => void;
+};
+
+const FOUND = 'the disk was found over it';
+/** Longest pause between two checks of a path while no path of the disk can be used. */
+const OUTAGE_CHECK_MS = 5000;
+
+/**
+ * The paths of one logical unit: which can be used, and how that is found out. Whether the unit can
+ * be used follows from the paths and the fence, and is told by `#settle` only.
+ */
+export class UnitPaths {
+  readonly port: PathsPort;
+  readonly #options: UnitPathsOptions;
+  readonly #members: UnitPath[] = [];
+  readonly #proof: FenceProof;
+  readonly #check: PathCheck;
+  /** What has been told last. */
+  #isServed = false;
+  #isClosed = false;
+
+  constructor(options: UnitPathsOptions) {
+    this.#options = options;
+    this.port = new PathsPort(new PathChoice(options.policy), {
+      pathAttention: (path, attention) => {
+        const each = this.#members.find((one) => one.path === path);
+        if (each !== undefined) this.#met(each, attention);
+      },
+      isHeld: () => options.unit().queue.mode !== 'open',
+      fenceNeeded: (fence) => this.#proof.begin(fence),
+      switched: (from, to) => this.#switched(from, to),
+    });
+    this.#proof = new FenceProof({
+      ...options,
+      port: this.port,
+      ready: () => this.#ready,
+      changed: (reason) => this.#settle(reason),
+    });
+    this.#check = new PathCheck(options);
+  }
+
+  /** Requests can be served: a path can be used, and old writes do not keep new ones waiting. */
+  get isUsable(): boolean {
+    return this.port.isUsable && !this.#proof.isOverdue;
+  }
+
+  get paths(): readonly UnitPath[] {
+    return this.#members;
+  }
+
+  get #ready(): readonly UnitPath[] {
+    return this.#members.filter(({ path }) => path.isUsable);
+  }
+
+  add(member: PathMember): void {
+    const { lun, clock } = this.#options;
+    const path = new Path({
+      port: member.client.initiator,
+      lun: member.client.lunFields.fieldOf(lun),
+      name: member.name,
+    });
+    const rerank = (isSuspect: boolean) => {
+      path.isSuspect = isSuspect;
+    };
+    this.#members.push({
+      member,
+      path,
+      failures: new PathFailures(clock, rerank),
+      stopCheck: () => undefined,
+      group: undefined,
+      past: null,
+      wasGone: false,
+    });
+    this.port.add(path);
+  }
+
+  /**
+   * The unit is there. Over the session of `found` its disk was found just now, and it serves; if
+   * that is null it has to be found first.
+   */
+  begin(found: PathMember | null): void {
+    this.#isServed = found !== null;
+    for (const each of this.#members) {
+      if (!each.member.isLoggedIn) continue;
+      each.path.nexus = each.member.nexus;
+      each.path.happened('sessionBack');
+      if (each.member === found) {
+        each.path.happened('sameDiskFound');
+        this.#told(each, 'down', FOUND);
+      }
+      this.check(each);
+    }
+  }
+
+  /** Writes wait until what a process before this one has left at the target has ended. */
+  fenceFormer(): void {
+    this.port.fence(null);
+  }
+
+  memberBack(member: PathMember): void {
+    const each = this.#members.find((one) => one.member === member);
+    if (each === undefined) return;
+    each.path.nexus = member.nexus;
+    each.path.happened('sessionBack');
+    this.#proof.loggedIn(each.path);
+    this.check(each);
+  }
+
+  memberLost(member: PathMember, reason: string): void {
+    const each = this.#members.find((one) => one.member === member);
+    if (each === undefined) return;
+    each.stopCheck();
+    const from = each.path.words;
+    if (each.path.isUsable) each.failures.failed();
+    each.path.happened('sessionLost');
+    this.port.pathDown(each.path);
+    this.#told(each, from, reason);
+    this.#settle(reason, each);
+  }
+
+  /**
+   * A command of ours has met it over the session. True if it concerns the unit, and not the path
+   * only.
+   */
+  attentionOfOurs(member: PathMember, attention: Attention): boolean {
+    const each = this.#members.find((one) => one.member === member);
+    if (each === undefined) return true;
+    if (OF_THE_PAST.has(attention) && !each.path.isUsable && this.#ready.length > 0) {
+      // If it were about now, the paths that are used would be told, too: see `#pastIsOver`.
+      each.past = attention;
+      each.path.happened('doubted');
+      return false;
+    }
+    this.#met(each, attention);
+    return !OF_THE_PATH.has(attention) || !this.isUsable;
+  }
+
+  /** Finds out, from now on and again and again, whether the path can be used. */
+  check(each: UnitPath): void {
+    each.stopCheck();
+    if (this.#isClosed || !each.member.isLoggedIn) return;
+    const stop = new AbortController();
+    each.stopCheck = () => stop.abort();
+    void this.#checking(each, stop.signal);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#proof.close();
+    for (const each of this.#members) {
+      each.stopCheck();
+      each.failures.close();
+    }
+    this.port.giveUp();
+  }
+
+  async #checking(each: UnitPath, signal: AbortSignal): Promise<void> {
+    const { clock, checkIntervalMs } = this.#options;
+    const intervalMs = () =>
+      this.#isServed ? checkIntervalMs() : Math.min(checkIntervalMs(), OUTAGE_CHECK_MS);
+    const pace = new ProbePace(intervalMs);
+    let said: string | null = null;
+    while (!signal.aborted && each.member.isLoggedIn) {
+      const why = await this.#once(each, signal).catch(
+        (error: unknown) => productError(error).message,
+      );
+      if (signal.aborted || !each.member.isLoggedIn) return;
+      if (why !== said) {
+        said = why;
+        if (why !== null)
+          this.#options.warn(`the path over ${each.member.name} cannot be used: ${why}`);
+      }
+      await pause(clock, why === null ? checkIntervalMs() : pace.nextMs(), signal);
+    }
+  }
+
+  /** Why the unit cannot be used over the session; null if it can. */
+  async #once(each: UnitPath, signal: AbortSignal): Promise<string | null> {
+    const { path, member } = each;
+    const ready = await this.#check.isReady(member).catch((error: unknown) => {
+      // The answer that is lost may have been the one about the power: it is told once.
+      if (error instanceof LinkError && !path.isUsable) each.past ??= 'powerOn';
+      throw error;
+    });
+    if (signal.aborted) return null;
+    if (ready.action === 'retryAfterDelay') return path.isUsable ? null : ready.words;
+    if (ready.action !== 'success') {
+      const access = ready.attention === null ? undefined : ACCESS_OF.get(ready.attention);
+      this.#accessIs(each, { access: access ?? 'unavailable', reason: ready.words });
+      return ready.words;
+    }
+    const { doubts } = path;
+    if (!path.isUsable || each.group === undefined) {
+      each.group = await this.#check.ownGroup(member);
+      if (signal.aborted) return null;
+    }
+    const groups = each.group === null ? null : await this.#check.groups(member);
+    if (signal.aborted) return null;
+    this.#groupsAre(groups ?? [], each);
+    if (path.isUsable) return null;
+    if (!isServing(path.access)) return `its port is ${path.access}`;
+    const why = await this.#check.whyNotSame(member, this.#options.unit().facts);
+    if (signal.aborted || why !== null) return why;
+    await this.#pastIsOver(each);
+    if (signal.aborted) return null;
+    if (path.doubts !== doubts) return 'the disk has changed while it was being read';
+    this.#isFound(each);
+    return null;
+  }
+
+  /**
+   * A unit attention that a new session has met may be about what happened before it. If the disk
+   * had lost its power now, the sessions that are there would be told, too: one of them has to deny
+   * it. If none does, the attention counts.
+   */
+  async #pastIsOver(each: UnitPath): Promise<void> {
+    const { past } = each;
+    if (past === null) return;
+    for (const other of this.#ready) {
+      if (other !== each && (await this.#denies(other))) {
+        each.past = null;
+        return;
+      }
+    }
+    if (each.past === null) return;
+    each.past = null;
+    this.port.cacheMayBeLost(null);
+    this.#options.attention(past);
+  }
+
+  /** The unit has nothing to report over this path, which has been used all the time. */
+  async #denies({ member, path }: UnitPath): Promise<boolean> {
+    const { doubts } = path;
+    try {
+      const { status } = await member.execute(testUnitReady(this.#options.lun));
+      return status === ScsiStatus.good && path.doubts === doubts;
+    } catch (error) {
+      if (error instanceof LinkError) return false;
+      throw error;
+    }
+  }
+
+  #isFound(each: UnitPath): void {
+    const from = each.path.words;
+    const hasWatcher = this.#ready.length > 0;
+    each.path.happened('sameDiskFound');
+    each.failures.isBack();
+    // A disk that loses its power while it is not at the LUN has nobody to report that to.
+    if (each.wasGone && !hasWatcher) this.#options.unit().disk.cache.mayBeLost();
+    each.wasGone = false;
+    this.#told(each, from, FOUND);
+    this.#settle(FOUND);
+  }
+
+  /** The unit has told something over the path, to whichever command. */
+  #met(each: UnitPath, attention: Attention): void {
+    const access = ACCESS_OF.get(attention);
+    if (attention === 'lunGone') each.wasGone = true;
+    if (attention === 'powerOn' || attention === 'reset') this.port.cacheMayBeLost(each.path);
+    if (access !== undefined) {
+      this.#accessIs(each, { access, reason: attention });
+    } else if (MAY_BE_OTHER.has(attention)) {
+      const { words: from, isUsable: wasUsable } = each.path;
+      each.path.happened('doubted');
+      this.#changed(each, { from, wasUsable, reason: attention });
+    } else if (attention === 'accessStateChanged') {
+      this.#askGroups(each).catch(productError);
+    }
+  }
+
+  /**
+   * What has been read of the states of the groups over `asked`, for all paths. A unit that does
+   * not tell has one state for all its ports, and that one is ready.
+   */
+  #groupsAre(groups: readonly TargetPortGroup[], asked: UnitPath): void {
+    for (const each of this.#members) {
+      const group = groups.find(({ group }) => group === each.group);
+      if (each.path.state === 'down' || (group === undefined && each !== asked)) continue;
+      const { state: access = 'unknown', preferred = false } = group ?? {};
+      if (each.path.access === access && each.path.isPreferred === preferred) continue;
+      const reason = group === undefined ? 'the disk is ready' : `target port group ${group.group}`;
+      this.#accessIs(each, { access, preferred, reason });
+      // It may serve again, once the disk has been found over it.
+      if (each !== asked && !each.path.isUsable) this.check(each);
+    }
+  }
+
+  async #askGroups(each: UnitPath): Promise<void> {
+    const groups = await this.#check.groups(each.member);
+    if (groups !== null) this.#groupsAre(groups, each);
+    for (const other of this.#members) if (!other.path.isUsable) this.check(other);
+  }
+
+  #accessIs(
+    each: UnitPath,
+    {
+      access,
+      preferred = each.path.isPreferred,
+      reason,
+    }: { readonly access: AccessState; readonly preferred?: boolean; readonly reason: string },
+  ): void {
+    const { words: from, isUsable: wasUsable } = each.path;
+    each.path.accessIs(access, preferred);
+    this.#changed(each, { from, wasUsable, reason });
+  }
+
+  #changed(
+    each: UnitPath,
+    how: { readonly from: string; readonly wasUsable: boolean; readonly reason: string },
+  ): void {
+    this.#told(each, how.from, how.reason);
+    if (each.path.isUsable || !how.wasUsable) return;
+    this.#settle(how.reason, each);
+    this.port.takenOut(each.path);
+    this.check(each);
+  }
+
+  /** Tells whether the unit can be used, if that has changed. */
+  #settle(reason: string, of?: UnitPath): void {
+    const is = this.isUsable;
+    if (is === this.#isServed || this.#isClosed) return;
+    this.#isServed = is;
+    if (is) {
+      this.#options.usable();
+      return;
+    }
+    this.#options.unusable(reason);
+    this.port.giveUp();
+    if (of?.path.state === 'down') of.member.client.whenSettled(() => this.#options.settled());
+    else this.#options.settled();
+    for (const each of this.#members) if (each !== of && !each.path.isUsable) this.check(each);
+  }
+
+  #told({ member, path }: UnitPath, from: string, reason: string): void {
+    const to = path.words;
+    if (to !== from) this.#options.stateChanged({ member, from, to, reason });
+  }
+
+  #switched(from: Path | null, to: Path): void {
+    const [before, after] = [from, to].map((path) =>
+      this.#members.find((each) => each.path === path),
+    );
+    if (after === undefined) return;
+    const reason = from?.isUsable !== false ? 'it is better' : 'the one before is gone';
+    this.#options.switched(before?.member ?? null, after.member, reason);
+  }
+}
