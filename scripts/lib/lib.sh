@@ -53,6 +53,16 @@ install_packages() {
     -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
+# The mirror that this machine's own packages come from, so that a proxy or a mirror set up here is
+# used for the systems that are made, too. Without package lists, or on another distribution, none is
+# known.
+debian_mirror() {
+  local mirror
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
+    grep -v security | head -n 1) || true
+  printf '%s\n' "${mirror:-http://deb.debian.org/debian/}"
+}
+
 # module_files ROOT RELEASE MODULE...: the files of modules of the kernel under ROOT, and of those they
 # need, each once, in the order of loading. What this machine's own configuration says of modules
 # (options, aliases, other commands) is about its own kernel and does not count.
@@ -64,11 +74,13 @@ module_files() {
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
 }
 
-# hash_of FILE...: one hash of the names and contents of files and folders.
-hash_of() {
-  find "$@" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum |
-    cut -c1-64
-}
+# hash_of PATH...: one hash of the names and contents of files and folders of the clone, the same
+# wherever the clone lies: what is shared is found by it.
+hash_of() (
+  cd "$project_dir"
+  find "${@#"$project_dir/"}" -type f -print0 2>/dev/null | LC_ALL=C sort -z |
+    xargs -0r sha256sum | sha256sum | cut -c1-64
+)
 
 # once NAME HASH COMMAND...: runs the command unless it has succeeded for this hash before.
 once() {

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SessionRecords } from '../../src/supervisor/session-records.js';
 import { Workplace } from '../helpers/command-process.js';
@@ -72,6 +72,17 @@ describe('the Debian packages', { timeout: 180_000 }, () => {
       output(`${library}/node`, [`${library}/dist/boot/main.mjs`, ...args], { env });
     expect((await run('--version')).trim()).toBe(version);
     expect(await run('demo')).toMatch(/result +passed/);
+  });
+
+  it('a clone at another path finds the Node of the package in the cache', async () => {
+    const clone = place.file('another clone');
+    await mkdir(`${clone}/packaging`, { recursive: true });
+    for (const folder of ['scripts', 'packaging/node']) {
+      await cp(`${CLONE}${folder}`, `${clone}/${folder}`, { recursive: true });
+    }
+    expect(await output(`${clone}/scripts/package-parts/node`, [])).toBe(
+      await output('scripts/package-parts/node', [], { cwd: CLONE }),
+    );
   });
 
   it('the list of what is in it names Node, every module, and their licences', async () => {
