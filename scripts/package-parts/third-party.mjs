@@ -1,6 +1,7 @@
 // node scripts/package-parts/third-party.mjs sbom|licences [--with-node VERSION FOLDER]: what the
 // program in one file has in it besides our own code, and the Node in FOLDER. `sbom` prints a list in
 // the form of CycloneDX, made by npm of package-lock.json; `licences` prints the texts.
+// `add-debian LIST PACKAGES` prints such a list with Debian's packages added, as dpkg-query -W has them.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -13,7 +14,7 @@ const IN_ADDON = ['node-addon-api', 'node-api-headers'];
 
 /** @typedef {{ name: string, version: string, licence: string, folder: string }} Part */
 
-const [what, , nodeVersion, nodeFolder = ''] = process.argv.slice(2);
+const [what, list = '', nodeVersion, nodeFolder = ''] = process.argv.slice(2);
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 const packagesVersion = process.env['ISCSI_NBD_VERSION'] || version;
 
@@ -54,7 +55,30 @@ function sbom() {
       ...{ name, version, scope: 'required', purl, licenses: [{ license: { id: licence } }] },
     });
   }
-  // The number that names this list is made of what is in it, so that it is the same every time.
+  return numbered(list);
+}
+
+/** @param {string} path @param {string} packages */
+function withDebian(path, packages) {
+  const list = JSON.parse(readFileSync(path, 'utf8'));
+  for (const line of readFileSync(packages, 'utf8').trim().split('\n')) {
+    const [name = '', version = ''] = line.split('\t');
+    if (name === 'iscsi-nbd') continue;
+    const purl = `pkg:deb/debian/${name.replace(/:.*/, '')}@${encodeURIComponent(version)}`;
+    const text = `/usr/share/doc/${name.replace(/:.*/, '')}/copyright in the image`;
+    list.components.push({
+      ...{ 'bom-ref': `debian/${name}@${version}`, type: 'library', name, version },
+      ...{ scope: 'required', purl, licenses: [{ license: { name: text } }] },
+    });
+  }
+  return numbered(list);
+}
+
+/**
+ * The number that names a list is made of what is in it, so that it is the same every time.
+ * @param {{ serialNumber?: string }} list
+ */
+function numbered(list) {
   delete list.serialNumber;
   const hex = createHash('sha256').update(JSON.stringify(list)).digest('hex');
   const uuid = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-5${hex.slice(13, 16)}-8${hex.slice(17, 20)}`;
@@ -63,4 +87,5 @@ function sbom() {
 }
 
 if (what === 'sbom') process.stdout.write(sbom());
+else if (what === 'add-debian') process.stdout.write(withDebian(list, nodeVersion ?? ''));
 else process.stdout.write(parts().map(licenceText).join('\n'));

@@ -1,5 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { basename } from 'node:path';
 import { promisify } from 'node:util';
 import type { Workplace } from '../helpers/command-process.js';
 import { CLONE, output } from '../packaging/packages.js';
@@ -21,7 +22,8 @@ const SET_UP = `
   mkdir "$2/root/packages"
   mount --bind "$3" "$2/root/packages"
   echo ready
-  exec sleep infinity`;
+  # It is the first process, and a shell that waits takes leave of those that others have left.
+  while :; do sleep 3600; done`;
 
 /** A Debian below this system, which ends with all its processes and leaves nothing. */
 export class BareSystem {
@@ -33,19 +35,24 @@ export class BareSystem {
     this.#root = root;
   }
 
-  /** `packages` is the folder that the system sees as /packages. */
-  static async start(suite: string, place: Workplace, packages: string): Promise<BareSystem> {
-    const lower = (await output(`${CLONE}scripts/vm/bare-debian`, [suite])).trim();
-    const folder = place.file(suite);
+  /** A bare Debian of this suite. */
+  static async ofSuite(suite: string, place: Workplace, packages: string): Promise<BareSystem> {
+    const files = (await output(`${CLONE}scripts/vm/bare-debian`, [suite])).trim();
+    return BareSystem.start(files, place, packages);
+  }
+
+  /** `files` is the root of the system, `packages` the folder that it sees as /packages. */
+  static async start(files: string, place: Workplace, packages: string): Promise<BareSystem> {
+    const folder = place.file(`${basename(files)}.system`);
     await output('mkdir', [folder]);
     const namespaces = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child'];
-    const args = [...namespaces, 'sh', '-c', SET_UP, 'sh', lower, folder, packages];
+    const args = [...namespaces, 'sh', '-c', SET_UP, 'sh', files, folder, packages];
     // pdeathsig: a test process that dies takes the system along.
     const holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const [text] = await once(holder.stdout, 'data');
-    if (String(text) !== 'ready\n') throw new Error(`the system ${suite} did not start: ${text}`);
+    if (String(text) !== 'ready\n') throw new Error(`the system ${files} did not start: ${text}`);
     return new BareSystem(holder, `${folder}/root`);
   }
 

@@ -1,11 +1,12 @@
-import { cp, readFile, writeFile } from 'node:fs/promises';
+import { cp } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Workplace } from '../helpers/command-process.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
-import { CLONE, output } from '../packaging/packages.js';
+import { buildVersions, CLONE, changedPackage, MAIN_FILE } from '../packaging/packages.js';
 import { BareSystem } from './bare-system.js';
 
-const MAIN_FILE = 'usr/lib/iscsi-nbd/dist/boot/main.mjs';
+/** scripts/test-parts/packages says which. */
+const SUITES = (process.env['SUITES'] ?? 'bookworm trixie').split(' ');
 /** What a system has, without what the package manager and the kernel write. */
 const EVERYTHING = `find / -xdev \\( -path /var/lib/dpkg -o -path /var/cache -o -path /var/log \\
   -o -path /var/lib/apt -o -path /packages -o -path /tmp -o -path '/etc/*-' \\
@@ -15,31 +16,23 @@ let place: Workplace;
 let tgt: Tgt;
 let packages: string;
 
-/** The package of version 1.0.0 as `version`, with a program that is broken by `breakIt`. */
-async function broken(version: string, breakIt: (program: string) => string): Promise<void> {
-  const folder = place.file(version);
-  await output('dpkg-deb', ['-R', `${packages}/iscsi-nbd_1.0.0_amd64.deb`, folder]);
-  const control = await readFile(`${folder}/DEBIAN/control`, 'utf8');
-  await writeFile(
-    `${folder}/DEBIAN/control`,
-    control.replace('Version: 1.0.0', `Version: ${version}`),
-  );
-  const program = await readFile(`${folder}/${MAIN_FILE}`, 'utf8');
-  await writeFile(`${folder}/${MAIN_FILE}`, breakIt(program));
-  const file = `${packages}/iscsi-nbd_${version}_amd64.deb`;
-  await output('dpkg-deb', ['-Znone', '--root-owner-group', '-b', folder, file]);
-}
-
 beforeAll(async () => {
   place = await Workplace.make();
   packages = place.file('packages');
-  for (const version of ['1.0.0', '1.0.1']) {
-    const args = ['deb', '--fast', '--version', version, '--out', packages];
-    await output('scripts/package', args, { cwd: CLONE });
-  }
-  await broken('1.1.0', () => 'throw new Error("this one does not load");\n');
-  await broken('1.2.0', (program) =>
-    program.replace('\n', "\nif (process.argv[2] === 'daemon') throw new Error('no daemon');\n"),
+  await buildVersions(packages, ['1.0.0', '1.0.1']);
+  await changedPackage(
+    { packages, from: '1.0.0', to: '1.1.0', place },
+    { [MAIN_FILE]: () => 'throw new Error("this one does not load");\n' },
+  );
+  await changedPackage(
+    { packages, from: '1.0.0', to: '1.2.0', place },
+    {
+      [MAIN_FILE]: (program) =>
+        program.replace(
+          '\n',
+          "\nif (process.argv[2] === 'daemon') throw new Error('no daemon');\n",
+        ),
+    },
   );
   await cp(`${CLONE}test/chroot/systemctl`, `${packages}/systemctl`);
   tgt = await startTgt({ luns: [{ sizeBytes: 1 << 20 }] });
@@ -49,7 +42,7 @@ afterAll(async () => {
   await place?.[Symbol.asyncDispose]();
 });
 
-describe.each(['bookworm', 'trixie'])('Debian %s', (suite) => {
+describe.each(SUITES)('Debian %s', (suite) => {
   let system: BareSystem;
   let before: string;
   let session: string;
@@ -60,11 +53,11 @@ describe.each(['bookworm', 'trixie'])('Debian %s', (suite) => {
     system.run(`dpkg-query -W -f '\${db:Status-Abbrev} \${Version}' iscsi-nbd`);
   const upgrade = (version: string) => apt(`install /packages/iscsi-nbd_${version}_amd64.deb`);
   const identity = () =>
-    system.run(`iscsi-nbd sessions --json | grep -o '"sessionId": *"[0-9a-f]*"'`);
+    system.run(`iscsi-nbd sessions --json | grep -o '"UniqueSessionId": *"[0-9a-f]*"'`);
   const programs = () => system.run('cat /run/daemon.pid; cat /usr/lib/iscsi-nbd/package.json');
 
   beforeAll(async () => {
-    system = await BareSystem.start(suite, place, packages);
+    system = await BareSystem.ofSuite(suite, place, packages);
     before = await system.run(EVERYTHING);
   });
   afterAll(() => system?.[Symbol.asyncDispose]());

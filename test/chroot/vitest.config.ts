@@ -7,6 +7,6 @@ export default defineConfig({
     include: ['test/chroot/**/*.test.ts'],
     fileParallelism: false,
     testTimeout: 180_000,
-    hookTimeout: 300_000,
+    hookTimeout: 600_000,
   },
 });
