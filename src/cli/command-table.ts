@@ -1,4 +1,5 @@
 import type { Argv } from 'yargs';
+import { runCsi, withCsi } from './commands/csi.js';
 import { runDaemonCommand, withDaemonFlags } from './commands/daemon.js';
 import { runDockerPlugin, withDockerPlugin } from './commands/docker-plugin.js';
 import { runImport, withImport } from './commands/import.js';
@@ -127,5 +128,12 @@ export const DAEMON_COMMANDS: readonly Command[] = [
     build: withDockerPlugin,
     run: runDockerPlugin,
     examples: [['$0 docker-plugin --socket /run/docker/plugins/iscsi-nbd.sock', 'needs root']],
+  },
+  {
+    usage: 'csi',
+    summary: 'LUNs as volumes of Kubernetes, Nomad and Swarm (daemon)',
+    build: withCsi,
+    run: runCsi,
+    examples: [['$0 csi --endpoint unix:///csi/csi.sock --node-id node1', 'needs root']],
   },
 ];
