@@ -3,8 +3,16 @@ import type { PortGroup } from '../../src/target/settings.js';
 import { answerTo, ask, block, endWell, FLUSH, read, write } from './asked.js';
 import { BlockUser } from './block-user.js';
 import { eachSeed } from './each-seed.js';
-import { cut, eventsOf, pathsUp, twoGroups, twoPaths, WRITE_10 } from './several-paths.js';
-import { World } from './world.js';
+import {
+  cut,
+  eventsOf,
+  GROUPS_CHANGED,
+  pathsUp,
+  twoGroups,
+  twoPaths,
+  WRITE_10,
+} from './several-paths.js';
+import { TARGET_NAME, World } from './world.js';
 
 describe('a disk with two paths', () => {
   it('both sessions log in, with identities of their own', async () => {
@@ -199,12 +207,23 @@ describe('a process that is killed with two paths', () => {
 });
 
 describe('paths that come and go at random', () => {
+  /** More of them by hand: `PATH_SEEDS=600`. */
   const SEEDS = Number(process.env['PATH_SEEDS'] ?? 20);
+  const GROUP_STATES: readonly PortGroup['state'][] = [
+    'optimized',
+    'optimized',
+    'nonOptimized',
+    'standby',
+    'unavailable',
+    'transitioning',
+    'offline',
+  ];
 
   it('no request fails, no read is stale and the medium is what was written', {
     timeout: 600_000,
   }, async () => {
     await eachSeed(SEEDS, async (random) => {
+      const portGroups = new Map<number, PortGroup>();
       const world = new World({
         random,
         portals: random.whole(2, 3),
@@ -217,7 +236,9 @@ describe('paths that come and go at random', () => {
           queueDepthMax: random.pick([1, 8, 32]),
         },
         disk: { sizeBytes: 256 << 10, writeCache: random.pick(['none', 'volatile']) },
+        ...(random.chance(0.6) ? { portGroups } : {}),
       });
+      for (const [at] of world.networks.entries()) portGroups.set(at + 1, { state: 'optimized' });
       await world.start();
       const user = new BlockUser(world, random);
       // Some writes are late, and are done although their link has gone.
@@ -231,12 +252,17 @@ describe('paths that come and go at random', () => {
           user.ask();
           if (random.chance(0.3)) await world.pass(random.spread(0.1, 20));
         }
+        const [tag, state] = [random.whole(1, portGroups.size), random.pick(GROUP_STATES)];
+        portGroups.set(tag, { state, isPreferred: random.chance(0.2) });
+        if (random.chance(0.5)) world.node.raiseAttention(TARGET_NAME, 0, GROUPS_CHANGED);
+        if (random.chance(0.15)) world.restartTarget({ powerLoss: random.chance(0.7) });
         const network = random.pick([...world.networks]);
         network.become(random.pick(['refused', 'blackhole', 'unreachable']));
         if (random.chance(0.7)) cut(network);
         await world.pass(random.spread(1, 8000));
         network.become('up');
       }
+      for (const [tag] of portGroups) portGroups.set(tag, { state: 'optimized' });
       if (!(await world.when(() => user.isQuiet, 900_000)))
         user.faults.push('requests have no reply');
       user.flush();

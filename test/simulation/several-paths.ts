@@ -6,7 +6,7 @@ import { TARGET_NAME, type World, type WorldOptions } from './world.js';
 
 export const READ_10 = 0x28;
 export const WRITE_10 = 0x2a;
-const GROUPS_CHANGED = { asc: 0x2a, ascq: 0x06 };
+export const GROUPS_CHANGED = { asc: 0x2a, ascq: 0x06 };
 
 export const pathsUp = (world: World): number =>
   world.stack.paths?.unitOf(0)?.paths.filter(({ path }) => path.isUsable).length ?? 0;
