@@ -35,6 +35,26 @@ const CSI_MESSAGES = {
   CapacityRange: { required_bytes: [1, 'int64'], limit_bytes: [2, 'int64'] },
   Topology: { segments: texts(1) },
   RpcCapability: { rpc: [1, 'TypeOnly'] },
+  Volume: { capacity_bytes: [1, 'int64'], volume_id: [2, 'string'], volume_context: texts(3) },
+  CreateVolumeRequest: {
+    name: [1, 'string'],
+    capacity_range: [2, 'CapacityRange'],
+    volume_capabilities: [3, 'VolumeCapability', 'list'],
+    parameters: texts(4),
+    secrets: texts(5),
+  },
+  CreateVolumeResponse: { volume: [1, 'Volume'] },
+  DeleteVolumeRequest: { volume_id: [1, 'string'], secrets: texts(2) },
+  ValidateVolumeCapabilitiesRequest: {
+    volume_id: [1, 'string'],
+    volume_context: texts(2),
+    volume_capabilities: [3, 'VolumeCapability', 'list'],
+    parameters: texts(4),
+    secrets: texts(5),
+  },
+  Confirmed: { volume_context: texts(1), volume_capabilities: [2, 'VolumeCapability', 'list'] },
+  ValidateVolumeCapabilitiesResponse: { confirmed: [1, 'Confirmed'], message: [2, 'string'] },
+  ControllerGetCapabilitiesResponse: { capabilities: [1, 'RpcCapability', 'list'] },
   NodeStageVolumeRequest: {
     volume_id: [1, 'string'],
     publish_context: texts(2),
@@ -108,6 +128,15 @@ const SERVICES = {
     GetPluginCapabilities: ['Empty', 'GetPluginCapabilitiesResponse'],
     Probe: ['Empty', 'ProbeResponse'],
   },
+  Controller: {
+    CreateVolume: ['CreateVolumeRequest', 'CreateVolumeResponse'],
+    DeleteVolume: ['DeleteVolumeRequest', 'Empty'],
+    ValidateVolumeCapabilities: [
+      'ValidateVolumeCapabilitiesRequest',
+      'ValidateVolumeCapabilitiesResponse',
+    ],
+    ControllerGetCapabilities: ['Empty', 'ControllerGetCapabilitiesResponse'],
+  },
   Node: {
     NodeStageVolume: ['NodeStageVolumeRequest', 'Empty'],
     NodeUnstageVolume: ['NodeUnstageVolumeRequest', 'Empty'],
@@ -160,6 +189,14 @@ export const NODE_CAPABILITIES = {
   singleNodeMultiWriter: 5,
 } as const;
 
+/** Values of ControllerServiceCapability.RPC.type that the controller has. */
+export const CONTROLLER_CAPABILITIES = {
+  createDeleteVolume: 1,
+  singleNodeMultiWriter: 13,
+} as const;
+
+/** PluginCapability.Service.type: there is a controller. */
+export const CONTROLLER_SERVICE = 1;
 /** PluginCapability.Service.type: the nodes say where they are. */
 export const ACCESSIBILITY_CONSTRAINTS = 2;
 /** PluginCapability.VolumeExpansion.type: while the volume is in use. */

@@ -11,6 +11,20 @@ export type CapabilityMessage = {
   readonly access_mode?: { readonly mode: number } | null;
 };
 
+export type CreateMessage = {
+  readonly name: string;
+  readonly capacity_range: ExpandMessage['capacity_range'];
+  readonly volume_capabilities: readonly CapabilityMessage[];
+};
+
+export type DeleteMessage = { readonly volume_id: string };
+
+export type ValidateMessage = {
+  readonly volume_id: string;
+  readonly volume_context: Texts;
+  readonly volume_capabilities: readonly CapabilityMessage[];
+};
+
 export type StageMessage = {
   readonly volume_id: string;
   readonly staging_target_path: string;

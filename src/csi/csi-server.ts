@@ -14,7 +14,13 @@ import { isForeignFault, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { freeSocketPath } from '../io/unix-socket-path.js';
 import { VolumeError, type VolumeFault } from '../volume/volume-error.js';
-import { ACCESSIBILITY_CONSTRAINTS, CSI_INTERFACE, EXPANSION_ONLINE } from './csi-interface.js';
+import type { CsiController } from './csi-controller.js';
+import {
+  ACCESSIBILITY_CONSTRAINTS,
+  CONTROLLER_SERVICE,
+  CSI_INTERFACE,
+  EXPANSION_ONLINE,
+} from './csi-interface.js';
 import type { CsiNode } from './csi-node.js';
 
 /** By reverse domain notation, as the specification asks; 63 characters at most. */
@@ -44,20 +50,25 @@ const PACKAGE = loadPackageDefinition(
 
 export type CsiOptions = {
   readonly node: CsiNode;
+  /** Null: volumes are written down by hand only. */
+  readonly controller: CsiController | null;
   readonly version: string;
   readonly onFailure: (error: unknown) => void;
 };
 
+type Services = readonly (readonly [ServiceDefinition, UntypedServiceImplementation])[];
+
 export type Serving = { close(): Promise<void> };
 
-/** Identity and Node on a unix socket. Throws UsageError if it cannot be had. */
+/** Serves all of it on a unix socket. Throws UsageError if that cannot be had. */
 export function serveCsi(endpoint: string, options: CsiOptions): Promise<Serving> {
-  const { node, version } = options;
+  const { node, controller, version } = options;
   const identity = {
     GetPluginInfo: async () => ({ name: DRIVER_NAME, vendor_version: version }),
     GetPluginCapabilities: async () => ({
       capabilities: [
         { volume_expansion: { type: EXPANSION_ONLINE } },
+        ...(controller === null ? [] : [{ service: { type: CONTROLLER_SERVICE } }]),
         ...(node.hasTopology ? [{ service: { type: ACCESSIBILITY_CONSTRAINTS } }] : []),
       ],
     }),
@@ -74,10 +85,19 @@ export function serveCsi(endpoint: string, options: CsiOptions): Promise<Serving
     NodeGetInfo: async () => node.info(),
   };
   const { onFailure } = options;
-  return listen(endpoint, [
+  const services: Services = [
     [serviceOf('csi', 'v1', 'Identity'), handlers(identity, onFailure)],
     [serviceOf('csi', 'v1', 'Node'), handlers(calls, onFailure)],
-  ]);
+  ];
+  if (controller === null) return listen(endpoint, services);
+  const orders = {
+    CreateVolume: controller.create.bind(controller),
+    DeleteVolume: controller.delete.bind(controller),
+    ValidateVolumeCapabilities: controller.validate.bind(controller),
+    ControllerGetCapabilities: async () => controller.capabilities(),
+  };
+  const service = serviceOf('csi', 'v1', 'Controller');
+  return listen(endpoint, [...services, [service, handlers(orders, onFailure)]]);
 }
 
 /**
@@ -112,10 +132,7 @@ export function serviceOf(...names: readonly string[]): ServiceDefinition {
   return Object(place).service;
 }
 
-async function listen(
-  endpoint: string,
-  services: readonly (readonly [ServiceDefinition, UntypedServiceImplementation])[],
-): Promise<Serving> {
+async function listen(endpoint: string, services: Services): Promise<Serving> {
   const path = endpoint.startsWith(SCHEME) ? endpoint.slice(SCHEME.length) : endpoint;
   if (!path.startsWith('/')) {
     throw new UsageError(`--endpoint ${endpoint} is not unix:///<path>; nothing else is served.`);

@@ -32,7 +32,8 @@ afterEach(async () => {
 async function startPlugin(topology: Record<string, string> = {}): Promise<void> {
   const node = new CsiNode(await world.start(), { nodeId: 'node1', volumesMax: 16, topology });
   const onFailure = (error: unknown) => failures.push(error);
-  server = await serveCsi(`unix://${socketPath}`, { node, version: '1.2.3', onFailure });
+  const served = { node, controller: null, version: '1.2.3', onFailure };
+  server = await serveCsi(`unix://${socketPath}`, served);
   client = new CsiClient(socketPath);
 }
 

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
@@ -18,6 +19,7 @@ export function withCsi(parser: Argv): Argv {
     .option('node-id', text("the node's name in the cluster (or NODE_ID)"))
     .option('register', text('socket to make in the plugins_registry of the kubelet'))
     .option('kubelet-endpoint', text('path of --endpoint as the kubelet sees it [--endpoint]'))
+    .option('controller-volumes', text('list of volumes that CreateVolume gives away [none]'))
     .option('volumes-max', text(`volumes this node may have; 0: not told [${VOLUMES_MAX}]`))
     .option('topology', text('where the node is: <key>=<value>,… [none]'));
 }
@@ -26,6 +28,7 @@ export function withCsi(parser: Argv): Argv {
 export async function runCsi(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const { serveCsi, serveRegistration } = await import('../../csi/csi-server.js');
+  const { CsiController } = await import('../../csi/csi-controller.js');
   const { CsiNode } = await import('../../csi/csi-node.js');
   const { openVolumes } = await import('../../volume/open-volumes.js');
   using interrupts = new Interrupts(io.signals);
@@ -41,10 +44,13 @@ export async function runCsi(context: CommandContext, args: Arguments): Promise<
     volumesMax: wholeNumber(textArgument(args, 'volumes-max') ?? VOLUMES_MAX),
     topology: segmentsOf(textArgument(args, 'topology') ?? ''),
   };
-  const { volumes } = await openVolumes(place);
+  const { volumes, folder } = await openVolumes(place);
+  const list = textArgument(args, 'controller-volumes');
+  const bindings = join(folder, 'bindings');
+  const controller = list === undefined ? null : await CsiController.open(list, bindings);
   const onFailure = (error: unknown) => log.error({ err: error }, 'a call of CSI broke');
   const node = new CsiNode(volumes, identity);
-  const server = await serveCsi(endpoint, { node, version: readVersion(), onFailure });
+  const server = await serveCsi(endpoint, { node, controller, version: readVersion(), onFailure });
   const registryPath = textArgument(args, 'register');
   const kubeletEndpoint = textArgument(args, 'kubelet-endpoint') ?? endpoint;
   const registration =
