@@ -147,6 +147,10 @@ describe.each(SUITES)('Debian %s', (suite) => {
   it('a removal ends the daemon and keeps its logins for an installation to come', async () => {
     await apt('remove iscsi-nbd');
     await system.run('[ ! -e /run/daemon.pid ]');
+    const stopped = await system.run("grep -ho 'stop .*' /run/systemctl.log");
+    expect(stopped).toMatch(
+      /iscsi-nbd-docker\.socket.*iscsi-nbd-docker\.service.*iscsi-nbd\.service/s,
+    );
     await upgrade('1.0.1');
     expect(await identity()).toBe(session);
   });
