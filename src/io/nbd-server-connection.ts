@@ -68,6 +68,7 @@ export class NbdServerConnection implements SocketUser {
       queue,
       flushes,
       user: this,
+      peer: 'client',
       sendBufferBytes: SEND_BUFFER_BYTES,
     });
   }

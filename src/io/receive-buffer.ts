@@ -1,7 +1,7 @@
 import { SLAB_BYTES, SLAB_TAIL_BYTES, type SlabPool } from '../base/slab.js';
 
 /**
- * Where the next bytes of any socket of this thread go. The sockets take turns, so they share one
+ * Where the next bytes of sockets of this thread go. The sockets take turns, so they share one
  * slab: an idle socket has none, and small receipts find the bytes that are in the cache already.
  * What a receiver keeps it retains; the window goes on behind it.
  */
@@ -58,13 +58,21 @@ export class ReceiveBuffer {
   }
 }
 
-/** The addon knows one set of slabs a thread, and so does each pool one window. */
-const windows = new WeakMap<SlabPool, ReceiveBuffer>();
+/** Who is at the other end of a socket: it decides how long what it sends stays in memory. */
+export type Peer = 'client' | 'target';
 
-export function receiveBufferOf(pool: SlabPool): ReceiveBuffer {
-  const known = windows.get(pool);
-  if (known !== undefined) return known;
-  const made = new ReceiveBuffer(pool);
-  windows.set(pool, made);
-  return made;
+/**
+ * Each pool has one window for what clients send and one for what targets send. What is written may
+ * be retained for seconds, what is read is sent on at once: in one slab, the former would keep the
+ * memory of the latter.
+ */
+const windows = new WeakMap<SlabPool, Record<Peer, ReceiveBuffer>>();
+
+export function receiveBufferOf(pool: SlabPool, peer: Peer): ReceiveBuffer {
+  let known = windows.get(pool);
+  if (known === undefined) {
+    known = { client: new ReceiveBuffer(pool), target: new ReceiveBuffer(pool) };
+    windows.set(pool, known);
+  }
+  return known[peer];
 }

@@ -3,7 +3,7 @@ import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import type { LinkEnd } from '../iscsi/session/session-effect.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
-import { type ReceiveBuffer, receiveBufferOf } from './receive-buffer.js';
+import { type Peer, type ReceiveBuffer, receiveBufferOf } from './receive-buffer.js';
 import type { BatchedSender, SendBatch } from './send-batch.js';
 import type { TransportAddresses } from './transport.js';
 
@@ -54,6 +54,8 @@ export class SlabSocket implements BatchedSender {
     readonly queue: SendQueue;
     readonly flushes: SendBatch;
     readonly user: SocketUser;
+    /** Who is at the other end. */
+    readonly peer: Peer;
     /** Bytes the kernel should take at a time; left to the system when absent. */
     readonly sendBufferBytes?: number;
   }) {
@@ -61,7 +63,7 @@ export class SlabSocket implements BatchedSender {
     this.#queue = options.queue;
     this.#flushes = options.flushes;
     this.#user = options.user;
-    this.#window = receiveBufferOf(options.pool);
+    this.#window = receiveBufferOf(options.pool, options.peer);
     this.#native = new native.NativeSocket(options.fd, false, this.#window.place, (kind, value) =>
       this.#event(kind, value),
     );

@@ -49,7 +49,7 @@ class TcpLink implements Transport, SocketUser {
           closeDescriptor(fd);
           return;
         }
-        this.#socket = new SlabSocket({ fd, pool, queue, flushes, user: this });
+        this.#socket = new SlabSocket({ fd, pool, queue, flushes, user: this, peer: 'target' });
         user.linkOpened();
       },
       (error: unknown) => {

@@ -28,7 +28,14 @@ class Answerer implements SocketUser {
     fd: number,
     readonly peer: () => Socket | null,
   ) {
-    this.socket = new SlabSocket({ fd, pool, queue: this.queue, flushes, user: this });
+    this.socket = new SlabSocket({
+      fd,
+      pool,
+      queue: this.queue,
+      flushes,
+      user: this,
+      peer: 'client',
+    });
   }
 
   bytesReceived(): boolean {

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
 import { SlabPool } from '../../src/base/slab.js';
 import { type NativeSocket, native, SocketEvent, shareSlabs } from '../../src/io/native.js';
+import type { Peer } from '../../src/io/receive-buffer.js';
 import { SendBatch } from '../../src/io/send-batch.js';
 import { SlabSocket, type SocketUser } from '../../src/io/slab-socket.js';
 
@@ -20,13 +21,16 @@ class Reader implements SocketUser {
   kept: Buffer | null = null;
   readonly socket: SlabSocket;
 
-  constructor(fd: number) {
+  slab = -1;
+
+  constructor(fd: number, peer: Peer) {
     const queue = new SendQueue(pool);
-    this.socket = new SlabSocket({ fd, pool, queue, flushes, user: this });
+    this.socket = new SlabSocket({ fd, pool, queue, flushes, user: this, peer });
   }
 
-  bytesReceived(_slab: number, buffer: Buffer, start: number, end: number): boolean {
+  bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {
     const bytes = buffer.subarray(start, end);
+    this.slab = slab;
     this.text += bytes.toString('latin1');
     if (this.parked) this.kept = bytes;
     return !this.parked;
@@ -36,15 +40,18 @@ class Reader implements SocketUser {
 }
 
 let folder = '';
+/** Of the sockets that are accepted next. */
+let peer: Peer = 'client';
 let listener: NativeSocket;
 const readers: Reader[] = [];
 const clients: Socket[] = [];
 
 beforeEach(async () => {
+  peer = 'client';
   folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-window-'));
   const fd = native.listenUnix(join(folder, 's'), 0o600);
   listener = new native.NativeSocket(fd, true, new Int32Array(3), (kind, value) => {
-    if (kind === SocketEvent.accepted) readers.push(new Reader(value));
+    if (kind === SocketEvent.accepted) readers.push(new Reader(value, peer));
   });
   listener.watchReadable(true);
 });
@@ -56,8 +63,9 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
+/** Opens sockets until there are `count`. */
 async function opened(count: number): Promise<void> {
-  for (let index = 0; index < count; index += 1) {
+  for (let index = readers.length; index < count; index += 1) {
     clients.push(connect(join(folder, 's')));
     await vi.waitFor(() => expect(readers).toHaveLength(index + 1));
   }
@@ -74,6 +82,22 @@ it('idle sockets hold no memory of their own', async () => {
     });
   });
   expect(pool.inUse).toBe(1);
+});
+
+it('what targets send does not lie in the memory that a write of a client keeps', async () => {
+  await opened(1);
+  peer = 'target';
+  await opened(2);
+  const [client, target] = readers as [Reader, Reader];
+  for (const text of ['written', 'read']) {
+    for (const socket of clients) socket.write(text);
+    await vi.waitFor(() => {
+      expect(client.text).toMatch(new RegExp(`${text}$`));
+      expect(target.text).toMatch(new RegExp(`${text}$`));
+    });
+    expect(client.slab).not.toBe(target.slab);
+  }
+  expect(pool.inUse).toBe(2);
 });
 
 it('no memory is held without sockets', async () => {

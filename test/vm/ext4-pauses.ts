@@ -88,7 +88,10 @@ export async function ext4Pauses(
   expect(await stuckTasks()).toEqual([]);
 }
 
-/** fio that fsyncs, and copies that are synced at times, over and over until `end`. */
+/**
+ * fio that fsyncs, copies that are synced at times, and direct writes, over and over until `end`. The
+ * direct ones see to it that some acknowledged write is not flushed at nearly any instant.
+ */
 function startLoad(folder: string, mount: string) {
   const job = `fio --name=syncs --directory=${mount} --ioengine=psync --rw=randwrite --bs=4k \
     --size=1m --randseed=7 --fsync=4 --verify=crc32c --verify_state_save=0 --output=${folder}/fio`;
@@ -99,7 +102,12 @@ function startLoad(folder: string, mount: string) {
       dd if=/dev/urandom of=c$((n % 40)) bs=32k count=$((n % 8 + 1)) status=none
       test $((n % 5)) != 0 || sync -f .; sleep 0.3; done
     sha256sum c* >${folder}/sums`);
-  const ended = Promise.all([fio, copies]);
+  const direct = shell(`
+    cd ${mount}; until test -e ${folder}/enough; do
+      dd if=/dev/urandom of=direct bs=4k count=8 oflag=direct conv=notrunc status=none
+      sleep 0.02; done
+    sha256sum direct >${folder}/direct-sum`);
+  const ended = Promise.all([fio, copies, direct]);
   // An end of the load before it is told to end is always a failure.
   const failed = ended.then(() => undefined);
   failed.catch(() => undefined);
@@ -109,6 +117,7 @@ function startLoad(folder: string, mount: string) {
       await shell(`touch ${folder}/enough`);
       await ended;
     },
-    verify: `(cd ${mount}; sha256sum -c --quiet ${folder}/sums); ${job} --verify_only`,
+    verify: `(cd ${mount}; sha256sum -c --quiet ${folder}/sums ${folder}/direct-sum); \
+      ${job} --verify_only`,
   };
 }
