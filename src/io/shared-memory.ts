@@ -23,6 +23,11 @@ interface SharedMemoryAddon {
 
 const addon = loadedAddon as SharedMemoryAddon;
 
+/** Takes a lock (flock(2)) without waiting; false if another open file has it. */
+export function tryLock(fd: number, isExclusive: boolean): boolean {
+  return addon.tryLock(fd, isExclusive);
+}
+
 /** The largest page of the systems there are; lengths and offsets of mappings are multiples. */
 export const MAPPING_BYTES = 1 << 16;
 

@@ -90,22 +90,23 @@ export class HostClaims {
     this.#isReleased = true;
     const locks = [...this.#locks.values()];
     this.#locks.clear();
-    await Promise.all(locks.map((lock) => lock.release()));
+    for (const lock of locks) lock.release();
   }
 
   async #lock(key: string, words: (pid: string, session: string) => string): Promise<void> {
     if (this.#locks.has(key)) return;
-    const lock = await ProcessLock.take(key, `${process.pid} ${this.#subject.identity.sessionId}`);
+    const lock = ProcessLock.take(key, `${process.pid} ${this.#subject.identity.sessionId}`);
     if (lock === null) {
-      const [pid = '', session = ''] = (await ProcessLock.holderOf(key)).split(' ');
-      // Anybody on this machine can hold such a name; what it says is only shown if it is ours.
-      const isOurs = /^\d{1,10}$/.test(pid) && /^[0-9a-f]{16}$/.test(session);
-      throw new UsageError(`${isOurs ? words(pid, session) : words('unknown', 'unknown')}.`, {
+      const [pid = '', session = ''] = ProcessLock.holderOf(key).split(' ');
+      // Of root's lock a user sees only the process.
+      const who = /^\d{1,10}$/.test(pid) ? pid : 'unknown';
+      const whose = /^[0-9a-f]{16}$/.test(session) ? session : 'unknown';
+      throw new UsageError(`${words(who, whose)}.`, {
         exitCode: EXIT_CODES.sessionExists.code,
         code: 'ERR_LUN_IN_USE',
       });
     }
-    if (this.#isReleased) await lock.release();
+    if (this.#isReleased) lock.release();
     else this.#locks.set(key, lock);
   }
 }

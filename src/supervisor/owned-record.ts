@@ -100,7 +100,7 @@ export class OwnedRecord {
       for (const message of warnings) warn(message);
       return new OwnedRecord({ records, lock, record, known, warn });
     } catch (error) {
-      await lock.release();
+      lock.release();
       throw error;
     }
   }
@@ -154,7 +154,7 @@ export class OwnedRecord {
     } catch (error) {
       this.#warn(notWritten(this.#records.pathOf(record), error));
     }
-    await this.#lock.release();
+    this.#lock.release();
   }
 }
 
@@ -166,7 +166,7 @@ async function withWaitingDisks(record: SessionRecord): Promise<SessionRecord> {
 
 /** Null when a living process has the record. */
 async function lockOf(path: string): Promise<ProcessLock | null> {
-  const lock = await ProcessLock.take(path, String(process.pid));
+  const lock = ProcessLock.take(path, String(process.pid));
   if (lock !== null) return lock;
   await sleep(LOCK_RETRY_MS);
   return ProcessLock.take(path, String(process.pid));
@@ -183,9 +183,9 @@ async function ownedByAnother(
   records: SessionRecords,
   subject: SessionSubject,
 ): Promise<UsageError> {
-  const holder = await ProcessLock.holderOf(records.pathOf(subject));
+  const holder = ProcessLock.holderOf(records.pathOf(subject));
   const record = await records.peek(subject);
-  // Anybody on this machine can hold such a name; what it says is only shown if it is ours.
+  // It may be just gone.
   const who = /^\d{1,10}$/.test(holder) ? `process ${holder}` : 'another process';
   const session = record === null ? '' : ` as session ${record.sessionId}`;
   return new UsageError(

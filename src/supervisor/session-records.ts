@@ -129,14 +129,14 @@ export class SessionRecords {
     };
     for (const path of await this.#paths().catch(() => [])) {
       if (!(await isOld(path))) continue;
-      const lock = path === ownPath ? null : await ProcessLock.take(path);
+      const lock = path === ownPath ? null : ProcessLock.take(path);
       if (path !== ownPath && lock === null) continue;
       // Whoever had the lock until now may have made it a record of this boot.
       if (await isOld(path)) {
         await rm(lossesPathOf(path), { force: true }).catch(() => undefined);
         await rm(path, { force: true }).catch(() => undefined);
       }
-      await lock?.release();
+      lock?.release();
     }
   }
 
