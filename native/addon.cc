@@ -1,5 +1,6 @@
 // The N-API surface of the socket pump: check, call, convert. No protocol, no policy.
 #include <napi.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <uv.h>
 
@@ -334,6 +335,13 @@ Napi::Value SendNotifyJs(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), SendNotify(Text(info, 0), Text(info, 1)));
 }
 
+// () -> whether a core file of this process could be made until now
+Napi::Value ForbidCoresJs(const Napi::CallbackInfo& info) {
+  const bool could_be_made = prctl(PR_GET_DUMPABLE) == 1;
+  if (prctl(PR_SET_DUMPABLE, 0) != 0) throw Napi::Error::New(info.Env(), "PR_SET_DUMPABLE failed");
+  return Napi::Boolean::New(info.Env(), could_be_made);
+}
+
 void DefineCrc32c(Napi::Env env, Napi::Object exports) {
   napi_value crc32c = nullptr;
   if (napi_create_function(env, "crc32c", NAPI_AUTO_LENGTH, Crc32cOfSlab,
@@ -356,6 +364,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
   exports.Set("sendNotify", Napi::Function::New(env, SendNotifyJs));
+  exports.Set("forbidCores", Napi::Function::New(env, ForbidCoresJs));
   InitNbd(env, exports);
   InitSharedMemory(env, exports);
   return exports;

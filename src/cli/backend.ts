@@ -6,31 +6,43 @@ import type { Backend } from '../config/contract.js';
  */
 export const lazyBackend: Backend = {
   async discover(portal, options, signal, warn) {
-    const { discover } = await import('../session/discovery-session.js');
+    const { discover } = await guarded(() => import('../session/discovery-session.js'));
     return discover(portal, options, signal, warn);
   },
   async openInformational(url, options, signal, warn) {
-    const { openInformational } = await import('../session/informational-session.js');
+    const { openInformational } = await guarded(
+      () => import('../session/informational-session.js'),
+    );
     return openInformational(url, options, signal, warn);
   },
   async serve(url, options, hooks) {
-    const { serve } = await import('../supervisor/serve.js');
+    const { serve } = await guarded(() => import('../supervisor/serve.js'));
     return serve(url, options, hooks);
   },
   async attach(url, options, hooks) {
-    const { attach } = await import('../supervisor/attach.js');
+    const { attach } = await guarded(() => import('../supervisor/attach.js'));
     return attach(url, options, hooks);
   },
   async bootTest(url, options, hooks) {
-    const { runBootTest } = await import('../boot-test/boot-test.js');
+    const { runBootTest } = await guarded(() => import('../boot-test/boot-test.js'));
     return runBootTest(url, options, hooks);
   },
   async check(url, options, hooks) {
-    const { checkTarget } = await import('../check/check-target.js');
+    const { checkTarget } = await guarded(() => import('../check/check-target.js'));
     return checkTarget(url, options, hooks);
   },
   async runDemo(hooks) {
-    const { runDemo } = await import('../demo/demo.js');
+    const { runDemo } = await guarded(() => import('../demo/demo.js'));
     return runDemo(hooks);
   },
 };
+
+/**
+ * Loads a part of the data path, of whose process no core file is made: it would hold the secrets
+ * and the data of disks, and a program that stores it may have to wait for a disk of this process.
+ */
+export async function guarded<T>(load: () => Promise<T>): Promise<T> {
+  const { native } = await import('../io/native.js');
+  native.forbidCores();
+  return load();
+}

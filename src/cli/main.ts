@@ -16,6 +16,9 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
+/** Without a listener Node opens a debugger on a TCP port at this signal, to any local user. */
+process.on('SIGUSR1', () => undefined);
+
 const io = {
   stdin: process.stdin,
   stdout: process.stdout,

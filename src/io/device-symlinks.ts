@@ -8,7 +8,7 @@ import { devicePath } from './nbd-sysfs.js';
 export interface LinkPaths {
   /** Links of our own, there with and without udev. */
   readonly links: string;
-  /** What the udev rule imports: one file `nbdX` a device, in environment format. */
+  /** What the udev rule imports: a file a device, named by its backend, in environment format. */
   readonly properties: string;
   readonly sys: string;
 }
@@ -22,6 +22,8 @@ const LINK_PATHS: LinkPaths = {
 /** What a device's stable names are made of. */
 export interface DeviceName {
   readonly index: number;
+  /** Backend identifier, by which the kernel knows the device. */
+  readonly identifier: string;
   readonly portal: { readonly host: string; readonly port: number };
   readonly targetName: string;
   readonly lun: number;
@@ -41,7 +43,7 @@ export async function publishNames(
   name: DeviceName,
   paths: LinkPaths = LINK_PATHS,
 ): Promise<void> {
-  const properties = join(paths.properties, `nbd${name.index}`);
+  const properties = join(paths.properties, name.identifier);
   await mkdir(paths.properties, { recursive: true, mode: 0o755 });
   await writeFile(`${properties}.new`, propertiesText(name), { mode: 0o644 });
   await rename(`${properties}.new`, properties);
@@ -54,13 +56,21 @@ export async function publishNames(
   await announce(addon, name.index, paths);
 }
 
+/** What a killed process has said of a device names no new one, whose disk may be another. */
+export async function forgetNames(
+  identifier: string,
+  paths: LinkPaths = LINK_PATHS,
+): Promise<void> {
+  await rm(join(paths.properties, identifier), { force: true });
+}
+
 /** Takes a device's names away, after the device itself. */
 export async function withdrawNames(
   addon: NbdAddon,
   name: DeviceName,
   paths: LinkPaths = LINK_PATHS,
 ): Promise<void> {
-  await rm(join(paths.properties, `nbd${name.index}`), { force: true });
+  await forgetNames(name.identifier, paths);
   const link = linkPath(name, paths);
   for (const [remove, path] of [
     [unlink, link],

@@ -79,6 +79,11 @@ interface NativeAddon {
   connectTcp(address: string, port: number): number;
   /** A listening descriptor, or -errno. */
   listenUnix(path: string, mode: number): number;
+  /**
+   * No core file of this process is made, and no program that makes one (core_pattern(5)) is started
+   * and waited for. Returns whether one could have been made until now.
+   */
+  forbidCores(): boolean;
   /** One datagram to a unix socket ('@': an abstract one), without waiting; 0 or -errno. */
   sendNotify(path: string, text: string): number;
 }

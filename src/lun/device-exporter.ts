@@ -4,7 +4,12 @@ import { NbdConnection } from '../bridge/nbd-connection.js';
 import { transmissionFlags } from '../bridge/nbd-export.js';
 import type { LunExport } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { type DeviceName, publishNames, withdrawNames } from '../io/device-symlinks.js';
+import {
+  type DeviceName,
+  forgetNames,
+  publishNames,
+  withdrawNames,
+} from '../io/device-symlinks.js';
 import { loadedAddon } from '../io/native.js';
 import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
 import { type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
@@ -97,6 +102,7 @@ export class DeviceExporter implements LunExporter {
     const left = index === undefined ? await findByIdentifier(identifier) : null;
     if (index !== undefined) await this.#refuseHeldOpen(unit.lun, index);
     if (left !== null) await refuseShrunk(left.index, unit);
+    else await this.#withoutNames(unit.lun, () => forgetNames(identifier));
     const device =
       left !== null
         ? await NbdKernelDevice.takeOver(nbdAddon, { ...options, index: left.index })
@@ -246,15 +252,20 @@ export class DeviceExporter implements LunExporter {
     const { names } = this.#options;
     if (names === undefined) return;
     const { identifiers, vendor, product, serial } = unit.facts;
-    const disk = { index, lun: unit.lun, identifiers, vendor, product, serial };
+    const identifier = deviceIdentifier(this.#options.sessionId, unit.lun);
+    const disk = { index, identifier, lun: unit.lun, identifiers, vendor, product, serial };
     const name = { ...names, ...disk };
     this.#named.set(unit.lun, name);
+    await this.#withoutNames(unit.lun, () => publishNames(nbdAddon, name));
+  }
+
+  /** A read-only /run or /dev, as in some containers: the device itself is there. */
+  async #withoutNames(lun: number, step: () => Promise<void>): Promise<void> {
     try {
-      await publishNames(nbdAddon, name);
+      await step();
     } catch (error) {
-      // A read-only /run or /dev, as in some containers: the device itself is there.
       if (errnoOf(error) === '' || !(error instanceof Error)) throw error;
-      this.#options.onWarning?.(`/dev/nbd${index} has no stable names: ${error.message}`);
+      this.#options.onWarning?.(`the device of LUN ${lun} has no stable names: ${error.message}`);
     }
   }
 

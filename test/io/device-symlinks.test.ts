@@ -23,6 +23,7 @@ const addon = {
 
 const NAME: DeviceName = {
   index: 3,
+  identifier: 'iscsi-nbd:00112233445566aa:1',
   portal: { host: '192.0.2.7', port: 3260 },
   targetName: 'iqn.2024-01.com.example:disk1',
   lun: 1,
@@ -31,6 +32,8 @@ const NAME: DeviceName = {
   product: 'disk one',
   serial: 'ab/c',
 };
+
+const SECOND = { ...NAME, index: 4, lun: 2, identifier: 'iscsi-nbd:00112233445566aa:2' };
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'nbd-links-'));
@@ -49,7 +52,7 @@ describe('the stable names of a device', () => {
   it('the names are a symlink of our own and the properties of the udev rule, and udev is notified', async () => {
     await publishNames(addon, NAME, paths);
     expect(await readlink(join(root, 'dev/iqn.2024-01.com.example:disk1/lun1'))).toBe('/dev/nbd3');
-    expect(await readFile(join(root, 'run/devices/nbd3'), 'utf8')).toBe(propertiesText(NAME));
+    expect(await readFile(join(root, 'run/devices/iscsi-nbd:00112233445566aa:1'), 'utf8')).toBe(propertiesText(NAME));
     expect(announced).toEqual(['/sys/block/nbd3/uevent change']);
   });
 
@@ -61,12 +64,12 @@ describe('the stable names of a device', () => {
 
   it('the names are removed without a trace, and those of other LUNs stay', async () => {
     await publishNames(addon, NAME, paths);
-    await publishNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
+    await publishNames(addon, SECOND, paths);
     await withdrawNames(addon, NAME, paths);
     expect(await readdir(join(root, 'dev/iqn.2024-01.com.example:disk1'))).toEqual(['lun2']);
-    expect(await readdir(join(root, 'run/devices'))).toEqual(['nbd4']);
-    await withdrawNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
-    await withdrawNames(addon, { ...NAME, index: 4, lun: 2 }, paths);
+    expect(await readdir(join(root, 'run/devices'))).toEqual([SECOND.identifier]);
+    await withdrawNames(addon, SECOND, paths);
+    await withdrawNames(addon, SECOND, paths);
     expect(await readdir(root)).toEqual(['run']);
   });
 

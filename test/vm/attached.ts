@@ -142,6 +142,11 @@ export async function cleanUp(): Promise<void> {
   }
 }
 
+/** Takes a device away, as `nbd-client -d` does. */
+export async function disconnect(device: string): Promise<void> {
+  await addon.nbdDisconnect(Number(device.slice('/dev/nbd'.length)));
+}
+
 /** Indexes of the devices the kernel has configured. */
 export async function configuredDevices(): Promise<number[]> {
   const found: number[] = [];

@@ -1,52 +1,92 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFile, mkdir, realpath } from 'node:fs/promises';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startTgt } from '../helpers/tgt.js';
-import { attach, cleanUp, run, shell, until } from './attached.js';
+import { attach, cleanUp, configuredDevices, disconnect, run, shell, until } from './attached.js';
 import { MIB, sha256 } from './targets.js';
 
 const UDEVD = '/lib/systemd/systemd-udevd';
+/** Rounds in which a stale file could name another disk. */
+const ROUNDS = 5;
 
-afterEach(cleanUp);
+let udevd: ChildProcess;
 
-it('the shipped udev rule names disks and partitions as those of other iSCSI initiators', async () => {
+beforeEach(async () => {
   await mkdir('/run/udev/rules.d', { recursive: true });
   await copyFile('packaging/udev/60-iscsi-nbd.rules', '/run/udev/rules.d/60-iscsi-nbd.rules');
-  const udevd = spawn(UDEVD, [], { stdio: 'ignore' });
-  try {
+  udevd = spawn(UDEVD, [], { stdio: 'ignore' });
+  await until(
+    () =>
+      run('udevadm', 'control', '--ping').then(
+        () => true,
+        () => false,
+      ),
+    60_000,
+    () => 'udevd to answer',
+  );
+});
+
+afterEach(async () => {
+  await cleanUp();
+  udevd.kill('SIGKILL');
+});
+
+it('the shipped udev rule names disks and partitions as those of other iSCSI initiators', async () => {
+  await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+  const attached = await attach(tgt.url());
+  const { device } = attached;
+  const byPath = `/dev/disk/by-path/ip-127.0.0.1:${tgt.port}-iscsi-${tgt.iqn}-lun-1`;
+  const target = () => realpath(byPath).catch(() => null);
+  await until(
+    async () => (await target()) === device,
+    30_000,
+    () => `${byPath} to be ${device}`,
+  );
+  const ids = await shell(`find /dev/disk/by-id -lname '*/${device.slice('/dev/'.length)}'`);
+  expect(ids.trim().split('\n').length).toBeGreaterThan(0);
+  expect(ids).toMatch(/\/(wwn-0x[0-9a-f]+|iscsi-nbd-\S+)$/m);
+  await shell(`echo 'start=2048, size=8192' | sfdisk -q ${device}; udevadm settle -t 20`);
+  expect(await realpath(`${byPath}-part1`)).toBe(`${device}p1`);
+  expect(await sha256(byPath)).toBe(await sha256(device));
+  await run('udevadm', 'settle', '-t', '20');
+  expect(await attached.end('SIGTERM')).toBe(0);
+  await until(
+    async () => (await target()) === null,
+    30_000,
+    () => `${byPath} to go`,
+  );
+});
+
+it('what a killed process left of a disk never names the disk that gets its device', async () => {
+  await using first = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+  await using second = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const killed = await attach(first.url());
+    await killed.end('SIGKILL');
+    await disconnect(killed.device);
     await until(
-      () =>
-        run('udevadm', 'control', '--ping').then(
-          () => true,
-          () => false,
-        ),
-      60_000,
-      () => 'udevd to answer',
-    );
-    await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
-    const attached = await attach(tgt.url());
-    const { device } = attached;
-    const byPath = `/dev/disk/by-path/ip-127.0.0.1:${tgt.port}-iscsi-${tgt.iqn}-lun-1`;
-    const target = () => realpath(byPath).catch(() => null);
-    await until(
-      async () => (await target()) === device,
+      async () => (await configuredDevices()).length === 0,
       30_000,
-      () => `${byPath} to be ${device}`,
+      () => `${killed.device} to go`,
     );
-    const ids = await shell(`find /dev/disk/by-id -lname '*/${device.slice('/dev/'.length)}'`);
-    expect(ids.trim().split('\n').length).toBeGreaterThan(0);
-    expect(ids).toMatch(/\/(wwn-0x[0-9a-f]+|iscsi-nbd-\S+)$/m);
-    await shell(`echo 'start=2048, size=8192' | sfdisk -q ${device}; udevadm settle -t 20`);
-    expect(await realpath(`${byPath}-part1`)).toBe(`${device}p1`);
-    expect(await sha256(byPath)).toBe(await sha256(device));
     await run('udevadm', 'settle', '-t', '20');
-    expect(await attached.end('SIGTERM')).toBe(0);
+    const monitor = spawn('stdbuf', ['-oL', 'udevadm', 'monitor', '--udev', '--property']);
+    let announced = '';
+    monitor.stdout.on('data', (bytes: Buffer) => {
+      announced += bytes.toString();
+    });
+    const isHeard = () => announced.includes('will print');
+    await until(isHeard, 30_000, () => 'udevadm monitor');
+    const attached = await attach(second.url());
+    expect(attached.device).toBe(killed.device);
     await until(
-      async () => (await target()) === null,
+      () => announced.includes(`-iscsi-${second.iqn}-lun-1`),
       30_000,
-      () => `${byPath} to go`,
+      () => 'the names of the second disk',
     );
-  } finally {
-    udevd.kill('SIGKILL');
+    expect(await attached.end('SIGTERM')).toBe(0);
+    await run('udevadm', 'settle', '-t', '20');
+    monitor.kill();
+    expect(announced).not.toContain(first.iqn);
   }
 });

@@ -7,6 +7,7 @@ import { createLog, isJournal, journalStream, LOG_LEVELS } from '../../config/lo
 import { CONTROL_PATH } from '../../control/control-protocol.js';
 import { BOOT_DIRECTORY } from '../../daemon/boot-login.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
+import { guarded } from '../backend.js';
 import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
 import { controlPathOf, withControl } from '../control-session.js';
 import { Interrupts } from '../interrupts.js';
@@ -49,7 +50,7 @@ export function withDaemonFlags(parser: Argv): Argv {
 /** `daemon`: sessions and devices, in the foreground, until SIGTERM. */
 export async function runDaemonCommand(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
-  const { runDaemon } = await import('../../daemon/daemon.js');
+  const { runDaemon } = await guarded(() => import('../../daemon/daemon.js'));
   using interrupts = new Interrupts(io.signals);
   const configPath = textArgument(args, 'config');
   const socketDirectory = textArgument(args, 'socket-directory');
