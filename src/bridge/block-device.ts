@@ -64,6 +64,8 @@ export class BlockRequest {
   cookieLower = 0;
   /** Bytes of the budget it holds. */
   budgetBytes = 0;
+  /** Bytes of its reply that its client's share has. */
+  replyBytes = 0;
 
   /** Order of arrival, and times the link went under it; used by the outage queue. */
   sequence = 0;

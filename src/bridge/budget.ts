@@ -1,5 +1,7 @@
-/** Replies that may wait for clients that do not read, of all clients together. */
-const UNSENT_BYTES_MAX = 256 << 20;
+/** Replies that are read for clients, or wait for those that do not read, of all clients together. */
+const REPLY_BYTES_MAX = 256 << 20;
+/** What any client may have of them although all together have too much. */
+const REPLY_BYTES_ALLOWED = 1 << 20;
 
 /**
  * Bytes that may wait for the link to the target. Its socket takes what the network can carry, so
@@ -36,8 +38,11 @@ export class Budget {
   /** Of all guarantees, what is not used now. */
   requestsReserved = 0;
   bytesReserved = 0;
-  /** Reply bytes queued and not yet taken by the clients' sockets; each client notes its own. */
-  unsentBytes = 0;
+  /**
+   * Reply bytes that are asked of the disk, or queued and not yet taken by the clients' sockets; each
+   * client notes its own.
+   */
+  replyBytes = 0;
   /** Clients that wait for room. */
   waitingCount = 0;
   readonly #memory: { readonly isScarce: boolean };
@@ -47,6 +52,7 @@ export class Budget {
   /** Place of the unit whose turn is next. */
   #turn = 0;
   #resuming = false;
+  readonly #waitingToReply = new Set<() => void>();
 
   constructor(options: {
     readonly requestsMax: number;
@@ -82,9 +88,27 @@ export class Budget {
     );
   }
 
-  /** True while the clients' unread replies are within bounds. */
-  get hasRoomForReplies(): boolean {
-    return this.unsentBytes < UNSENT_BYTES_MAX;
+  /** True if a client that has `clientBytes` of the reply bytes may ask for `bytes` more. */
+  hasRoomForReply(bytes: number, clientBytes: number): boolean {
+    return this.replyBytes + bytes <= REPLY_BYTES_MAX || clientBytes + bytes <= REPLY_BYTES_ALLOWED;
+  }
+
+  /** Calls `resume` once when some client's replies have become fewer. */
+  whenReplied(resume: () => void): void {
+    this.#waitingToReply.add(resume);
+  }
+
+  /** The client that gave `resume` is gone. */
+  forgetReply(resume: () => void): void {
+    this.#waitingToReply.delete(resume);
+  }
+
+  /** Some client's replies have become fewer. */
+  replied(): void {
+    if (this.#waitingToReply.size === 0) return;
+    const waiting = [...this.#waitingToReply];
+    this.#waitingToReply.clear();
+    for (const resume of waiting) resume();
   }
 
   /** Another maximum of bytes; clients that wait for room get what there is more now. */

@@ -19,8 +19,6 @@ import type { UnitBudget } from './unit-budget.js';
 const CLIENT_REQUESTS_MAX = 1024;
 /** Bytes of replies that wait for a client that does not read; beyond it the client is not read. */
 const UNSENT_BYTES_MAX = 32 << 20;
-/** Of these, what any client may have although all of them together have too much. */
-const UNSENT_BYTES_ALLOWED = 1 << 20;
 
 /** Offsets are exact numbers while their upper half is below this. */
 const EXACT_UPPER_MAX = 2 ** 21;
@@ -90,7 +88,10 @@ export class NbdConnection implements BlockRequestOwner {
   readonly #made: BlockRequest[] = [];
   /** Not read until there is room; the reader then goes on with the bytes it was fed. */
   #parked = false;
-  /** Reply bytes in the queue as the budget knows them. */
+  /** The current request is complete, and a read that waits until there is room for its reply. */
+  #isReadHeld = false;
+  /** Bytes of reads under way, and of replies in the queue as the budget knows them. */
+  #readBytes = 0;
   #unsentBytes = 0;
   readonly #roomFound = () => this.#goOn();
   isGone = false;
@@ -156,6 +157,7 @@ export class NbdConnection implements BlockRequestOwner {
     this.queue.clear();
     this.#noteUnsent();
     this.#budget?.forget(this.#roomFound);
+    this.#budget?.session.forgetReply(this.#roomFound);
     const current = this.#current;
     this.#current = null;
     const idle = new Set(this.#idle);
@@ -165,6 +167,7 @@ export class NbdConnection implements BlockRequestOwner {
   }
 
   blockRequestDone(request: BlockRequest): void {
+    if (request.replyBytes > 0) this.#noteRead(request, -request.replyBytes);
     if (!this.isGone) {
       if (this.#structured) sendStructuredReply(this.queue, request, this.#contextId);
       else sendSimpleReply(this.queue, request);
@@ -173,6 +176,8 @@ export class NbdConnection implements BlockRequestOwner {
     }
     if (this.isGone) this.#device?.abandonedRequestDone?.(request);
     this.#recycle(request);
+    // Of a read that failed, or whose client is gone, there is no reply to wait for.
+    if (request.operation === 'read') this.#budget?.session.replied();
     if (this.isGone) return;
     if (this.#isFinishing) {
       if (this.requests === 0) this.#driver.finish('the client disconnected');
@@ -220,6 +225,7 @@ export class NbdConnection implements BlockRequestOwner {
   /** True when everything fed has been used. */
   #readRequests(): boolean {
     const reader = this.#reader;
+    if (this.#isReadHeld && !this.#end()) return false;
     for (;;) {
       if (this.#current === null && !this.#mayRead()) {
         this.#park();
@@ -232,31 +238,38 @@ export class NbdConnection implements BlockRequestOwner {
           this.#begin(reader.header);
           break;
         case NBD_READ_STEP.PAYLOAD:
-          this.#current?.data.append(reader.slab, reader.fragmentOffset, reader.fragmentLength);
+          this.#payloadReceived(reader);
           break;
         default:
-          this.#end();
+          if (!this.#end()) return false;
           if (this.#isFinishing) return true;
       }
     }
   }
 
   #mayRead(): boolean {
-    const unsentBytes = this.queue.byteLength;
-    const budget = this.#budget;
     return (
-      budget?.hasRoom === true &&
+      this.#budget?.hasRoom === true &&
       this.requests < CLIENT_REQUESTS_MAX &&
-      unsentBytes < UNSENT_BYTES_MAX &&
-      (unsentBytes < UNSENT_BYTES_ALLOWED || budget.session.hasRoomForReplies)
+      this.queue.byteLength < UNSENT_BYTES_MAX
     );
   }
 
   #noteUnsent(): void {
     if (this.#budget === null) return;
+    const { session } = this.#budget;
     const unsentBytes = this.queue.byteLength;
-    this.#budget.session.unsentBytes += unsentBytes - this.#unsentBytes;
+    const more = unsentBytes - this.#unsentBytes;
+    session.replyBytes += more;
     this.#unsentBytes = unsentBytes;
+    if (more < 0) session.replied();
+  }
+
+  /** A read goes to the disk, or has come back. */
+  #noteRead(request: BlockRequest, more: number): void {
+    request.replyBytes += more;
+    this.#readBytes += more;
+    if (this.#budget !== null) this.#budget.session.replyBytes += more;
   }
 
   #park(): void {
@@ -273,7 +286,7 @@ export class NbdConnection implements BlockRequestOwner {
   /** Something that may have parked the client has changed. */
   #goOn(): void {
     if (!this.#parked || this.isGone) return;
-    if (!this.#mayRead()) {
+    if (!this.#isReadHeld && !this.#mayRead()) {
       this.#waitForRoom();
       return;
     }
@@ -300,8 +313,9 @@ export class NbdConnection implements BlockRequestOwner {
     request.fastZero = (header.flags & FAST_ZERO) !== 0;
     request.oneExtent = (header.flags & REQ_ONE) !== 0;
     request.extents = null;
-    const carriesBytes = header.type === NBD_CMD.READ || header.type === NBD_CMD.WRITE;
-    request.budgetBytes = carriesBytes && !header.tooLong ? header.length : 0;
+    // What is to be written counts as it comes: a client may say much, and send nothing.
+    const isRead = header.type === NBD_CMD.READ && !header.tooLong;
+    request.budgetBytes = isRead ? header.length : 0;
     this.#budget?.take(request.budgetBytes);
     this.requests += 1;
     this.#current = request;
@@ -345,9 +359,22 @@ export class NbdConnection implements BlockRequestOwner {
     return type !== NBD_CMD.FLUSH && offsetLower % blockSizeBytes !== 0 ? 'EINVAL' : null;
   }
 
-  #end(): void {
+  #payloadReceived({ slab, fragmentOffset, fragmentLength }: NbdRequestReader): void {
+    const request = this.#current;
+    if (request === null) return;
+    request.data.append(slab, fragmentOffset, fragmentLength);
+    request.budgetBytes += fragmentLength;
+    this.#budget?.grow(fragmentLength);
+  }
+
+  /** The request is complete; false if it is a read for whose reply there is no room: it waits. */
+  #end(): boolean {
     const request = this.#current;
     const errno = this.#currentErrno;
+    if (request?.operation === 'read' && errno === null) {
+      this.#isReadHeld = !this.#takeReply(request);
+      if (this.#isReadHeld) return false;
+    }
     this.#current = null;
     if (request === null) {
       this.#disconnectReceived();
@@ -356,6 +383,21 @@ export class NbdConnection implements BlockRequestOwner {
     } else {
       this.#device?.submit(request);
     }
+    return true;
+  }
+
+  /** Takes room for the reply of a read; without any the client is not read. */
+  #takeReply(request: BlockRequest): boolean {
+    const session = this.#budget?.session;
+    const clientBytes = this.#readBytes + this.#unsentBytes;
+    if (session?.hasRoomForReply(request.lengthBytes, clientBytes) !== false) {
+      this.#noteRead(request, request.lengthBytes);
+      return true;
+    }
+    this.#parked = true;
+    this.#driver.setReading(false);
+    session.whenReplied(this.#roomFound);
+    return false;
   }
 
   /** NBD_CMD_DISC: no reply; what is under way is finished first. */

@@ -46,6 +46,14 @@ export class UnitBudget implements BudgetPart {
     session.bytes += bytes;
   }
 
+  /** A request that has begun has so many more bytes. */
+  grow(bytes: number): void {
+    const { session } = this;
+    if (session.isShared && this.isOpen) session.bytesReserved -= Math.min(bytes, this.bytesUnused);
+    this.bytes += bytes;
+    session.bytes += bytes;
+  }
+
   give(bytes: number): void {
     const { session } = this;
     this.requests -= 1;

@@ -205,8 +205,56 @@ describe('NbdConnection: back-pressure', () => {
         read.done(null);
       }
     }
-    expect(budget.unsentBytes).toBeGreaterThan(256 * 2 ** 20);
-    expect(budget.unsentBytes).toBeLessThan((256 + 2 * 1000) * 2 ** 20);
+    expect(budget.replyBytes).toBeGreaterThanOrEqual(256 * 2 ** 20);
+    expect(budget.replyBytes).toBeLessThanOrEqual((256 + 1000) * 2 ** 20);
+  });
+
+  it('the memory of clients that ask for much before the first reply is bounded', () => {
+    const { pool, budget, unitBudget, disk } = setUp();
+    const peers = Array.from({ length: 20 }, () => new Peer(pool, unitBudget, disk));
+    for (const peer of peers) {
+      for (let asked = 0; peer.reading && asked < 100; asked += 1) {
+        peer.send(request(READ!, { length: 1 << 20 }));
+      }
+    }
+    expect(disk.requests.length).toBeLessThanOrEqual(256 + 20);
+    expect(budget.replyBytes).toBe(disk.requests.length * 2 ** 20);
+    // What comes back to a client that has gone is room for the others.
+    const before = disk.requests.length;
+    const waits = peers.find((peer) => !peer.reading)!;
+    for (const peer of peers) if (peer !== waits) peer.close();
+    for (const read of disk.requests.splice(0)) read.done(null);
+    expect(before).toBeGreaterThan(0);
+    expect(waits.reading).toBe(true);
+  });
+
+  it('a read waits for its share while others hold the memory, and a small one does not', () => {
+    const { pool, unitBudget, disk } = setUp();
+    const hogs = Array.from({ length: 9 }, () => new Peer(pool, unitBudget, disk));
+    for (const hog of hogs) hog.send(request(READ!, { length: 32 << 20 }));
+    expect(disk.requests).toHaveLength(8);
+    const small = new Peer(pool, unitBudget, disk);
+    small.send(request(READ!, { length: 4096 }));
+    expect(disk.requests).toHaveLength(9);
+    expect(hogs[8]?.reading).toBe(false);
+    for (const hog of hogs.slice(0, 2)) {
+      hog.close();
+      disk.requests.shift()?.done(null);
+    }
+    expect(hogs[8]?.reading).toBe(true);
+    expect(disk.requests).toHaveLength(8);
+  });
+
+  it('writes of which only the header has come stop no other client', () => {
+    const { pool, unitBudget, disk } = setUp({ bytesMax: 128 << 20 });
+    const stalled = Array.from({ length: 20 }, () => new Peer(pool, unitBudget, disk));
+    for (const peer of stalled) {
+      peer.send(request(WRITE!, { length: 32 << 20, payload: Buffer.alloc(4096) }));
+    }
+    const other = new Peer(pool, unitBudget, disk);
+    other.send(request(READ!, { length: 65_536 }));
+    other.send(request(WRITE!, { payload: Buffer.alloc(65_536) }));
+    expect(disk.requests).toHaveLength(2);
   });
 });
 
@@ -220,7 +268,7 @@ describe('NbdConnection: a client that disconnected', () => {
     expect(write!.data.toBuffer().equals(Buffer.alloc(512, 1))).toBe(true);
     expect([pool.inUse, budget.requests]).toEqual([1, 1]);
     disk.done();
-    expect([pool.inUse, budget.requests, budget.bytes, budget.unsentBytes]).toEqual([0, 0, 0, 0]);
+    expect([pool.inUse, budget.requests, budget.bytes, budget.replyBytes]).toEqual([0, 0, 0, 0]);
   });
 
   it('a disconnect in the middle of a write frees its slabs and its budget', () => {
