@@ -301,8 +301,10 @@ int ListenUnix(const char* path, uint32_t mode) {
   strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) return -errno;
+  // Before bind, which gives it to the file: by its path the mode might be another file's.
+  if (fchmod(fd.get(), mode) != 0) return -errno;
   if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return -errno;
-  if (chmod(path, mode) != 0 || listen(fd.get(), 64) != 0) {
+  if (listen(fd.get(), 64) != 0) {
     const int error = errno;
     unlink(path);
     return -error;

@@ -1,4 +1,4 @@
-import { access, constants, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
+import { access, constants, lstat, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { codeOf, UsageError } from '../base/errors.js';
 import { type NativeSocket, native, SocketEvent } from './native.js';
@@ -14,6 +14,8 @@ import { freeSocketPath } from './unix-socket-path.js';
 const CLIENTS_MAX = 256;
 /** Time a client has for its handshake. */
 const HANDSHAKE_MS_MAX = 30_000;
+/** A listener without a descriptor for its next client tries again after so long. */
+const ACCEPT_RETRY_MS = 1000;
 /** Only the owner may use the disk. */
 const SOCKET_MODE = 0o600;
 
@@ -28,6 +30,8 @@ export class NbdSocketServer {
   readonly #onClientClosed: (reason: string) => void;
   readonly #clients = new Set<NbdServerConnection>();
   #listener: NativeSocket | null = null;
+  /** Which file the socket is: its path may have become another server's. */
+  #inode: number | null = null;
   #onEmpty: () => void = () => undefined;
 
   constructor(options: {
@@ -59,8 +63,10 @@ export class NbdSocketServer {
       if (fd < 0) throw unusable(this.path, errnoName(-fd));
       this.#listener = new native.NativeSocket(fd, true, new Int32Array(3), (kind, value) => {
         if (kind === SocketEvent.accepted) this.#accepted(value);
+        else this.#pauseAccepting();
       });
       if (Buffer.byteLength(this.path) > 107) throw unusable(this.path, 'ENAMETOOLONG');
+      this.#inode = (await lstat(temporary)).ino;
       await rename(temporary, this.path);
       this.#listener.watchReadable(true);
     } catch (error) {
@@ -78,12 +84,19 @@ export class NbdSocketServer {
     if (this.#listener === null) return;
     this.#listener.close();
     this.#listener = null;
-    await unlink(this.path).catch(() => undefined);
+    const found = await lstat(this.path).catch(() => null);
+    if (found?.ino === this.#inode) await unlink(this.path).catch(() => undefined);
     for (const client of [...this.#clients]) client.drain(reason);
     if (this.#clients.size === 0) return;
     await new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
     });
+  }
+
+  /** The process has no descriptor left, and the listener would tell so without an end. */
+  #pauseAccepting(): void {
+    this.#listener?.watchReadable(false);
+    setTimeout(() => this.#listener?.watchReadable(true), ACCEPT_RETRY_MS).unref();
   }
 
   #accepted(fd: number): void {

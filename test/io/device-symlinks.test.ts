@@ -52,7 +52,9 @@ describe('the stable names of a device', () => {
   it('the names are a symlink of our own and the properties of the udev rule, and udev is notified', async () => {
     await publishNames(addon, NAME, paths);
     expect(await readlink(join(root, 'dev/iqn.2024-01.com.example:disk1/lun1'))).toBe('/dev/nbd3');
-    expect(await readFile(join(root, 'run/devices/iscsi-nbd:00112233445566aa:1'), 'utf8')).toBe(propertiesText(NAME));
+    expect(await readFile(join(root, 'run/devices/iscsi-nbd:00112233445566aa:1'), 'utf8')).toBe(
+      propertiesText(NAME),
+    );
     expect(announced).toEqual(['/sys/block/nbd3/uevent change']);
   });
 

@@ -80,13 +80,13 @@ it('what a killed process left of a disk never names the disk that gets its devi
     const attached = await attach(second.url());
     expect(attached.device).toBe(killed.device);
     await until(
-      () => announced.includes(`-iscsi-${second.iqn}-lun-1`),
+      () => announced.includes(`ID_PATH=ip-127.0.0.1:${second.port}-`),
       30_000,
       () => 'the names of the second disk',
     );
     expect(await attached.end('SIGTERM')).toBe(0);
     await run('udevadm', 'settle', '-t', '20');
     monitor.kill();
-    expect(announced).not.toContain(first.iqn);
+    expect(announced).not.toContain(`127.0.0.1:${first.port}-`);
   }
 });
