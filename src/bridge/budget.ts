@@ -1,4 +1,4 @@
-/** Replies that are read for clients, or wait for those that do not read, of all clients together. */
+/** Bytes of reads under way and of replies that are not taken, of all clients together. */
 const REPLY_BYTES_MAX = 256 << 20;
 /** What any client may have of them although all together have too much. */
 const REPLY_BYTES_ALLOWED = 1 << 20;
@@ -39,8 +39,8 @@ export class Budget {
   requestsReserved = 0;
   bytesReserved = 0;
   /**
-   * Reply bytes that are asked of the disk, or queued and not yet taken by the clients' sockets; each
-   * client notes its own.
+   * Bytes of reads under way, and of replies that the clients' sockets have not taken; each client
+   * notes its own.
    */
   replyBytes = 0;
   /** Clients that wait for room. */

@@ -13,6 +13,7 @@ import {
 } from './block-device.js';
 import { NBD_PAYLOAD_BYTES_MAX } from './nbd-export.js';
 import { sendSimpleReply, sendStructuredReply } from './nbd-replies.js';
+import { ReplyShare } from './reply-share.js';
 import type { UnitBudget } from './unit-budget.js';
 
 /** Requests one client may have under way; the kernel has 128 tags a queue. */
@@ -88,11 +89,9 @@ export class NbdConnection implements BlockRequestOwner {
   readonly #made: BlockRequest[] = [];
   /** Not read until there is room; the reader then goes on with the bytes it was fed. */
   #parked = false;
+  #replies: ReplyShare | null = null;
   /** The current request is complete, and a read that waits until there is room for its reply. */
   #isReadHeld = false;
-  /** Bytes of reads under way, and of replies in the queue as the budget knows them. */
-  #readBytes = 0;
-  #unsentBytes = 0;
   readonly #roomFound = () => this.#goOn();
   isGone = false;
   partitions: (() => readonly ByteRange[]) | undefined;
@@ -146,7 +145,7 @@ export class NbdConnection implements BlockRequestOwner {
 
   /** The socket has taken replies: a client that did not read them may go on. */
   repliesSent(): void {
-    this.#noteUnsent();
+    this.#replies?.queued(this.queue.byteLength);
     this.#goOn();
   }
 
@@ -155,9 +154,8 @@ export class NbdConnection implements BlockRequestOwner {
     if (this.isGone) return;
     this.isGone = true;
     this.queue.clear();
-    this.#noteUnsent();
+    this.#replies?.clientGone();
     this.#budget?.forget(this.#roomFound);
-    this.#budget?.session.forgetReply(this.#roomFound);
     const current = this.#current;
     this.#current = null;
     const idle = new Set(this.#idle);
@@ -167,11 +165,11 @@ export class NbdConnection implements BlockRequestOwner {
   }
 
   blockRequestDone(request: BlockRequest): void {
-    if (request.replyBytes > 0) this.#noteRead(request, -request.replyBytes);
+    this.#replies?.ended(request);
     if (!this.isGone) {
       if (this.#structured) sendStructuredReply(this.queue, request, this.#contextId);
       else sendSimpleReply(this.queue, request);
-      this.#noteUnsent();
+      this.#replies?.queued(this.queue.byteLength);
       if (request.errno !== null) this.#device?.requestFailed?.(request);
     }
     if (this.isGone) this.#device?.abandonedRequestDone?.(request);
@@ -218,6 +216,7 @@ export class NbdConnection implements BlockRequestOwner {
   #use({ device, budget, partitions }: ServedDisk): void {
     this.#device = device;
     this.#budget = budget;
+    this.#replies = new ReplyShare(budget.session, this.#roomFound);
     this.partitions = partitions;
     device.clientCame?.(this);
   }
@@ -253,23 +252,6 @@ export class NbdConnection implements BlockRequestOwner {
       this.requests < CLIENT_REQUESTS_MAX &&
       this.queue.byteLength < UNSENT_BYTES_MAX
     );
-  }
-
-  #noteUnsent(): void {
-    if (this.#budget === null) return;
-    const { session } = this.#budget;
-    const unsentBytes = this.queue.byteLength;
-    const more = unsentBytes - this.#unsentBytes;
-    session.replyBytes += more;
-    this.#unsentBytes = unsentBytes;
-    if (more < 0) session.replied();
-  }
-
-  /** A read goes to the disk, or has come back. */
-  #noteRead(request: BlockRequest, more: number): void {
-    request.replyBytes += more;
-    this.#readBytes += more;
-    if (this.#budget !== null) this.#budget.session.replyBytes += more;
   }
 
   #park(): void {
@@ -372,8 +354,12 @@ export class NbdConnection implements BlockRequestOwner {
     const request = this.#current;
     const errno = this.#currentErrno;
     if (request?.operation === 'read' && errno === null) {
-      this.#isReadHeld = !this.#takeReply(request);
-      if (this.#isReadHeld) return false;
+      this.#isReadHeld = this.#replies?.take(request) === false;
+      if (this.#isReadHeld) {
+        this.#parked = true;
+        this.#driver.setReading(false);
+        return false;
+      }
     }
     this.#current = null;
     if (request === null) {
@@ -384,20 +370,6 @@ export class NbdConnection implements BlockRequestOwner {
       this.#device?.submit(request);
     }
     return true;
-  }
-
-  /** Takes room for the reply of a read; without any the client is not read. */
-  #takeReply(request: BlockRequest): boolean {
-    const session = this.#budget?.session;
-    const clientBytes = this.#readBytes + this.#unsentBytes;
-    if (session?.hasRoomForReply(request.lengthBytes, clientBytes) !== false) {
-      this.#noteRead(request, request.lengthBytes);
-      return true;
-    }
-    this.#parked = true;
-    this.#driver.setReading(false);
-    session.whenReplied(this.#roomFound);
-    return false;
   }
 
   /** NBD_CMD_DISC: no reply; what is under way is finished first. */

@@ -37,12 +37,9 @@ export const lazyBackend: Backend = {
   },
 };
 
-/**
- * Loads a part of the data path, of whose process no core file is made: it would hold the secrets
- * and the data of disks, and a program that stores it may have to wait for a disk of this process.
- */
+/** Loads a part of the data path, of whose process no core file is made. */
 export async function guarded<T>(load: () => Promise<T>): Promise<T> {
-  const { native } = await import('../io/native.js');
-  native.forbidCores();
+  const { forbidCoreFiles } = await import('../session/core-files.js');
+  forbidCoreFiles();
   return load();
 }

@@ -80,8 +80,8 @@ interface NativeAddon {
   /** A listening descriptor, or -errno. */
   listenUnix(path: string, mode: number): number;
   /**
-   * No core file of this process is made, and no program that makes one (core_pattern(5)) is started
-   * and waited for. Returns whether one could have been made until now.
+   * No core file of this process is made, and no program that stores one (core(5)) is waited for.
+   * Returns whether one could have been made until now.
    */
   forbidCores(): boolean;
   /** One datagram to a unix socket ('@': an abstract one), without waiting; 0 or -errno. */
