@@ -59,8 +59,10 @@ describe('a lock of a process', () => {
     ProcessLock.take('disk', '', root);
     const path = join(root.own, files(root)[0] ?? '');
     rmSync(path);
-    const holder = spawn('flock', ['--exclusive', path, 'sleep', '60'], { detached: true });
-    await vi.waitFor(() => expect(ProcessLock.take('disk', '', root)).toBe(null));
+    const holding = ['--exclusive', path, 'sh', '-c', 'echo has it; exec sleep 60'];
+    const holder = spawn('flock', holding, { detached: true });
+    await once(holder.stdout, 'data');
+    expect(ProcessLock.take('disk', '', root)).toBe(null);
     process.kill(-(holder.pid ?? 0), 'SIGKILL');
     await once(holder, 'exit');
     await vi.waitFor(() => expect(ProcessLock.take('disk', 'next', root)).not.toBe(null));
