@@ -24,8 +24,10 @@ export class Machine {
   #received = '';
   #hello: () => void = () => {};
 
-  constructor() {
-    execFileSync(join(PROJECT, 'scripts/vm/system'), [this.folder], { stdio: 'inherit' });
+  /** iscsi-nbd is installed in it; with the folder `packages` that is in its /packages instead. */
+  constructor(packages?: string) {
+    const args = packages === undefined ? [this.folder] : [this.folder, packages];
+    execFileSync(join(PROJECT, 'scripts/vm/system'), args, { stdio: 'inherit' });
   }
 
   get consolePath(): string {
