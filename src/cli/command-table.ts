@@ -131,7 +131,7 @@ export const DAEMON_COMMANDS: readonly Command[] = [
   },
   {
     usage: 'csi',
-    summary: 'LUNs as volumes of Kubernetes, Nomad and Swarm (daemon)',
+    summary: 'LUNs as volumes of Kubernetes and Nomad (daemon)',
     build: withCsi,
     run: runCsi,
     examples: [['$0 csi --endpoint unix:///csi/csi.sock --node-id node1', 'needs root']],

@@ -24,7 +24,7 @@ export function withCsi(parser: Argv): Argv {
     .option('topology', text('where the node is: <key>=<value>,… [none]'));
 }
 
-/** `csi`: volumes for Kubernetes, Nomad and Swarm, in the foreground, until SIGTERM. */
+/** `csi`: volumes for Kubernetes and Nomad, in the foreground, until SIGTERM. */
 export async function runCsi(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const { serveCsi, serveRegistration } = await import('../../csi/csi-server.js');
