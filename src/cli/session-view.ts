@@ -40,7 +40,7 @@ export function printSessions(io: CliIo, sessions: readonly SessionView[]): void
 
 /** Everything about one session. */
 export function printSession(io: CliIo, session: SessionView): void {
-  const { keys, quirks, devices, ConnectionsList, options, settings, ...facts } = session;
+  const { keys, quirks, devices, paths, ConnectionsList, options, settings, ...facts } = session;
   printNamed(io, {
     ...facts,
     quirks: quirks.map(({ quirk, section, what }) => `${quirk} (RFC 7143 §${section}): ${what}`),
@@ -50,6 +50,7 @@ export function printSession(io: CliIo, session: SessionView): void {
       const why = device.lastError === null ? '' : `  ${device.lastError}`;
       return `LUN ${device.lun}  ${where}  ${lunStateText(device)}${retainedText(device)}${why}`;
     }),
+    ...(paths.length === 0 ? {} : { path: paths.map(pathText) }),
   });
   printLine(io, '');
   printTable(
@@ -63,6 +64,19 @@ export function printSession(io: CliIo, session: SessionView): void {
     ['OPTION', 'VALUE', 'ANOTHER VALUE COUNTS'],
     settings.map((row) => [row.option, settingText(row.value), appliesText(row.applies)]),
   );
+}
+
+/** `LUN 0  192.0.2.1:3260  optimized  group 1, preferred  3 commands`. */
+function pathText(path: SessionView['paths'][number]): string {
+  const { lun, portal, state, access, group, preferred, suspect, commandsInFlight } = path;
+  const isAccess = state !== 'down' && access !== 'unknown';
+  const notes = [
+    group === null ? '' : `group ${group}`,
+    preferred ? 'preferred' : '',
+    suspect ? 'not trusted' : '',
+    `${commandsInFlight} commands`,
+  ].filter((note) => note !== '');
+  return `LUN ${lun}  ${portal}  ${isAccess ? access : state}  ${notes.join(', ')}`;
 }
 
 /** Why a session is away and what comes next; empty while all is well. */

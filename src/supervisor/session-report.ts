@@ -6,6 +6,7 @@ import type { LunLifecycle } from '../lun/lun-lifecycle.js';
 import { LUN_STATES } from '../lun/lun-state.js';
 import type { DaemonSession } from './daemon-session.js';
 import { liveValues, settingsOf } from './live-options.js';
+import { pathSchema, viewPaths } from './path-report.js';
 
 /**
  * What the daemon tells of its sessions. Names that begin with a capital are those of Microsoft's
@@ -160,6 +161,8 @@ export const sessionSchema = z.object({
   /** Until the next login attempt; null while one is under way or none is wanted. */
   nextAttemptInSeconds: z.number().min(0).nullable(),
   devices: z.array(deviceSchema),
+  /** Of disks that have several. */
+  paths: z.array(pathSchema),
 });
 
 export const statisticsSchema = z.object({
@@ -246,6 +249,7 @@ export function viewSession(session: DaemonSession, nowMs: number): SessionView 
     lastError: session.statistics.lastError,
     nextAttemptInSeconds: secondsUntil(machine.attemptAtMs, nowMs),
     devices: viewDevices(session, nowMs),
+    paths: viewPaths(session),
   };
 }
 

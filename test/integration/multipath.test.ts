@@ -1,9 +1,15 @@
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import type { SessionView } from '../../src/supervisor/session-report.js';
+import { TargetDisk } from '../../src/target/disk.js';
+import { startTargetServer } from '../../src/target/server.js';
+import { TargetNode } from '../../src/target/target.js';
 import { errorsIn, fioVerify } from '../helpers/fio.js';
+import { published } from '../helpers/published-schema.js';
 import { ServedDisk } from '../helpers/served-disk.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
+import { DaemonProcess } from './daemon-process.js';
 
 const MIB = 1 << 20;
 
@@ -36,6 +42,39 @@ describe.concurrent('a disk of tgt with two portals', () => {
     expect(names).not.toContain('ioError');
     expect(names).not.toContain('deviceRemoved');
     expect(names).toContain('pathSwitched');
+  });
+});
+
+describe('the views of a disk with two paths', () => {
+  test('the command session shows each path, and a logout ends both sessions', {
+    timeout: 120_000,
+  }, async () => {
+    const name = 'iqn.2001-04.com.example:disk';
+    const node = new TargetNode({
+      targets: [{ name, luns: new Map([[0, TargetDisk.ram({ sizeBytes: 8 * MIB })]]) }],
+      negotiation: { defaultTime2Wait: 0 },
+    });
+    const [first, second] = [await startTargetServer(node), await startTargetServer(node)];
+    await using daemon = new DaemonProcess();
+    await daemon.start();
+    const multipath = ['--multipath', 'auto', '--portals', second.portal];
+    await daemon.json('login', first.portal, name, ...multipath);
+    let session = await daemon.json<SessionView>('session', name);
+    while (session.paths.some(({ state }) => state !== 'ready')) {
+      session = await daemon.json<SessionView>('session', name);
+    }
+    published('session').parse(session);
+    expect(session.paths).toMatchObject([
+      { lun: 0, portal: first.portal, state: 'ready', group: null, suspect: false },
+      { lun: 0, portal: second.portal, state: 'ready', group: null, suspect: false },
+    ]);
+    const { out } = await daemon.runProcess('session', name);
+    expect(out).toMatch(new RegExp(`LUN 0  ${second.portal}  ready  \\d+ commands`));
+    expect((await daemon.runProcess('logout', name)).code).toBe(0);
+    expect(node.sessions).toHaveLength(0);
+    expect(await daemon.stop()).toBe(0);
+    await first.close();
+    await second.close();
   });
 });
 

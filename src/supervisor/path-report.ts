@@ -1,0 +1,43 @@
+import { z } from 'zod';
+import { PATH_STATES } from '../bridge/paths/path-state.js';
+import { ACCESS_STATES } from '../scsi/target-port-groups.js';
+import type { DaemonSession } from './daemon-session.js';
+
+const count = z.number().int().min(0);
+
+/** One of several paths to a disk. */
+export const pathSchema = z.object({
+  lun: count,
+  /** The session of the path, with its portal. */
+  UniqueSessionId: z.string().regex(/^[0-9a-f]{16}$/),
+  portal: z.string(),
+  /** `ready`: requests may go over it, if its port takes commands. */
+  state: z.enum(PATH_STATES),
+  /** State of its target port group (ALUA); `unknown`: the target has one state for all ports. */
+  access: z.enum(ACCESS_STATES),
+  /** Target port group; null if the target tells of none. */
+  group: count.nullable(),
+  preferred: z.boolean(),
+  /** It has failed so often of late that it is used only if there is no other. */
+  suspect: z.boolean(),
+  commandsInFlight: count,
+});
+export type PathView = z.output<typeof pathSchema>;
+
+/** The paths of all disks of a session; none if it has one portal only. */
+export function viewPaths(session: DaemonSession): PathView[] {
+  const { paths, luns } = session.stack;
+  return luns.flatMap(({ unit: { lun } }) =>
+    (paths?.unitOf(lun)?.paths ?? []).map(({ member, path, group }) => ({
+      lun,
+      UniqueSessionId: member.client.sessionId,
+      portal: member.name,
+      state: path.state,
+      access: path.access,
+      group: group ?? null,
+      preferred: path.isPreferred,
+      suspect: path.isSuspect,
+      commandsInFlight: path.inFlight,
+    })),
+  );
+}
