@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { copyFile, mkdtemp, open, rm, unlink } from 'node:fs/promises';
+import { copyFile, mkdtemp, open, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -220,7 +220,9 @@ class BootTest {
     const taken = join(this.#place.directory, 'screenshot');
     try {
       await machine.screenshot(taken, screenshotPath.endsWith('.ppm') ? 'ppm' : 'png');
-      await copyFile(taken, resolve(screenshotPath));
+      // Nothing that is there is overwritten, and no link followed.
+      const picture = await readFile(taken);
+      await writeFile(resolve(screenshotPath), picture, { flag: 'wx', mode: 0o600 });
     } catch (error) {
       this.#hooks.onWarning(`no screenshot in ${screenshotPath}: ${(error as Error).message}`);
     }

@@ -1,8 +1,8 @@
-import { unlink } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
+import { freeSocketPath } from '../io/unix-socket-path.js';
 import { readPortal } from '../iscsi/login/portal.js';
 import { LUN_STATES } from '../lun/lun-state.js';
 import { type StatisticsView, viewStatistics } from '../supervisor/session-report.js';
@@ -14,6 +14,13 @@ type Row = {
   readonly kind: 'counter' | 'gauge';
   readonly value: (view: StatisticsView) => number;
 };
+
+/** Slow clients, of which 16 would be all there may be, are soon gone. */
+const TIMES = {
+  requestTimeout: 10_000,
+  headersTimeout: 5000,
+  connectionsCheckingInterval: 1000,
+} as const;
 
 /** Base units, as Prometheus wants them: seconds and bytes. */
 const ROWS: readonly Row[] = [
@@ -121,7 +128,13 @@ function lunMetrics(registry: Registry): (views: readonly StatisticsView[]) => v
  * Throws UsageError for another place.
  */
 export async function serveMetrics(place: string, text: () => Promise<string>): Promise<Server> {
-  const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
+  const where = listenPlace(place);
+  if ('path' in where) await requireFreePath(place);
+  const server = createServer(TIMES, (request, response) => {
+    if ('host' in where && !isOwnName(request.headers.host)) {
+      response.writeHead(403).end('the metrics are for names of this host only\n');
+      return;
+    }
     if (request.method !== 'GET' || request.url !== '/metrics') {
       response.writeHead(404).end('see /metrics\n');
       return;
@@ -133,8 +146,6 @@ export async function serveMetrics(place: string, text: () => Promise<string>): 
     );
   });
   server.maxConnections = 16;
-  const where = listenPlace(place);
-  if ('path' in where) await unlink(where.path).catch(() => undefined);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const exitCode = cause.code === 'EADDRINUSE' ? EXIT_CODES.busy.code : 7;
@@ -145,6 +156,25 @@ export async function serveMetrics(place: string, text: () => Promise<string>): 
     process.umask(before);
   });
   return server;
+}
+
+/** A page of another host that has our address by its own name server gets nothing. */
+function isOwnName(host = ''): boolean {
+  return /^(?:127\.[\d.]+|\[::1\]|localhost)(?::\d+)?$/i.test(host);
+}
+
+async function requireFreePath(path: string): Promise<void> {
+  const fault = await freeSocketPath(path);
+  if (fault === 'file') {
+    throw new UsageError(
+      `--metrics-listen ${path}: there is a file of that name; choose another path or remove it.`,
+    );
+  }
+  if (fault === 'busy') {
+    throw new UsageError(`--metrics-listen ${path}: another server listens there; stop it first.`, {
+      exitCode: EXIT_CODES.busy.code,
+    });
+  }
 }
 
 function listenPlace(place: string): { path: string } | { host: string; port: number } {

@@ -86,7 +86,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     return {
       lun: unit.lun,
       socket: this.#path,
-      uri: `nbd+unix:///${name}?socket=${encodeURI(this.#path)}`,
+      uri: `nbd+unix:///${name}?socket=${inUri(this.#path)}`,
       sizeBytes: unit.queue.sizeBytes,
       blockSizeBytes: unit.queue.blockSizeBytes,
       readOnly: unit.queue.readOnly,
@@ -125,4 +125,9 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
 
 function exportNumber(name: string): number {
   return /^\d{1,8}$/.test(name) ? Number(name) : -1;
+}
+
+/** A path as a value in a URI's query: what means something there, such as & and #, is escaped. */
+function inUri(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/');
 }

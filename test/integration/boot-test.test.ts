@@ -390,6 +390,7 @@ describe('boot-test: errors before the boot', { timeout: SLOW }, () => {
     ['--network tap', 'empty', 7, /--network must be one of/],
     ['--screenshot /no/such/folder/a.png', 'empty', 7, /--screenshot: nothing can be written in/],
     ['--screenshot /tmp', 'empty', 7, /--screenshot: \/tmp is a folder/],
+    ['--screenshot /etc/passwd', 'empty', 7, /--screenshot: \/etc\/passwd exists already/],
     ['--keep-overlay /no/such/folder/a', 'empty', 7, /--keep-overlay: nothing can be written in/],
     ['--write --keep-overlay /tmp/a', 'empty', 7, /exclude each other/],
     ['--screenshot /tmp/no-a --keep-overlay /tmp/no-a', 'empty', 7, /name the same file/],

@@ -1,4 +1,13 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DaemonProcess } from './daemon-process.js';
@@ -89,5 +98,31 @@ describe('import-open-iscsi with a daemon', { timeout: SLOW }, () => {
       'iqn.2024-01.com.example:good',
       'iqn.2024-01.com.example:late',
     ]);
+  });
+
+  it('a secret goes into a new file of its owner, whatever lies there, and into no folder of others', async () => {
+    const secrets = join(daemon.folder, 'secrets');
+    const withSecret = join(daemon.folder, 'nodes with a secret');
+    const lines = ['name = iqn.2024-01.com.example:chap', 'startup = manual'];
+    lines.push('conn[0].address = 192.0.2.1', 'session.auth.authmethod = CHAP');
+    lines.push('session.auth.username = me', 'session.auth.password = secret-of-16-char');
+    mkdirSync(join(withSecret, 'chap'), { recursive: true });
+    const text = lines.map((line) => `node.${line}\n`).join('');
+    writeFileSync(join(withSecret, 'chap', '192.0.2.1,3260,1'), text);
+    const keep = ['import-open-iscsi', withSecret, '--all', '--secrets-directory', secrets];
+    expect(await daemon.run(...keep)).toMatchObject({ code: 0 });
+    const [file = ''] = readdirSync(secrets).map((name) => join(secrets, name));
+    const victim = join(daemon.folder, 'victim');
+    writeFileSync(victim, 'as it was', { mode: 0o666 });
+    rmSync(file);
+    symlinkSync(victim, file);
+    expect(await daemon.run(...keep)).toMatchObject({ code: 0 });
+    expect(readFileSync(victim, 'utf8')).toBe('as it was');
+    expect(readFileSync(file, 'utf8')).toBe('secret-of-16-char\n');
+    expect(lstatSync(file).mode & 0o777).toBe(0o600);
+    expect(lstatSync(file).isFile()).toBe(true);
+    chmodSync(secrets, 0o777);
+    const { code, err } = await daemon.run(...keep);
+    expect([code, err]).toEqual([7, expect.stringContaining('where other users may write')]);
   });
 });

@@ -14,6 +14,7 @@ import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer, type TargetServer } from '../../src/target/server.js';
 import { TargetNode } from '../../src/target/target.js';
 import { published, schemaFile } from '../helpers/published-schema.js';
+import { freePort } from '../helpers/tgt.js';
 import { CLI, DaemonProcess } from './daemon-process.js';
 
 /** The machine of a test may be busy; nothing here is about speed. */
@@ -212,6 +213,26 @@ describe('a daemon', () => {
     await using second = new DaemonProcess();
     second.launch('--metrics-listen', '0.0.0.0:9100');
     expect(await second.ended).toBe(7);
+  });
+
+  it('the metrics replace no file, and have no other name than one of this host', async () => {
+    await using first = new DaemonProcess();
+    const file = join(first.folder, 'precious.txt');
+    writeFileSync(file, 'kept');
+    first.launch('--metrics-listen', file);
+    expect(await first.ended).toBe(7);
+    expect(first.log).toContain(`--metrics-listen ${file}: there is a file of that name`);
+    expect(readFileSync(file, 'utf8')).toBe('kept');
+    await using daemon = new DaemonProcess();
+    const place = `127.0.0.1:${await freePort()}`;
+    await daemon.start('--metrics-listen', place);
+    const status = async (host: string) => {
+      const asked = ['-s', '-o', '/dev/null', '-w', '%{http_code}', '-H', `Host: ${host}`];
+      return (await exec('curl', [...asked, `http://${place}/metrics`])).stdout;
+    };
+    expect(await status('attacker.example')).toBe('403');
+    expect(await status(`localhost:${place.split(':')[1]}`)).toBe('200');
+    expect(await status(place)).toBe('200');
   });
 
   it('a wrong method or wrong parameters are reported by the codes of JSON-RPC 2.0', async () => {

@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from 'node:fs';
+import { accessSync, constants, lstatSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Argv } from 'yargs';
 import { codeOf, UsageError } from '../../base/errors.js';
@@ -184,6 +184,10 @@ function fileToWrite(args: Arguments, name: string): string | undefined {
   const path = resolve(given);
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`--${name}: ${path} is a folder; give the file to write.`);
+  }
+  // Also a link to nothing: what it points to is not the user's word.
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+    throw new UsageError(`--${name}: ${path} exists already; name a new file.`);
   }
   try {
     accessSync(dirname(path), constants.W_OK | constants.X_OK);

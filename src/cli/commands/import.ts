@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
@@ -148,10 +148,25 @@ function keepSecrets(login: NodeLogin, directory: string): void {
   const keep = (secret: NodeSecret | undefined, kind: 'chap' | 'target-chap') => {
     if (secret === undefined) return;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    writeFileSync(secretPath(directory, login, kind), `${secret.secret}\n`, { mode: 0o600 });
+    requirePrivate(directory);
+    // A new file takes the place of what is there: its mode, or where a link points, may be anyone's.
+    const path = secretPath(directory, login, kind);
+    rmSync(`${path}.new`, { force: true });
+    writeFileSync(`${path}.new`, `${secret.secret}\n`, { mode: 0o600, flag: 'wx' });
+    renameSync(`${path}.new`, path);
   };
   keep(login.chap, 'chap');
   keep(login.targetChap, 'target-chap');
+}
+
+/** Throws UsageError if others may put files of theirs in place of ours. */
+function requirePrivate(directory: string): void {
+  const { uid, mode } = lstatSync(directory);
+  if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
+  throw new UsageError(
+    `Secrets are not written to ${directory}, where other users may write: choose another ` +
+      'directory, or take that right away (chmod go-w).',
+  );
 }
 
 function secretPath(directory: string, login: NodeLogin, kind: string): string {
