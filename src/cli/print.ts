@@ -30,7 +30,12 @@ export function printJson(io: CliIo, value: unknown): void {
 }
 
 export function warn(io: CliIo, text: string): void {
-  io.stderr.write(`warning: ${text}\n`);
+  printError(io, `warning: ${text}`);
+}
+
+/** Words for people, of which a target, a daemon or a file may have made a part. */
+export function printError(io: CliIo, text: string): void {
+  io.stderr.write(`${text.split('\n').map(printable).join('\n')}\n`);
 }
 
 const BARE = {

@@ -19,6 +19,7 @@ import {
   withUrl,
 } from './commands/query.js';
 import type { CliIo, CommandContext } from './context.js';
+import { printError } from './print.js';
 import { wrongUse } from './usage-errors.js';
 import { readVersion } from './version.js';
 
@@ -144,10 +145,8 @@ export async function runCli(
   } catch (error) {
     const report = reportError(error, context.place);
     // A wrong command line may have lost the parsed flag, so the arguments are asked.
-    const text = argv.includes('--json')
-      ? JSON.stringify(report)
-      : `iscsi-nbd: ${errorToText(report)}`;
-    io.stderr.write(`${text}\n`);
+    if (argv.includes('--json')) io.stderr.write(`${JSON.stringify(report)}\n`);
+    else printError(io, `iscsi-nbd: ${errorToText(report)}`);
     return report.exitCode;
   }
 }

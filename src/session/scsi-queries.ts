@@ -68,7 +68,7 @@ type LunPlace = number | { readonly lun: number; readonly field: LunField };
 export type Answer<View> = { readonly raw: Buffer; readonly view: View };
 
 /** What may be given for `--vpd` in place of a number. */
-const VPD_PAGE_WORDS: Readonly<Record<string, number>> = {
+const VPD_PAGE_WORDS = {
   supported: VpdPage.supportedPages,
   serial: VpdPage.unitSerialNumber,
   identification: VpdPage.deviceIdentification,
@@ -116,7 +116,8 @@ export async function queryInquiry(
 
 /** `83`, `0x83`, `83h` or `identification`; page numbers are hexadecimal. Throws UsageError. */
 export function parseVpdPage(text: string): number {
-  const named = VPD_PAGE_WORDS[text.toLowerCase()];
+  const words: ReadonlyMap<string, number> = new Map(Object.entries(VPD_PAGE_WORDS));
+  const named = words.get(text.toLowerCase());
   if (named !== undefined) return named;
   const digits = /^(?:0x)?([0-9a-f]{1,2})h?$/i.exec(text)?.[1];
   if (digits !== undefined) return Number.parseInt(digits, 16);

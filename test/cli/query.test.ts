@@ -219,6 +219,15 @@ describe('inquiry', () => {
     });
   });
 
+  it('an error of a target reaches the terminal without what could move its cursor', async () => {
+    const { code, err } = await run(['inquiry', URL_LUN0], {
+      openInformational: async () => {
+        throw new ProductError('ERR_TEST', 'it said \u001b[2J\u0007 and\nmore');
+      },
+    });
+    expect([code, err]).toEqual([1, expect.stringContaining('it said ?[2J? and\nmore')]);
+  });
+
   it.each(['80', '0x80', '80h', 'serial'])('inquiry --vpd %s requests page 80h', async (page) => {
     const fake = fakeSession({ '120180': good('00 80 0004 41424344') });
     const { out } = await run(['inquiry', URL_LUN0, '--vpd', page, '--json'], {
@@ -250,6 +259,8 @@ describe('inquiry', () => {
   });
 
   it('inquiry rejects an invalid page name before it connects', async () => {
+    const inherited = await run(['inquiry', URL_LUN0, '--vpd', 'constructor']);
+    expect(inherited.err).toMatch(/--vpd 'constructor' is no page/);
     const { code, err } = await run(['inquiry', URL_LUN0, '--vpd', 'zz']);
     expect(code).toBe(7);
     expect(err).toMatch(/--vpd 'zz' is no page/);
