@@ -7,7 +7,7 @@ import { MIB, sha256 } from './targets.js';
 
 const UDEVD = '/lib/systemd/systemd-udevd';
 /** Rounds in which a stale file could name another disk. */
-const ROUNDS = 5;
+const ROUNDS = 2;
 
 let udevd: ChildProcess;
 
