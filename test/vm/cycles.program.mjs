@@ -1,6 +1,6 @@
 // Attaches and detaches devices over and over in one process, at random moments, and prints what is
 // left of it as JSON:  node cycles.program.mjs CYCLES SEED URL...
-import { open, readdir } from 'node:fs/promises';
+import { open, readdir, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { configOf } from '../../dist/config/config.js';
 import { parseTargetUrl } from '../../dist/config/target-url.js';
@@ -34,12 +34,20 @@ async function cycle(url, force) {
   await (closing ?? stack.close());
 }
 
+/** What this process has open. From its first stream on libuv keeps /dev/null in reserve. */
+async function descriptorsNow() {
+  const names = await readdir('/proc/self/fd');
+  const links = names.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => 'closed'));
+  return (await Promise.all(links)).filter((link) => link !== '/dev/null').sort();
+}
+
 async function left() {
   globalThis.gc?.();
-  const fds = (await readdir('/proc/self/fd')).length;
+  const descriptors = await descriptorsNow();
   const names = (await readdir('/sys/block')).filter((name) => name.startsWith('nbd'));
   return {
-    fds,
+    fds: descriptors.length,
+    descriptors,
     rssMiB: Math.round(process.memoryUsage().rss / 2 ** 20),
     blockDevices: names.length,
   };
