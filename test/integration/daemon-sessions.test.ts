@@ -277,7 +277,8 @@ describe('a daemon', () => {
     if (sharedDaemon === null) {
       sharedDaemon = new DaemonProcess();
       await sharedDaemon.start();
-      await sharedDaemon.run('login', server.portal, name(2));
+      // The target is in this process, which may have much else to do for more than 5 s.
+      await sharedDaemon.run('login', server.portal, name(2), '--noop-timeout', '60');
     }
     return { daemon: sharedDaemon };
   }
