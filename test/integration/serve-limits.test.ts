@@ -12,6 +12,9 @@ import { run } from '../vm/attached.js';
 const NAME = 'iqn.2001-04.com.example:limits';
 const SLOW = 120_000;
 
+const oneLun = () =>
+  embeddedTarget({ name: NAME, luns: { 0: TargetDisk.ram({ sizeBytes: 1 << 20 }) } });
+
 /** Processor time of a process so far, in ms (proc(5): clock ticks of 10 ms). */
 async function processorMs(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
@@ -22,10 +25,7 @@ async function processorMs(pid: number): Promise<number> {
 it('a server without a free descriptor waits, and serves again when clients have gone', {
   timeout: SLOW,
 }, async () => {
-  await using target = await embeddedTarget({
-    name: NAME,
-    luns: { 0: TargetDisk.ram({ sizeBytes: 1 << 20 }) },
-  });
+  await using target = await oneLun();
   await using place = await Workplace.make();
   const socket = place.file('disk.sock');
   await using serve = place.start(['serve', `${target.url}/0`, '--socket', socket]);
@@ -51,10 +51,7 @@ it('a server without a free descriptor waits, and serves again when clients have
 it('a server that ends leaves the socket of another one that has taken its path', {
   timeout: SLOW,
 }, async () => {
-  await using target = await embeddedTarget({
-    name: NAME,
-    luns: { 0: TargetDisk.ram({ sizeBytes: 1 << 20 }) },
-  });
+  await using target = await oneLun();
   await using place = await Workplace.make();
   const [first, second] = [place.file('first.sock'), place.file('second.sock')];
   await using old = place.start(['serve', `${target.url}/0`, '--read-only', '--socket', first]);
@@ -67,10 +64,7 @@ it('a server that ends leaves the socket of another one that has taken its path'
 });
 
 it('SIGUSR1 opens no debugger', { timeout: SLOW }, async () => {
-  await using target = await embeddedTarget({
-    name: NAME,
-    luns: { 0: TargetDisk.ram({ sizeBytes: 1 << 20 }) },
-  });
+  await using target = await oneLun();
   await using place = await Workplace.make();
   const socket = place.file('disk.sock');
   await using serve = place.start(['serve', `${target.url}/0`, '--socket', socket]);

@@ -113,3 +113,24 @@ export class BlockUser {
     this.faults.push(`${(this.#world.nowMs / 1000).toFixed(3)} s: ${words}`);
   }
 }
+
+/**
+ * Flushes, reads all that the user has written, and takes the power of the disk: what the medium
+ * holds is compared, and nothing else. Resolves to what was wrong, null for nothing.
+ */
+export async function endOfUse(
+  world: World,
+  user: BlockUser,
+  { lateMs = 0 }: { readonly lateMs?: number } = {},
+): Promise<string | null> {
+  user.flush();
+  await world.when(() => user.isQuiet, 120_000);
+  if (lateMs > 0) await world.pass(lateMs);
+  user.readAll();
+  await world.when(() => user.isQuiet, 120_000);
+  world.disk.powerLoss(() => false);
+  const medium = world.disk.read(0, world.disk.sizeBytes);
+  if (!medium.equals(user.content)) user.faults.push('the medium is not what was written');
+  await world.end({ force: true });
+  return [...user.faults, ...world.faults].slice(0, 3).join('; ') || null;
+}

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ask, block, FLUSH, read, write } from './asked.js';
 import { eachSeed } from './each-seed.js';
-import { cut, pathsUp, WRITE_10 } from './several-paths.js';
+import { anyPaths, cut, pathsUp, WRITE_10 } from './several-paths.js';
 import { World } from './world.js';
 
 /** More of them by hand: `GHOST_SEEDS=10000`. */
@@ -16,13 +16,7 @@ describe('a write that is late on a path that is lost', () => {
       const world = new World({
         random,
         portals: random.whole(2, 3),
-        session: {
-          multipath: 'auto',
-          pathPolicy: random.pick(['least-queue', 'round-robin', 'failover']),
-          removalLatencySeconds: 600,
-          noopIntervalSeconds: 2,
-          noopTimeoutSeconds: 2,
-        },
+        session: anyPaths(random),
         disk: { sizeBytes: 64 << 10, writeCache: random.pick(['none', 'volatile']) },
       });
       await world.start();

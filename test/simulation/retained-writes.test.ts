@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { answerTo, ask, block, endWell, FLUSH, newWorld, read, write } from './asked.js';
-import { BlockUser } from './block-user.js';
+import { BlockUser, endOfUse } from './block-user.js';
 import { eachSeed } from './each-seed.js';
 import { FLAG } from './model-client.js';
 import type { Seeded } from './seeded.js';
@@ -88,16 +88,7 @@ async function story(random: Seeded, cuts: readonly Cut[]): Promise<string | nul
   }
   await someRequests(world, user, random);
   if (!(await world.when(() => user.isQuiet, 900_000))) user.faults.push('requests have no reply');
-  user.flush();
-  await world.when(() => user.isQuiet, 120_000);
-  user.readAll();
-  await world.when(() => user.isQuiet, 120_000);
-  // What the medium holds, and nothing else.
-  world.disk.powerLoss(() => false);
-  const medium = world.disk.read(0, world.disk.sizeBytes);
-  if (!medium.equals(user.content)) user.faults.push('the medium is not what was written');
-  await world.end({ force: true });
-  return [...user.faults, ...world.faults].slice(0, 3).join('; ') || null;
+  return await endOfUse(world, user);
 }
 
 test.each([

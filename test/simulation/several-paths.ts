@@ -2,6 +2,7 @@ import type { PortGroup } from '../../src/target/settings.js';
 import { answerTo, newWorld, read } from './asked.js';
 import type { ModelClient } from './model-client.js';
 import type { Network } from './network.js';
+import type { Seeded } from './seeded.js';
 import { TARGET_NAME, type World, type WorldOptions } from './world.js';
 
 export const READ_10 = 0x28;
@@ -23,6 +24,17 @@ export function cut({ links }: Network): void {
 export function refuse(network: Network): void {
   network.become('refused');
   cut(network);
+}
+
+/** Options of a session over several paths, with a short patience and any policy. */
+export function anyPaths(random: Seeded): NonNullable<WorldOptions['session']> {
+  return {
+    multipath: 'auto',
+    pathPolicy: random.pick(['least-queue', 'round-robin', 'failover']),
+    removalLatencySeconds: 600,
+    noopIntervalSeconds: 2,
+    noopTimeoutSeconds: 2,
+  };
 }
 
 /** A disk with this many paths, all of them up; by default the first one is used. */

@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isOfNbd, mountAt, parseMountInfo } from '../../src/volume/mount-table.js';
+import { parseMountInfo } from '../../src/io/mount-info.js';
+import { isOfNbd, mountAt } from '../../src/volume/mount-table.js';
 import { systemHost } from '../../src/volume/system-host.js';
 
 let folder: string;

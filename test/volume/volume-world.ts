@@ -5,9 +5,10 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Mount } from '../../src/io/mount-info.js';
 import type { DeviceView, VolumeDaemon, VolumeLogin } from '../../src/volume/volume-daemon.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
-import type { Mount, PathKind, ProgramEnd, VolumeHost } from '../../src/volume/volume-host.js';
+import type { PathKind, ProgramEnd, VolumeHost } from '../../src/volume/volume-host.js';
 import type { VolumeRecord, VolumeRecords } from '../../src/volume/volume-record.js';
 import { VolumeSecretFiles } from '../../src/volume/volume-secrets.js';
 import { parseVolumeSpec, type VolumeSpec } from '../../src/volume/volume-spec.js';
