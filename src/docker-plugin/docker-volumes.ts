@@ -20,7 +20,7 @@ const recordSchema = z.strictObject({
   createdAt: z.iso.datetime(),
   /** The boot that `users` are of: containers end with the machine. */
   bootId: z.string(),
-  /** Who has mounted it, by the ids that Docker gives them. */
+  /** IDs, given by Docker, of the containers that have mounted it. */
   users: z.array(z.string()).max(USERS_MAX),
 });
 

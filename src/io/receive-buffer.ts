@@ -58,7 +58,7 @@ export class ReceiveBuffer {
   }
 }
 
-/** Who is at the other end of a socket: it decides how long what it sends stays in memory. */
+/** Kind of a socket's peer: it decides how long the bytes that the peer sends stay in memory. */
 export type Peer = 'client' | 'target';
 
 /**

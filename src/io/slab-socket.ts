@@ -54,7 +54,7 @@ export class SlabSocket implements BatchedSender {
     readonly queue: SendQueue;
     readonly flushes: SendBatch;
     readonly user: SocketUser;
-    /** Who is at the other end. */
+    /** Kind of the peer. */
     readonly peer: Peer;
     /** Bytes the kernel should take at a time; left to the system when absent. */
     readonly sendBufferBytes?: number;

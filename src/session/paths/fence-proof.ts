@@ -38,7 +38,7 @@ export class FenceProof {
     this.#options = options;
   }
 
-  /** Nobody knows when old writes end, and that has lasted too long. */
+  /** A proof that old writes have ended is late: the target may still do them. */
   get isOverdue(): boolean {
     return this.#overdue.size > 0;
   }

@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.js';
 const FAILURES_MAX = 3;
 const WITHIN_MS = 60_000;
 
-/** How often a path has failed of late: whether it may be used again at once when it is back. */
+/** Counts the recent failures of a path: they decide if it is used at once when it is back. */
 export class PathFailures {
   readonly #clock: Clock;
   readonly #suspect: (isSuspect: boolean) => void;
