@@ -335,11 +335,9 @@ Napi::Value SendNotifyJs(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), SendNotify(Text(info, 0), Text(info, 1)));
 }
 
-// () -> whether a core file of this process could be made until now
-Napi::Value ForbidCoresJs(const Napi::CallbackInfo& info) {
-  const bool could_be_made = prctl(PR_GET_DUMPABLE) == 1;
+// ()
+void ForbidCoresJs(const Napi::CallbackInfo& info) {
   if (prctl(PR_SET_DUMPABLE, 0) != 0) throw Napi::Error::New(info.Env(), "PR_SET_DUMPABLE failed");
-  return Napi::Boolean::New(info.Env(), could_be_made);
 }
 
 void DefineCrc32c(Napi::Env env, Napi::Object exports) {

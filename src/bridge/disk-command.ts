@@ -49,18 +49,6 @@ export class DiskCommand implements ScsiCommandOwner {
     this.#owner.diskCommandDone(this);
   }
 
-  /** Empties the reply, so that the same command can be sent again. */
-  resetReply(): void {
-    const { scsi } = this;
-    scsi.outcome = 'pending';
-    scsi.status = 0;
-    scsi.response = 0;
-    scsi.senseLength = 0;
-    scsi.residual = 0;
-    scsi.sentBytes = 0;
-    scsi.dataIn.clear();
-  }
-
   /** Lets go of everything; it may be used for another request. */
   recycle(): void {
     this.request = null;

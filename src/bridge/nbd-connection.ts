@@ -254,9 +254,13 @@ export class NbdConnection implements BlockRequestOwner {
     );
   }
 
-  #park(): void {
+  #stopReading(): void {
     this.#parked = true;
     this.#driver.setReading(false);
+  }
+
+  #park(): void {
+    this.#stopReading();
     // The client's own requests and replies wake it by themselves; room in the budget does not.
     this.#waitForRoom();
   }
@@ -356,8 +360,7 @@ export class NbdConnection implements BlockRequestOwner {
     if (request?.operation === 'read' && errno === null) {
       this.#isReadHeld = this.#replies?.take(request) === false;
       if (this.#isReadHeld) {
-        this.#parked = true;
-        this.#driver.setReading(false);
+        this.#stopReading();
         return false;
       }
     }

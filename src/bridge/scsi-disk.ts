@@ -356,7 +356,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
       this.#failPart(command, request, errno, request.owner.isGone ? CLIENT_GONE : why);
       return;
     }
-    command.resetReply();
+    command.scsi.emptyReply();
     if (delayMs === 0) this.#send(command, request);
     else {
       this.#clock.at(nowMs + delayMs, () => {

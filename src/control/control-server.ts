@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { freeSocketPath } from '../io/unix-socket-path.js';
+import { listenPrivately, requireFreePath } from '../io/unix-socket-path.js';
 import { type CallMethod, ControlConnection } from './control-connection.js';
 import { RpcCode } from './control-protocol.js';
 
@@ -11,8 +11,6 @@ import { RpcCode } from './control-protocol.js';
 const CLIENTS_MAX = 128;
 /** Clients that are being told to go; beyond that they are cut off without a word. */
 const LEAVING_MAX = 128;
-/** The socket is for its owner: who may use it may use the disks. */
-const SOCKET_UMASK = 0o177;
 
 /** The control socket: who can open the path may give every order. */
 export class ControlServer {
@@ -42,17 +40,10 @@ export class ControlServer {
     await mkdir(dirname(this.path), { recursive: true, mode: 0o755 }).catch((error: unknown) => {
       throw unusable(this.path, error);
     });
-    await requireFreePath(this.path);
+    await requireFreePath('--control', this.path, { server: 'daemon', code: 'ERR_CONTROL_BUSY' });
     const server = createServer({ pauseOnConnect: false }, (socket) => this.#accepted(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(unusable(this.path, error)));
-      // The path is bound inside `listen`, so nobody else ever sees another mode.
-      const before = process.umask(SOCKET_UMASK);
-      try {
-        server.listen(this.path, () => resolve());
-      } finally {
-        process.umask(before);
-      }
+    await listenPrivately(server, { path: this.path }).catch((error: unknown) => {
+      throw unusable(this.path, error);
     });
     server.on('error', this.#onFailure);
     this.#server = server;
@@ -88,19 +79,6 @@ export class ControlServer {
     this.#leaving += 1;
     const message = `the daemon has ${CLIENTS_MAX} clients already`;
     client.sendAway(null, { code: RpcCode.tooManyClients, message });
-  }
-}
-
-async function requireFreePath(path: string): Promise<void> {
-  const fault = await freeSocketPath(path);
-  if (fault === 'file') {
-    throw new UsageError(`--control ${path}: there is a file of that name; choose another path.`);
-  }
-  if (fault === 'busy') {
-    throw new UsageError(`--control ${path}: another daemon listens there; stop it first.`, {
-      exitCode: EXIT_CODES.busy.code,
-      code: 'ERR_CONTROL_BUSY',
-    });
   }
 }
 

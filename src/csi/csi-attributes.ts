@@ -1,8 +1,11 @@
 import { closestMatch } from '../base/closest-match.js';
 import { isProcessOption, OPTION_NAMES } from '../config/config-options.js';
 import { FILE_SYSTEM_TYPES, type FileSystemType, FSCK_POLICIES } from '../volume/file-system.js';
-import { VolumeError } from '../volume/volume-error.js';
+import type { VolumeError } from '../volume/volume-error.js';
+import { VolumeInput } from '../volume/volume-input.js';
 import { parseVolumeSpec, type VolumeSecrets, type VolumeSpec } from '../volume/volume-spec.js';
+
+const INPUT = new VolumeInput('attributes');
 
 type Texts = Readonly<Record<string, string>>;
 
@@ -63,18 +66,17 @@ export function readVolumeContext(context: Texts, capability: Capability): Volum
   if (initiatorName !== '') options['initiatorName'] = initiatorName;
   const portal = found.get('portal') ?? '';
   const portals = [...new Set([...(portal === '' ? [] : [portal]), ...listOf(found, 'portals')])];
-  const lun = found.get('lun') ?? '';
-  if (portals.length === 0) throw invalid('targetPortal is missing');
-  if (!found.has('target')) throw invalid('iqn is missing');
-  if (!/^\d{1,8}$/.test(lun)) throw invalid(`lun is not a number: ${JSON.stringify(lun)}`);
+  if (portals.length === 0) throw INPUT.invalid('targetPortal is missing');
+  if (!found.has('target')) throw INPUT.invalid('iqn is missing');
+  const lun = INPUT.lun(found.get('lun') ?? '');
   const flags = [...capability.mountFlags, ...listOf(found, 'mountOptions')];
   const fsType = capability.fsType || found.get('fsType') || 'ext4';
   return parseVolumeSpec({
     targetName: found.get('target') ?? '',
-    lun: Number(lun),
+    lun,
     portals,
     fsType: capability.isBlock ? null : fileSystemOf(fsType),
-    fsck: oneOf('fsck', found.get('fsck') ?? 'auto', FSCK_POLICIES),
+    fsck: INPUT.oneOf('fsck', found.get('fsck') ?? 'auto', FSCK_POLICIES),
     mountOptions: capability.isBlock ? [] : flags.flatMap((flag) => flag.split(',')),
     readOnly: capability.isReadOnly || found.get('readOnly') === 'true',
     diskId: found.get('diskId') || null,
@@ -94,10 +96,12 @@ export function readSecrets(secrets: Texts, context: Texts): VolumeSecrets {
   const [userIn, passwordIn] = [value('username_in'), value('password_in')];
   const wanted = ATTRIBUTE_NAMES.needsChap.some((name) => context[name] === 'true');
   if ((user === '') !== (password === '') || (userIn === '') !== (passwordIn === '')) {
-    throw invalid('the secret has a user without a password, or a password without a user');
+    throw INPUT.invalid('the secret has a user without a password, or a password without a user');
   }
   if (wanted && user === '') {
-    throw invalid('sessionCHAPAuth is true, and the secret has no node.session.auth.username');
+    throw INPUT.invalid(
+      'sessionCHAPAuth is true, and the secret has no node.session.auth.username',
+    );
   }
   if (user === '') return {};
   const target = userIn === '' ? {} : { targetChapUser: userIn, targetChapSecret: passwordIn };
@@ -120,26 +124,16 @@ function listOf(found: ReadonlyMap<Attribute, string>, name: Attribute): string[
   } catch {
     // Said below.
   }
-  throw invalid(`${name} is not a list of texts in JSON`);
+  throw INPUT.invalid(`${name} is not a list of texts in JSON`);
 }
 
 function fileSystemOf(text: string): FileSystemType {
-  return oneOf('fsType', text, FILE_SYSTEM_TYPES);
-}
-
-function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
-  const found = known.find((each) => each === value);
-  if (found !== undefined) return found;
-  throw invalid(`${name} is one of ${known.join(', ')}, not ${JSON.stringify(value.slice(0, 60))}`);
+  return INPUT.oneOf('fsType', text, FILE_SYSTEM_TYPES);
 }
 
 function unknown(key: string): VolumeError {
   const names = [...Object.values(ATTRIBUTE_NAMES).flat(), ...OPTIONS];
   const near = closestMatch(key, names);
   const hint = near === undefined ? '' : `; is it ${near}?`;
-  return invalid(`there is no attribute ${JSON.stringify(key.slice(0, 60))}${hint}`);
-}
-
-function invalid(message: string): VolumeError {
-  return new VolumeError('invalid', `The volume's attributes: ${message}.`);
+  return INPUT.invalid(`there is no attribute ${JSON.stringify(key.slice(0, 60))}${hint}`);
 }

@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { freeSocketPath } from '../io/unix-socket-path.js';
+import { listenPrivately, requireFreePath } from '../io/unix-socket-path.js';
 import { readPortal } from '../iscsi/login/portal.js';
 import { LUN_STATES } from '../lun/lun-state.js';
 import { type StatisticsView, viewStatistics } from '../supervisor/session-report.js';
@@ -129,7 +129,7 @@ function lunMetrics(registry: Registry): (views: readonly StatisticsView[]) => v
  */
 export async function serveMetrics(place: string, text: () => Promise<string>): Promise<Server> {
   const where = listenPlace(place);
-  if ('path' in where) await requireFreePath(place);
+  if ('path' in where) await requireFreePath('--metrics-listen', place, { server: 'server' });
   const server = createServer(TIMES, (request, response) => {
     if ('host' in where && !isOwnName(request.headers.host)) {
       response.writeHead(403).end('the metrics are for names of this host only\n');
@@ -146,14 +146,9 @@ export async function serveMetrics(place: string, text: () => Promise<string>): 
     );
   });
   server.maxConnections = 16;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const exitCode = cause.code === 'EADDRINUSE' ? EXIT_CODES.busy.code : 7;
-      reject(new UsageError(`--metrics-listen ${place}: ${cause.message}.`, { cause, exitCode }));
-    });
-    const before = process.umask(0o177);
-    server.listen(where, resolve);
-    process.umask(before);
+  await listenPrivately(server, where).catch((cause: NodeJS.ErrnoException) => {
+    const exitCode = cause.code === 'EADDRINUSE' ? EXIT_CODES.busy.code : 7;
+    throw new UsageError(`--metrics-listen ${place}: ${cause.message}.`, { cause, exitCode });
   });
   return server;
 }
@@ -161,20 +156,6 @@ export async function serveMetrics(place: string, text: () => Promise<string>): 
 /** A page of another host that has our address by its own name server gets nothing. */
 function isOwnName(host = ''): boolean {
   return /^(?:127\.[\d.]+|\[::1\]|localhost)(?::\d+)?$/i.test(host);
-}
-
-async function requireFreePath(path: string): Promise<void> {
-  const fault = await freeSocketPath(path);
-  if (fault === 'file') {
-    throw new UsageError(
-      `--metrics-listen ${path}: there is a file of that name; choose another path or remove it.`,
-    );
-  }
-  if (fault === 'busy') {
-    throw new UsageError(`--metrics-listen ${path}: another server listens there; stop it first.`, {
-      exitCode: EXIT_CODES.busy.code,
-    });
-  }
 }
 
 function listenPlace(place: string): { path: string } | { host: string; port: number } {

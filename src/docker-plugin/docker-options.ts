@@ -3,9 +3,10 @@ import { flagOf, isProcessOption, OPTION_NAMES } from '../config/config-options.
 import { parseTargetUrl } from '../config/target-url.js';
 import { formatPortal } from '../iscsi/login/portal.js';
 import { FILE_SYSTEM_TYPES, FSCK_POLICIES } from '../volume/file-system.js';
-import { VolumeError } from '../volume/volume-error.js';
+import { VolumeInput } from '../volume/volume-input.js';
 import { parseVolumeSpec, type VolumeSpec } from '../volume/volume-spec.js';
 
+const INPUT = new VolumeInput('options');
 /** Options of `docker volume create -o` that say which disk and how; the rest are the login's. */
 const OWN_OPTIONS = [
   ...['url', 'portal', 'portals', 'target', 'lun'],
@@ -18,7 +19,8 @@ const OPTIONS_MAX = 64;
 /** The volume that the options describe. Throws VolumeError `invalid` that names the option. */
 export function readDockerOptions(given: Readonly<Record<string, string>>): VolumeSpec {
   const entries = Object.entries(given);
-  if (entries.length > OPTIONS_MAX) throw invalid(`there are more than ${OPTIONS_MAX} options`);
+  if (entries.length > OPTIONS_MAX)
+    throw INPUT.invalid(`there are more than ${OPTIONS_MAX} options`);
   const own = new Map<string, string>();
   const login: Record<string, string> = {};
   for (const [key, value] of entries) {
@@ -28,10 +30,11 @@ export function readDockerOptions(given: Readonly<Record<string, string>>): Volu
   const disk = diskOf(own);
   return parseVolumeSpec({
     ...disk,
-    fsType: oneOf('fstype', own.get('fstype') ?? 'ext4', FILE_SYSTEM_TYPES),
-    fsck: oneOf('fsck', own.get('fsck') ?? 'auto', FSCK_POLICIES),
+    fsType: INPUT.oneOf('fstype', own.get('fstype') ?? 'ext4', FILE_SYSTEM_TYPES),
+    fsck: INPUT.oneOf('fsck', own.get('fsck') ?? 'auto', FSCK_POLICIES),
     mountOptions: words(own.get('mount-options')),
-    readOnly: oneOf('read-only', own.get('read-only') ?? 'false', ['true', 'false']) === 'true',
+    readOnly:
+      INPUT.oneOf('read-only', own.get('read-only') ?? 'false', ['true', 'false']) === 'true',
     diskId: own.get('disk-id') ?? null,
     options: login,
   });
@@ -42,25 +45,27 @@ function diskOf(own: ReadonlyMap<string, string>) {
   const url = own.get('url');
   if (url !== undefined) {
     const twice = ['portal', 'target', 'lun'].find((name) => own.has(name));
-    if (twice !== undefined) throw invalid(`${twice} and url say the same thing; leave one away`);
+    if (twice !== undefined)
+      throw INPUT.invalid(`${twice} and url say the same thing; leave one away`);
     const { targetName, lun, password, host, port } = parseTargetUrl(url);
     if (password !== undefined) {
-      throw invalid('a password in url is seen by everybody; name its file by chap-secret-file');
+      throw INPUT.invalid(
+        'a password in url is seen by everybody; name its file by chap-secret-file',
+      );
     }
-    if (lun === null) throw invalid('url names no LUN; add /<lun> to it');
+    if (lun === null) throw INPUT.invalid('url names no LUN; add /<lun> to it');
     return { targetName, lun, portals: [formatPortal({ host, port }), ...more] };
   }
   const portal = own.get('portal');
   const portals = portal === undefined ? more : [portal, ...more];
   const targetName = own.get('target');
   if (portals.length === 0 || targetName === undefined) {
-    throw invalid(
+    throw INPUT.invalid(
       'it names no disk: give -o url=iscsi://host/<target>/<lun>, or portal and target',
     );
   }
   const lun = own.get('lun') ?? '0';
-  if (!/^\d{1,8}$/.test(lun)) throw invalid(`lun is not a number: ${JSON.stringify(lun)}`);
-  return { targetName, lun: Number(lun), portals };
+  return { targetName, lun: INPUT.lun(lun), portals };
 }
 
 /** `removal-latency` is `removalLatencySeconds`; the daemon judges the value. */
@@ -70,19 +75,9 @@ function loginOption(key: string): string {
   if (found !== undefined) return found;
   const near = closestMatch(key, [...OWN_OPTIONS, ...names.map(flagOf)]);
   const hint = near === undefined ? '' : `; did you mean ${near}?`;
-  throw invalid(`there is no option ${JSON.stringify(key.slice(0, 60))}${hint}`);
+  throw INPUT.invalid(`there is no option ${JSON.stringify(key.slice(0, 60))}${hint}`);
 }
 
 function words(text: string | undefined): string[] {
   return (text ?? '').split(',').filter((word) => word !== '');
-}
-
-function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
-  const found = known.find((each) => each === value);
-  if (found !== undefined) return found;
-  throw invalid(`${name} is one of ${known.join(', ')}, not ${JSON.stringify(value.slice(0, 60))}`);
-}
-
-function invalid(message: string): VolumeError {
-  return new VolumeError('invalid', `The volume's options: ${message}.`);
 }

@@ -1,10 +1,9 @@
 import { mkdir } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { isForeignFault, UsageError } from '../base/errors.js';
-import { EXIT_CODES } from '../errors/exit-codes.js';
-import { freeSocketPath } from '../io/unix-socket-path.js';
+import { listenPrivately, requireFreePath } from '../io/unix-socket-path.js';
 import type { DockerVolumes } from './docker-volumes.js';
 
 /**
@@ -14,8 +13,6 @@ import type { DockerVolumes } from './docker-volumes.js';
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1+json';
 const BODY_BYTES_MAX = 1 << 20;
 const CONNECTIONS_MAX = 64;
-/** The socket gives root's mounts: it is for its owner. */
-const SOCKET_UMASK = 0o177;
 
 const name = z.object({ Name: z.string() });
 const user = z.object({ Name: z.string(), ID: z.string().min(1).max(512) });
@@ -77,8 +74,13 @@ export async function serveDocker(
     answer(request, response, { volumes, onFailure }).catch(onFailure);
   });
   server.maxConnections = CONNECTIONS_MAX;
-  if ('path' in place) await requireFree(place.path);
-  await listen(server, place);
+  if ('path' in place) {
+    await mkdir(dirname(place.path), { recursive: true, mode: 0o755 });
+    await requireFreePath('--socket', place.path, { server: 'process' });
+  }
+  await listenPrivately(server, place).catch((cause: Error) => {
+    throw new UsageError(`--socket: ${cause.message}. Choose another path.`, { cause });
+  });
   return {
     close: () =>
       new Promise((resolve) => {
@@ -133,28 +135,4 @@ function send(response: ServerResponse, status: number, body: unknown): void {
   const text = `${JSON.stringify(body)}\n`;
   response.writeHead(status, { 'content-type': CONTENT_TYPE });
   response.end(text);
-}
-
-async function requireFree(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-  const fault = await freeSocketPath(path);
-  if (fault === null) return;
-  const why = fault === 'file' ? 'there is a file of that name' : 'another process listens there';
-  throw new UsageError(`--socket ${path}: ${why}; choose another path or end it.`, {
-    exitCode: fault === 'file' ? EXIT_CODES.invalidUse.code : EXIT_CODES.busy.code,
-  });
-}
-
-function listen(server: Server, place: DockerPlace): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause) => {
-      reject(new UsageError(`--socket: ${cause.message}. Choose another path.`, { cause }));
-    });
-    const before = process.umask(SOCKET_UMASK);
-    try {
-      server.listen(place, () => resolve());
-    } finally {
-      process.umask(before);
-    }
-  });
 }

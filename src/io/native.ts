@@ -81,9 +81,8 @@ interface NativeAddon {
   listenUnix(path: string, mode: number): number;
   /**
    * No core file of this process is made, and no program that stores one (core(5)) is waited for.
-   * Returns whether one could have been made until now.
    */
-  forbidCores(): boolean;
+  forbidCores(): void;
   /** One datagram to a unix socket ('@': an abstract one), without waiting; 0 or -errno. */
   sendNotify(path: string, text: string): number;
 }

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, UsageError } from '../base/errors.js';
+import { parseMountInfo, unescapeField } from './mount-info.js';
 import type { NbdAddon } from './nbd-netlink.js';
 
 /** Where the kernel shows itself; other directories in tests. */
@@ -136,13 +137,6 @@ async function blockDevices(
   return found;
 }
 
-/** Undoes the kernel's octal escapes of blanks and backslashes (`\040`). */
-function unescapeField(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
-}
-
 async function resolved(path: string): Promise<string> {
   return path.startsWith('/') ? realpath(path).catch(() => path) : path;
 }
@@ -157,14 +151,10 @@ export async function findHolders(
   const byNumber = new Map(devices.map((device) => [device.dev, device.name]));
   const holders: DeviceHolder[] = [];
   const mounts = (await readTextOrNull(`${paths.proc}/self/mountinfo`)) ?? '';
-  for (const line of mounts.split('\n')) {
-    const fields = line.split(' ');
-    // "36 35 98:0 /root /mount/point options … - type source options"; btrfs has a number of its
-    // own, so the source counts as well.
-    const source = unescapeField(fields[fields.indexOf('-') + 2] ?? '');
-    const name = byNumber.get(fields[2] ?? '') ?? byPath.get(await resolved(source));
-    if (name === undefined) continue;
-    holders.push({ kind: 'mount', device: name, where: unescapeField(fields[4] ?? '') });
+  for (const { device, source, path } of parseMountInfo(mounts)) {
+    // btrfs has a number of its own, so the source counts as well.
+    const name = byNumber.get(device) ?? byPath.get(await resolved(source));
+    if (name !== undefined) holders.push({ kind: 'mount', device: name, where: path });
   }
   const swaps = (await readTextOrNull(`${paths.proc}/swaps`)) ?? '';
   for (const line of swaps.split('\n').slice(1)) {

@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { errnoOf, UsageError } from '../base/errors.js';
+import { deviceNumberOf } from './device-number.js';
 import { tryLock } from './shared-memory.js';
 
 /** What a holder says of itself is short. */
@@ -50,8 +51,8 @@ export class ProcessLock {
   }
 
   /**
-   * Null if somebody, this process included, has it. `holder` is told to whoever asks. Throws
-   * UsageError if the system has no place for it.
+   * Null if a process, this one included, holds it. `holderOf` returns `holder` to other processes.
+   * Throws UsageError if the system has no place for it.
    */
   static take(name: string, holder = '', place = lockPlace()): ProcessLock | null {
     const file = fileNameOf(name);
@@ -171,7 +172,8 @@ function make(path: string, mode: number): void {
 function holderAtRoot(path: string): string | null {
   try {
     const { dev, ino } = lstatSync(path);
-    const place = `${hex(major(dev))}:${hex(minor(dev))}:${ino}`;
+    const { major, minor } = deviceNumberOf(dev);
+    const place = `${hex(major)}:${hex(minor)}:${ino}`;
     for (const line of readFileSync('/proc/locks', 'latin1').split('\n')) {
       const [, kind, , access, pid = '', where] = line.split(/\s+/);
       if (kind === 'FLOCK' && access === 'WRITE' && where === place) return pid;
@@ -181,15 +183,6 @@ function holderAtRoot(path: string): string | null {
     if (errnoOf(error) === '') throw error;
     return null;
   }
-}
-
-/** As the kernel makes device numbers for programs (makedev(3)). */
-function major(dev: number): number {
-  return Math.floor(dev / 2 ** 8) & 0xfff;
-}
-
-function minor(dev: number): number {
-  return (dev & 0xff) | (Math.floor(dev / 2 ** 12) & 0xfff00);
 }
 
 function hex(number: number): string {

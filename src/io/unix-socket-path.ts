@@ -1,6 +1,9 @@
 import { lstat, unlink } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { errnoOf } from '../base/errors.js';
+import { connect, type ListenOptions, type Server } from 'node:net';
+import { errnoOf, UsageError } from '../base/errors.js';
+
+/** Whoever may use the socket may use disks: it is for its owner. */
+const SOCKET_UMASK = 0o177;
 
 /** `file`: something else has this name. `busy`: another process listens there. */
 type SocketPathFault = 'file' | 'busy';
@@ -16,6 +19,44 @@ export async function freeSocketPath(path: string): Promise<SocketPathFault | nu
   if (await isListening(path)) return 'busy';
   await unlink(path).catch(() => undefined);
   return null;
+}
+
+/** As `freeSocketPath`, for the path of a flag. Throws UsageError 7, or 28 if a server has it. */
+export async function requireFreePath(
+  flag: string,
+  path: string,
+  { server, code }: { readonly server: string; readonly code?: string },
+): Promise<void> {
+  const fault = await freeSocketPath(path);
+  if (fault === 'file') {
+    throw new UsageError(`${flag} ${path}: there is a file of that name; choose another path.`);
+  }
+  if (fault === 'busy') {
+    throw new UsageError(`${flag} ${path}: another ${server} listens there; stop it first.`, {
+      exitCode: 28,
+      ...(code === undefined ? {} : { code }),
+    });
+  }
+}
+
+/** A path, an address, or a descriptor that listens already. */
+type ListenPlace = ListenOptions | { readonly fd: number };
+
+/**
+ * Listens; a unix socket is for its owner from the instant at which its path is there. Rejects with
+ * what the system says.
+ */
+export function listenPrivately(server: Server, place: ListenPlace): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    // The path is bound inside `listen`, so nobody ever sees another mode.
+    const before = process.umask(SOCKET_UMASK);
+    try {
+      server.listen(place, () => resolve());
+    } finally {
+      process.umask(before);
+    }
+  });
 }
 
 function isListening(path: string): Promise<boolean> {

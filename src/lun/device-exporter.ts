@@ -102,7 +102,7 @@ export class DeviceExporter implements LunExporter {
     const left = index === undefined ? await findByIdentifier(identifier) : null;
     if (index !== undefined) await this.#refuseHeldOpen(unit.lun, index);
     if (left !== null) await refuseShrunk(left.index, unit);
-    else await this.#withoutNames(unit.lun, () => forgetNames(identifier));
+    else await this.#tryNames(unit.lun, () => forgetNames(identifier));
     const device =
       left !== null
         ? await NbdKernelDevice.takeOver(nbdAddon, { ...options, index: left.index })
@@ -256,11 +256,11 @@ export class DeviceExporter implements LunExporter {
     const disk = { index, identifier, lun: unit.lun, identifiers, vendor, product, serial };
     const name = { ...names, ...disk };
     this.#named.set(unit.lun, name);
-    await this.#withoutNames(unit.lun, () => publishNames(nbdAddon, name));
+    await this.#tryNames(unit.lun, () => publishNames(nbdAddon, name));
   }
 
-  /** A read-only /run or /dev, as in some containers: the device itself is there. */
-  async #withoutNames(lun: number, step: () => Promise<void>): Promise<void> {
+  /** Warns if it fails: /run or /dev is read-only in some containers, and the device is there. */
+  async #tryNames(lun: number, step: () => Promise<void>): Promise<void> {
     try {
       await step();
     } catch (error) {

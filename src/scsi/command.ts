@@ -33,7 +33,7 @@ export interface ScsiCommandOwner {
 export class ScsiCommand {
   /** Whose command it is. */
   readonly sender: ScsiCommandOwner;
-  /** Who is told of its outcome: the sender, or who sends it over one of several paths. */
+  /** Gets its outcome: the sender, or whatever sends it over one of several paths. */
   owner: ScsiCommandOwner;
   /** Number of the path that it takes, where its owner has several. */
   via = 0;
@@ -80,12 +80,8 @@ export class ScsiCommand {
     this.dataIn = dataIn;
   }
 
-  /** Makes the object ready for its next use; the reply fields are emptied. */
-  prepare(direction: DataDirection, transferLength: number): void {
-    this.direction = direction;
-    this.transferLength = transferLength;
-    this.dataOut = null;
-    this.dataOutStart = 0;
+  /** Empties the reply fields, so that the same command can be sent again. */
+  emptyReply(): void {
     this.sentBytes = 0;
     this.dataIn.clear();
     this.outcome = 'pending';
@@ -93,6 +89,15 @@ export class ScsiCommand {
     this.response = 0;
     this.senseLength = 0;
     this.residual = 0;
+  }
+
+  /** Makes the object ready for its next use; the reply fields are emptied. */
+  prepare(direction: DataDirection, transferLength: number): void {
+    this.direction = direction;
+    this.transferLength = transferLength;
+    this.dataOut = null;
+    this.dataOutStart = 0;
+    this.emptyReply();
     // A loop is inlined; `fill` checks its arguments and leaves JavaScript.
     for (let index = 0; index < CDB_BYTES; index += 1) this.cdb[index] = 0;
   }

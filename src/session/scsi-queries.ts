@@ -68,14 +68,14 @@ type LunPlace = number | { readonly lun: number; readonly field: LunField };
 export type Answer<View> = { readonly raw: Buffer; readonly view: View };
 
 /** What may be given for `--vpd` in place of a number. */
-const VPD_PAGE_WORDS = {
-  supported: VpdPage.supportedPages,
-  serial: VpdPage.unitSerialNumber,
-  identification: VpdPage.deviceIdentification,
-  limits: VpdPage.blockLimits,
-  characteristics: VpdPage.blockDeviceCharacteristics,
-  provisioning: VpdPage.logicalBlockProvisioning,
-};
+const VPD_PAGE_WORDS: ReadonlyMap<string, number> = new Map([
+  ['supported', VpdPage.supportedPages],
+  ['serial', VpdPage.unitSerialNumber],
+  ['identification', VpdPage.deviceIdentification],
+  ['limits', VpdPage.blockLimits],
+  ['characteristics', VpdPage.blockDeviceCharacteristics],
+  ['provisioning', VpdPage.logicalBlockProvisioning],
+]);
 
 export type CapacityView = {
   readonly lun: number;
@@ -116,14 +116,13 @@ export async function queryInquiry(
 
 /** `83`, `0x83`, `83h` or `identification`; page numbers are hexadecimal. Throws UsageError. */
 export function parseVpdPage(text: string): number {
-  const words: ReadonlyMap<string, number> = new Map(Object.entries(VPD_PAGE_WORDS));
-  const named = words.get(text.toLowerCase());
+  const named = VPD_PAGE_WORDS.get(text.toLowerCase());
   if (named !== undefined) return named;
   const digits = /^(?:0x)?([0-9a-f]{1,2})h?$/i.exec(text)?.[1];
   if (digits !== undefined) return Number.parseInt(digits, 16);
   throw new UsageError(
     `--vpd '${text}' is no page: give two hexadecimal digits, e.g. 83, or one of ` +
-      `${Object.keys(VPD_PAGE_WORDS).join(', ')}.`,
+      `${[...VPD_PAGE_WORDS.keys()].join(', ')}.`,
   );
 }
 

@@ -33,8 +33,8 @@ export type OpenVolumes = {
 export async function openVolumes(place: VolumesPlace): Promise<OpenVolumes> {
   const folder = join(place.stateDirectory, 'volumes', place.kind);
   // Held until the process ends, however it ends.
-  if ((await ProcessLock.take(folder, String(process.pid))) === null) {
-    const holder = await ProcessLock.holderOf(folder);
+  if (ProcessLock.take(folder, String(process.pid)) === null) {
+    const holder = ProcessLock.holderOf(folder);
     throw new UsageError(`The volumes in ${folder} are those of process ${holder}; end it first.`, {
       exitCode: EXIT_CODES.busy.code,
       code: 'ERR_VOLUMES_BUSY',

@@ -3,15 +3,10 @@ import { constants, type Stats } from 'node:fs';
 import { mkdir, open, readFile, realpath, rmdir, stat, statfs, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { codeOf, errnoOf } from '../base/errors.js';
-import { parseMountInfo } from './mount-table.js';
+import { deviceNumberOf } from '../io/device-number.js';
+import { type Mount, parseMountInfo } from '../io/mount-info.js';
 import { VolumeError } from './volume-error.js';
-import type {
-  FileSystemStatistics,
-  Mount,
-  PathKind,
-  ProgramEnd,
-  VolumeHost,
-} from './volume-host.js';
+import type { FileSystemStatistics, PathKind, ProgramEnd, VolumeHost } from './volume-host.js';
 
 /** What a program says and we repeat; the rest is dropped. */
 const OUTPUT_BYTES_MAX = 64 << 10;
@@ -45,7 +40,9 @@ export const systemHost: VolumeHost = {
 
   async deviceNumberOf(path: string): Promise<string | null> {
     const found = await statOf(path);
-    return found?.isBlockDevice() ? `${majorOf(found.rdev)}:${minorOf(found.rdev)}` : null;
+    if (!found?.isBlockDevice()) return null;
+    const { major, minor } = deviceNumberOf(found.rdev);
+    return `${major}:${minor}`;
   },
 
   async sizeOf(device: string): Promise<number> {
@@ -169,15 +166,6 @@ async function statOf(path: string): Promise<Stats | null> {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return null;
     throw unusable(path, error);
   }
-}
-
-/** As in glibc's gnu_dev_major and gnu_dev_minor; numbers of block devices have at most 32 bits. */
-function majorOf(number: number): number {
-  return (number >>> 8) & 0xfff;
-}
-
-function minorOf(number: number): number {
-  return (number & 0xff) | ((number >>> 12) & 0xfff00);
 }
 
 function unusable(path: string, cause: unknown): VolumeError {

@@ -1,3 +1,5 @@
+import type { Mount } from '../io/mount-info.js';
+
 /** The system calls and programs that volumes need: the only way from here to the host. */
 export type VolumeHost = {
   /**
@@ -31,18 +33,6 @@ export type ProgramEnd = {
   readonly status: number;
   readonly stdout: string;
   readonly stderr: string;
-};
-
-/** A line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
-export type Mount = {
-  /** `major:minor` of the file system. */
-  readonly device: string;
-  /** The folder or file of the file system that is mounted. */
-  readonly root: string;
-  readonly path: string;
-  readonly options: readonly string[];
-  readonly type: string;
-  readonly source: string;
 };
 
 export type PathKind = 'none' | 'folder' | 'file' | 'block' | 'other';

@@ -1,7 +1,8 @@
+import type { Mount } from '../io/mount-info.js';
 import { mount, readyFileSystem, unmount } from './file-system.js';
 import { isOfNbd, mountAt } from './mount-table.js';
 import { VolumeError } from './volume-error.js';
-import type { Mount, VolumeHost } from './volume-host.js';
+import type { VolumeHost } from './volume-host.js';
 import type { VolumeSpec } from './volume-spec.js';
 
 /** Mounts that may lie over each other at one path; more is a loop of ours. */

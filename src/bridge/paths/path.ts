@@ -1,4 +1,5 @@
 import type { LunField, ScsiPort } from '../../scsi/command.js';
+import type { Attention } from '../../scsi/sense-table.js';
 import type { ACCESS_STATES } from '../../scsi/target-port-groups.js';
 import { type PathEvent, type PathState, pathMove } from './path-state.js';
 
@@ -14,6 +15,16 @@ const RANKS: Readonly<Partial<Record<AccessState, number>>> = {
   blockDependent: 1,
   nonOptimized: 2,
 };
+/**
+ * What a unit reports of one of its ports, and the state of access that this is: over another port
+ * the same command may be done.
+ */
+export const ACCESS_OF: ReadonlyMap<Attention, AccessState> = new Map([
+  ['portStandby', 'standby'],
+  ['becomingReady', 'transitioning'],
+  ['lunGone', 'unavailable'],
+  ['notReady', 'offline'],
+]);
 /** Of a path that cannot be used. */
 export const NO_RANK = Number.POSITIVE_INFINITY;
 const SUSPECT_RANK = 100;

@@ -2,7 +2,7 @@ import type { LunField, ScsiCommand, ScsiCommandOwner, ScsiPort } from '../../sc
 import type { Attention } from '../../scsi/sense-table.js';
 import { ScsiStatus } from '../../scsi/status.js';
 import { verdictOfReply } from '../../scsi/verdict.js';
-import type { Path } from './path.js';
+import { ACCESS_OF, type Path } from './path.js';
 import type { PathChoice } from './path-choice.js';
 
 /**
@@ -24,19 +24,11 @@ export type PathsPortHooks = {
   readonly pathAttention: (path: Path, attention: Attention) => void;
   /** Requests of the unit are held: a command that comes back is its sender's business. */
   readonly isHeld: () => boolean;
-  /** A path is gone with writes under way: nobody knows when their old tasks end. */
+  /** A path is lost with writes under way: the target may still do their tasks, at any time. */
   readonly fenceNeeded: (fence: Fence) => void;
   /** Commands go over another path now, because the one before cannot be used or is worse. */
   readonly switched: (from: Path | null, to: Path) => void;
 };
-
-/** What a unit reports of one of its ports: over another one the same command may be done. */
-export const OF_THE_PATH: ReadonlySet<Attention> = new Set<Attention>([
-  'portStandby',
-  'becomingReady',
-  'lunGone',
-  'notReady',
-]);
 
 /**
  * The paths to one logical unit as one port. A command that the path has lost, or that the unit
@@ -176,10 +168,10 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
       if (attention === null) return false;
       this.#hooks.pathAttention(path, attention);
       // An attention that the unit raises is for whoever sends the command, also over one path.
-      if (action !== 'away' || !OF_THE_PATH.has(attention) || path.isUsable) return false;
+      if (action !== 'away' || !ACCESS_OF.has(attention) || path.isUsable) return false;
     }
     if (!this.isUsable || this.#hooks.isHeld()) return false;
-    again(command);
+    command.emptyReply();
     this.submit(command);
     return true;
   }
@@ -208,20 +200,9 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
   }
 }
 
-/** Nobody has sent it. */
+/** Gives a command that was not sent back to its sender, as lost. */
 function giveBack(command: ScsiCommand): void {
   command.owner = command.sender;
   command.outcome = 'lost';
   command.sender.scsiCommandDone(command);
-}
-
-/** Empties the reply: the same command is sent once more. */
-function again(command: ScsiCommand): void {
-  command.dataIn.clear();
-  command.outcome = 'pending';
-  command.status = 0;
-  command.response = 0;
-  command.senseLength = 0;
-  command.residual = 0;
-  command.sentBytes = 0;
 }

@@ -3,7 +3,6 @@ import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
 import { BOOT_FROM } from '../../boot/read-boot-source.js';
 import { stateDirectoryOf } from '../../config/initiator-name.js';
-import { createLog, isJournal, journalStream, LOG_LEVELS } from '../../config/log.js';
 import { CONTROL_PATH } from '../../control/control-protocol.js';
 import { BOOT_DIRECTORY } from '../../daemon/boot-login.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
@@ -13,15 +12,15 @@ import { controlPathOf, withControl } from '../control-session.js';
 import { Interrupts } from '../interrupts.js';
 import { printLine } from '../print.js';
 import { optionHelp } from '../session-flags.js';
+import { logOf, withLogLevel } from '../stderr-log.js';
 import { readVersion } from '../version.js';
 
-const STDERR = 2;
 const WAIT_SECONDS = '180';
 const LOGINS = '16';
 
 export function withDaemonFlags(parser: Argv): Argv {
   const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
-  return withControl(parser)
+  const flags = withControl(parser)
     .option('control', text(`unix socket to listen on [${CONTROL_PATH}]`))
     .option('config', text('configuration file in place of /etc/iscsi-nbd/config.yaml'))
     .option('state-directory', text('where logins are kept [/var/lib/iscsi-nbd]'))
@@ -39,12 +38,8 @@ export function withDaemonFlags(parser: Argv): Argv {
     })
     .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
     .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
-    .option('busy-poll', text(optionHelp('busyPollMicroseconds')))
-    .option('log-level', {
-      choices: LOG_LEVELS,
-      default: 'info',
-      describe: 'what to log on standard error',
-    });
+    .option('busy-poll', text(optionHelp('busyPollMicroseconds')));
+  return withLogLevel(flags);
 }
 
 /** `daemon`: sessions and devices, in the foreground, until SIGTERM. */
@@ -64,13 +59,7 @@ export async function runDaemonCommand(context: CommandContext, args: Arguments)
       ? join(BOOT_DIRECTORY, 'control.sock')
       : controlPathOf(context, args);
   const stateDirectory = isBoot ? BOOT_DIRECTORY : stateDirectoryOf(io.environment);
-  const wanted = textArgument(args, 'log-level');
-  const toJournal = isJournal(io.environment['JOURNAL_STREAM'], STDERR);
-  const log = createLog({
-    level: LOG_LEVELS.find((known) => known === wanted) ?? 'info',
-    pretty: io.stderr.isTTY === true && !toJournal,
-    stream: toJournal ? journalStream(io.stderr) : io.stderr,
-  });
+  const log = logOf(io, args);
   const ready = () => {
     const facts = { event: 'ready', time: new Date().toISOString(), control: controlPath };
     const words = `ready: the control socket is ${controlPath}`;

@@ -1,4 +1,4 @@
-import type { AccessState, Path } from '../../bridge/paths/path.js';
+import type { Path } from '../../bridge/paths/path.js';
 import type { Attention } from '../../scsi/sense-table.js';
 import type { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
@@ -18,12 +18,11 @@ export type UnitPath = {
   wasGone: boolean;
 };
 
-/** States of the access that the unit itself reports to a command. */
-export const ACCESS_OF: ReadonlyMap<Attention, AccessState> = new Map([
-  ['portStandby', 'standby'],
-  ['becomingReady', 'transitioning'],
-  ['lunGone', 'unavailable'],
-  ['notReady', 'offline'],
+/** Attentions that each nexus gets of one event: a new session meets them long after it. */
+export const OF_THE_PAST: ReadonlySet<Attention> = new Set<Attention>([
+  'powerOn',
+  'reset',
+  'nexusLost',
 ]);
 /** Attentions after which another disk may be there, be it because nobody has watched it. */
 export const MAY_BE_OTHER: ReadonlySet<Attention> = new Set<Attention>([
@@ -31,13 +30,5 @@ export const MAY_BE_OTHER: ReadonlySet<Attention> = new Set<Attention>([
   'lunsChanged',
   'lunGone',
   'mediumChanged',
-  'powerOn',
-  'reset',
-  'nexusLost',
-]);
-/** Attentions that each nexus gets of one event: a new session meets them long after it. */
-export const OF_THE_PAST: ReadonlySet<Attention> = new Set<Attention>([
-  'powerOn',
-  'reset',
-  'nexusLost',
+  ...OF_THE_PAST,
 ]);

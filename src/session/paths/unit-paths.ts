@@ -1,9 +1,9 @@
 import { type Clock, pause } from '../../base/clock.js';
 import { LinkError, productError } from '../../base/errors.js';
 import type { LogicalUnit } from '../../bridge/logical-unit.js';
-import { type AccessState, isServing, Path } from '../../bridge/paths/path.js';
+import { ACCESS_OF, type AccessState, isServing, Path } from '../../bridge/paths/path.js';
 import { PathChoice, type PathPolicy } from '../../bridge/paths/path-choice.js';
-import { OF_THE_PATH, PathsPort } from '../../bridge/paths/paths-port.js';
+import { PathsPort } from '../../bridge/paths/paths-port.js';
 import { testUnitReady } from '../../lun/disk-probe.js';
 import { ProbePace } from '../../lun/probe-run.js';
 import type { Attention } from '../../scsi/sense-table.js';
@@ -13,7 +13,7 @@ import { FenceProof } from './fence-proof.js';
 import { PathCheck } from './path-check.js';
 import { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
-import { ACCESS_OF, MAY_BE_OTHER, OF_THE_PAST, type UnitPath } from './unit-path.js';
+import { MAY_BE_OTHER, OF_THE_PAST, type UnitPath } from './unit-path.js';
 
 export type PathStateChange = {
   readonly member: PathMember;
@@ -174,7 +174,7 @@ export class UnitPaths {
       return false;
     }
     this.#met(each, attention);
-    return !OF_THE_PATH.has(attention) || !this.isUsable;
+    return !ACCESS_OF.has(attention) || !this.isUsable;
   }
 
   /** Finds out, from now on and again and again, whether the path can be used. */
