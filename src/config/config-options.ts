@@ -176,6 +176,7 @@ export const OPTION_ROWS = {
     'a session for each portal, all of them paths of the same disks (auto), or one session (off)',
     'off',
   ),
+  sessionsPerPortal: whole(1, 32, 1, 'sessions to each portal, all of them paths of the disks'),
   pathPolicy: row<PathPolicy>(
     z.enum(pathPolicies),
     `one of ${pathPolicies.join(', ')}`,

@@ -134,7 +134,21 @@ function joinConfig(layers: readonly GivenByName[]): Config {
     if ('defaultValue' in row) values[name] = row.defaultValue;
   }
   const config = { values: values as ConfigValues, sources: sources as Config['sources'] };
-  return withBurstsInOrder(config);
+  return withPathsAllowed(withBurstsInOrder(config));
+}
+
+/** Sessions to one portal are paths. The default of `multipath` follows; `off` is an error. */
+function withPathsAllowed(config: Config): Config {
+  const { values, sources } = config;
+  const { multipath, sessionsPerPortal } = values;
+  if (multipath === 'auto' || sessionsPerPortal === 1) return config;
+  if (sources.multipath === 'default') {
+    return { sources, values: { ...values, multipath: 'auto' } };
+  }
+  throw new UsageError(
+    `sessionsPerPortal (${sessionsPerPortal}) needs multipath auto, and it is off: several ` +
+      'sessions to one portal are paths of the same disks.',
+  );
 }
 
 /**

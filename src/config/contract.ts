@@ -57,6 +57,8 @@ export type SessionOptions = {
   readonly portals: readonly PortalAddress[];
   /** `auto`: each portal is a path of its own to the disks; absent: `off`. */
   readonly multipath?: Multipath;
+  /** Sessions, and so paths, to each portal; absent: 1. */
+  readonly sessionsPerPortal?: number;
   readonly pathPolicy?: PathPolicy;
   /** Seconds between two checks of a path that cannot be used. */
   readonly pathCheckSeconds?: number;

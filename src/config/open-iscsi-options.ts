@@ -27,6 +27,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'node.session.err_timeo.abort_timeout': { option: 'abortTimeoutSeconds' },
   'node.session.err_timeo.lu_reset_timeout': { option: 'logicalUnitResetTimeoutSeconds' },
   'node.session.cmds_max': { option: 'queueDepthMax', insteadOfZero: 128 },
+  'node.session.nr_sessions': { option: 'sessionsPerPortal', insteadOfZero: 1 },
   'node.session.iscsi.InitialR2T': { option: 'initialR2T' },
   'node.session.iscsi.ImmediateData': { option: 'immediateData' },
   'node.session.iscsi.FirstBurstLength': { option: 'firstBurstLength', insteadOfZero: 262_144 },

@@ -218,6 +218,14 @@ describe('a wrong option', () => {
     expect(refusalOf({ flags })).toMatch(/firstBurstLength \(8192\) must not be larger/);
     expect(load({ flags: { 'max-burst-length': '4096' } }).values.firstBurstLength).toBe(4096);
   });
+
+  it('several sessions to a portal are paths: multipath off beside them is an error', () => {
+    const flags = { 'sessions-per-portal': '2' };
+    expect(load({ flags }).values.multipath).toBe('auto');
+    expect(refusalOf({ flags: { ...flags, multipath: 'off' } })).toMatch(
+      /^sessionsPerPortal \(2\) needs multipath auto/,
+    );
+  });
 });
 
 describe('the configuration file', () => {

@@ -113,6 +113,7 @@ describe('a node record of open-iscsi', () => {
     ],
     ['login_timeout = 15', 'login_timeout = 7200', 'loginTimeoutSeconds', '3600', /7200/],
     ['abort_timeout = 15', 'abort_timeout = 0', 'abortTimeoutSeconds', '0.1', /abort_timeout = 0 /],
+    ['cmds_max = 128', 'nr_sessions = 64', 'sessionsPerPortal', '32', /nr_sessions = 64/],
     ['cmds_max = 128', 'cmds_max = 65536', 'queueDepthMax', '4096', /cmds_max = 65536/],
     [
       ...['MaxBurstLength = 16776192', 'MaxBurstLength = 131072'],

@@ -5,13 +5,15 @@ import type { SessionView } from '../../src/supervisor/session-report.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer } from '../../src/target/server.js';
 import { TargetNode } from '../../src/target/target.js';
-import { errorsIn, fioVerify } from '../helpers/fio.js';
+import { embeddedTarget } from '../helpers/embedded-target.js';
+import { errorsIn, fioVerify, fioVerifyPaced } from '../helpers/fio.js';
 import { published } from '../helpers/published-schema.js';
-import { ServedDisk } from '../helpers/served-disk.js';
+import { ServedDisk, type ServedEvent } from '../helpers/served-disk.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { DaemonProcess } from './daemon-process.js';
 
 const MIB = 1 << 20;
+const NAME = 'iqn.2001-04.com.example:disk';
 
 describe.concurrent('a disk of tgt with two portals', () => {
   test('no request fails while one portal after the other is closed and comes back', {
@@ -45,11 +47,40 @@ describe.concurrent('a disk of tgt with two portals', () => {
   });
 });
 
+describe('a disk with two sessions to one portal', () => {
+  test('no request fails while one connection after the other is reset, and both come back', {
+    timeout: 90_000,
+  }, async () => {
+    const disk = TargetDisk.ram({ sizeBytes: 64 * MIB });
+    await using target = await embeddedTarget({ name: NAME, luns: { 0: disk } });
+    await using served = await ServedDisk.start(
+      `${target.url}/0`,
+      ...['--sessions-per-portal', '2', '--reconnect-interval', '0.5'],
+    );
+    const isUsed = (event: ServedEvent) => event.event === 'pathState' && event.to !== 'down';
+    await served.heard(isUsed, 0);
+    expect(new Set(target.node.sessions.map(({ isid }) => isid.toString('hex'))).size).toBe(2);
+    const fio = fioVerifyPaced(served.uri);
+    for (let round = 0; round < 4; round += 1) {
+      await sleep(300);
+      const after = served.events.length;
+      target.node.connections[0]?.drop();
+      await served.heard((event) => event.event === 'pathState' && event.to === 'down', after);
+      await served.heard(isUsed, after);
+    }
+    expect(errorsIn(await fio)).toEqual(['0']);
+    const names = served.events.map(({ event }) => event);
+    for (const name of ['ioError', 'deviceRemoved', 'deviceHeld'])
+      expect(names).not.toContain(name);
+    expect(target.node.sessions.length).toBe(2);
+  });
+});
+
 describe('the views of a disk with two paths', () => {
   test('the command session shows each path, and a logout ends both sessions', {
     timeout: 120_000,
   }, async () => {
-    const name = 'iqn.2001-04.com.example:disk';
+    const name = NAME;
     const node = new TargetNode({
       targets: [{ name, luns: new Map([[0, TargetDisk.ram({ sizeBytes: 8 * MIB })]]) }],
       negotiation: { defaultTime2Wait: 0 },

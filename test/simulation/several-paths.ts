@@ -37,14 +37,15 @@ export function anyPaths(random: Seeded): NonNullable<WorldOptions['session']> {
   };
 }
 
-/** A disk with this many paths, all of them up; by default the first one is used. */
+/** A disk with paths to so many portals, all of them up; by default the first one is used. */
 export async function severalPaths(portals: number, options: Omit<WorldOptions, 'random'> = {}) {
+  const paths = portals * (options.session?.sessionsPerPortal ?? 1);
   const world = await newWorld({
     portals,
     ...options,
     session: { multipath: 'auto', pathPolicy: 'failover', ...options.session },
   });
-  await world.when(() => pathsUp(world) === portals, 10_000);
+  await world.when(() => pathsUp(world) === paths, 10_000);
   return { world, networks: world.networks as Network[], client: world.newClient() };
 }
 

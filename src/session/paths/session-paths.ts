@@ -9,9 +9,9 @@ import type { BlockSessionOptions } from '../block-session-options.js';
 import type { SessionTarget } from '../protocol-config.js';
 import { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
-import { bootIdentity } from '../session-identity.js';
 import { eventOf } from '../warning-text.js';
 import { PathMember } from './path-member.js';
+import { identityOfPath, otherPlaces, type PathPlace } from './path-places.js';
 import { UnitPaths } from './unit-paths.js';
 
 type SessionPathsOptions = {
@@ -37,9 +37,9 @@ export type UnitHooks = {
 const CHECK_SECONDS = 5;
 
 /**
- * Several sessions to one target, one for each portal, over all of which its disks are reached. The
- * first is the session that people know; the others have identities that follow from its identity
- * and their portal, so that a process that takes over has the same ones.
+ * Several sessions to one target, one or more for each portal, over all of which its disks are
+ * reached. The first is the session that people know; the others have identities that follow from
+ * its identity and their place.
  */
 export class SessionPaths {
   readonly #options: SessionPathsOptions;
@@ -47,12 +47,12 @@ export class SessionPaths {
   readonly #members: PathMember[];
   readonly #units = new Map<number, UnitPaths>();
 
-  /** `others` are the portals of the target besides that of the first session. */
-  constructor(options: SessionPathsOptions, others: readonly PortalAddress[]) {
+  /** `others` are the places besides that of the first session. */
+  constructor(options: SessionPathsOptions, others: readonly PathPlace[]) {
     this.#options = options;
     this.#leader = this.#member(options.leader, options.leader.session.portals.current);
     options.leader.isOnePath = true;
-    this.#members = [this.#leader, ...others.map((portal) => this.#newMember(portal))];
+    this.#members = [this.#leader, ...others.map((place) => this.#newMember(place))];
     // What a process before has left is the fence's business, over whichever portal group it was.
     for (const { client } of this.#members) client.session.requestsFailed();
   }
@@ -146,11 +146,12 @@ export class SessionPaths {
     return usable ?? this.#members.find(({ isLoggedIn }) => isLoggedIn);
   }
 
-  #newMember(portal: PortalAddress): PathMember {
+  #newMember(place: PathPlace): PathMember {
     const { runtime, target, leader } = this.#options;
-    const identity = bootIdentity(`${leader.sessionId} ${formatPortal(portal)}`);
-    const place = { ...target, portals: [portal], identity, firstLogin: 'resume' } as const;
-    const client = new SessionClient(runtime, place, target.options);
+    const { portal } = place;
+    const identity = identityOfPath(leader.sessionId, place);
+    const its = { ...target, portals: [portal], identity, firstLogin: 'resume' } as const;
+    const client = new SessionClient(runtime, its, target.options);
     client.isOnePath = true;
     return this.#member(client, portal);
   }
@@ -198,13 +199,15 @@ export class SessionPaths {
 }
 
 /**
- * The paths of a session whose target has several portals, if that is wanted: from now on the
- * session keeps to its portal, and each other one gets a session of its own. Else null.
+ * The paths of a session whose target is to be reached by several, if that is wanted: from now on
+ * the session keeps to its portal, and each other place gets a session of its own. Else null.
  */
 export function sessionPathsOf(options: SessionPathsOptions): SessionPaths | null {
   const { portals } = options.leader.session;
-  const others = portals.all.filter((portal) => portal !== portals.current);
-  if (options.target.options.multipath !== 'auto' || others.length === 0) return null;
+  const { multipath, sessionsPerPortal = 1 } = options.target.options;
+  if (multipath !== 'auto' || options.target.type === 'informational') return null;
+  const others = otherPlaces(portals, sessionsPerPortal);
+  if (others.length === 0) return null;
   portals.keepCurrent();
   return new SessionPaths(options, others);
 }
