@@ -1,5 +1,5 @@
 import { invariant } from './errors.js';
-import type { Fragments } from './fragments.js';
+import { Fragments } from './fragments.js';
 import { SLAB_BYTES, type SlabPool } from './slab.js';
 
 /**
@@ -33,4 +33,13 @@ export class SlabWriter {
     this.#slab = -1;
     this.#at = 0;
   }
+}
+
+/** A copy of some bytes of our own; whoever has it clears it. */
+export function fragmentsOf(bytes: Uint8Array, pool: SlabPool): Fragments {
+  const fragments = new Fragments(pool);
+  const writer = new SlabWriter(pool);
+  writer.write(bytes, fragments);
+  writer.close();
+  return fragments;
 }

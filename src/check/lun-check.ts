@@ -2,7 +2,7 @@ import { productError } from '../base/errors.js';
 import { isUnidentified } from '../bridge/disk-identity.js';
 import { askPatiently, CDB_BYTES, type ScsiExecutor } from '../lun/disk-probe.js';
 import { diskNow, isOfLun } from '../lun/find-disks.js';
-import { ownPortGroup, readPortGroups } from '../lun/port-groups.js';
+import { groupOfPort, readOwnPort, readPortGroups } from '../lun/port-groups.js';
 import { writeInquiryCdb } from '../scsi/cdb.js';
 import { identifiersByKind } from '../scsi/designator.js';
 import { CACHE_NOT_TOLD, type DiskFacts } from '../scsi/disk-facts.js';
@@ -110,7 +110,8 @@ async function portGroupsOf(
   if (changedBy === 'none') return { changedBy, groups: [], error: null };
   const told = await readPortGroups(asker, lun);
   if ('error' in told) return { changedBy, groups: [], error: told.error };
-  const ours = await ownPortGroup(asker, lun);
+  const port = await readOwnPort(asker, lun);
+  const ours = port === null ? null : (groupOfPort(port, told.groups)?.group ?? null);
   const groups = told.groups.map((group) => ({
     ...group,
     ports: [...group.ports],

@@ -3,6 +3,7 @@ import { parseCpuList } from '../base/cpu-list.js';
 import { type PortalAddress, readPortal } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 import type {
+  Alua,
   ChapAlgorithmName,
   DigestName,
   Multipath,
@@ -84,6 +85,7 @@ const algorithms: readonly ChapAlgorithmName[] = ['SHA3-256', 'SHA256', 'SHA1', 
 const retainWrites: readonly RetainWrites[] = ['auto', 'always', 'never'];
 const multipath: readonly Multipath[] = ['auto', 'off'];
 const pathPolicies: readonly PathPolicy[] = ['least-queue', 'round-robin', 'failover'];
+const alua: readonly Alua[] = ['implicit', 'explicit', 'off'];
 const sessionTypes: readonly SessionType[] = ['data', 'boot', 'informational'];
 
 /** A week. */
@@ -182,6 +184,12 @@ export const OPTION_ROWS = {
     `one of ${pathPolicies.join(', ')}`,
     'which of the best paths the next command takes',
     'least-queue',
+  ),
+  alua: row<Alua>(
+    z.enum(alua),
+    `one of ${alua.join(', ')}`,
+    'states of port groups: followed (implicit), set if no path is left (explicit), ignored (off)',
+    'implicit',
   ),
   pathCheckSeconds: seconds(0.1, 3600, 5, 'seconds between checks of a path that cannot be used'),
   queueDepthMax: whole(1, 4096, 128, 'commands in flight of a session'),

@@ -33,6 +33,8 @@ export type ChapCredentials = {
 };
 
 export type Multipath = 'auto' | 'off';
+/** Who changes states of target port groups: the target, we too, or nobody (they are ignored). */
+export type Alua = 'implicit' | 'explicit' | 'off';
 export type PathPolicy = 'least-queue' | 'round-robin' | 'failover';
 
 /** Everything a session can be told, defaults applied. Lists are in order of preference. */
@@ -60,6 +62,7 @@ export type SessionOptions = {
   /** Sessions, and so paths, to each portal; absent: 1. */
   readonly sessionsPerPortal?: number;
   readonly pathPolicy?: PathPolicy;
+  readonly alua?: Alua;
   /** Seconds between two checks of a path that cannot be used. */
   readonly pathCheckSeconds?: number;
   readonly queueDepthMax: number;

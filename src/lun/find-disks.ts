@@ -8,7 +8,7 @@ import {
 } from '../scsi/inquiry.js';
 import { ScsiDataError } from '../scsi/response-data.js';
 import { senseOfCodes } from '../scsi/sense.js';
-import type { Attention } from '../scsi/sense-table.js';
+import { type Attention, isBecomingReady, isServedElsewhere } from '../scsi/sense-table.js';
 import { verdictOf } from '../scsi/verdict.js';
 import {
   askPatiently,
@@ -52,7 +52,7 @@ export async function requireDisks(
     try {
       return await findDisks(until, wanted, search);
     } catch (error) {
-      const isElsewhere = attentionOf(error) === 'portStandby' && (await otherPortal(tried));
+      const isElsewhere = isServedElsewhere(attentionOf(error)) && (await otherPortal(tried));
       if (!isElsewhere) throw error;
     }
   }
@@ -97,7 +97,7 @@ async function findDisks(
   return disks;
 
   function nothingUsable(errors: readonly ProductError[]): ProductError {
-    const standby = errors.find((error) => attentionOf(error) === 'portStandby');
+    const standby = errors.find((error) => isServedElsewhere(attentionOf(error)));
     if (standby !== undefined) return standby;
     const none = 'The target has no disk for this initiator';
     const why = errors.map(({ message }) => message).join('; ');
@@ -173,7 +173,7 @@ async function usableDisk(
       const field = asker.lunFields?.hexOf(lun);
       return field === undefined ? { lun, facts } : { lun, facts, field };
     } catch (error) {
-      const isWaitedFor = attentionOf(error) === 'becomingReady' && waitedMs < readyMsMax;
+      const isWaitedFor = isBecomingReady(attentionOf(error)) && waitedMs < readyMsMax;
       if (!isWaitedFor || !(error instanceof ScsiError)) throw error;
       const seconds = readyMsMax / 1000;
       if (waitedMs === 0) onWarning(`${error.message}; waiting up to ${seconds} s for it`);

@@ -30,7 +30,9 @@ const PROBE_AGAIN: ReadonlySet<Attention> = new Set<Attention>([
 /** The disk cannot serve: it is probed until it can, and its facts are what they were. */
 const NOT_READY: ReadonlySet<Attention> = new Set<Attention>([
   'becomingReady',
+  'accessTransition',
   'portStandby',
+  'portUnavailable',
   'notReady',
 ]);
 /** Those after which another disk may be at the LUN; a disk without a name is not known again. */

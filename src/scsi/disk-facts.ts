@@ -12,7 +12,7 @@ import {
 import { deviceTypeName, type InquiryData } from './inquiry.js';
 import { ScsiDataError } from './response-data.js';
 import { parseSense, type SenseData, SenseKey } from './sense.js';
-import type { Verdict } from './sense-table.js';
+import { isBecomingReady, type Verdict } from './sense-table.js';
 import { replyToWords, verdictOf } from './verdict.js';
 
 type DiskLimits = {
@@ -201,7 +201,7 @@ const UNLISTED_PARTS: readonly OptionalPart[] = ['limits', 'characteristics', 'p
 
 /** The unit cannot serve, and will not within some tries. */
 function isGone({ action, attention }: Verdict): boolean {
-  return action === 'away' && attention !== 'becomingReady';
+  return action === 'away' && !isBecomingReady(attention);
 }
 
 /** What one query could not read, another one may have. */

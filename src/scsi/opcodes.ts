@@ -17,6 +17,7 @@ export const Opcode = {
   serviceActionIn16: 0x9e,
   reportLuns: 0xa0,
   maintenanceIn: 0xa3,
+  maintenanceOut: 0xa4,
 } as const;
 
 /** Service actions of SERVICE ACTION IN(16), byte 1 bits 4…0. */

@@ -11,7 +11,9 @@ import type { BlockErrno } from '../base/errors.js';
  * - `mediumChanged`, `inquiryChanged`: it may be another disk: the identity has to be read;
  * - `lunsChanged`: LUNs may have come, gone or changed places, of which each may be told or one;
  * - `lunGone`: the target has no such LUN; `mediumGone`: the unit has no medium; `becomingReady`,
- *   `portStandby`, `notReady`: it cannot serve for now, cannot over this port, cannot for long;
+ *   `notReady`: it cannot serve for now, cannot for long;
+ * - `accessTransition`, `portStandby`, `portUnavailable`: it cannot over this port, for now or
+ *   until the asymmetric access state of the port has changed;
  * - `factsStale`: a transfer does not fit what is known;
  * - `modeChanged`: write protection and cache settings have to be read;
  * - the others name what to read or tell.
@@ -28,7 +30,9 @@ export type Attention =
   | 'lunGone'
   | 'mediumGone'
   | 'becomingReady'
+  | 'accessTransition'
   | 'portStandby'
+  | 'portUnavailable'
   | 'notReady'
   | 'factsStale'
   | 'inquiryChanged'
@@ -58,6 +62,16 @@ export type Verdict = {
   readonly congested: boolean;
   readonly words: string;
 };
+
+/** The unit cannot serve now, and will soon. */
+export function isBecomingReady(attention: Attention | null): boolean {
+  return attention === 'becomingReady' || attention === 'accessTransition';
+}
+
+/** The unit cannot serve over this port, and may over another one. */
+export function isServedElsewhere(attention: Attention | null): boolean {
+  return attention === 'portStandby' || attention === 'portUnavailable';
+}
 
 export function success(words: string): Verdict {
   return { action: 'success', attention: null, errno: 'EIO', congested: false, words };
@@ -117,9 +131,9 @@ export const SENSE_TABLE: readonly SenseRow[] = [
   [0x2, 0x04, 0x07, away('becomingReady', 'the logical unit is busy with an operation')],
   [0x2, 0x04, 0x08, away('becomingReady', 'the logical unit is busy with a long write')],
   [0x2, 0x04, 0x09, away('becomingReady', 'the logical unit tests itself')],
-  [0x2, 0x04, 0x0a, away('becomingReady', 'the path changes its asymmetric access state')],
+  [0x2, 0x04, 0x0a, away('accessTransition', 'the path changes its asymmetric access state')],
   [0x2, 0x04, 0x0b, away('portStandby', 'this path is on standby')],
-  [0x2, 0x04, 0x0c, away('portStandby', 'this path is unavailable')],
+  [0x2, 0x04, 0x0c, away('portUnavailable', 'this path is unavailable')],
   [0x2, 0x04, 0x12, away('notReady', 'the logical unit is offline')],
   [0x2, 0x04, 0x14, away('becomingReady', 'the logical unit allocates space')],
   [0x2, 0x04, 0x1b, away('becomingReady', 'the logical unit is being sanitized')],

@@ -28,6 +28,7 @@ import {
 } from '../scsi/lun.js';
 import { cdbName, Opcode } from '../scsi/opcodes.js';
 import { isUnsupported, parseSense, SenseKey, senseOfCodes } from '../scsi/sense.js';
+import { isBecomingReady, isServedElsewhere } from '../scsi/sense-table.js';
 import { ScsiStatus } from '../scsi/status.js';
 import { replyToWords, verdictOf } from '../scsi/verdict.js';
 import { VpdPage } from '../scsi/vpd.js';
@@ -254,12 +255,12 @@ async function read(
       await session.execute({ ...placeOf(place), ...testUnitReady(request.lun) });
       continue;
     }
-    const isElsewhere = verdict.action === 'away' && verdict.attention === 'portStandby';
+    const isElsewhere = verdict.action === 'away' && isServedElsewhere(verdict.attention);
     if (isElsewhere && (await session.otherPortal?.(portalsTried)) === true) {
       portalsTried += 1;
       continue;
     }
-    const becomesReady = verdict.action === 'away' && verdict.attention === 'becomingReady';
+    const becomesReady = verdict.action === 'away' && isBecomingReady(verdict.attention);
     const isLast = becomesReady
       ? mayBeWaitedForMs(session) <= 0
       : verdict.action === 'fail' || verdict.action === 'away' || attempt >= ATTEMPTS_MAX;

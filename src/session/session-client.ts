@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { LinkError, ProductError } from '../base/errors.js';
 import { Fragments } from '../base/fragments.js';
+import { fragmentsOf } from '../base/slab-writer.js';
 import { LunFields } from '../bridge/lun-fields.js';
 import type { ScsiAnswer, ScsiRequest, SessionOptions, SessionState } from '../config/contract.js';
 import { SessionDriver } from '../io/session-driver.js';
@@ -22,6 +23,13 @@ import { PassthroughQueue } from './passthrough-queue.js';
 import { type SessionTarget, sessionConfig } from './protocol-config.js';
 import type { SessionEvent } from './session-event.js';
 import { SessionOutage } from './session-outage.js';
+
+/** A command with parameters for the target. */
+export type ScsiOrder = {
+  readonly lun: number;
+  readonly cdb: Buffer;
+  readonly parameters: Buffer;
+};
 
 const REPORT_LUNS = 0xa0;
 /** Whoever has asked for the end does not wait longer for the target's answer to the logout. */
@@ -200,7 +208,16 @@ export class SessionClient {
     });
   }
 
-  #send(request: ScsiRequest, onSent: (() => void) | null): Promise<ScsiAnswer> {
+  /** One command with a list of parameters for the target, as `send`. */
+  order(order: ScsiOrder): Promise<ScsiAnswer> {
+    return this.#send({ ...order, direction: 'none', length: 0 }, null, order.parameters);
+  }
+
+  #send(
+    request: ScsiRequest,
+    onSent: (() => void) | null,
+    parameters: Buffer | null = null,
+  ): Promise<ScsiAnswer> {
     return new Promise((resolve, reject) => {
       const command = new ScsiCommand(
         { scsiCommandDone: (done) => finish(done) },
@@ -209,6 +226,7 @@ export class SessionClient {
       const finish = (done: ScsiCommand) => {
         const data = done.dataIn.toBuffer();
         done.dataIn.clear();
+        done.dataOut?.clear();
         if (done.outcome === 'answered') {
           this.#trouble = null;
           const sense = Buffer.from(done.sense.subarray(0, done.senseLength));
@@ -223,6 +241,10 @@ export class SessionClient {
         }
       };
       command.prepare(request.direction, request.length);
+      if (parameters !== null) {
+        command.prepare('write', parameters.length);
+        command.dataOut = fragmentsOf(parameters, this.#runtime.pool);
+      }
       request.cdb.copy(command.cdb, 0, 0, Math.min(16, request.cdb.length));
       command.lun = request.field ?? this.lunFields.fieldOf(request.lun);
       command.isControl = true;

@@ -34,7 +34,7 @@ export function viewPaths(session: DaemonSession): PathView[] {
       portal: member.name,
       state: path.state,
       access: path.access,
-      group: group ?? null,
+      group,
       preferred: path.isPreferred,
       suspect: path.isSuspect,
       commandsInFlight: path.inFlight,

@@ -126,6 +126,7 @@ function plan(task: TargetTask, place: Place, how?: 'withoutAttention' | 'keepin
       targetName: target?.name ?? '',
       portalGroupTag: session.portalGroupTag,
       ...(target?.portGroups === undefined ? {} : { portGroups: target.portGroups }),
+      portGroupSettings: target?.portGroupSettings ?? {},
     },
     stats: node.stats,
     takeAttention: () => (disk === null ? null : session.takeAttention(task.lun, disk)),

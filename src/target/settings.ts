@@ -31,6 +31,22 @@ export type PortGroup = {
   readonly isPreferred?: boolean;
 };
 
+/** How a target with `portGroups` speaks of them. */
+export type PortGroupSettings = {
+  /** If the extended header is asked for: 05/24, or an answer with the plain one. */
+  extendedHeader?: 'refused' | 'ignored';
+  /** IMPLICIT TRANSITION TIME; by default 0, which tells of none. */
+  transitionSeconds?: number;
+  /** SET TARGET PORT GROUPS is taken; one group is optimized then, and others are not any more. */
+  canBeSet?: boolean;
+  /** Units name their port only, and no group of it. */
+  isGroupUntold?: boolean;
+  /** Changes the parameter data before they are cut to the allocation length. */
+  onAnswer?: (data: Buffer) => Buffer;
+  /** Told of each of its commands. */
+  onAsked?: (cdb: Buffer) => void;
+};
+
 /** One target name with its LUNs. The map and the mutable fields may change at any time. */
 export type TargetOptions = {
   readonly name: string;
@@ -52,6 +68,7 @@ export type TargetOptions = {
    * of one port; absent: all ports are alike and the units do not tell.
    */
   readonly portGroups?: Map<number, PortGroup>;
+  readonly portGroupSettings?: PortGroupSettings;
   /** CHAP that this target requires. */
   chap?: ChapSettings | undefined;
   /** Every login is sent elsewhere: status 0101h, or 0102h when permanent. */

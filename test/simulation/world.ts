@@ -5,7 +5,7 @@ import type { SendBatch } from '../../src/io/send-batch.js';
 import type { BlockSession } from '../../src/session/block-session.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
-import type { PortGroup } from '../../src/target/settings.js';
+import type { PortGroup, PortGroupSettings } from '../../src/target/settings.js';
 import { TargetNode } from '../../src/target/target.js';
 import { sessionOptions } from '../helpers/session-options.js';
 import { CommandHooks } from './command-hooks.js';
@@ -37,6 +37,7 @@ export type WorldOptions = {
   readonly portals?: number;
   /** States of the portal groups, by tag (1, 2, …); without them the disks tell of none. */
   readonly portGroups?: Map<number, PortGroup>;
+  readonly portGroupSettings?: PortGroupSettings;
 };
 
 /**
@@ -87,6 +88,7 @@ export class World {
           luns: new Map(this.disks.entries()),
           portals,
           ...(options.portGroups === undefined ? {} : { portGroups: options.portGroups }),
+          portGroupSettings: options.portGroupSettings ?? {},
         },
       ],
       clock: this.clock,

@@ -20,8 +20,10 @@ const RANKS: Readonly<Partial<Record<AccessState, number>>> = {
  * the same command may be done.
  */
 export const ACCESS_OF: ReadonlyMap<Attention, AccessState> = new Map([
+  ['accessTransition', 'transitioning'],
   ['portStandby', 'standby'],
-  ['becomingReady', 'transitioning'],
+  ['portUnavailable', 'unavailable'],
+  ['becomingReady', 'unavailable'],
   ['lunGone', 'unavailable'],
   ['notReady', 'offline'],
 ]);

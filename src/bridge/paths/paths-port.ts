@@ -24,6 +24,8 @@ export type PathsPortHooks = {
   readonly pathAttention: (path: Path, attention: Attention) => void;
   /** Requests of the unit are held: a command that comes back is its sender's business. */
   readonly isHeld: () => boolean;
+  /** No path can be used now, and one will be soon: commands wait here for it. */
+  readonly isAwaited: () => boolean;
   /** A path is lost with writes under way: the target may still do their tasks, at any time. */
   readonly fenceNeeded: (fence: Fence) => void;
   /** Commands go over another path now, because the one before cannot be used or is worse. */
@@ -45,7 +47,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
   readonly #choice: PathChoice;
   readonly #hooks: PathsPortHooks;
   readonly #fences = new Set<Fence>();
-  /** Writes behind the fence, in the order in which they came. */
+  /** Commands that wait for a path, and writes behind the fence, in the order of arrival. */
   #waiting: ScsiCommand[] = [];
   #isRecalling = false;
   /** The path that was used last. */
@@ -84,8 +86,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
 
   submit(command: ScsiCommand): void {
     if (command.direction === 'write' && this.#fences.size > 0) {
-      command.outcome = 'pending';
-      this.#waiting.push(command);
+      this.#wait(command);
       return;
     }
     this.#send(command);
@@ -126,7 +127,11 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
 
   /** The writes that the fence is about have ended, whatever they did. */
   provenOver(fence: Fence): void {
-    if (!this.#fences.delete(fence) || this.#fences.size > 0) return;
+    if (this.#fences.delete(fence) && this.#fences.size === 0) this.release();
+  }
+
+  /** What waits is sent, except for what still has to wait. */
+  release(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const command of waiting) this.submit(command);
@@ -170,16 +175,22 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
       // An attention that the unit raises is for whoever sends the command, also over one path.
       if (action !== 'away' || !ACCESS_OF.has(attention) || path.isUsable) return false;
     }
-    if (!this.isUsable || this.#hooks.isHeld()) return false;
+    if (this.#hooks.isHeld() || !(this.isUsable || this.#hooks.isAwaited())) return false;
     command.emptyReply();
     this.submit(command);
     return true;
   }
 
+  #wait(command: ScsiCommand): void {
+    command.outcome = 'pending';
+    this.#waiting.push(command);
+  }
+
   #send(command: ScsiCommand): void {
     const path = this.#choice.next(this.#paths);
     if (path === null) {
-      giveBack(command);
+      if (this.#hooks.isAwaited()) this.#wait(command);
+      else giveBack(command);
       return;
     }
     if (path !== this.#used) this.#isUsed(path);

@@ -1,16 +1,27 @@
 import { type Clock, pause } from '../../base/clock.js';
 import { identityMismatch, identityNotRead } from '../../bridge/disk-identity.js';
 import {
+  CDB_BYTES,
   clearAttentions,
   type Readiness,
   readFacts,
   type ScsiExecutor,
 } from '../../lun/disk-probe.js';
-import { ownPortGroup, readPortGroups } from '../../lun/port-groups.js';
+import {
+  type OwnPort,
+  type PortGroupsAnswer,
+  readOwnPort,
+  readPortGroups,
+} from '../../lun/port-groups.js';
 import { completedFacts } from '../../scsi/completed-facts.js';
 import type { DiskFacts } from '../../scsi/disk-facts.js';
-import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
+import { ScsiStatus } from '../../scsi/status.js';
+import {
+  optimizedGroupParameters,
+  writeSetTargetPortGroupsCdb,
+} from '../../scsi/target-port-groups.js';
 import type { PathMember } from './path-member.js';
+import { TRANSITION_SECONDS } from './transitions.js';
 
 /** What a check met has gone to `SessionClient.onAttention` already. */
 const REPORTED_ELSEWHERE = () => undefined;
@@ -20,6 +31,9 @@ export class PathCheck {
   readonly #lun: number;
   readonly #clock: Clock;
   readonly #allowUnidentified: boolean;
+  /** The target has not refused the extended header of REPORT TARGET PORT GROUPS. */
+  #isExtended = true;
+  #transitionSeconds: number | null = null;
 
   constructor(options: {
     readonly lun: number;
@@ -31,18 +45,35 @@ export class PathCheck {
     this.#allowUnidentified = options.allowUnidentified;
   }
 
+  /** How long a transition of its ports may take. */
+  get transitionSeconds(): number {
+    return this.#transitionSeconds ?? TRANSITION_SECONDS;
+  }
+
   isReady(member: PathMember): Promise<Readiness> {
     return clearAttentions(this.#askerOf(member), this.#lun, REPORTED_ELSEWHERE);
   }
 
-  /** All groups with their states; null: the unit has one state for all its ports. */
-  async groups(member: PathMember): Promise<readonly TargetPortGroup[] | null> {
-    const told = await readPortGroups(this.#askerOf(member), this.#lun);
-    return 'error' in told ? null : told.groups;
+  /** All groups with their states. */
+  async groups(member: PathMember): Promise<PortGroupsAnswer> {
+    const told = await readPortGroups(this.#askerOf(member), this.#lun, this.#isExtended);
+    if ('error' in told) return told;
+    this.#isExtended = told.isExtended;
+    this.#transitionSeconds = told.transitionSeconds ?? this.#transitionSeconds;
+    return told;
   }
 
-  ownGroup(member: PathMember): Promise<number | null> {
-    return ownPortGroup(this.#askerOf(member), this.#lun);
+  ownPort(member: PathMember): Promise<OwnPort | null> {
+    return readOwnPort(this.#askerOf(member), this.#lun);
+  }
+
+  /** Asks for the group to become optimized; true if the target has taken the command. */
+  async optimize(member: PathMember, group: number): Promise<boolean> {
+    const parameters = optimizedGroupParameters(group);
+    const cdb = Buffer.alloc(CDB_BYTES);
+    writeSetTargetPortGroupsCdb(cdb, parameters.length);
+    const { status } = await member.client.order({ lun: this.#lun, cdb, parameters });
+    return status === ScsiStatus.good;
   }
 
   /** Why the disk is not taken for `known`; null if it is the same. */

@@ -74,12 +74,14 @@ export class SessionPaths {
   portOf(lun: number, hooks: UnitHooks): ScsiPort {
     const { runtime, target, emit, attention } = this.#options;
     const { pathPolicy = 'least-queue', pathCheckSeconds = CHECK_SECONDS } = target.options;
+    const { alua = 'implicit' } = target.options;
     this.remove(lun);
     const paths = new UnitPaths({
       ...hooks,
       lun,
       clock: runtime.clock,
       policy: pathPolicy,
+      alua,
       checkIntervalMs: () => pathCheckSeconds * 1000,
       allowUnidentified: target.options.allowUnidentified === true,
       attention: (met) => attention(lun, met, 'attention'),

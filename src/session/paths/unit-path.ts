@@ -1,4 +1,5 @@
 import type { Path } from '../../bridge/paths/path.js';
+import type { OwnPort } from '../../lun/port-groups.js';
 import type { Attention } from '../../scsi/sense-table.js';
 import type { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
@@ -10,8 +11,10 @@ export type UnitPath = {
   readonly failures: PathFailures;
   /** Ends the check that runs, and all that would follow it. */
   stopCheck: () => void;
-  /** Target port group of its port; null: the unit does not tell; undefined: not asked yet. */
-  group: number | null | undefined;
+  /** Its port, as the unit names it; null: it has not told yet. */
+  ownPort: OwnPort | null;
+  /** Target port group of its port; null: the unit has not told of any. */
+  group: number | null;
   /** What a new session has met that may be about the time before it. */
   past: Attention | null;
   /** The target had no such unit over it since it was last used. */

@@ -1,10 +1,10 @@
-import { type Clock, pause } from '../../base/clock.js';
+import { pause } from '../../base/clock.js';
 import { LinkError, productError } from '../../base/errors.js';
-import type { LogicalUnit } from '../../bridge/logical-unit.js';
 import { ACCESS_OF, type AccessState, isServing, Path } from '../../bridge/paths/path.js';
-import { PathChoice, type PathPolicy } from '../../bridge/paths/path-choice.js';
+import { PathChoice } from '../../bridge/paths/path-choice.js';
 import { PathsPort } from '../../bridge/paths/paths-port.js';
 import { testUnitReady } from '../../lun/disk-probe.js';
+import { groupOfPort } from '../../lun/port-groups.js';
 import { ProbePace } from '../../lun/probe-run.js';
 import type { Attention } from '../../scsi/sense-table.js';
 import { ScsiStatus } from '../../scsi/status.js';
@@ -13,35 +13,10 @@ import { FenceProof } from './fence-proof.js';
 import { PathCheck } from './path-check.js';
 import { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
+import { PortStates } from './port-states.js';
+import { Transitions } from './transitions.js';
 import { MAY_BE_OTHER, OF_THE_PAST, type UnitPath } from './unit-path.js';
-
-export type PathStateChange = {
-  readonly member: PathMember;
-  readonly from: string;
-  readonly to: string;
-  readonly reason: string;
-};
-
-type UnitPathsOptions = {
-  readonly lun: number;
-  readonly clock: Clock;
-  readonly policy: PathPolicy;
-  /** Pause between two checks of a path. */
-  readonly checkIntervalMs: () => number;
-  readonly allowUnidentified: boolean;
-  /** The unit, once there is one. */
-  readonly unit: () => LogicalUnit;
-  /** The first path can be used again: the disk has to be probed, and serves after that. */
-  readonly usable: () => void;
-  /** No path can be used any more; called before commands come back, and `settled` after. */
-  readonly unusable: (reason: string) => void;
-  readonly settled: () => void;
-  /** The unit has told a command of ours what concerns more than one path. */
-  readonly attention: (attention: Attention) => void;
-  readonly stateChanged: (change: PathStateChange) => void;
-  readonly switched: (from: PathMember | null, to: PathMember, reason: string) => void;
-  readonly warn: (message: string) => void;
-};
+import type { UnitPathsOptions } from './unit-paths-options.js';
 
 const FOUND = 'the disk was found over it';
 /** Longest pause between two checks of a path while no path of the disk can be used. */
@@ -57,6 +32,8 @@ export class UnitPaths {
   readonly #members: UnitPath[] = [];
   readonly #proof: FenceProof;
   readonly #check: PathCheck;
+  readonly #transitions: Transitions;
+  readonly #states: PortStates;
   /** What has been told last. */
   #isServed = false;
   #isClosed = false;
@@ -69,6 +46,7 @@ export class UnitPaths {
         if (each !== undefined) this.#met(each, attention);
       },
       isHeld: () => options.unit().queue.mode !== 'open',
+      isAwaited: () => this.#isAwaited,
       fenceNeeded: (fence) => this.#proof.begin(fence),
       switched: (from, to) => this.#switched(from, to),
     });
@@ -79,11 +57,27 @@ export class UnitPaths {
       changed: (reason) => this.#settle(reason),
     });
     this.#check = new PathCheck(options);
+    this.#transitions = new Transitions(options.clock, (each, reason) =>
+      this.#settle(reason, each),
+    );
+    this.#states = new PortStates({
+      ...options,
+      check: this.#check,
+      groupsAre: (groups, asked) => this.#groupsAre(groups, asked),
+      accessIs: (each, what) => this.#accessIs(each, what),
+    });
   }
 
-  /** Requests can be served: a path can be used, and old writes do not keep new ones waiting. */
+  /**
+   * Requests can be served: a path can be used, or will be once its port has changed its state, and
+   * old writes do not keep new ones waiting.
+   */
   get isUsable(): boolean {
-    return this.port.isUsable && !this.#proof.isOverdue;
+    return (this.port.isUsable || this.#isAwaited) && !this.#proof.isOverdue;
+  }
+
+  get #isAwaited(): boolean {
+    return this.#transitions.isUnderWay && !this.port.isUsable;
   }
 
   get paths(): readonly UnitPath[] {
@@ -109,7 +103,8 @@ export class UnitPaths {
       path,
       failures: new PathFailures(clock, rerank),
       stopCheck: () => undefined,
-      group: undefined,
+      ownPort: null,
+      group: null,
       past: null,
       wasGone: false,
     });
@@ -155,6 +150,7 @@ export class UnitPaths {
     const from = each.path.words;
     if (each.path.isUsable) each.failures.failed();
     each.path.happened('sessionLost');
+    this.#transitions.over(each);
     this.port.pathDown(each.path);
     this.#told(each, from, reason);
     this.#settle(reason, each);
@@ -189,6 +185,7 @@ export class UnitPaths {
   close(): void {
     this.#isClosed = true;
     this.#proof.close();
+    this.#transitions.close();
     for (const each of this.#members) {
       each.stopCheck();
       each.failures.close();
@@ -199,7 +196,9 @@ export class UnitPaths {
   async #checking(each: UnitPath, signal: AbortSignal): Promise<void> {
     const { clock, checkIntervalMs } = this.#options;
     const intervalMs = () =>
-      this.#isServed ? checkIntervalMs() : Math.min(checkIntervalMs(), OUTAGE_CHECK_MS);
+      this.#isServed && !this.#isAwaited
+        ? checkIntervalMs()
+        : Math.min(checkIntervalMs(), OUTAGE_CHECK_MS);
     const pace = new ProbePace(intervalMs);
     let said: string | null = null;
     while (!signal.aborted && each.member.isLoggedIn) {
@@ -218,6 +217,13 @@ export class UnitPaths {
 
   /** Why the unit cannot be used over the session; null if it can. */
   async #once(each: UnitPath, signal: AbortSignal): Promise<string | null> {
+    const why = await this.#whyUnusable(each, signal);
+    const isOutage = why !== null && !this.port.isUsable && !this.#isAwaited;
+    if (!isOutage || signal.aborted || !(await this.#states.optimize(each))) return why;
+    return signal.aborted ? null : this.#whyUnusable(each, signal);
+  }
+
+  async #whyUnusable(each: UnitPath, signal: AbortSignal): Promise<string | null> {
     const { path, member } = each;
     const ready = await this.#check.isReady(member).catch((error: unknown) => {
       // The answer that is lost may have been the one about the power: it is told once.
@@ -232,14 +238,8 @@ export class UnitPaths {
       return ready.words;
     }
     const { doubts } = path;
-    if (!path.isUsable || each.group === undefined) {
-      each.group = await this.#check.ownGroup(member);
-      if (signal.aborted) return null;
-    }
-    const groups = each.group === null ? null : await this.#check.groups(member);
-    if (signal.aborted) return null;
-    this.#groupsAre(groups ?? [], each);
-    if (path.isUsable) return null;
+    await this.#states.ask(each, () => signal.aborted);
+    if (signal.aborted || path.isUsable) return null;
     if (!isServing(path.access)) return `its port is ${path.access}`;
     const why = await this.#check.whyNotSame(member, this.#options.unit().facts);
     if (signal.aborted || why !== null) return why;
@@ -287,11 +287,13 @@ export class UnitPaths {
     const hasWatcher = this.#ready.length > 0;
     each.path.happened('sameDiskFound');
     each.failures.isBack();
+    this.#transitions.over(each);
     // A disk that loses its power while it is not at the LUN has nobody to report that to.
     if (each.wasGone && !hasWatcher) this.#options.unit().disk.cache.mayBeLost();
     each.wasGone = false;
     this.#told(each, from, FOUND);
     this.#settle(FOUND);
+    if (this.#isServed) this.port.release();
   }
 
   /** The unit has told something over the path, to whichever command. */
@@ -306,7 +308,7 @@ export class UnitPaths {
       each.path.happened('doubted');
       this.#changed(each, { from, wasUsable, reason: attention });
     } else if (attention === 'accessStateChanged') {
-      this.#askGroups(each).catch(productError);
+      this.#statesChanged(each).catch(productError);
     }
   }
 
@@ -316,7 +318,8 @@ export class UnitPaths {
    */
   #groupsAre(groups: readonly TargetPortGroup[], asked: UnitPath): void {
     for (const each of this.#members) {
-      const group = groups.find(({ group }) => group === each.group);
+      const group = each.ownPort === null ? undefined : groupOfPort(each.ownPort, groups);
+      if (groups.length > 0) each.group = group?.group ?? null;
       if (each.path.state === 'down' || (group === undefined && each !== asked)) continue;
       const { state: access = 'unknown', preferred = false } = group ?? {};
       if (each.path.access === access && each.path.isPreferred === preferred) continue;
@@ -327,9 +330,8 @@ export class UnitPaths {
     }
   }
 
-  async #askGroups(each: UnitPath): Promise<void> {
-    const groups = await this.#check.groups(each.member);
-    if (groups !== null) this.#groupsAre(groups, each);
+  async #statesChanged(each: UnitPath): Promise<void> {
+    await this.#states.ask(each);
     for (const other of this.#members) if (!other.path.isUsable) this.check(other);
   }
 
@@ -343,6 +345,8 @@ export class UnitPaths {
   ): void {
     const { words: from, isUsable: wasUsable } = each.path;
     each.path.accessIs(access, preferred);
+    if (access === 'transitioning') this.#transitions.begun(each, this.#check.transitionSeconds);
+    else if (!isServing(access)) this.#transitions.over(each);
     this.#changed(each, { from, wasUsable, reason });
   }
 

@@ -1,12 +1,13 @@
 import type { TargetDisk } from '../disk.js';
-import type { PortGroup } from '../settings.js';
+import type { PortGroup, PortGroupSettings } from '../settings.js';
 import { invalidFieldInCdb } from './sense.js';
 
 /** What INQUIRY says besides the disk itself. */
 export type InquiryPlace = {
   readonly targetName: string;
   readonly portalGroupTag: number;
-  readonly portGroups?: ReadonlyMap<number, PortGroup>;
+  readonly portGroups?: Map<number, PortGroup>;
+  readonly portGroupSettings: PortGroupSettings;
 };
 
 /** INQUIRY of SPC-4 §6.6; `disk` is null for a LUN that does not exist. */
@@ -31,7 +32,9 @@ function standardInquiry(disk: TargetDisk | null, place: InquiryPlace): Buffer {
   data[2] = 0x06; // VERSION: SPC-4
   data[3] = 0x12; // HISUP, RESPONSE DATA FORMAT 2
   data[4] = data.length - 5;
-  if (place.portGroups !== undefined) data[5] = 0x10; // TPGS: the target changes the states
+  // TPGS: the target changes the states, and initiators may.
+  if (place.portGroups !== undefined)
+    data[5] = place.portGroupSettings.canBeSet === true ? 0x30 : 0x10;
   data[7] = disk?.commandQueuing === false ? 0 : 0x02; // CMDQUE
   ascii(disk?.vendor ?? '', 8).copy(data, 8);
   ascii(disk?.product ?? '', 16).copy(data, 16);
@@ -103,7 +106,7 @@ function identification(disk: TargetDisk, place: InquiryPlace): Buffer {
     disk.serial === '' ? NONE : designator(ASCII, 0x01, t10),
     disk.naa === '' ? NONE : designator(BINARY, 0x03, Buffer.from(disk.naa, 'hex')),
     designator(BINARY, 0x14, Buffer.from([0, 0, tag >> 8, tag & 0xff])),
-    place.portGroups === undefined
+    place.portGroups === undefined || place.portGroupSettings.isGroupUntold === true
       ? NONE
       : designator(BINARY, 0x15, Buffer.from([0, 0, tag >> 8, tag & 0xff])),
     designator(UTF8, 0x18, portName),

@@ -15,7 +15,7 @@ import {
 } from './scsi-block.js';
 import { type InquiryPlace, inquiry } from './scsi-inquiry.js';
 import { modeSense } from './scsi-mode.js';
-import { asksForPortGroups, portGroupsData, refusalOfPort } from './scsi-port-groups.js';
+import { planPortGroups, refusalOfPort } from './scsi-port-groups.js';
 import { encodeSense, invalidFieldInCdb, invalidOpcode, noSuchLogicalUnit } from './sense.js';
 
 const SCSI = {
@@ -91,10 +91,9 @@ export function planCommand(cdb: Buffer, scene: ScsiScene): ScsiPlan {
 }
 
 function planOverPort(cdb: Buffer, scene: ScsiScene, disk: TargetDisk): ScsiPlan {
-  const { portGroups, portalGroupTag } = scene.place;
-  if (portGroups !== undefined && asksForPortGroups(cdb)) {
-    return answer(portGroupsData(cdb, portGroups));
-  }
+  const { portGroups, portGroupSettings, portalGroupTag } = scene.place;
+  const plan = portGroups && planPortGroups(cdb, portGroups, portGroupSettings);
+  if (plan) return plan;
   const refusal = refusalOfPort(portGroups?.get(portalGroupTag));
   if (refusal !== null) throw refusal;
   return planForDisk(cdb, disk, scene.stats);

@@ -25,6 +25,7 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
   const switches: string[] = [];
   const attentions: [string, Attention][] = [];
   const held = { is: false };
+  const awaited = { is: false };
   const ports = [...names].map(() => new ScriptedPort());
   const port: PathsPort = new PathsPort(new PathChoice(policy), {
     pathAttention: (path, attention) => {
@@ -32,6 +33,7 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
       if (attention === 'portStandby') path.accessIs('standby');
     },
     isHeld: () => held.is,
+    isAwaited: () => awaited.is,
     fenceNeeded: ({ path }) => fenced.push(path?.name ?? ''),
     switched: (from, to) => switches.push(`${from?.name ?? ''}→${to.name}`),
   });
@@ -65,7 +67,20 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
     for (const fence of port.fences) if (fence.path === paths[at]) port.provenOver(fence);
   };
   const blocksOn = (at: number) => ports[at]!.sent.map(({ cdb }) => cdb.readUInt32BE(2));
-  return { held, port, ports, paths, send, goes, over, blocksOn, fenced, switches, attentions };
+  return {
+    held,
+    awaited,
+    port,
+    ports,
+    paths,
+    send,
+    goes,
+    over,
+    blocksOn,
+    fenced,
+    switches,
+    attentions,
+  };
 }
 
 describe('several paths to one logical unit', () => {
