@@ -4,6 +4,7 @@ import { answerTo, ask, block, endWell, FLUSH, read, write } from './asked.js';
 import { BlockUser, endOfUse } from './block-user.js';
 import { eachSeed } from './each-seed.js';
 import {
+  anyGroups,
   anyPaths,
   cut,
   eventsOf,
@@ -228,9 +229,14 @@ describe('paths that come and go at random', () => {
       const world = new World({
         random,
         portals: random.whole(2, 3),
-        session: { ...anyPaths(random), queueDepthMax: random.pick([1, 8, 32]) },
+        session: {
+          ...anyPaths(random),
+          queueDepthMax: random.pick([1, 8, 32]),
+          alua: random.pick(['implicit', 'implicit', 'explicit', 'off']),
+        },
         disk: { sizeBytes: 256 << 10, writeCache: random.pick(['none', 'volatile']) },
         ...(random.chance(0.6) ? { portGroups } : {}),
+        portGroupSettings: anyGroups(random),
       });
       for (const [at] of world.networks.entries()) portGroups.set(at + 1, { state: 'optimized' });
       await world.start();

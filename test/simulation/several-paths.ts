@@ -1,4 +1,4 @@
-import type { PortGroup } from '../../src/target/settings.js';
+import type { PortGroup, PortGroupSettings } from '../../src/target/settings.js';
 import { answerTo, newWorld, read } from './asked.js';
 import type { ModelClient } from './model-client.js';
 import type { Network } from './network.js';
@@ -34,6 +34,17 @@ export function anyPaths(random: Seeded): NonNullable<WorldOptions['session']> {
     removalLatencySeconds: 600,
     noopIntervalSeconds: 2,
     noopTimeoutSeconds: 2,
+  };
+}
+
+/** A target that speaks of its groups in one of the ways that targets have. */
+export function anyGroups(random: Seeded): PortGroupSettings {
+  const header = random.pick([null, 'refused', 'ignored'] as const);
+  return {
+    ...(header === null ? {} : { extendedHeader: header }),
+    transitionSeconds: random.pick([0, 1, 5]),
+    canBeSet: random.chance(0.3),
+    isGroupUntold: random.chance(0.2),
   };
 }
 
