@@ -34,7 +34,7 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   /** Read-only because the operator wants it. */
   readonly forcedReadOnly: boolean;
   readonly lun: LunField;
-  readonly #port: ScsiPort;
+  #port: ScsiPort;
   readonly #pool: SlabPool;
   readonly #clock: Clock;
   readonly #hooks: ScsiDiskHooks;
@@ -122,6 +122,11 @@ export class ScsiDisk implements BlockDevice, DiskCommandOwner {
   /** What the client has under way ends by itself, and is not sent again. */
   clientGone(owner: BlockRequestOwner): void {
     this.cache.debts.clientGone(owner);
+  }
+
+  /** Commands go there from now on; those under way end where they are. */
+  usePort(port: ScsiPort): void {
+    this.#port = port;
   }
 
   /** Nothing may be sent for now: what has not been sent yet comes back, and is held. */

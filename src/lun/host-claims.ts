@@ -25,10 +25,13 @@ export class HostClaims {
   readonly #subject: ClaimSubject;
   readonly #options: ClaimOptions;
   readonly #locks = new Map<string, ProcessLock>();
+  /** Every portal that the session may use. */
+  readonly #portals: PortalAddress[];
   #isReleased = false;
 
   constructor(subject: ClaimSubject, options: ClaimOptions) {
     this.#subject = subject;
+    this.#portals = [...subject.portals];
     this.#options = options;
   }
 
@@ -57,8 +60,24 @@ export class HostClaims {
   async take(lun: number, remote: PortalAddress | null): Promise<void> {
     await this.takeIdentity();
     if (this.#options.readOnly || this.#options.shared === true) return;
-    const { targetName, portals } = this.#subject;
-    const all = [...portals, ...(remote === null ? [] : [remote])];
+    const all = [...this.#portals, ...(remote === null ? [] : [remote])];
+    await this.#takeAt(lun, all);
+  }
+
+  /** The session is about to use this portal, too; `luns` are its LUNs. Throws UsageError 15. */
+  async addPortal(portal: PortalAddress, luns: readonly number[]): Promise<void> {
+    this.#portals.push(portal);
+    if (this.#options.readOnly || this.#options.shared === true) return;
+    try {
+      for (const lun of luns) await this.#takeAt(lun, [portal]);
+    } catch (error) {
+      this.#portals.splice(this.#portals.indexOf(portal), 1);
+      throw error;
+    }
+  }
+
+  async #takeAt(lun: number, all: readonly PortalAddress[]): Promise<void> {
+    const { targetName } = this.#subject;
     // Two spellings of one name are one target, whichever of them it knows.
     const name = normalIscsiName(targetName);
     const places = new Set(all.map(({ host, port }) => formatPortal({ host, port })));

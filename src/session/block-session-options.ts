@@ -1,13 +1,19 @@
 import type { RetainedMemory } from '../bridge/retained/retained-memory.js';
 import type { SessionOptions } from '../config/contract.js';
+import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';
+import type { PathPlace } from './paths/path-places.js';
 
 /** What a stack is told beside its target. */
 export type BlockSessionOptions = {
   /** Memory for retained writes that outlives this process; absent: they end with it. */
   readonly retained?: RetainedMemory | undefined;
   readonly options: SessionOptions;
+  /** Those of the portals that nobody has asked for by name. */
+  readonly spares?: readonly PortalAddress[];
+  /** The sessions over which its disks are reached are others; told before they are used. */
+  readonly onPaths?: (places: readonly PathPlace[]) => Promise<void>;
   readonly onClosed?: (how: BlockSessionEnd) => void | Promise<void>;
   /** Where lost writes are written down for a process that comes after this one. */
   readonly losses?: Pick<LossRecord, 'wasLostBefore' | 'changed'> | undefined;

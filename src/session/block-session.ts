@@ -25,7 +25,8 @@ import type { DiskFacts } from '../scsi/disk-facts.js';
 import { AttemptReporter } from './attempt-reporter.js';
 import type { BlockSessionOptions, OutageCounters } from './block-session-options.js';
 import { newLifecycle } from './new-lifecycle.js';
-import { type SessionPaths, sessionPathsOf } from './paths/session-paths.js';
+import { PathSources } from './paths/path-sources.js';
+import type { SessionPaths } from './paths/session-paths.js';
 import type { SessionTarget } from './protocol-config.js';
 import { QueueDepthDriver } from './queue-depth-driver.js';
 import { SessionClient } from './session-client.js';
@@ -53,8 +54,8 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   readonly #turns = new SerialQueue();
   readonly #depth: QueueDepthDriver;
   readonly #attempts: AttemptReporter;
-  /** The sessions over other portals; null if there is this session only. */
-  #paths: SessionPaths | null = null;
+  readonly pathSources: PathSources;
+  readonly #paths: SessionPaths;
   readonly #setup: SessionTarget & BlockSessionOptions;
   #exporter: LunExporter | null = null;
   #openExporter: () => Promise<void> = async () => {};
@@ -87,11 +88,18 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       failed: (message) => this.#emit({ event: 'warning', message }),
     });
     this.#handle.listen((event) => this.#heard(event));
-    this.#handle.onAttention = (...met) => this.#luns.attentionMet(...met);
     this.#handle.isSomeHeld = () => this.#luns.isSomeHeld;
     this.#handle.onReportLuns = (is) =>
       this.#luns.lunsReported(is, (lun) => this.execute(testUnitReady(lun)));
-    if (target.firstLogin === 'resume') this.#openPaths();
+    this.pathSources = new PathSources({
+      runtime,
+      setup: target,
+      leader: this.#handle,
+      luns: this.#luns,
+      isClosing: () => this.#closing !== null,
+      emit: (sessionId, body) => this.#hooks.onEvent(stampedEvent(body, sessionId)),
+    });
+    this.#paths = this.pathSources.paths;
   }
 
   get sessionId(): string {
@@ -110,7 +118,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /** The sessions over several portals; null if there is one. */
   get paths(): SessionPaths | null {
-    return this.#paths;
+    return this.#paths.members.length > 1 ? this.#paths : null;
   }
 
   get units(): readonly LogicalUnit[] {
@@ -136,7 +144,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /** One command over the session as it is now; rejects with LinkError when it is away. */
   execute(request: ScsiRequest, onSent?: () => void): Promise<ScsiAnswer> {
-    return (this.#paths ?? this.#handle).send(request, onSent);
+    return this.#paths.send(request, onSent);
   }
 
   pause(ms: number): Promise<void> {
@@ -147,24 +155,13 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   async login(signal: AbortSignal): Promise<void> {
     await this.#setup.claims?.takeIdentity();
     await this.#handle.login(signal);
-    this.#openPaths();
-    this.#paths?.start();
+    await this.pathSources.open();
   }
 
   /** Goes on with the session of a process before this one, whose disks have been added. */
   resume(): void {
-    this.#paths?.start();
+    this.#paths.start();
     this.#handle.initiator.start();
-  }
-
-  #openPaths(): void {
-    this.#paths ??= sessionPathsOf({
-      runtime: this.#runtime,
-      target: this.#setup,
-      leader: this.#handle,
-      emit: (sessionId, body) => this.#hooks.onEvent(stampedEvent(body, sessionId)),
-      attention: (...met) => this.#luns.attentionMet(...met),
-    });
   }
 
   useExporter(exporter: LunExporter, opened: () => Promise<void>): void {
@@ -187,14 +184,14 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     // A new login since the facts were read: they have to be compared first, as in any outage.
     const isFound = this.#isLoggedIn && this.#handle.session.logins <= 1;
     if (!isFound) lifecycle.sessionLost('its disk has to be found again');
-    if (this.#paths !== null) this.#paths.begin(lun, { isFound });
+    if (this.#paths.isSpread) this.#paths.begin(lun, { isFound });
     else if (this.#isLoggedIn && !isFound) lifecycle.sessionBack();
     const exported = this.#turns.run(() => {
       this.#refuseIfClosing();
       return exporter.add(lifecycle.unit);
     });
     await exported.catch((error: unknown) => {
-      this.#paths?.remove(lun);
+      this.#paths.remove(lun);
       this.#luns.giveUp(lifecycle, error);
     });
     this.#exported.add(lifecycle);
@@ -296,11 +293,11 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       });
       for (const lun of this.#luns.all) lun.close('logged out');
     });
-    await this.#paths?.close();
+    await this.#paths.close();
     await this.#handle.logout();
     this.#depth.close();
     await this.#setup.claims?.release();
-    const isLoggedOut = this.#isLoggedOut && this.#paths?.areOthersLoggedOut !== false;
+    const isLoggedOut = this.#isLoggedOut && this.#paths.areOthersLoggedOut;
     await this.#setup.onClosed?.({ isLoggedOut });
     this.#emit({ event: 'closed', reason: 'logged out' });
     this.#whenClosed.resolve();
@@ -308,12 +305,12 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   #failRequests(lifecycles = this.#luns.all): void {
     this.#luns.fail(lifecycles);
-    for (const { unit } of lifecycles) this.#paths?.unitOf(unit.lun)?.port.giveUp();
+    for (const { unit } of lifecycles) this.#paths.unitOf(unit.lun)?.port.giveUp();
   }
 
   /** The target can be reached, over whichever session. */
   get isReachable(): boolean {
-    return this.#paths?.isReachable ?? this.#isLoggedIn;
+    return this.#paths.isReachable;
   }
 
   get #isLoggedIn(): boolean {
@@ -367,7 +364,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   #stateChanged(change: Extract<SessionEvent, { type: 'stateChanged' }>): void {
     const { from, to, reason } = change;
     const isEnding = to === 'loggingOut' || to === 'closed';
-    if (isEnding || (to === 'reconnecting' && this.#paths === null)) {
+    if (isEnding || (to === 'reconnecting' && !this.#paths.isSpread)) {
       for (const lun of this.#luns.all) lun.sessionLost(reason);
     }
     this.#emit({ event: 'sessionState', from, to, reason });
@@ -375,10 +372,8 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       case 'loggedIn':
         this.#attempts.succeeded();
         // Only now is the address known of disks that were taken over before.
-        void this.#setup.claims?.takeAll(this.#luns.luns, this.#handle.remote, (message) =>
-          this.warn(message),
-        );
-        if (this.#paths === null) for (const lun of this.#luns.all) lun.sessionBack();
+        this.pathSources.claimAt(this.#handle.remote);
+        if (!this.#paths.isSpread) for (const lun of this.#luns.all) lun.sessionBack();
         return;
       case 'reconnecting':
         this.#outages += 1;

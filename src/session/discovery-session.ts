@@ -2,7 +2,7 @@ import type { DiscoveredTarget, SessionOptions } from '../config/contract.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import { iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import { parseSendTargets, SEND_TARGETS_ALL } from '../iscsi/session/send-targets.js';
-import { threadRuntime } from '../lun/runtime.js';
+import { type Runtime, threadRuntime } from '../lun/runtime.js';
 import { SessionClient } from './session-client.js';
 import { newIdentity } from './session-identity.js';
 import { warningText } from './warning-text.js';
@@ -17,9 +17,10 @@ export async function discover(
   options: SessionOptions,
   signal: AbortSignal,
   warn: (message: string) => void = () => undefined,
+  runtime = threadRuntime(),
 ): Promise<readonly DiscoveredTarget[]> {
   const handle = new SessionClient(
-    threadRuntime(),
+    runtime,
     {
       type: 'discovery',
       portals: [portal],
@@ -45,10 +46,19 @@ export async function discover(
 
 /** Where a discovery at one portal tells that the target listens; null: it does not list it. */
 export async function discoverPortals(
-  { portal, targetName }: { readonly portal: PortalAddress; readonly targetName: string },
+  {
+    portal,
+    targetName,
+    runtime,
+  }: {
+    readonly portal: PortalAddress;
+    readonly targetName: string;
+    /** Absent: that of the thread. */
+    readonly runtime?: Runtime;
+  },
   options: SessionOptions,
   signal: AbortSignal,
 ): Promise<DiscoveredTarget['portals'] | null> {
-  const targets = await discover(portal, options, signal);
+  const targets = await discover(portal, options, signal, undefined, runtime);
   return targets.find(({ name }) => iscsiNamesEqual(name, targetName))?.portals ?? null;
 }

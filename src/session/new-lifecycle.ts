@@ -7,7 +7,7 @@ import type { LunLifecycles } from '../lun/lun-lifecycles.js';
 import type { Runtime, SessionResources } from '../lun/runtime.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 import type { BlockSessionOptions } from './block-session-options.js';
-import type { SessionPaths } from './paths/session-paths.js';
+import { type SessionPaths, unitHooks } from './paths/session-paths.js';
 import type { QueueDepthDriver } from './queue-depth-driver.js';
 import { retainOptions } from './retain-options.js';
 import type { SessionClient } from './session-client.js';
@@ -20,7 +20,7 @@ type LifecycleSession = {
   readonly setup: BlockSessionOptions;
   readonly handle: SessionClient;
   readonly luns: LunLifecycles;
-  readonly paths: SessionPaths | null;
+  readonly paths: SessionPaths;
   readonly depth: QueueDepthDriver;
   readonly turns: SerialQueue;
   readonly exporter: LunExporter;
@@ -37,18 +37,13 @@ export function newLifecycle(
 ): LunLifecycle {
   const { handle, setup, depth, paths, emit, place, runtime } = session;
   const { pool, clock } = runtime;
-  const hooks = {
-    unit: () => unit,
-    usable: () => lifecycle.sessionBack(),
-    unusable: (reason: string) => lifecycle.sessionLost(reason),
-    settled: () => lifecycle.emitHeld(),
-  };
+  const hooks = unitHooks(() => lifecycle);
   const unit: LogicalUnit = new LogicalUnit({
     lun,
     field: handle.lunFields.fieldOf(lun),
     facts,
     forcedReadOnly: setup.options.readOnly,
-    port: paths?.portOf(lun, hooks) ?? handle.initiator,
+    port: paths.isSpread ? paths.portOf(lun, hooks) : handle.initiator,
     pool,
     clock,
     budget: session.resources.budget,
@@ -66,7 +61,7 @@ export function newLifecycle(
   });
   const lifecycle: LunLifecycle = new LunLifecycle({
     unit,
-    execute: (request, onSent) => (paths ?? handle).send(request, onSent),
+    execute: (request, onSent) => paths.send(request, onSent),
     clock,
     turns: session.turns,
     allowUnidentified: setup.options.allowUnidentified === true,

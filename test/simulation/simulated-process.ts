@@ -2,9 +2,11 @@ import { SlabPool } from '../../src/base/slab.js';
 import { RetainedShare } from '../../src/bridge/retained/retained-memory.js';
 import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
 import { SendBatch } from '../../src/io/send-batch.js';
+import type { PortalAddress } from '../../src/iscsi/login/portal.js';
 import type { FoundDisk } from '../../src/lun/disk-probe.js';
 import { requireDisks } from '../../src/lun/find-disks.js';
 import { BlockSession } from '../../src/session/block-session.js';
+import type { PathPlace } from '../../src/session/paths/path-places.js';
 import type { Network } from './network.js';
 import { ProcessClock } from './process-clock.js';
 import type { VirtualClock } from './virtual-clock.js';
@@ -22,6 +24,11 @@ function newPool(): SlabPool {
 export type ProcessOptions = {
   /** One for each portal of the target. */
   readonly networks: readonly Network[];
+  /** Portals that the process knows when it begins, and those of them that nobody has named. */
+  readonly portals: readonly PortalAddress[];
+  readonly spares: readonly PortalAddress[];
+  /** Writes down where the sessions of the process go. */
+  readonly onPaths: (places: readonly PathPlace[]) => void;
   readonly clock: VirtualClock;
   readonly targetName: string;
   readonly isid: Buffer;
@@ -70,7 +77,11 @@ export class SimulatedProcess {
       {
         type: 'data',
         targetName: options.targetName,
-        portals: options.networks.map(({ address }) => ({ host: address, port: 3260 })),
+        portals: options.portals,
+        spares: options.spares,
+        onPaths: async (places) => {
+          if (!this.isDead) options.onPaths(places);
+        },
         identity: { sessionId: SESSION_ID, isid: options.isid },
         firstLogin: options.firstLogin,
         options: options.session,

@@ -2,7 +2,10 @@ import { ProductError } from '../../src/base/errors.js';
 import type { LogicalUnit } from '../../src/bridge/logical-unit.js';
 import type { ProductEvent, SessionOptions } from '../../src/config/contract.js';
 import type { SendBatch } from '../../src/io/send-batch.js';
+import type { PortalAddress } from '../../src/iscsi/login/portal.js';
+import { samePortal } from '../../src/iscsi/session/portal-list.js';
 import type { BlockSession } from '../../src/session/block-session.js';
+import type { PathPlace } from '../../src/session/paths/path-places.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
 import type { NegotiationSettings } from '../../src/target/negotiation.js';
 import type { PortGroup, PortGroupSettings } from '../../src/target/settings.js';
@@ -35,6 +38,8 @@ export type WorldOptions = {
   readonly negotiation?: Partial<NegotiationSettings>;
   /** Portals of the target, each with a network and a portal group of its own; 1 by default. */
   readonly portals?: number;
+  /** Portals that the session is told of; all by default. */
+  readonly told?: number;
   /** States of the portal groups, by tag (1, 2, …); without them the disks tell of none. */
   readonly portGroups?: Map<number, PortGroup>;
   readonly portGroupSettings?: PortGroupSettings;
@@ -68,6 +73,9 @@ export class World {
   #process: SimulatedProcess;
   #isid = ISID;
   #isidsMax = 1;
+  readonly #told: number;
+  /** What the processes write down of where their sessions go. */
+  #places: readonly PathPlace[] = [];
 
   constructor(options: WorldOptions) {
     this.random = options.random;
@@ -95,7 +103,9 @@ export class World {
       ...(options.negotiation === undefined ? {} : { negotiation: options.negotiation }),
       faults: {
         onCommand: this.commands.ask,
-        onLogin: ({ isid, tsih }) => {
+        onLogin: ({ isid, tsih, targetName }) => {
+          const isDiscovery = targetName === '';
+          if (isDiscovery) return undefined;
           this.isids.add(isid);
           if (tsih !== 0) this.fault(`a login with TSIH ${tsih}`);
           return undefined;
@@ -106,6 +116,7 @@ export class World {
     this.networks = portals.map(({ address }) => new Network({ clock, random, node, address }));
     this.network = this.networks[0]!;
     this.#isidsMax = portals.length * (this.options.sessionsPerPortal ?? 1);
+    this.#told = options.told ?? portals.length;
     this.#process = this.#newProcess('once');
   }
 
@@ -180,6 +191,7 @@ export class World {
   async startAnew(isOver: () => boolean = () => false): Promise<void> {
     this.#isidsMax += 1;
     this.#lossRecord.clear();
+    this.#places = [];
     this.#retained.clear();
     this.#isid = Buffer.from(ISID);
     this.#isid.writeUInt16BE(this.#isidsMax, 4);
@@ -201,10 +213,18 @@ export class World {
   }
 
   #newProcess(firstLogin: 'once' | 'resume'): SimulatedProcess {
+    const told = this.networks.slice(0, this.#told).map(portalOf);
+    const known = this.#places.map(({ portal }) => portal);
+    const all = [...known, ...told].map(({ host, port }) => ({ host, port }));
     return new SimulatedProcess({
       firstLogin,
       isid: this.#isid,
       networks: this.networks,
+      portals: all.filter((one, at) => at === all.findIndex((other) => samePortal(one, other))),
+      spares: this.#places.filter(({ isSpare }) => isSpare).map(({ portal }) => portal),
+      onPaths: (places) => {
+        this.#places = places;
+      },
       clock: this.clock,
       targetName: TARGET_NAME,
       session: this.options,
@@ -287,4 +307,9 @@ export class World {
     this.events.push({ ...event, atMs: this.nowMs });
     this.onEvent(event);
   }
+}
+
+/** The portal of the target in this network. */
+export function portalOf({ address }: Network): PortalAddress {
+  return { host: address, port: 3260 };
 }

@@ -69,11 +69,18 @@ export class Path {
   #access: AccessState = 'unknown';
   #isPreferred = false;
   #isSuspect = false;
+  #isSpare: boolean;
 
-  constructor(options: { readonly port: ScsiPort; readonly lun: LunField; readonly name: string }) {
+  constructor(options: {
+    readonly port: ScsiPort;
+    readonly lun: LunField;
+    readonly name: string;
+    readonly isSpare?: boolean;
+  }) {
     this.port = options.port;
     this.lun = options.lun;
     this.name = options.name;
+    this.#isSpare = options.isSpare === true;
   }
 
   get state(): PathState {
@@ -96,6 +103,16 @@ export class Path {
 
   set isSuspect(isSuspect: boolean) {
     this.#isSuspect = isSuspect;
+    this.#rerank();
+  }
+
+  /** It is worse than any other with the same access: nobody has asked for it by name. */
+  get isSpare(): boolean {
+    return this.#isSpare;
+  }
+
+  set isSpare(isSpare: boolean) {
+    this.#isSpare = isSpare;
     this.#rerank();
   }
 
@@ -129,6 +146,9 @@ export class Path {
     this.rank =
       rank === undefined
         ? NO_RANK
-        : (this.#isSuspect ? SUSPECT_RANK : 0) + 2 * rank + (this.#isPreferred ? 0 : 1);
+        : (this.#isSuspect ? SUSPECT_RANK : 0) +
+          4 * rank +
+          (this.#isPreferred ? 0 : 2) +
+          (this.#isSpare ? 1 : 0);
   }
 }

@@ -84,6 +84,20 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     this.#paths = [...this.#paths, path];
   }
 
+  /** The path is none of the unit any more; what is under way over it still ends here. */
+  remove(path: Path): void {
+    this.#paths = this.#paths.filter((other) => other !== path);
+  }
+
+  /** A command that was sent over the path before the unit had this port. */
+  adopt(command: ScsiCommand, path: Path): void {
+    command.owner = this;
+    command.via = path.id;
+    command.era = path.era;
+    path.inFlight += 1;
+    if (command.direction === 'write') path.writesInFlight += 1;
+  }
+
   submit(command: ScsiCommand): void {
     if (command.direction === 'write' && this.#fences.size > 0) {
       this.#wait(command);

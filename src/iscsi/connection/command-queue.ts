@@ -13,6 +13,11 @@ export class CommandQueue {
     this.#items.push(command);
   }
 
+  /** Calls `visit` for each command, in their order. */
+  forEach(visit: (command: ScsiCommand) => void): void {
+    for (const command of this.#items) if (command !== null) visit(command);
+  }
+
   shift(): ScsiCommand | null {
     const command = this.#items[this.#head];
     if (command === undefined || command === null) return null;

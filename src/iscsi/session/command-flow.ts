@@ -147,6 +147,14 @@ export class CommandFlow {
     }
   }
 
+  /** Calls `visit` for each command of the LUN that waits or is in flight, but control commands. */
+  forEachOf(lun: LunField, visit: (command: ScsiCommand) => void): void {
+    this.#queues.of(lun).waiting.forEach(visit);
+    this.#connection?.tasks.forEach(({ command }) => {
+      if (command !== null && !command.isControl && lunEquals(command.lun, lun)) visit(command);
+    });
+  }
+
   /**
    * Sends a text request as soon as the window is open, one at a time
    * (RFC 7143 §11.10 (Text Request)).

@@ -1,4 +1,5 @@
 import { type Clock, pause } from '../../base/clock.js';
+import { LinkError } from '../../base/errors.js';
 import { identityMismatch, identityNotRead } from '../../bridge/disk-identity.js';
 import {
   CDB_BYTES,
@@ -6,6 +7,7 @@ import {
   type Readiness,
   readFacts,
   type ScsiExecutor,
+  testUnitReady,
 } from '../../lun/disk-probe.js';
 import {
   type OwnPort,
@@ -52,6 +54,17 @@ export class PathCheck {
 
   isReady(member: PathMember): Promise<Readiness> {
     return clearAttentions(this.#askerOf(member), this.#lun, REPORTED_ELSEWHERE);
+  }
+
+  /** The unit has nothing to report over this session. */
+  async isQuiet(member: PathMember): Promise<boolean> {
+    try {
+      const { status } = await member.execute(testUnitReady(this.#lun));
+      return status === ScsiStatus.good;
+    } catch (error) {
+      if (error instanceof LinkError) return false;
+      throw error;
+    }
   }
 
   /** All groups with their states. */

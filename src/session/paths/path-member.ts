@@ -1,6 +1,6 @@
 import { productError } from '../../base/errors.js';
 import type { ScsiAnswer, ScsiRequest } from '../../config/contract.js';
-import { formatPortal } from '../../iscsi/login/portal.js';
+import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
 import type { Attention, VerdictAction } from '../../scsi/sense-table.js';
 import type { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
@@ -27,8 +27,8 @@ export type PathMemberHooks = {
  */
 export class PathMember {
   readonly client: SessionClient;
-  /** Portal as people know it. */
-  readonly name: string;
+  /** Nobody has asked for it by name: see `Path.isSpare`. */
+  isSpare: boolean;
   /**
    * The target's side of the nexus of the last login: the portal group, or the portal where the
    * target names no group. A login with the same ISID ends the tasks of the session before only if
@@ -42,16 +42,29 @@ export class PathMember {
 
   constructor(
     client: SessionClient,
-    { name, mayHaveGhosts }: { readonly name: string; readonly mayHaveGhosts: boolean },
+    {
+      mayHaveGhosts,
+      isSpare = false,
+    }: { readonly mayHaveGhosts: boolean; readonly isSpare?: boolean },
     hooks: PathMemberHooks,
   ) {
     this.client = client;
-    this.name = name;
+    this.isSpare = isSpare;
     this.#hooks = hooks;
     this.nexus = this.#nexusNow();
     this.isLoggedOut = !mayHaveGhosts && this.nexus === null;
     client.listen((event) => this.#heard(event));
     client.onAttention = (lun, attention, action) => hooks.attention(this, lun, attention, action);
+  }
+
+  /** The portal that it keeps to. */
+  get portal(): PortalAddress {
+    return this.client.session.portals.current;
+  }
+
+  /** The portal as people know it. */
+  get name(): string {
+    return formatPortal(this.portal);
   }
 
   get isLoggedIn(): boolean {

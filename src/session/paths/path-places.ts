@@ -1,16 +1,23 @@
 import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
+import { samePortal } from '../../iscsi/session/portal-list.js';
 import type { SessionIdentity } from '../../iscsi/session/session-config.js';
 import { bootIdentity } from '../session-identity.js';
 
 /** Sessions of one target at most, over however many portals. */
-const PATHS_MAX = 64;
+export const PATHS_MAX = 64;
 
 /** Where a path goes. */
 export type PathPlace = {
   readonly portal: PortalAddress;
   /** Its number among the sessions to this portal: 0, 1, … */
   readonly number: number;
+  /** Nobody has asked for it by name: a discovery has told of it. See `Path.isSpare`. */
+  readonly isSpare: boolean;
 };
+
+export function isSamePlace(left: PathPlace, right: PathPlace): boolean {
+  return left.number === right.number && samePortal(left.portal, right.portal);
+}
 
 /**
  * The places of all paths but the one that is there already, which is the first one to `current`:
@@ -18,12 +25,18 @@ export type PathPlace = {
  */
 export function otherPlaces(
   { all, current }: { readonly all: readonly PortalAddress[]; readonly current: PortalAddress },
-  sessionsPerPortal: number,
+  {
+    sessionsPerPortal,
+    spares,
+  }: { readonly sessionsPerPortal: number; readonly spares: readonly PortalAddress[] },
 ): PathPlace[] {
   const places: PathPlace[] = [];
   for (let number = 0; number < sessionsPerPortal; number += 1) {
     for (const portal of all) {
-      if (number > 0 || portal !== current) places.push({ portal, number });
+      const isSpare = spares.some((spare) => samePortal(spare, portal));
+      // Nobody has asked for more than one session to it.
+      const isOne = number === 0 ? portal !== current : !isSpare;
+      if (isOne) places.push({ portal, number, isSpare });
     }
   }
   return places.slice(0, PATHS_MAX - 1);
@@ -33,7 +46,10 @@ export function otherPlaces(
  * The identity of the session of a path: it follows from that of the first session and from the
  * place, so that a process that takes over has the same one, and a login ends what was left there.
  */
-export function identityOfPath(leaderId: string, { portal, number }: PathPlace): SessionIdentity {
+export function identityOfPath(
+  leaderId: string,
+  { portal, number }: Omit<PathPlace, 'isSpare'>,
+): SessionIdentity {
   const suffix = number === 0 ? '' : ` ${number}`;
   return bootIdentity(`${leaderId} ${formatPortal(portal)}${suffix}`);
 }

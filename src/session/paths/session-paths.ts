@@ -1,7 +1,8 @@
+import { pause } from '../../base/clock.js';
 import { LinkError } from '../../base/errors.js';
 import type { LogicalUnit } from '../../bridge/logical-unit.js';
 import type { EventBody, ScsiAnswer, ScsiRequest } from '../../config/contract.js';
-import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
+import type { LunLifecycle } from '../../lun/lun-lifecycle.js';
 import type { Runtime } from '../../lun/runtime.js';
 import type { ScsiPort } from '../../scsi/command.js';
 import type { Attention, VerdictAction } from '../../scsi/sense-table.js';
@@ -9,20 +10,30 @@ import type { BlockSessionOptions } from '../block-session-options.js';
 import type { SessionTarget } from '../protocol-config.js';
 import { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
-import { eventOf } from '../warning-text.js';
+import { MemberNews } from './member-news.js';
 import { PathMember } from './path-member.js';
-import { identityOfPath, otherPlaces, type PathPlace } from './path-places.js';
+import {
+  identityOfPath,
+  isSamePlace,
+  otherPlaces,
+  PATHS_MAX,
+  type PathPlace,
+} from './path-places.js';
+import { adoptCommands } from './unit-path.js';
 import { UnitPaths } from './unit-paths.js';
 
 type SessionPathsOptions = {
   readonly runtime: Runtime;
-  readonly target: SessionTarget & Pick<BlockSessionOptions, 'options' | 'mayHaveGhosts'>;
+  readonly target: SessionTarget &
+    Pick<BlockSessionOptions, 'options' | 'mayHaveGhosts' | 'spares'>;
   /** The session that was there first. */
   readonly leader: SessionClient;
   /** Publishes an event of the session with this ID. */
   readonly emit: (sessionId: string, body: EventBody) => void;
   /** What a command of ours met, that concerns the unit and not the path. */
   readonly attention: (lun: number, attention: Attention, action: VerdictAction) => void;
+  /** A session besides the first one is logged in: it is time to `spread`. */
+  readonly reached: (member: PathMember) => void;
 };
 
 /** What becomes of the unit of one LUN if its paths come and go. */
@@ -35,30 +46,46 @@ export type UnitHooks = {
 
 /** Default of the option `pathCheckSeconds`. */
 const CHECK_SECONDS = 5;
+/** How long commands over a path that is being logged out may take, and how often that is seen. */
+const DRAIN_MS_MAX = 10_000;
+const DRAIN_POLL_MS = 20;
 
 /**
- * Several sessions to one target, one or more for each portal, over all of which its disks are
- * reached. The first is the session that people know; the others have identities that follow from
- * its identity and their place.
+ * The sessions to one target over which its disks are reached: one, or one or more for each of
+ * several portals. The first is the session that people know; the others have identities that
+ * follow from its identity and their place. As long as there is one nothing is different from a
+ * session without paths: commands go to it directly, and its LUNs hear of its state.
  */
 export class SessionPaths {
   readonly #options: SessionPathsOptions;
   readonly #leader: PathMember;
   readonly #members: PathMember[];
+  readonly #places = new Map<PathMember, PathPlace>();
+  readonly #news = new Map<PathMember, MemberNews>();
   readonly #units = new Map<number, UnitPaths>();
+  #isSpread = false;
+  /** A session that was logged out may be there yet: the target has not answered. */
+  #hasLeftGhosts = false;
 
-  /** `others` are the places besides that of the first session. */
-  constructor(options: SessionPathsOptions, others: readonly PathPlace[]) {
+  constructor(options: SessionPathsOptions) {
     this.#options = options;
-    this.#leader = this.#member(options.leader, options.leader.session.portals.current);
-    options.leader.isOnePath = true;
-    this.#members = [this.#leader, ...others.map((place) => this.#newMember(place))];
-    // What a process before has left is the fence's business, over whichever portal group it was.
-    for (const { client } of this.#members) client.session.requestsFailed();
+    const mayHaveGhosts = options.target.mayHaveGhosts === true;
+    this.#leader = this.#memberOf(options.leader, { mayHaveGhosts });
+    this.#members = [this.#leader];
   }
 
   get members(): readonly PathMember[] {
     return this.#members;
+  }
+
+  /** Where the sessions go, the first one first: for a process that comes after this one. */
+  get places(): readonly PathPlace[] {
+    return this.#members.map((member) => this.#placeOf(member));
+  }
+
+  /** The disks are reached over several sessions, and are lost only with all of them. */
+  get isSpread(): boolean {
+    return this.#isSpread;
   }
 
   /** A session that can be used now is there. */
@@ -70,8 +97,97 @@ export class SessionPaths {
     return this.#units.get(lun);
   }
 
+  /**
+   * Has the paths that the options want, once the first session has its portal; nothing is served
+   * yet. That session keeps to this portal from now on.
+   */
+  open(): void {
+    const { target, leader } = this.#options;
+    if (this.#isSpread || !isWanted(target)) return;
+    const { sessionsPerPortal = 1 } = target.options;
+    const spares = target.spares ?? [];
+    const places = otherPlaces(leader.session.portals, { sessionsPerPortal, spares });
+    if (places.length === 0) return;
+    const mayHaveGhosts = target.mayHaveGhosts === true;
+    for (const place of places) this.#members.push(this.#newMember(place, mayHaveGhosts));
+    this.spread([]);
+  }
+
+  /** A session of this place is there, be it logged in or not. */
+  has(place: PathPlace): boolean {
+    return this.#members.some((member) => {
+      const its = this.#placeOf(member);
+      const { remote } = member.client;
+      return (
+        isSamePlace(its, place) ||
+        (remote !== null && isSamePlace({ ...its, portal: remote }, place))
+      );
+    });
+  }
+
+  /**
+   * One more session; its owner starts it. The disks are spread over it once it is logged in:
+   * what is never reached costs nothing.
+   */
+  add(place: PathPlace): PathMember | null {
+    if (this.#members.length >= PATHS_MAX) return null;
+    const member = this.#newMember(place, false);
+    this.#members.push(member);
+    for (const [lun, paths] of this.#units) this.#addTo(paths, lun, member);
+    return member;
+  }
+
+  /**
+   * The disks have several paths from now on, those of `lifecycles` too, which had the first
+   * session until now. One that serves goes on to.
+   */
+  spread(lifecycles: readonly LunLifecycle[]): void {
+    if (this.#isSpread) return;
+    this.#isSpread = true;
+    const leader = this.#leader;
+    leader.client.session.portals.keepCurrent();
+    leader.client.isOnePath = true;
+    for (const lifecycle of lifecycles) this.#spreadUnit(lifecycle);
+    // What a process before has left is the fence's business, over whichever portal group it was.
+    for (const { client } of this.#members) client.session.requestsFailed();
+  }
+
+  /** Somebody has asked for a place that a discovery had told of. True if that is new. */
+  isNamed(place: PathPlace): boolean {
+    const member = this.#members.find((each) => isSamePlace(this.#placeOf(each), place));
+    if (member === undefined || !member.isSpare) return false;
+    member.isSpare = false;
+    this.#places.set(member, { ...this.#placeOf(member), isSpare: false });
+    for (const paths of this.#units.values()) {
+      const each = paths.of(member);
+      if (each !== undefined) each.path.isSpare = false;
+    }
+    return true;
+  }
+
+  #spreadUnit(lifecycle: LunLifecycle): void {
+    const { unit, state } = lifecycle;
+    if (state === 'closed') return;
+    const isServing = state === 'serving' && this.#leader.isLoggedIn;
+    if (!isServing) lifecycle.sessionLost('its paths are being looked at');
+    const paths = this.#newUnit(
+      unit.lun,
+      unitHooks(() => lifecycle),
+    );
+    const own = paths.of(this.#leader);
+    if (own !== undefined) adoptCommands(own, paths.port);
+    unit.disk.usePort(paths.port);
+    this.begin(unit.lun, { isFound: isServing });
+  }
+
   /** The paths to a LUN as one port, for a disk that is being made. */
   portOf(lun: number, hooks: UnitHooks): ScsiPort {
+    const paths = this.#newUnit(lun, hooks);
+    if (this.#options.target.mayHaveGhosts === true) paths.fenceFormer();
+    return paths.port;
+  }
+
+  #newUnit(lun: number, hooks: UnitHooks): UnitPaths {
     const { runtime, target, emit, attention } = this.#options;
     const { pathPolicy = 'least-queue', pathCheckSeconds = CHECK_SECONDS } = target.options;
     const { alua = 'implicit' } = target.options;
@@ -102,9 +218,14 @@ export class SessionPaths {
       warn: (message) => emit(this.#leader.client.sessionId, { event: 'warning', message }),
     });
     this.#units.set(lun, paths);
-    for (const member of this.#members) paths.add(member);
-    if (this.#options.target.mayHaveGhosts === true) paths.fenceFormer();
-    return paths.port;
+    for (const member of this.#members) this.#addTo(paths, lun, member);
+    return paths;
+  }
+
+  /** The unit has the address that it has over the first session. */
+  #addTo(paths: UnitPaths, lun: number, member: PathMember): void {
+    member.client.lunFields.fix(lun, this.#leader.client.lunFields.hexOf(lun));
+    paths.add(member);
   }
 
   /** The unit is there; `isFound`: it was found over the first session just now, and serves. */
@@ -114,7 +235,23 @@ export class SessionPaths {
 
   /** The other sessions log in, and go on to. */
   start(): void {
-    for (const member of this.#members) if (member !== this.#leader) member.start();
+    for (const member of this.#others) member.start();
+  }
+
+  /** The session of this path is not wanted any more: its commands end, and it is logged out. */
+  async removeMember(member: PathMember): Promise<void> {
+    const { clock } = this.#options.runtime;
+    const untilMs = clock.nowMs() + DRAIN_MS_MAX;
+    const all = [...this.#units.values()];
+    const paths = all.map((unit) => unit.takeOut(member));
+    while (clock.nowMs() < untilMs && paths.some((path) => path !== undefined && path.inFlight > 0))
+      await pause(clock, DRAIN_POLL_MS);
+    await member.close();
+    if (!member.isLoggedOut) this.#hasLeftGhosts = true;
+    for (const unit of all) unit.remove(member);
+    this.#members.splice(this.#members.indexOf(member), 1);
+    this.#places.delete(member);
+    this.#news.delete(member);
   }
 
   /** One command to a LUN over a session that is there, preferably one over which it is served. */
@@ -132,50 +269,60 @@ export class SessionPaths {
 
   /** The target has answered the logouts of all the others, or has never seen them. */
   get areOthersLoggedOut(): boolean {
-    return this.#members.every((member) => member === this.#leader || member.isLoggedOut);
+    return this.#others.every(({ isLoggedOut }) => isLoggedOut) && !this.#hasLeftGhosts;
   }
 
   /** Logs the others out; the first session is its owner's. */
   async close(): Promise<void> {
     for (const paths of this.#units.values()) paths.close();
-    const others = this.#members.filter((member) => member !== this.#leader);
-    await Promise.all(others.map((member) => member.close()));
+    await Promise.all(this.#others.map((member) => member.close()));
   }
 
   #memberFor(lun: number): PathMember | undefined {
+    if (!this.#isSpread) return this.#leader;
     const paths = this.#units.get(lun)?.paths ?? [];
     const usable = paths.find(({ path }) => path.isUsable)?.member;
     return usable ?? this.#members.find(({ isLoggedIn }) => isLoggedIn);
   }
 
-  #newMember(place: PathPlace): PathMember {
-    const { runtime, target, leader } = this.#options;
-    const { portal } = place;
-    const identity = identityOfPath(leader.sessionId, place);
-    const its = { ...target, portals: [portal], identity, firstLogin: 'resume' } as const;
-    const client = new SessionClient(runtime, its, target.options);
-    client.isOnePath = true;
-    return this.#member(client, portal);
+  get #others(): readonly PathMember[] {
+    return this.#members.filter((member) => member !== this.#leader);
   }
 
-  #member(client: SessionClient, portal: PortalAddress): PathMember {
-    const name = formatPortal(portal);
-    const mayHaveGhosts = this.#options.target.mayHaveGhosts === true;
-    return new PathMember(
-      client,
-      { name, mayHaveGhosts },
-      {
-        back: (member) => {
-          for (const paths of this.#units.values()) paths.memberBack(member);
-        },
-        lost: (member, reason) => {
-          for (const paths of this.#units.values()) paths.memberLost(member, reason);
-        },
-        attention: (member, lun, attention, action) =>
-          this.#attention(member, { lun, attention, action }),
-        heard: (member, event) => this.#heard(member, event),
+  #placeOf(member: PathMember): PathPlace {
+    const { portal } = member;
+    return this.#places.get(member) ?? { portal, number: 0, isSpare: false };
+  }
+
+  #newMember(place: PathPlace, mayHaveGhosts: boolean): PathMember {
+    const { runtime, target, leader } = this.#options;
+    const identity = identityOfPath(leader.sessionId, place);
+    const its = { ...target, portals: [place.portal], identity, firstLogin: 'resume' } as const;
+    const client = new SessionClient(runtime, its, target.options);
+    client.isOnePath = true;
+    const member = this.#memberOf(client, { mayHaveGhosts, isSpare: place.isSpare });
+    this.#places.set(member, place);
+    const emit = (body: EventBody) => this.#options.emit(identity.sessionId, body);
+    this.#news.set(member, new MemberNews(member, emit));
+    return member;
+  }
+
+  #memberOf(
+    client: SessionClient,
+    how: { readonly mayHaveGhosts: boolean; readonly isSpare?: boolean },
+  ): PathMember {
+    return new PathMember(client, how, {
+      back: (member) => {
+        if (member !== this.#leader) this.#options.reached(member);
+        for (const paths of this.#units.values()) paths.memberBack(member);
       },
-    );
+      lost: (member, reason) => {
+        for (const paths of this.#units.values()) paths.memberLost(member, reason);
+      },
+      attention: (member, lun, attention, action) =>
+        this.#attention(member, { lun, attention, action }),
+      heard: (member, event) => this.#heard(member, event),
+    });
   }
 
   #attention(
@@ -188,28 +335,21 @@ export class SessionPaths {
   }
 
   #heard(member: PathMember, event: SessionEvent): void {
-    if (member === this.#leader) return;
-    const { sessionId } = member.client;
-    if (event.type === 'stateChanged') {
-      const { from, to, reason } = event;
-      this.#options.emit(sessionId, { event: 'sessionState', from, to, reason });
-      return;
-    }
-    const body = eventOf(event);
-    if (body !== null) this.#options.emit(sessionId, body);
+    this.#news.get(member)?.heard(event);
   }
 }
 
-/**
- * The paths of a session whose target is to be reached by several, if that is wanted: from now on
- * the session keeps to its portal, and each other place gets a session of its own. Else null.
- */
-export function sessionPathsOf(options: SessionPathsOptions): SessionPaths | null {
-  const { portals } = options.leader.session;
-  const { multipath, sessionsPerPortal = 1 } = options.target.options;
-  if (multipath !== 'auto' || options.target.type === 'informational') return null;
-  const others = otherPlaces(portals, sessionsPerPortal);
-  if (others.length === 0) return null;
-  portals.keepCurrent();
-  return new SessionPaths(options, others);
+/** Sessions that have no disks have no paths. */
+export function isWanted({ type, options }: SessionPathsOptions['target']): boolean {
+  return options.multipath === 'auto' && (type === 'data' || type === 'boot');
+}
+
+/** What becomes of the unit of a lifecycle. */
+export function unitHooks(lifecycle: () => LunLifecycle): UnitHooks {
+  return {
+    unit: () => lifecycle().unit,
+    usable: () => lifecycle().sessionBack(),
+    unusable: (reason) => lifecycle().sessionLost(reason),
+    settled: () => lifecycle().emitHeld(),
+  };
 }

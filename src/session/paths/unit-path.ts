@@ -1,7 +1,9 @@
-import type { Path } from '../../bridge/paths/path.js';
+import type { Clock } from '../../base/clock.js';
+import { Path } from '../../bridge/paths/path.js';
+import type { PathsPort } from '../../bridge/paths/paths-port.js';
 import type { OwnPort } from '../../lun/port-groups.js';
 import type { Attention } from '../../scsi/sense-table.js';
-import type { PathFailures } from './path-failures.js';
+import { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
 
 /** One path of a unit with what is known of it besides. */
@@ -20,6 +22,39 @@ export type UnitPath = {
   /** The target had no such unit over it since it was last used. */
   wasGone: boolean;
 };
+
+/** A path over a session that is not known to be there. */
+export function newUnitPath(
+  member: PathMember,
+  { lun, clock }: { readonly lun: number; readonly clock: Clock },
+): UnitPath {
+  const { client, name, isSpare } = member;
+  const field = client.lunFields.fieldOf(lun);
+  const path = new Path({ port: client.initiator, lun: field, name, isSpare });
+  const failures = new PathFailures(clock, (isSuspect) => {
+    path.isSuspect = isSuspect;
+  });
+  return {
+    member,
+    path,
+    failures,
+    stopCheck: () => undefined,
+    ownPort: null,
+    group: null,
+    past: null,
+    wasGone: false,
+  };
+}
+
+/**
+ * The commands of the unit went over the session of this path only until now. Those under way are
+ * the port's from now on; if the session is gone, the target may still do what was sent over it.
+ */
+export function adoptCommands({ member, path }: UnitPath, port: PathsPort): void {
+  path.nexus = member.nexus;
+  if (!member.isLoggedIn) port.fence(path);
+  else member.client.session.flow.forEachOf(path.lun, (command) => port.adopt(command, path));
+}
 
 /** Attentions that each nexus gets of one event: a new session meets them long after it. */
 export const OF_THE_PAST: ReadonlySet<Attention> = new Set<Attention>([

@@ -1,21 +1,18 @@
 import { pause } from '../../base/clock.js';
 import { LinkError, productError } from '../../base/errors.js';
-import { ACCESS_OF, type AccessState, isServing, Path } from '../../bridge/paths/path.js';
+import { ACCESS_OF, type AccessState, isServing, type Path } from '../../bridge/paths/path.js';
 import { PathChoice } from '../../bridge/paths/path-choice.js';
 import { PathsPort } from '../../bridge/paths/paths-port.js';
-import { testUnitReady } from '../../lun/disk-probe.js';
 import { groupOfPort } from '../../lun/port-groups.js';
 import { ProbePace } from '../../lun/probe-run.js';
 import type { Attention } from '../../scsi/sense-table.js';
-import { ScsiStatus } from '../../scsi/status.js';
 import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
 import { FenceProof } from './fence-proof.js';
 import { PathCheck } from './path-check.js';
-import { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
 import { PortStates } from './port-states.js';
 import { Transitions } from './transitions.js';
-import { MAY_BE_OTHER, OF_THE_PAST, type UnitPath } from './unit-path.js';
+import { MAY_BE_OTHER, newUnitPath, OF_THE_PAST, type UnitPath } from './unit-path.js';
 import type { UnitPathsOptions } from './unit-paths-options.js';
 
 const FOUND = 'the disk was found over it';
@@ -88,27 +85,15 @@ export class UnitPaths {
     return this.#members.filter(({ path }) => path.isUsable);
   }
 
+  /** The path over the session of the member. */
+  of(member: PathMember): UnitPath | undefined {
+    return this.#members.find((each) => each.member === member);
+  }
+
   add(member: PathMember): void {
-    const { lun, clock } = this.#options;
-    const path = new Path({
-      port: member.client.initiator,
-      lun: member.client.lunFields.fieldOf(lun),
-      name: member.name,
-    });
-    const rerank = (isSuspect: boolean) => {
-      path.isSuspect = isSuspect;
-    };
-    this.#members.push({
-      member,
-      path,
-      failures: new PathFailures(clock, rerank),
-      stopCheck: () => undefined,
-      ownPort: null,
-      group: null,
-      past: null,
-      wasGone: false,
-    });
-    this.port.add(path);
+    const each = newUnitPath(member, this.#options);
+    this.#members.push(each);
+    this.port.add(each.path);
   }
 
   /**
@@ -129,13 +114,37 @@ export class UnitPaths {
     }
   }
 
+  /** The member is none of the paths any more; its session is logged out by whoever asks for it. */
+  remove(member: PathMember): void {
+    const each = this.of(member);
+    if (each === undefined) return;
+    this.#members.splice(this.#members.indexOf(each), 1);
+    each.stopCheck();
+    each.failures.close();
+    this.port.remove(each.path);
+  }
+
+  /** No request goes over the session any more; what waits there goes over another path. */
+  takeOut(member: PathMember): Path | undefined {
+    const each = this.of(member);
+    if (each === undefined) return undefined;
+    each.stopCheck();
+    const from = each.path.words;
+    each.path.happened('sessionLost');
+    this.#transitions.over(each);
+    this.#told(each, from, 'it is being logged out');
+    this.#settle('the path is being logged out', each);
+    this.port.takenOut(each.path);
+    return each.path;
+  }
+
   /** Writes wait until what a process before this one has left at the target has ended. */
   fenceFormer(): void {
     this.port.fence(null);
   }
 
   memberBack(member: PathMember): void {
-    const each = this.#members.find((one) => one.member === member);
+    const each = this.of(member);
     if (each === undefined) return;
     each.path.nexus = member.nexus;
     each.path.happened('sessionBack');
@@ -144,7 +153,7 @@ export class UnitPaths {
   }
 
   memberLost(member: PathMember, reason: string): void {
-    const each = this.#members.find((one) => one.member === member);
+    const each = this.of(member);
     if (each === undefined) return;
     each.stopCheck();
     const from = each.path.words;
@@ -161,7 +170,7 @@ export class UnitPaths {
    * only.
    */
   attentionOfOurs(member: PathMember, attention: Attention): boolean {
-    const each = this.#members.find((one) => one.member === member);
+    const each = this.of(member);
     if (each === undefined) return true;
     if (OF_THE_PAST.has(attention) && !each.path.isUsable && this.#ready.length > 0) {
       // If it were about now, the paths that are used would be told, too: see `#pastIsOver`.
@@ -259,7 +268,10 @@ export class UnitPaths {
     const { past } = each;
     if (past === null) return;
     for (const other of this.#ready) {
-      if (other !== each && (await this.#denies(other))) {
+      if (other === each) continue;
+      // It has been used all the time.
+      const before = other.path.doubts;
+      if ((await this.#check.isQuiet(other.member)) && other.path.doubts === before) {
         each.past = null;
         return;
       }
@@ -268,18 +280,6 @@ export class UnitPaths {
     each.past = null;
     this.port.cacheMayBeLost(null);
     this.#options.attention(past);
-  }
-
-  /** The unit has nothing to report over this path, which has been used all the time. */
-  async #denies({ member, path }: UnitPath): Promise<boolean> {
-    const { doubts } = path;
-    try {
-      const { status } = await member.execute(testUnitReady(this.#options.lun));
-      return status === ScsiStatus.good && path.doubts === doubts;
-    } catch (error) {
-      if (error instanceof LinkError) return false;
-      throw error;
-    }
   }
 
   #isFound(each: UnitPath): void {

@@ -1,0 +1,184 @@
+import { LinkError, productError, UsageError } from '../../base/errors.js';
+import type { EventBody } from '../../config/contract.js';
+import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
+import type { LunLifecycles } from '../../lun/lun-lifecycles.js';
+import type { Runtime } from '../../lun/runtime.js';
+import type { BlockSessionOptions } from '../block-session-options.js';
+import { discoverPortals } from '../discovery-session.js';
+import type { SessionTarget } from '../protocol-config.js';
+import type { SessionClient } from '../session-client.js';
+import type { PathMember } from './path-member.js';
+import { PATHS_MAX, type PathPlace } from './path-places.js';
+import { isWanted, SessionPaths } from './session-paths.js';
+
+/** A portal that does not answer what is only nice to know is not waited for. */
+const DISCOVERY_SECONDS = 5;
+
+type PathSourcesOptions = {
+  readonly runtime: Runtime;
+  readonly setup: SessionTarget & BlockSessionOptions;
+  readonly leader: SessionClient;
+  readonly luns: LunLifecycles;
+  readonly isClosing: () => boolean;
+  /** Publishes an event of the session with this ID. */
+  readonly emit: (sessionId: string, body: EventBody) => void;
+};
+
+/**
+ * Where the paths of a session come from: its options, and, while it runs, portals of other groups
+ * that a discovery tells, and logins that somebody asks for. Each is written down, and its LUNs are
+ * claimed, before it is used.
+ */
+export class PathSources {
+  readonly paths: SessionPaths;
+  readonly #options: PathSourcesOptions;
+  /** One change at a time. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(options: PathSourcesOptions) {
+    this.#options = options;
+    const { runtime, setup: target, leader, luns, emit } = options;
+    this.paths = new SessionPaths({
+      ...{ runtime, target, leader, emit },
+      attention: (...met) => luns.attentionMet(...met),
+      reached: ({ client }) => {
+        this.paths.spread(luns.all);
+        this.claimAt(client.remote);
+      },
+    });
+    if (target.firstLogin === 'resume') this.paths.open();
+  }
+
+  /** The first session has logged in: the others that the options want follow. */
+  async open(): Promise<void> {
+    this.paths.open();
+    if (this.paths.members.length > 1) await this.#written();
+    this.paths.start();
+  }
+
+  /** A session is connected to this address: a portal may be named and be the same as another. */
+  claimAt(remote: PortalAddress | null): void {
+    const { setup, luns } = this.#options;
+    void setup.claims?.takeAll(luns.luns, remote, (message) => this.#warn(message));
+  }
+
+  /**
+   * Asks the portal of the session for the portals of other groups. Where the options name portals
+   * they name all; a discovery that fails only means that no more are known.
+   */
+  async find(signal: AbortSignal): Promise<void> {
+    const { setup } = this.#options;
+    if (!isWanted(setup) || setup.options.portals.length > 0) return;
+    for (const portal of await this.#portalsOfOtherGroups(signal)) {
+      if (signal.aborted || this.#options.isClosing()) return;
+      await this.#add({ portal, number: 0, isSpare: true }).catch((error: unknown) => {
+        this.#warn(`portal ${formatPortal(portal)} is not used: ${productError(error).message}`);
+      });
+    }
+  }
+
+  /**
+   * One more portal, which somebody names. Rejects with the reason if it does not let us log in,
+   * and then nothing has changed; with UsageError 15 if another process has a LUN by it.
+   */
+  async login(portal: PortalAddress): Promise<void> {
+    const { paths } = this;
+    const { setup } = this.#options;
+    const { sessionsPerPortal = 1 } = setup.options;
+    for (let number = 0; number < sessionsPerPortal; number += 1) {
+      const place = { portal, number, isSpare: false };
+      const member = await this.#add(place);
+      if (member === null) {
+        await this.#inTurn(async () => {
+          if (paths.isNamed(place)) await this.#written();
+        });
+        continue;
+      }
+      try {
+        await firstLogin(member.client);
+      } catch (error) {
+        await this.remove(member);
+        throw error;
+      }
+    }
+  }
+
+  /** The session of the path is logged out, and no next process has it. */
+  remove(member: PathMember): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.paths.removeMember(member);
+      await this.#written();
+    });
+  }
+
+  /** Null: it is there already. */
+  #add(place: PathPlace): Promise<PathMember | null> {
+    const { paths } = this;
+    const { setup, luns, isClosing } = this.#options;
+    return this.#inTurn(async () => {
+      if (paths.has(place)) return null;
+      await setup.claims?.addPortal(place.portal, luns.luns);
+      if (isClosing()) throw new LinkError('ECONNABORTED', 'the session is being logged out');
+      const member = paths.add(place);
+      if (member === null) throw new UsageError(`A session has ${PATHS_MAX} paths at most.`);
+      await this.#written();
+      member.start();
+      return member;
+    });
+  }
+
+  async #written(): Promise<void> {
+    await this.#options.setup.onPaths?.(this.paths.places);
+  }
+
+  #warn(message: string): void {
+    const { leader, emit } = this.#options;
+    emit(leader.sessionId, { event: 'warning', message });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work, work);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  async #portalsOfOtherGroups(signal: AbortSignal): Promise<readonly PortalAddress[]> {
+    const { setup, leader, runtime } = this.#options;
+    const { targetName, options } = setup;
+    const { session } = leader;
+    const own = session.connection?.parameters?.targetPortalGroupTag ?? null;
+    if (own === null || targetName === undefined) return [];
+    const quick = {
+      ...options,
+      loginTimeoutSeconds: Math.min(options.loginTimeoutSeconds, DISCOVERY_SECONDS),
+      taskTimeoutSeconds: DISCOVERY_SECONDS,
+    };
+    const portal = session.portal ?? session.portals.current;
+    try {
+      const found = await discoverPortals({ portal, targetName, runtime }, quick, signal);
+      const others = (found ?? []).filter(
+        ({ portalGroupTag: tag }) => tag !== undefined && tag !== own,
+      );
+      return others.map(({ host, port }) => ({ host, port }));
+    } catch (error) {
+      productError(error);
+      return [];
+    }
+  }
+}
+
+/** Resolves once the session is logged in; rejects with the reason of the first attempt. */
+function firstLogin(client: SessionClient): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (client.session.state === 'loggedIn') resolve();
+    const unlisten = client.listen((event) => {
+      const isEnd = event.type === 'stateChanged' && event.to === 'closed';
+      const isIn = event.type === 'stateChanged' && event.to === 'loggedIn';
+      if (!isEnd && !isIn && event.type !== 'attemptFailed') return;
+      unlisten();
+      if (isIn) resolve();
+      else if (event.type === 'attemptFailed') reject(event.error);
+      else reject(new LinkError('ECONNABORTED', 'the session was logged out'));
+    });
+  });
+}
