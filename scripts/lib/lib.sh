@@ -100,6 +100,10 @@ need_node() {
     die "Node.js $wanted or newer is needed; this is $found"
 }
 
+# Whether user-mode Linux runs here: it needs ptrace and room in /dev/shm, which some containers have
+# not. What it says is in the file LOG.
+user_mode_runs() { "$project_dir/scripts/vm/run" --kernel uml --timeout 60 -- true >"$1" 2>&1; }
+
 # The packages of package-lock.json, in node_modules.
 need_node_modules() {
   [[ -d $project_dir/node_modules ]] || rm -f "$stamp_dir/npm.stamp"
@@ -152,5 +156,7 @@ test_packages=(
   # Images that boot, and what boots them.
   qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin mtools busybox-static kmod cpio fdisk xz-utils
 )
-vm_packages=(qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev)
+vm_packages=(
+  qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev slirp
+)
 rootfs_packages=(mmdebstrap eatmydata debian-archive-keyring e2fsprogs)

@@ -1,91 +1,61 @@
 /** A virtual machine that boots systemd from a disk of its own, made by scripts/vm/system. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { type Kernel, startMachine, type VirtualMachine } from './virtual-machine.js';
 
 const PROJECT = join(import.meta.dirname, '../..');
-/** acpi_pm: on a busy machine the kernel measures the TSC wrongly; its seconds are too short. */
-const KERNEL_LINE =
-  'console=ttyS0 loglevel=4 panic=-1 clocksource=acpi_pm no_timer_check nokaslr ' +
-  'mitigations=off systemd.show_status=0 audit=0';
 
 export type Outcome = { readonly status: number; readonly output: string };
+export type MachineOptions = {
+  /** iscsi-nbd is installed in the machine; with this folder it is in /packages instead. */
+  readonly packages?: string;
+  readonly kernel?: Kernel;
+  readonly suite?: 'bookworm' | 'trixie';
+};
+
+/** What scripts/test-parts/packages says of the machine. */
+export function machineOfEnvironment(): MachineOptions {
+  const { MACHINE_KERNEL, MACHINE_SUITE } = process.env;
+  return {
+    kernel: MACHINE_KERNEL === 'uml' ? 'uml' : '6.1',
+    suite: MACHINE_SUITE === 'trixie' ? 'trixie' : 'bookworm',
+  };
+}
 
 export class Machine {
   readonly folder = mkdtempSync(join(tmpdir(), 'iscsi-nbd-system-'));
+  readonly #kernel: Kernel;
   readonly #waiting = new Map<number, (outcome: Outcome) => void>();
-  #qemu: ChildProcess | null = null;
-  #agent: Socket | null = null;
+  #machine: VirtualMachine | null = null;
   #numbers = 0;
   #received = '';
   #hello: () => void = () => {};
 
-  /** iscsi-nbd is installed in it; with the folder `packages` that is in its /packages instead. */
-  constructor(packages?: string) {
-    const args = packages === undefined ? [this.folder] : [this.folder, packages];
+  constructor({ packages, kernel = '6.1', suite = 'bookworm' }: MachineOptions = {}) {
+    this.#kernel = kernel;
+    const folders = packages === undefined ? [this.folder] : [this.folder, packages];
+    const args = ['--kernel', kernel, '--suite', suite, ...folders];
     execFileSync(join(PROJECT, 'scripts/vm/system'), args, { stdio: 'inherit' });
-  }
-
-  get consolePath(): string {
-    return join(this.folder, 'console.log');
   }
 
   /** Resolves when systemd takes commands, which is long before it has started everything. */
   async boot(): Promise<void> {
-    const agentPath = join(this.folder, 'agent.sock');
-    const log = openSync(join(this.folder, 'qemu.log'), 'a');
-    // pdeathsig: should the test be killed, the machine goes as well.
-    const qemu = spawn(
-      'setpriv',
-      ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...this.#options(agentPath)],
-      { stdio: ['ignore', log, log] },
-    );
-    closeSync(log);
-    this.#qemu = qemu;
-    const ended = once(qemu, 'exit').then(() => this.#fail('ended before it took commands'));
+    const machine = await startMachine(this.folder, this.#kernel);
+    this.#machine = machine;
+    const ended = once(machine.process, 'exit').then(() => {
+      throw this.#failure('ended before it took commands');
+    });
     const up = new Promise<void>((resolve) => {
       this.#hello = resolve;
     });
-    await this.#connect(agentPath);
+    machine.agent
+      .on('error', () => undefined)
+      .on('data', (bytes: Buffer) => this.#take(String(bytes)));
     await Promise.race([up, ended]);
     ended.catch(() => undefined);
-  }
-
-  #options(agentPath: string): string[] {
-    const path = (name: string) => join(this.folder, name);
-    // TCG everywhere, as in scripts/vm/run. cache=unsafe: the guest reboots, not the host.
-    return `-name iscsi-nbd-systemd -accel tcg,thread=multi -cpu max -smp 2 -m 1024
-      -nodefaults -no-user-config -no-reboot -display none
-      -kernel ${path('vmlinux')} -initrd ${path('initrd')}
-      -drive file=${path('disk.ext4')},format=raw,if=virtio,cache=unsafe
-      -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
-      -serial file:${this.consolePath}
-      -chardev socket,id=agent,path=${agentPath},server=on,wait=off
-      -device virtio-serial-pci,max_ports=2 -device virtserialport,chardev=agent,nr=1`
-      .trim()
-      .split(/\s+/)
-      .concat('-append', KERNEL_LINE);
-  }
-
-  async #connect(path: string): Promise<void> {
-    for (;;) {
-      const socket = connect(path);
-      const isOpen = await new Promise<boolean>((resolve) => {
-        socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-      });
-      if (isOpen) {
-        socket.on('error', () => undefined).on('data', (bytes) => this.#take(String(bytes)));
-        this.#agent = socket;
-        return;
-      }
-      // QEMU has not made its socket yet.
-      if (this.#qemu?.exitCode !== null) throw this.#fail('did not start');
-      await sleep(20);
-    }
   }
 
   #take(text: string): void {
@@ -106,7 +76,7 @@ export class Machine {
     const answered = new Promise<Outcome>((resolve) => {
       this.#waiting.set(number, resolve);
     });
-    this.#agent?.write(`${number} ${Buffer.from(commands).toString('base64')}\n`);
+    this.#machine?.agent.write(`${number} ${Buffer.from(commands).toString('base64')}\n`);
     try {
       return await answered;
     } finally {
@@ -123,28 +93,34 @@ export class Machine {
 
   /** Ends the machine as an administrator does; resolves when it is off. */
   async shutDown(): Promise<void> {
-    const qemu = this.#qemu;
-    if (qemu === null) return;
-    const off = once(qemu, 'exit');
-    this.try('systemctl --no-block reboot').catch(() => undefined);
+    const machine = this.#machine;
+    if (machine === null) return;
+    const off = once(machine.process, 'exit');
+    this.try(machine.powerOff).catch(() => undefined);
     await off;
-    this.#qemu = null;
+    this.#machine = null;
   }
 
-  #fail(what: string): Error {
+  /** What the kernel and the machine's own program have said. */
+  log(): string {
     const read = (name: string) => {
       try {
-        return readFileSync(join(this.folder, name), 'utf8').slice(-4000);
+        return readFileSync(join(this.folder, name), 'utf8');
       } catch {
         return '';
       }
     };
-    return new Error(`The machine ${what}.\n${read('qemu.log')}\n${read('console.log')}`);
+    return `${read('machine.log')}\n${read('console.log')}`;
+  }
+
+  #failure(what: string): Error {
+    return new Error(`The machine ${what}.\n${this.log().slice(-4000)}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#qemu?.kill('SIGKILL')) await once(this.#qemu, 'exit').catch(() => undefined);
-    this.#agent?.destroy();
+    const machine = this.#machine;
+    if (machine?.process.kill('SIGKILL')) await once(machine.process, 'exit');
+    machine?.agent.destroy();
     if (!process.env['KEEP']) rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Workplace } from '../helpers/command-process.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { buildVersions, changedPackage, MAIN_FILE } from '../packaging/packages.js';
-import { Machine } from './machine.js';
+import { Machine, machineOfEnvironment } from './machine.js';
 
 const MIB = 1 << 20;
 /** Writes with flushes, and reads back what it wrote, until it is told to end. */
@@ -33,7 +33,7 @@ beforeAll(async () => {
         ),
     },
   );
-  machine = new Machine(packages);
+  machine = new Machine({ packages, ...machineOfEnvironment() });
   tgt = await startTgt({ luns: [{ sizeBytes: 64 * MIB }] });
   await machine.boot();
 });
