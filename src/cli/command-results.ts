@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { bootTestSchema } from '../boot-test/boot-test-events.js';
 import { checkSchema } from '../check/check-report.js';
 import { persistentSchema } from '../control/control-results.js';
-import type { Explanation } from '../errors/explain.js';
+import type { Explanation } from '../errors/explanation.js';
 import type { CapacityView, InquiryView } from '../session/scsi-queries.js';
+import { pathSchema } from '../supervisor/path-report.js';
 import { diskBytes } from '../supervisor/session-report.js';
 
 /**
@@ -100,7 +101,7 @@ const pingSchema = z.object({
 });
 
 const explainSchema = z.object({
-  kind: z.enum(['exitCode', 'loginStatus', 'sense', 'errno']),
+  kind: z.enum(['exitCode', 'loginStatus', 'sense', 'errno', 'accessState']),
   code: z.string(),
   name: z.string(),
   layer: z.string(),
@@ -127,6 +128,19 @@ const importSchema = z.object({
 const logoutSchema = z.object({
   loggedOut: count,
   sessions: z.array(z.string().regex(/^[0-9a-f]{16}$/)),
+});
+
+/** `paths`. */
+const pathsSchema = z.object({
+  paths: z.array(
+    pathSchema.extend({
+      TargetiSCSIName: z.string(),
+      /** The session that `session` shows; that of the path belongs to it. */
+      mainSessionId: z.string().regex(/^[0-9a-f]{16}$/),
+      /** Device or URI of the disk; null while it is not there. */
+      device: z.string().nullable(),
+    }),
+  ),
 });
 
 const removedSchema = z.object({ removed: z.array(persistentSchema) });
@@ -158,6 +172,7 @@ export const COMMAND_SCHEMAS = {
   explain: explainSchema,
   import: importSchema,
   logout: logoutSchema,
+  paths: pathsSchema,
   removed: removedSchema,
   'daemon-ready': daemonReadySchema,
   demo: demoSchema,

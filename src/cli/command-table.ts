@@ -3,6 +3,7 @@ import { runCsi, withCsi } from './commands/csi.js';
 import { runDaemonCommand, withDaemonFlags } from './commands/daemon.js';
 import { runDockerPlugin, withDockerPlugin } from './commands/docker-plugin.js';
 import { runImport, withImport } from './commands/import.js';
+import { runPaths } from './commands/paths.js';
 import { runPersistent, withPersistent } from './commands/persistent.js';
 import {
   runDevices,
@@ -71,6 +72,13 @@ export const DAEMON_COMMANDS: readonly Command[] = [
     summary: 'show a session: state, keys as offered, declared and in force (daemon)',
     build: withSession,
     run: runSession,
+    examples: [],
+  },
+  {
+    usage: 'paths [session]',
+    summary: 'list the paths of disks that have several (daemon)',
+    build: withSession,
+    run: runPaths,
     examples: [],
   },
   {

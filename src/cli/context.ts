@@ -9,7 +9,7 @@ export interface SignalSource {
   off(name: SignalName, listener: () => void): unknown;
 }
 
-type Terminal = { readonly isTTY?: boolean };
+type Terminal = { readonly isTTY?: boolean; readonly rows?: number };
 
 /** The world around a command. */
 export type CliIo = {

@@ -2,6 +2,7 @@ import { formatHostPort } from '../config/target-url.js';
 import type { SessionView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
 import { lunStateText, lunTroubles, retainedText } from './lun-text.js';
+import { pathText, pathTroubles, usablePathsText } from './path-text.js';
 import { printable, printLine, printTable } from './print.js';
 import { columnsOf, fitted } from './table-width.js';
 
@@ -21,19 +22,26 @@ export function appliesText(applies: string): string {
 
 /** A line for each session, and below them what is wrong with those and their LUNs. */
 export function printSessions(io: CliIo, sessions: readonly SessionView[]): void {
+  const hasPaths = sessions.some(({ paths }) => paths.length > 0);
   const rows = sessions.map((session) => [
     session.UniqueSessionId,
     session.state,
     TYPES[session.Type] ?? '',
     formatHostPort(session.portal),
     String(session.devices.length),
+    ...(hasPaths ? [usablePathsText(session.paths)] : []),
     session.TargetiSCSIName,
   ]);
-  const headings = ['SESSION', 'STATE', 'TYPE', 'PORTAL', 'LUNS', 'TARGET'];
+  const paths = hasPaths ? ['PATHS'] : [];
+  const headings = ['SESSION', 'STATE', 'TYPE', 'PORTAL', 'LUNS', ...paths, 'TARGET'];
   printTable(io, headings, fitted(headings, rows, columnsOf(io)));
   for (const session of sessions) {
     const trouble = troubleOf(session);
-    const troubles = [...(trouble === '' ? [] : [trouble]), ...lunTroubles(session.devices)];
+    const troubles = [
+      ...(trouble === '' ? [] : [trouble]),
+      ...lunTroubles(session.devices),
+      ...pathTroubles(session.paths),
+    ];
     for (const text of troubles) printLine(io, printable(`${session.UniqueSessionId}: ${text}`));
   }
 }
@@ -64,19 +72,6 @@ export function printSession(io: CliIo, session: SessionView): void {
     ['OPTION', 'VALUE', 'ANOTHER VALUE COUNTS'],
     settings.map((row) => [row.option, settingText(row.value), appliesText(row.applies)]),
   );
-}
-
-/** `LUN 0  192.0.2.1:3260  optimized  group 1, preferred  3 commands`. */
-function pathText(path: SessionView['paths'][number]): string {
-  const { lun, portal, state, access, group, preferred, suspect, commandsInFlight } = path;
-  const isAccess = state !== 'down' && access !== 'unknown';
-  const notes = [
-    group === null ? '' : `group ${group}`,
-    preferred ? 'preferred' : '',
-    suspect ? 'not trusted' : '',
-    `${commandsInFlight} commands`,
-  ].filter((note) => note !== '');
-  return `LUN ${lun}  ${portal}  ${isAccess ? access : state}  ${notes.join(', ')}`;
 }
 
 /** Why a session is away and what comes next; empty while all is well. */

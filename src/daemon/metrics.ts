@@ -7,6 +7,7 @@ import { readPortal } from '../iscsi/login/portal.js';
 import { LUN_STATES } from '../lun/lun-state.js';
 import { type StatisticsView, viewStatistics } from '../supervisor/session-report.js';
 import type { Supervisor } from '../supervisor/supervisor.js';
+import { pathMetrics } from './path-metrics.js';
 
 type Row = {
   readonly name: string;
@@ -64,6 +65,7 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
     registers: [registry],
   });
   const setLuns = lunMetrics(registry);
+  const setPaths = pathMetrics(registry);
   return async () => {
     sessions.set(supervisor.sessions.length);
     const views = supervisor.sessions.map((session) => viewStatistics(session, nowMs()));
@@ -75,6 +77,7 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
       }
     }
     setLuns(views);
+    setPaths(views);
     return registry.metrics();
   };
 }

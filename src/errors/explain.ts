@@ -6,19 +6,8 @@ import type { Attention, Verdict } from '../scsi/sense-table.js';
 import { senseToWords, verdictOfSense } from '../scsi/verdict.js';
 import { networkWords } from './error-report.js';
 import { EXIT_CODES, exitNameOfCode } from './exit-codes.js';
-
-/** One meaning of a code, as `explain` shows it. */
-export type Explanation = {
-  readonly kind: 'exitCode' | 'loginStatus' | 'sense' | 'errno';
-  readonly code: string;
-  readonly name: string;
-  /** Which part of the way between a program and its disk speaks so. */
-  readonly layer: string;
-  readonly explanation: string;
-  readonly nextStep: string;
-  /** Where it is laid down. */
-  readonly reference: string;
-};
+import { explainAccessState } from './explain-access.js';
+import type { Explanation } from './explanation.js';
 
 const SENSE_ACTIONS = {
   success: 'Nothing: the command did its work.',
@@ -45,7 +34,25 @@ const ATTENTION_STEPS: Readonly<Partial<Record<Attention, string>>> = {
   mediumChanged: MAY_BE_ANOTHER_DISK,
   inquiryChanged: MAY_BE_ANOTHER_DISK,
   lunsChanged: MAY_BE_ANOTHER_DISK,
+  accessStateChanged:
+    'Nothing: the states of the target port groups are read again, and commands go over the best ' +
+    'paths (`iscsi-nbd paths`). The command is sent again.',
   thresholdReached: 'Add space at the target. The command is sent again.',
+};
+
+const ANOTHER_PATH =
+  'Nothing, if the disk has another path: the command goes over that one (`iscsi-nbd paths`). ' +
+  'Without one ';
+const WAITS = 'requests wait up to --removal-latency, and then fail with EIO. ';
+
+/** As `ATTENTION_STEPS`, where the disk cannot be used over this port. */
+const PORT_STEPS: Readonly<Partial<Record<Attention, string>>> = {
+  accessTransition:
+    `${ANOTHER_PATH}${WAITS}A disk with several paths waits first as long as the target says ` +
+    'that a transition takes.',
+  portStandby: `${ANOTHER_PATH}${WAITS}Log in to a portal of the other controller, too.`,
+  portUnavailable: `${ANOTHER_PATH}${WAITS}Check the controller of this port at the target.`,
+  lunGone: `${ANOTHER_PATH}${WAITS}Check that the target shows the LUN to this initiator.`,
 };
 
 /** Errnos a block client meets, where the system's own words are too short to help. */
@@ -63,7 +70,8 @@ const BLOCK_ERRNOS: Readonly<Record<string, readonly [explanation: string, nextS
 
 /**
  * Says what a code means: an exit status (`24`), a login status of four hexadecimal digits
- * (`0201`), sense key/ASC/ASCQ (`06/29/00`), or an errno name (`EIO`). Throws UsageError.
+ * (`0201`), sense key/ASC/ASCQ (`06/29/00`), an errno name (`EIO`), or an asymmetric access state
+ * (`standby`). Throws UsageError.
  */
 export function explain(code: string): Explanation {
   if (/^\d{1,3}$/.test(code)) return explainExitCode(Number(code));
@@ -72,9 +80,11 @@ export function explain(code: string): Explanation {
   const sense = /^([0-9a-f]{1,2})h?\/([0-9a-f]{1,2})h?(?:\/([0-9a-f]{1,2})h?)?$/i.exec(code);
   if (sense) return explainSense(fromHex(sense[1]), fromHex(sense[2]), fromHex(sense[3] ?? '0'));
   if (/^E[A-Z0-9]+$/.test(code)) return explainErrno(code);
+  const access = explainAccessState(code);
+  if (access !== null) return access;
   throw new UsageError(
     `'${code}' has none of the forms explain knows: an exit status (24), a login status ` +
-      '(0201), sense key/ASC/ASCQ (06/29/00), an errno name (EIO).',
+      '(0201), sense key/ASC/ASCQ (06/29/00), an errno name (EIO), an access state (standby).',
   );
 }
 
@@ -125,6 +135,7 @@ function explainSense(senseKey: number, asc: number, ascq: number): Explanation 
 
 function senseStep({ action, attention, errno }: Verdict): string {
   if (action === 'fail') return `The client gets ${errno}: see \`iscsi-nbd explain ${errno}\`.`;
+  if (action === 'away' && attention !== null) return PORT_STEPS[attention] ?? SENSE_ACTIONS.away;
   if (action !== 'attention' || attention === null) return SENSE_ACTIONS[action];
   return ATTENTION_STEPS[attention] ?? SENSE_ACTIONS.attention;
 }

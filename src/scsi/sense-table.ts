@@ -161,6 +161,7 @@ export const SENSE_TABLE: readonly SenseRow[] = [
   [0x4, 0x3e, 0x01, fail('EIO', 'the logical unit failed')],
   [0x4, 0x3e, 0x02, retry('a timeout inside the logical unit')],
   [0x4, 0x44, ANY, fail('EIO', 'the target failed inside')],
+  [0x4, 0x67, 0x0a, fail('EIO', 'the target failed to set the states of its port groups')],
   [0x4, 0x47, ANY, retry('a transfer inside the device was damaged')],
   [0x4, 0x4b, ANY, retry('the transfer of the data failed')],
 
@@ -177,6 +178,7 @@ export const SENSE_TABLE: readonly SenseRow[] = [
   [0x5, 0x27, ANY, fail('EPERM', 'the logical unit is write protected', 'modeChanged')],
   [0x5, 0x2c, ANY, fail('EIO', 'the command is out of sequence for the device')],
   [0x5, 0x55, ANY, later('the target lacks resources', true)],
+  [0x5, 0x67, 0x0a, fail('EIO', 'the target does not set the states of its port groups')],
 
   [0x6, ANY, ANY, notice('other', 'the logical unit asks for attention')],
   [0x6, 0x28, ANY, notice('mediumChanged', 'the medium may have been changed')],

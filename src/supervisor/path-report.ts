@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PATH_WORDS } from '../bridge/paths/path.js';
 import { PATH_STATES } from '../bridge/paths/path-state.js';
 import { ACCESS_STATES } from '../scsi/target-port-groups.js';
 import type { DaemonSession } from './daemon-session.js';
@@ -13,6 +14,10 @@ export const pathSchema = z.object({
   portal: z.string(),
   /** `ready`: requests may go over it, if its port takes commands. */
   state: z.enum(PATH_STATES),
+  /** `state` and `access` in one word, as the event pathState has it. */
+  pathState: z.enum(PATH_WORDS),
+  /** Why it is in its state. */
+  reason: z.string(),
   /** State of its target port group (ALUA); `unknown`: the target has one state for all ports. */
   access: z.enum(ACCESS_STATES),
   /** Target port group; null if the target tells of none. */
@@ -21,6 +26,11 @@ export const pathSchema = z.object({
   /** It has failed so often of late that it is used only if there is no other. */
   suspect: z.boolean(),
   commandsInFlight: count,
+  /** Times that its session was lost while requests could go over it. */
+  failures: count,
+  /** Bytes of the session of the path, of all its LUNs. */
+  BytesSent: count,
+  BytesReceived: count,
 });
 export type PathView = z.output<typeof pathSchema>;
 
@@ -28,16 +38,21 @@ export type PathView = z.output<typeof pathSchema>;
 export function viewPaths(session: DaemonSession): PathView[] {
   const { paths, luns } = session.stack;
   return luns.flatMap(({ unit: { lun } }) =>
-    (paths?.unitOf(lun)?.paths ?? []).map(({ member, path, group }) => ({
+    (paths?.unitOf(lun)?.paths ?? []).map(({ member, path, group, reason, failures }) => ({
       lun,
       UniqueSessionId: member.client.sessionId,
       portal: member.name,
       state: path.state,
+      pathState: path.words,
+      reason,
       access: path.access,
       group,
       preferred: path.isPreferred,
       suspect: path.isSuspect,
       commandsInFlight: path.inFlight,
+      failures: failures.total,
+      BytesSent: member.client.initiator.bytesSentTotal,
+      BytesReceived: member.client.initiator.bytesReceivedTotal,
     })),
   );
 }

@@ -195,6 +195,8 @@ export const statisticsSchema = z.object({
   state: stateSchema,
   removalInSeconds: z.number().min(0).nullable(),
   luns: z.array(z.object(lunStatusFields)),
+  /** Of disks that have several. */
+  paths: z.array(pathSchema),
   /** Monotonic instant of the reading, for rates. */
   atMs: z.number(),
 });
@@ -340,6 +342,7 @@ export function viewStatistics(session: DaemonSession, nowMs: number): Statistic
     state: session.state,
     removalInSeconds: removalInSeconds(session, nowMs),
     luns: session.luns.map((lun) => viewLun(session, lun, nowMs)),
+    paths: viewPaths(session),
     atMs: nowMs,
   };
 }

@@ -86,6 +86,26 @@ describe('explain', () => {
     expect((await run(['explain', '5/24'])).out).toMatch(/ILLEGAL REQUEST/);
   });
 
+  it.each([
+    ['02/04/0a', /asymmetric access state/, /another path.*as long as the target says/],
+    ['02/04/0b', /on standby/, /another path/],
+    ['02/04/0c', /unavailable/, /another path/],
+    ['05/25/00', /no such logical unit/, /another path/],
+    ['06/2a/06', /access state changed/, /read again.*best paths/],
+    ['06/2a/07', /change of the access state failed/, /read again.*best paths/],
+    ['05/67/0a', /does not set the states of its port groups/, /EIO/],
+    ['04/67/0a', /failed to set the states of its port groups/, /EIO/],
+    ['standby', /SET TARGET PORT GROUPS/, /--alua explicit/],
+    ['non-optimized', /slower/, /if no better one can be used/],
+    ['transitioning', /changes from one state/, /wait as long as the target says/],
+    ['Optimized', /as fast as the target can/, /first/],
+    ['offline', /not there/, /controller/],
+  ])('%s of asymmetric access is explained with what to do next', async (code, words, next) => {
+    const result = JSON.parse((await run(['explain', code, '--json'])).out);
+    expect(result.explanation).toMatch(words);
+    expect(result.nextStep).toMatch(next);
+  });
+
   it.each(['06/29/00', '06/29/03'])(
     '%s says what happens to writes that were not flushed',
     async (code) => {

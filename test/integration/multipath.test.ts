@@ -57,16 +57,18 @@ describe('a disk with two sessions to one portal', () => {
       `${target.url}/0`,
       ...['--sessions-per-portal', '2', '--reconnect-interval', '0.5'],
     );
-    const isUsed = (event: ServedEvent) => event.event === 'pathState' && event.to !== 'down';
-    await served.heard(isUsed, 0);
+    const isUsed = (event: ServedEvent) => event.event === 'pathState' && event.to === 'ready';
+    const first = await served.heard(isUsed, 0);
+    await served.heard(isUsed, served.events.indexOf(first) + 1);
     expect(new Set(target.node.sessions.map(({ isid }) => isid.toString('hex'))).size).toBe(2);
     const fio = fioVerifyPaced(served.uri);
     for (let round = 0; round < 4; round += 1) {
       await sleep(300);
       const after = served.events.length;
       target.node.connections[0]?.drop();
-      await served.heard((event) => event.event === 'pathState' && event.to === 'down', after);
-      await served.heard(isUsed, after);
+      const isDown = (event: ServedEvent) => event.event === 'pathState' && event.to === 'down';
+      const down = await served.heard(isDown, after);
+      await served.heard(isUsed, served.events.indexOf(down));
     }
     expect(errorsIn(await fio)).toEqual(['0']);
     const names = served.events.map(({ event }) => event);

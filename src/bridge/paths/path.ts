@@ -1,6 +1,6 @@
 import type { LunField, ScsiPort } from '../../scsi/command.js';
 import type { Attention } from '../../scsi/sense-table.js';
-import type { ACCESS_STATES } from '../../scsi/target-port-groups.js';
+import { ACCESS_STATES } from '../../scsi/target-port-groups.js';
 import { type PathEvent, type PathState, pathMove } from './path-state.js';
 
 export type AccessState = (typeof ACCESS_STATES)[number];
@@ -27,6 +27,13 @@ export const ACCESS_OF: ReadonlyMap<Attention, AccessState> = new Map([
   ['lunGone', 'unavailable'],
   ['notReady', 'offline'],
 ]);
+/** States of a path for people. */
+export const PATH_WORDS = [
+  ...(['down', 'checking', 'ready'] as const),
+  ...ACCESS_STATES.filter((access) => access !== 'unknown'),
+] as const;
+export type PathWords = (typeof PATH_WORDS)[number];
+
 /** Of a path that cannot be used. */
 export const NO_RANK = Number.POSITIVE_INFINITY;
 const SUSPECT_RANK = 100;
@@ -121,10 +128,11 @@ export class Path {
     return this.rank !== NO_RANK;
   }
 
-  /** Its state as people know it. */
-  get words(): string {
+  /** Its state as people know it: that of its port where the target tells of one. */
+  get words(): PathWords {
     if (this.#state === 'down') return 'down';
-    return this.#state === 'ready' || !isServing(this.#access) ? this.#access : 'checking';
+    if (this.#state !== 'ready' && isServing(this.#access)) return 'checking';
+    return this.#access === 'unknown' ? 'ready' : this.#access;
   }
 
   happened(event: PathEvent): void {

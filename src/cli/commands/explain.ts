@@ -9,7 +9,7 @@ export function withCode(parser: Argv): Argv {
     .positional('code', {
       type: 'string',
       demandOption: true,
-      describe: 'exit status (24), login status (0201), sense (06/29/00), errno (EIO)',
+      describe: 'exit status (24), login status (0201), sense (06/29/00), errno (EIO), standby',
     })
     .option('json', { type: 'boolean', describe: 'print JSON' });
 }

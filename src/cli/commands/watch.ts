@@ -11,6 +11,7 @@ import { controlPathOf, withControl } from '../control-session.js';
 import { eventText } from '../event-text.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
 import { lunTroubles } from '../lun-text.js';
+import { drawPaths } from '../path-rates.js';
 import { humanBytes, printable, printLine, printTable } from '../print.js';
 import { columnsOf, fitted } from '../table-width.js';
 
@@ -123,6 +124,9 @@ function draw(
     }
   }
   if (rows.length === 0) printLine(context.io, 'no session');
+  const troubles = now.reduce((sum, view) => sum + lunTroubles(view.luns).length, 0);
+  const left = (context.io.stdout.rows ?? Infinity) - Math.max(1, rows.length) - troubles - 2;
+  drawPaths(context.io, { now, before, linesMax: left });
 }
 
 /** Runs `work` until it is done, a signal comes (status 0), or the daemon goes (18). */

@@ -9,6 +9,8 @@ export class PathFailures {
   readonly #clock: Clock;
   readonly #suspect: (isSuspect: boolean) => void;
   readonly #atMs: number[] = [];
+  /** Times that it was lost, or could not be used any more. */
+  total = 0;
   #cancel: () => void = () => undefined;
 
   constructor(clock: Clock, suspect: (isSuspect: boolean) => void) {
@@ -18,6 +20,7 @@ export class PathFailures {
 
   failed(): void {
     this.#cancel();
+    this.total += 1;
     this.#atMs.push(this.#clock.nowMs());
     if (this.#atMs.length > FAILURES_MAX) this.#atMs.shift();
   }

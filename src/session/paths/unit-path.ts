@@ -17,6 +17,8 @@ export type UnitPath = {
   ownPort: OwnPort | null;
   /** Target port group of its port; null: the unit has not told of any. */
   group: number | null;
+  /** Why it is in its state. */
+  reason: string;
   /** What a new session has met that may be about the time before it. */
   past: Attention | null;
   /** The target had no such unit over it since it was last used. */
@@ -41,6 +43,7 @@ export function newUnitPath(
     stopCheck: () => undefined,
     ownPort: null,
     group: null,
+    reason: 'its session is not logged in',
     past: null,
     wasGone: false,
   };

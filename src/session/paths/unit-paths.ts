@@ -377,8 +377,10 @@ export class UnitPaths {
     for (const each of this.#members) if (each !== of && !each.path.isUsable) this.check(each);
   }
 
-  #told({ member, path }: UnitPath, from: string, reason: string): void {
+  #told(each: UnitPath, from: string, reason: string): void {
+    const { member, path } = each;
     const to = path.words;
+    each.reason = reason;
     if (to !== from) this.#options.stateChanged({ member, from, to, reason });
   }
 
