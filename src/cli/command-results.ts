@@ -137,7 +137,7 @@ const pathsSchema = z.object({
       TargetiSCSIName: z.string(),
       /** The session that `session` shows; that of the path belongs to it. */
       mainSessionId: z.string().regex(/^[0-9a-f]{16}$/),
-      /** Device or URI of the disk; null while it is not there. */
+      /** Device or socket of the disk; null while it is not there. */
       device: z.string().nullable(),
     }),
   ),

@@ -19,12 +19,19 @@ const LINK_PATHS: LinkPaths = {
   sys: '/sys',
 };
 
+type PortalName = { readonly host: string; readonly port: number };
+
+/** Paths that have a name: the udev rule has a line for each. */
+const PATH_NAMES_MAX = 8;
+
 /** What a device's stable names are made of. */
 export interface DeviceName {
   readonly index: number;
   /** Backend identifier, by which the kernel knows the device. */
   readonly identifier: string;
-  readonly portal: { readonly host: string; readonly port: number };
+  readonly portal: PortalName;
+  /** Portals of its other paths. */
+  readonly otherPortals?: readonly PortalName[];
   readonly targetName: string;
   readonly lun: number;
   /** Names of the logical unit as in VPD page 83h, e.g. `naa.6001405…`, the most unique first. */
@@ -93,9 +100,12 @@ export function linkPath(name: DeviceName, paths: LinkPaths = LINK_PATHS): strin
 
 /** The properties of the udev rule, in the form systemd's own rules have for such disks. */
 export function propertiesText(name: DeviceName): string {
-  const { portal, lun, identifiers } = name;
+  const { portal, otherPortals = [], identifiers } = name;
+  const places = new Set([portal, ...otherPortals].map((each) => pathName(name, each)));
+  const [first, ...others] = [...places].slice(0, PATH_NAMES_MAX);
   const lines = [
-    `ID_PATH=ip-${safe(portal.host)}:${portal.port}-iscsi-${safe(name.targetName)}-lun-${lun}`,
+    `ID_PATH=${first}`,
+    ...others.map((path, at) => `ISCSI_NBD_PATH_${at + 2}=${path}`),
     'ID_BUS=iscsi',
     `ID_VENDOR=${safe(name.vendor)}`,
     `ID_MODEL=${safe(name.product)}`,
@@ -103,9 +113,13 @@ export function propertiesText(name: DeviceName): string {
   if (name.serial !== '') lines.push(`ID_SCSI_SERIAL=${safe(name.serial)}`);
   const worldWide = identifiers.find((identifier) => /^(naa|eui)\.[0-9a-f]+$/.test(identifier));
   if (worldWide !== undefined) lines.push(`ID_WWN=0x${worldWide.slice(4)}`);
-  const first = identifiers[0];
-  if (first !== undefined) lines.push(`ISCSI_NBD_ID=${safe(first)}`);
+  const best = identifiers[0];
+  if (best !== undefined) lines.push(`ISCSI_NBD_ID=${safe(best)}`);
   return `${lines.join('\n')}\n`;
+}
+
+function pathName({ targetName, lun }: DeviceName, { host, port }: PortalName): string {
+  return `ip-${safe(host)}:${port}-iscsi-${safe(targetName)}-lun-${lun}`;
 }
 
 /** The characters udev lets into a link's name; a target's texts are not to be trusted. */

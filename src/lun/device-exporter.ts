@@ -51,7 +51,12 @@ type DeviceExporterOptions = {
   /** Writes down what a device is made of; awaited before the kernel is told. */
   readonly keep?: (lun: number, facts: DiskFacts) => Promise<void>;
   /** Stable names are made of these; without it there are none. */
-  readonly names?: { readonly portal: PortalAddress; readonly targetName: string };
+  readonly names?: {
+    readonly portal: PortalAddress;
+    readonly targetName: string;
+    /** Portals of all paths, when a device is made. */
+    readonly portals: () => readonly PortalAddress[];
+  };
 };
 
 /** Kernel devices, one for each unit, that keep their index while the session lives. */
@@ -254,7 +259,8 @@ export class DeviceExporter implements LunExporter {
     const { identifiers, vendor, product, serial } = unit.facts;
     const identifier = deviceIdentifier(this.#options.sessionId, unit.lun);
     const disk = { index, identifier, lun: unit.lun, identifiers, vendor, product, serial };
-    const name = { ...names, ...disk };
+    const { portal, targetName } = names;
+    const name = { ...disk, portal, targetName, otherPortals: names.portals() };
     this.#named.set(unit.lun, name);
     await this.#tryNames(unit.lun, () => publishNames(nbdAddon, name));
   }

@@ -52,7 +52,11 @@ export function exportsOf(
     onInUse: options.onInUse,
     onWarning: (message) => stack.warn(message),
     keep: options.keep,
-    names: { portal: options.portal, targetName: options.targetName },
+    names: {
+      portal: options.portal,
+      targetName: options.targetName,
+      portals: () => (stack.paths?.members ?? []).map(({ portal }) => portal),
+    },
   });
   return { exporter, opened: async () => {}, leave: async () => exporter.leave() };
 }

@@ -70,7 +70,9 @@ describe('the paths of a disk over two target port groups', () => {
     expect(sessions).toContain(trouble);
     const { out: top } = await daemon.run('top', '--count', '1');
     expect(top).toMatch(/\nPATH +LUN +STATE +IN\/s +OUT\/s +QD +FAILURES +GROUP +PORTAL\n/);
-    expect(top).toMatch(new RegExp(`[0-9a-f]{8} +0 +standby .* group 2 +${second}\n`));
+    expect(top).toMatch(
+      new RegExp(`[0-9a-f]{8} +0 +standby .* group 2(?:, preferred)? +${second}\n`),
+    );
     checked('statistics', (await daemon.run('top', '--count', '1', '--json')).out);
 
     // A path whose session is lost while it serves has failed once.

@@ -88,6 +88,28 @@ describe('the stable names of a device', () => {
     ]);
   });
 
+  it('a disk with several paths has a name for each portal, and the rule a line for each name', async () => {
+    const portals = Array.from({ length: 10 }, (_, at) => ({
+      host: `192.0.2.${at + 7}`,
+      port: 3260,
+    }));
+    const lines = propertiesText({ ...NAME, otherPortals: [...portals, ...portals] }).split('\n');
+    const path = (host: string) => `ip-${host}:3260-iscsi-iqn.2024-01.com.example:disk1-lun-1`;
+    const names = lines.filter((line) => line.includes('PATH'));
+    expect(names.slice(0, 3)).toEqual([
+      `ID_PATH=${path('192.0.2.7')}`,
+      `ISCSI_NBD_PATH_2=${path('192.0.2.8')}`,
+      `ISCSI_NBD_PATH_3=${path('192.0.2.9')}`,
+    ]);
+    expect(names.length).toBe(8);
+    const rule = await readFile('packaging/udev/60-iscsi-nbd.rules', 'utf8');
+    for (const name of names) {
+      const property = name.split('=')[0];
+      expect(rule).toContain(`SYMLINK+="disk/by-path/$env{${property}}"`);
+      expect(rule).toContain(`SYMLINK+="disk/by-path/$env{${property}}-part%n"`);
+    }
+  });
+
   it('the names stay in their folder whatever the target name and identifiers are', () => {
     const hostile = { ...NAME, targetName: '../../etc\n', identifiers: ['a\nID_PATH=x/../y'] };
     expect(linkPath(hostile, paths)).toBe(join(paths.links, '.._.._etc_/lun1'));

@@ -55,7 +55,7 @@ function pathsOf({ TargetiSCSIName, UniqueSessionId, devices, paths }: SessionVi
       TargetiSCSIName,
       /** The session that `session` shows; those of the paths belong to it. */
       mainSessionId: UniqueSessionId,
-      device: disk?.device ?? disk?.uri ?? null,
+      device: disk?.device ?? disk?.socket ?? null,
     };
   });
 }
