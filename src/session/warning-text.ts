@@ -56,7 +56,9 @@ export function warningText(effect: SessionEvent): string | null {
       );
     }
     case 'escalated':
-      return `a task took too long: ${STEPS[effect.step]}`;
+      return effect.isWanted
+        ? 'resetting the logical unit, so that old writes of a session that is gone end'
+        : `a task took too long: ${STEPS[effect.step]}`;
     case 'rejected':
       return `the target rejected a PDU of opcode ${effect.opcode} with reason ${effect.reason}`;
     case 'asyncReceived': {

@@ -78,6 +78,24 @@ describe('a disk with two paths', () => {
     await endWell(world);
   });
 
+  it('a warning says that the logical unit is reset because of old writes, not of a late task', async () => {
+    const { world, first, client } = await twoPaths();
+    const back = world.commands.add(({ opcode }) =>
+      opcode === WRITE_10 ? { delayMs: 3000 } : undefined,
+    );
+    const written = ask(world, client, write(1));
+    await world.pass(50);
+    back();
+    first.become('refused');
+    cut(first);
+    await world.when(() => written.reply !== null, 20_000);
+    expect(eventsOf(world, 'warning')).toMatchObject([
+      { message: 'resetting the logical unit, so that old writes of a session that is gone end' },
+    ]);
+    first.become('up');
+    await endWell(world);
+  });
+
   it('an outage like any other begins if no path is left', async () => {
     const { world, first, second, client } = await twoPaths();
     for (const network of [first, second]) network.become('refused');

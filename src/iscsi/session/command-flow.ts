@@ -289,7 +289,7 @@ export class CommandFlow {
 
   #order(order: EscalationOrder): void {
     const connection = this.#connection;
-    this.#effects.push({ type: 'escalated', step: order.step });
+    this.#effects.push({ type: 'escalated', step: order.step, isWanted: this.#wanted !== null });
     if (order.step === 'reconnect' || connection === null) {
       throw new LinkError('ETIMEDOUT', 'a task took too long and no reset was answered');
     }

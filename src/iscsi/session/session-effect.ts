@@ -50,7 +50,8 @@ export type SessionEffect =
   | { readonly type: 'textReceived'; readonly response: TextResponse }
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
   /** A task took too long: this is done about it. */
-  | { readonly type: 'escalated'; readonly step: EscalationStep }
+  /** `isWanted`: somebody asked for it, see `CommandFlow.resetUnit`; else a task is late. */
+  | { readonly type: 'escalated'; readonly step: EscalationStep; readonly isWanted: boolean }
   /** How a reset of the LUN that was asked for has ended: the target has done it, or has not. */
   | {
       readonly type: 'unitReset';
