@@ -85,7 +85,8 @@ export function optimizedGroupParameters(group: number): Buffer {
  * (6–4) and 5 implicit transition time; then a descriptor a group: 0 PREF (7) and state (3–0),
  * 2–3 group, 7 number of ports, then each port with its identifier in bytes 2–3. The header is
  * judged by its own format, since a target may ignore what was asked for: where it has none, these
- * bits are reserved bits of the first descriptor. A descriptor that is cut off is left out.
+ * bits are reserved bits of the first descriptor. Of a descriptor that is cut off the ports count
+ * that are there: LIO leaves the extended header out of its length, so the last port is missing.
  * ScsiDataError below 4 bytes.
  */
 export function decodeTargetPortGroups(data: Buffer, isExtended: boolean): TargetPortGroups {
@@ -107,9 +108,9 @@ function decodeGroups(data: Buffer, begin: number, end: number): TargetPortGroup
   const groups: TargetPortGroup[] = [];
   for (let at = begin; at + DESCRIPTOR_BYTES <= end; ) {
     const portsEnd = at + DESCRIPTOR_BYTES + (data[at + 7] ?? 0) * PORT_BYTES;
-    if (portsEnd > end) break;
     const ports: number[] = [];
-    for (let port = at + DESCRIPTOR_BYTES; port < portsEnd; port += PORT_BYTES) {
+    const lastPort = Math.min(portsEnd, end) - PORT_BYTES;
+    for (let port = at + DESCRIPTOR_BYTES; port <= lastPort; port += PORT_BYTES) {
       ports.push(data.readUInt16BE(port + 2));
     }
     const first = data[at] ?? 0;

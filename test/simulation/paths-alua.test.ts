@@ -76,6 +76,17 @@ describe('how the states of target port groups are read', () => {
     await endWell(world);
   });
 
+  it('the last group counts if its port is cut off, as LIO leaves the extended header out of the length', async () => {
+    const { world, used } = await twoGroups({
+      portGroupSettings: {
+        onAnswer: (data) => withLength(data.subarray(0, data.length - 4), data.length - 8),
+      },
+    });
+    expect(await used()).toEqual([1]);
+    expect(world.stack.paths?.unitOf(0)?.paths.map(({ group }) => group)).toEqual([1, 2]);
+    await endWell(world);
+  });
+
   it('a unit whose INQUIRY data tell of no groups is not asked for any', async () => {
     let reports = 0;
     const { world } = await twoPaths();
