@@ -73,3 +73,13 @@ export async function findSession(client: ControlClient, text: string): Promise<
   const ids = found.map((session) => session.UniqueSessionId).join(', ');
   throw new UsageError(`${text} can be any of the sessions ${ids}: give the number.`);
 }
+
+/** As `findSession`, or that of one path of several: `text` is its whole UniqueSessionId. */
+export async function findPathOrSession(client: ControlClient, text: string): Promise<SessionView> {
+  const wanted = text.toLowerCase();
+  for (const session of await allSessions(client)) {
+    const isPath = session.paths.some(({ UniqueSessionId }) => UniqueSessionId === wanted);
+    if (isPath) return { ...session, UniqueSessionId: wanted };
+  }
+  return findSession(client, text);
+}

@@ -17,6 +17,7 @@ import { diskSearch } from '../session/next-portal.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import type { DaemonSessionOptions, SessionPlan } from './daemon-session-options.js';
 import { completedDisks, strangeDisk, withDisk } from './record-identity.js';
+import { portalsOf, recordPaths } from './record-paths.js';
 import type { ResolvedLogin } from './resolved-login.js';
 import { bootInUse, loggedOut } from './session-errors.js';
 import { exportsOf, type SessionExports } from './session-exports.js';
@@ -66,7 +67,8 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     const isTakenOver = setup.waiting.length > 0;
     const group = isTakenOver && portalGroupTag !== undefined ? { portalGroupTag } : {};
     const identity = { ...setup.identity, ...group };
-    const portals = [{ host, port }, ...setup.options.portals];
+    const wished = [{ host, port }, ...setup.options.portals];
+    const { portals, spares } = portalsOf(wished, setup.record.paths, { isTakenOver });
     this.stack = new BlockSession(
       threadRuntime(),
       { onEvent: setup.onEvent, signal: this.#abort.signal },
@@ -74,6 +76,8 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
         type: sessionType,
         targetName,
         portals,
+        spares,
+        onPaths: (places) => this.#save({ paths: recordPaths(places) }),
         identity,
         claims: new HostClaims({ targetName, portals, identity }, setup.options),
         losses: setup.losses,
@@ -225,8 +229,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     for (const { lun } of notServing()) unflushed.add(lun);
     if (this.isEnding) return;
     const but = unflushed.size === 0 ? {} : { unflushedLuns: [...unflushed] };
-    this.record = { ...this.record, handedOver: true, ...but };
-    await this.#setup.saveRecord(this.record);
+    await this.#save({ handedOver: true, ...but });
     this.retained?.leave(unflushed);
   }
 
@@ -287,6 +290,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
         signal.throwIfAborted();
       }
       this.#happened('opened');
+      void stack.pathSources.find(this.#abort.signal);
     } catch (error) {
       if (asked.aborted) stack.handle.hurryLogout();
       await this.breakOff();
@@ -311,8 +315,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     const found = await requireDisks(stack, wanted, search);
     this.#requireKnownDisks(found);
     const disks = completedDisks(this.record, found);
-    this.record = { ...this.record, disks };
-    await this.#setup.saveRecord(this.record);
+    await this.#save({ disks });
     const { exporter, opened } = this.#exports();
     stack.useExporter(exporter, opened);
     const { isLeft, isClean, retained, exportPlan } = this.#setup;
@@ -383,10 +386,14 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     this.#phase = nextPhase(this.#phase, event);
   }
 
+  #save(change: Partial<SessionRecord>): Promise<void> {
+    this.record = { ...this.record, ...change };
+    return this.#setup.saveRecord(this.record);
+  }
+
   /** Writes down what the disk of a LUN is. */
   async #keep(lun: number, facts: DiskFacts): Promise<void> {
     const disk = { lun, facts, field: this.stack.lunFields.hexOf(lun) };
-    this.record = withDisk(this.record, disk, this.stack.portalGroupTag);
-    await this.#setup.saveRecord(this.record);
+    await this.#save(withDisk(this.record, disk, this.stack.portalGroupTag));
   }
 }

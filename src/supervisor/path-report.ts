@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { PATH_WORDS } from '../bridge/paths/path.js';
 import { PATH_STATES } from '../bridge/paths/path-state.js';
 import { ACCESS_STATES } from '../scsi/target-port-groups.js';
+import type { PathMember } from '../session/paths/path-member.js';
 import type { DaemonSession } from './daemon-session.js';
 
 const count = z.number().int().min(0);
@@ -34,11 +35,20 @@ export const pathSchema = z.object({
 });
 export type PathView = z.output<typeof pathSchema>;
 
-/** The paths of all disks of a session; none if it has one portal only. */
+/**
+ * The paths of all disks of a session; none if it has one portal only. While no portal but the
+ * first one has been reached, the disks go over the first session only.
+ */
 export function viewPaths(session: DaemonSession): PathView[] {
   const { paths, luns } = session.stack;
+  if (paths === null) return [];
+  if (!paths.isSpread) {
+    return luns.flatMap(({ unit: { lun } }) =>
+      paths.members.map((member) => unspread(lun, member)),
+    );
+  }
   return luns.flatMap(({ unit: { lun } }) =>
-    (paths?.unitOf(lun)?.paths ?? []).map(({ member, path, group, reason, failures }) => ({
+    (paths.unitOf(lun)?.paths ?? []).map(({ member, path, group, reason, failures }) => ({
       lun,
       UniqueSessionId: member.client.sessionId,
       portal: member.name,
@@ -55,4 +65,24 @@ export function viewPaths(session: DaemonSession): PathView[] {
       BytesReceived: member.client.initiator.bytesReceivedTotal,
     })),
   );
+}
+
+function unspread(lun: number, { client, name, isLoggedIn }: PathMember): PathView {
+  const { bytesSentTotal, bytesReceivedTotal } = client.initiator;
+  return {
+    lun,
+    UniqueSessionId: client.sessionId,
+    portal: name,
+    state: isLoggedIn ? 'ready' : 'down',
+    pathState: isLoggedIn ? 'ready' : 'down',
+    reason: isLoggedIn ? 'logged in' : 'it has not been reached',
+    access: 'unknown',
+    group: null,
+    preferred: false,
+    suspect: false,
+    commandsInFlight: 0,
+    failures: 0,
+    BytesSent: bytesSentTotal,
+    BytesReceived: bytesReceivedTotal,
+  };
 }

@@ -4,6 +4,7 @@ import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { completedFacts } from '../scsi/completed-facts.js';
 import { bootIdentity, newIdentity } from '../session/session-identity.js';
+import { keptPaths } from './record-paths.js';
 import type { ResolvedLogin } from './resolved-login.js';
 import {
   keyText,
@@ -37,6 +38,7 @@ export function begunRecord(
     ...subject,
     disks,
     portalGroupTag,
+    paths: keptPaths(known?.paths, { mayHaveGhosts: known?.bootId === how.bootId }),
   };
 }
 
@@ -113,7 +115,8 @@ export function loggedOut(
   how: { readonly hasGhosts: boolean },
 ): SessionRecord {
   const { sessionId, isid } = identityText(firstIdentity(record));
-  return withoutDisks({ ...record, sessionId, isid: how.hasGhosts ? record.isid : isid });
+  const paths = keptPaths(record.paths, { mayHaveGhosts: how.hasGhosts });
+  return withoutDisks({ ...record, sessionId, isid: how.hasGhosts ? record.isid : isid, paths });
 }
 
 /** The process before has left nothing acknowledged that is not on the disk of the LUN. */
@@ -131,6 +134,6 @@ export function leftBehind(record: SessionRecord | null, bootId: string): Sessio
 
 /** The record of a session that this daemon could not use: it is left as it was found. */
 export function stillLeft(record: SessionRecord, left: SessionRecord): SessionRecord {
-  const { disks, portalGroupTag, handedOver, unflushedLuns } = left;
-  return { ...record, disks, portalGroupTag, handedOver, unflushedLuns };
+  const { disks, portalGroupTag, handedOver, unflushedLuns, paths } = left;
+  return { ...record, disks, portalGroupTag, handedOver, unflushedLuns, paths };
 }

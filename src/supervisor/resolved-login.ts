@@ -14,6 +14,7 @@ import { resolveChap } from '../config/secrets.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
+import { samePortal } from '../iscsi/session/portal-list.js';
 
 /** A login as it is asked for. */
 export type LoginParams = {
@@ -72,18 +73,17 @@ export async function sessionOptionsOf(
 }
 
 /**
- * A login to what is logged in already is no error when the session is as it is wished; else
- * UsageError 15 names the first difference.
+ * A login to what is logged in already is no error when the session is as it is wished, or if the
+ * portal can be one more path; else UsageError 15 names the first difference.
  */
 export function requireSameOptions(
   existing: ResolvedLogin,
   wished: ResolvedLogin,
   sessionId: string,
 ): void {
-  const portals = [existing.request.portal, ...existing.config.values.portals];
-  const { host, port } = wished.request.portal;
-  if (!portals.some((portal) => portal.host === host && portal.port === port)) {
-    throw exists(existing, sessionId, `over portal ${portals.map(formatPortal).join(', ')}`);
+  if (isOtherPortal(existing, wished) && !mayHavePaths(existing)) {
+    const portals = portalsOf(existing).map(formatPortal).join(', ');
+    throw exists(existing, sessionId, `over portal ${portals}`);
   }
   for (const key of Object.keys(wished.request.options)) {
     const name = named(key);
@@ -91,6 +91,20 @@ export function requireSameOptions(
     if (isDeepStrictEqual(before, wished.config.values[name])) continue;
     throw exists(existing, sessionId, `with ${name} ${JSON.stringify(before)}`);
   }
+}
+
+/** The portal is none of those that the session was asked for with. */
+export function isOtherPortal(existing: ResolvedLogin, wished: ResolvedLogin): boolean {
+  return !portalsOf(existing).some((portal) => samePortal(portal, wished.request.portal));
+}
+
+function portalsOf({ request, config }: ResolvedLogin): readonly PortalAddress[] {
+  return [request.portal, ...config.values.portals];
+}
+
+/** Another portal becomes a path of the same disks. */
+function mayHavePaths({ request, config }: ResolvedLogin): boolean {
+  return request.sessionType !== 'informational' && config.values.multipath === 'auto';
 }
 
 function exists(existing: ResolvedLogin, sessionId: string, how: string): UsageError {

@@ -16,6 +16,7 @@ import { diskSearch } from '../session/next-portal.js';
 import { newIdentity } from '../session/session-identity.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { OwnedRecord, type OwnedRecordOptions } from './owned-record.js';
+import { portalsOf, recordPaths } from './record-paths.js';
 
 /**
  * Serves the URL's LUN, or every disk of the target, on a unix socket. Resolves when the socket
@@ -30,16 +31,25 @@ export async function serve(
   await refuseTakenPath(resolve(options.socketPath));
   await applyProcessSettings(options);
   const { targetName, host, port } = url;
-  const place = { targetName, portals: [{ host, port }, ...options.portals] };
   const onWarning = (message: string, sessionId: string) =>
     hooks.onEvent(stampedEvent({ event: 'warning', message }, sessionId));
   const { owned, why } = await servedRecord(url, options, { onWarning });
   const identity = owned?.identity ?? newIdentity();
   if (why !== null) onWarning(why, identity.sessionId);
+  const wished = [{ host, port }, ...options.portals];
+  let record = owned?.record;
+  const { portals, spares } = portalsOf(wished, record?.paths, { isTakenOver: false });
+  const place = { targetName, portals };
   const make = () =>
     new BlockSession(threadRuntime(), hooks, {
       type: 'data',
       ...place,
+      spares,
+      onPaths: async (places) => {
+        if (record === undefined) return;
+        record = { ...record, paths: recordPaths(places) };
+        await owned?.save(record);
+      },
       identity,
       firstLogin: 'once',
       options,
@@ -47,7 +57,9 @@ export async function serve(
       losses: owned?.losses,
       mayHaveGhosts: owned?.mayHaveGhosts === true,
       onFirstWrite: (lun) => owned?.losses.written(lun),
-      onClosed: ({ isLoggedOut }) => owned?.end(owned.record, { isLoggedOut, wasOpen: true }),
+      onClosed: async ({ isLoggedOut }) => {
+        if (record !== undefined) await owned?.end(record, { isLoggedOut, wasOpen: true });
+      },
     });
   const stack = owned === null ? make() : await owned.makeSession(make);
   try {
@@ -55,6 +67,8 @@ export async function serve(
     const { signal } = hooks;
     await exportOn(stack, url, { options, losses: owned?.losses, signal });
     hooks.signal.throwIfAborted();
+    // What a path has sent, only a process that knows of it can fence off.
+    if (owned !== null) void stack.pathSources.find(hooks.signal);
     return stack;
   } catch (error) {
     if (hooks.signal.aborted) stack.handle.hurryLogout();

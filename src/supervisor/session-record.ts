@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
+import { recordPathsSchema } from './record-paths.js';
 
 /**
  * The version of records that this program writes; docs/PACKAGES.md tells what changed in each. It
@@ -73,6 +74,7 @@ const recordSchema = loginSchema1.extend({
   luns: z.array(z.number().int()).nullable().optional(),
   /** Of `serve`. */
   socketPath: z.string().optional(),
+  paths: recordPathsSchema,
 });
 
 /** What `attach` and `serve` wrote in version 1: the rest was in the name of the file. */

@@ -8,6 +8,7 @@ import { DeviceExporter } from '../lun/device-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
 import { SessionRetained } from '../lun/session-retained.js';
 import { DaemonSession, type SessionEnd } from './daemon-session.js';
+import { loginPath, logoutPath, pathOf } from './one-path.js';
 import {
   begunRecord,
   identityOf,
@@ -119,10 +120,12 @@ export class Supervisor {
   }
 
   /**
-   * Logs a session out. Throws UsageError 2 without it; without `force` 28 while a device of it is
-   * in use, and for the boot session.
+   * Logs a session out, or one of its paths. Throws UsageError 2 without it; without `force` 28
+   * while a device of it is in use, and for the boot session.
    */
   async logout(sessionId: string, options: { readonly force: boolean }): Promise<void> {
+    const path = pathOf(this.sessions, sessionId);
+    if (path !== null) return logoutPath(path, options);
     const session = this.session(sessionId);
     if (!options.force) session.refuseEndOfBoot();
     if (session.isLeft) {
@@ -163,6 +166,7 @@ export class Supervisor {
     const session = await this.#entries.get(keyText(subjectOf(plan)))?.ready;
     if (session !== undefined) {
       requireSameOptions(session.plan, plan, session.sessionId);
+      if (!dryRun) await loginPath(session, plan);
       if (!dryRun) await this.#save(session, { persistent: true });
       return session.record;
     }
@@ -234,6 +238,7 @@ export class Supervisor {
     requireSameOptions(session.plan, plan, session.sessionId);
     if (plan.request.persistent) await this.#save(session, { persistent: true });
     await session.opened();
+    await loginPath(session, plan);
     return { session, existed: true };
   }
 

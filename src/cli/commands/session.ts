@@ -22,6 +22,7 @@ import {
 } from '../context.js';
 import {
   allSessions,
+  findPathOrSession,
   findSession,
   withControl,
   withDaemon,
@@ -152,7 +153,7 @@ export async function runLogout(context: CommandContext, args: Arguments): Promi
   }
   return withDaemon(context, args, async (client) => {
     const found =
-      name === undefined ? await allSessions(client) : [await findSession(client, name)];
+      name === undefined ? await allSessions(client) : [await findPathOrSession(client, name)];
     if (found.length === 0) throw noSession();
     const passesOver = ({ Type }: SessionView) => all && Type === BOOT && !isGiven(args, 'force');
     for (const { TargetiSCSIName } of found.filter(passesOver)) {

@@ -67,8 +67,10 @@ export class PathSources {
    * they name all; a discovery that fails only means that no more are known.
    */
   async find(signal: AbortSignal): Promise<void> {
-    const { setup } = this.#options;
+    const { setup, leader } = this.#options;
     if (!isWanted(setup) || setup.options.portals.length > 0) return;
+    await whenLoggedIn(leader, signal);
+    if (signal.aborted) return;
     for (const portal of await this.#portalsOfOtherGroups(signal)) {
       if (signal.aborted || this.#options.isClosing()) return;
       await this.#add({ portal, number: 0, isSpare: true }).catch((error: unknown) => {
@@ -165,6 +167,26 @@ export class PathSources {
       return [];
     }
   }
+}
+
+/** Resolves once the session is logged in, or the signal has come, or the session is closed. */
+function whenLoggedIn(client: SessionClient, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (client.session.state === 'loggedIn' || signal.aborted) {
+      resolve();
+      return;
+    }
+    const end = () => {
+      unlisten();
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const unlisten = client.listen((event) => {
+      if (event.type !== 'stateChanged') return;
+      if (event.to === 'loggedIn' || event.to === 'closed') client.whenSettled(end);
+    });
+    signal.addEventListener('abort', end, { once: true });
+  });
 }
 
 /** Resolves once the session is logged in; rejects with the reason of the first attempt. */

@@ -1,0 +1,57 @@
+import { z } from 'zod';
+import type { PortalAddress } from '../iscsi/login/portal.js';
+import { samePortal } from '../iscsi/session/portal-list.js';
+import type { PathPlace } from '../session/paths/path-places.js';
+
+/** Where the sessions of a record go, the first one first; absent: there is one. */
+export const recordPathsSchema = z
+  .array(
+    z.strictObject({
+      host: z.string(),
+      port: z.number().int(),
+      /** Its number among the sessions to this portal. */
+      number: z.number().int().min(0),
+      /** A discovery has told of it, and nobody else. */
+      isSpare: z.boolean(),
+    }),
+  )
+  .optional();
+
+export type RecordPaths = z.output<typeof recordPathsSchema>;
+
+/** The places of running sessions, as a record has them. */
+export function recordPaths(places: readonly PathPlace[]): RecordPaths {
+  if (places.length < 2) return undefined;
+  return places.map(({ portal: { host, port }, ...rest }) => ({ host, port, ...rest }));
+}
+
+/**
+ * What the next session of a target keeps of them: of a process before it in this boot all, as each
+ * may have commands at the target; else those that somebody has named.
+ */
+export function keptPaths(
+  paths: RecordPaths,
+  { mayHaveGhosts }: { readonly mayHaveGhosts: boolean },
+): RecordPaths {
+  if (mayHaveGhosts) return paths;
+  const named = paths?.filter(({ isSpare }) => !isSpare);
+  return named !== undefined && named.length > 1 ? named : undefined;
+}
+
+/**
+ * The portals of a session: those it is asked for, and those where a process before it had
+ * sessions. A session that is taken over keeps to the portal that it had.
+ */
+export function portalsOf(
+  wished: readonly PortalAddress[],
+  paths: RecordPaths,
+  { isTakenOver }: { readonly isTakenOver: boolean },
+): { readonly portals: PortalAddress[]; readonly spares: PortalAddress[] } {
+  const known = paths ?? [];
+  const before = isTakenOver ? known.slice(0, 1) : [];
+  const all = [...before, ...wished, ...known].map(({ host, port }) => ({ host, port }));
+  const portals = all.filter((one, at) => at === all.findIndex((other) => samePortal(one, other)));
+  const isWished = (portal: PortalAddress) => wished.some((one) => samePortal(one, portal));
+  const spares = known.filter((path) => path.isSpare && !isWished(path));
+  return { portals, spares: spares.map(({ host, port }) => ({ host, port })) };
+}
