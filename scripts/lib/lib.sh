@@ -152,7 +152,7 @@ test_packages=(
   # Real targets; istgt is not started without a configuration of the machine's own.
   tgt istgt
   libnbd-bin python3-libnbd fio qemu-utils qemu-block-extra libiscsi-bin e2fsprogs open-iscsi
-  iproute2 tmux zsh
+  iproute2 iptables tmux zsh
   # Images that boot, and what boots them.
   qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin mtools busybox-static kmod cpio fdisk xz-utils
 )

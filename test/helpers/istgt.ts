@@ -23,6 +23,8 @@ export type IstgtOptions = {
   readonly unit?: IstgtKeys;
   /** Of `[Global]`, e.g. `{ DiscoveryAuthMethod: 'CHAP' }`. */
   readonly global?: IstgtKeys;
+  /** `PortalGroup1` has two. */
+  readonly hasOtherPortal?: boolean;
   /** The account of `AuthGroup1`, which `[LogicalUnit1]` names; `AuthMethod` stays as it is. */
   readonly chap?: TgtChap;
 };
@@ -35,6 +37,8 @@ export interface Istgt {
   readonly logPath: string;
   /** `address:port`. */
   readonly portal: string;
+  /** With `hasOtherPortal`; else the same. */
+  readonly otherPortal: string;
   /** `iscsi://address:port/iqn/lun`. */
   url(lun?: number): string;
   /** The file behind a LUN. */
@@ -90,10 +94,12 @@ export async function startIstgt(options: IstgtOptions = {}): Promise<Istgt> {
   const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-istgt-'));
   try {
     for (let tries = 1; ; tries += 1) {
-      const ports = { portal: await freePort(), control: await freePort() };
+      const portal = await freePort();
+      const other = options.hasOtherPortal === true ? await freePort() : portal;
+      const ports = { portal, other, control: await freePort() };
       await writeFile(join(folder, 'istgt.conf'), configurationOf(folder, ports, options));
       await writeFile(join(folder, 'auth.conf'), accountsOf(options.chap), { mode: 0o600 });
-      const istgt = new IstgtProcess(folder, ports.portal);
+      const istgt = new IstgtProcess(folder, ports);
       try {
         await istgt.start();
         return istgt;
@@ -109,8 +115,11 @@ export async function startIstgt(options: IstgtOptions = {}): Promise<Istgt> {
   }
 }
 
+type IstgtPorts = { readonly portal: number; readonly other: number; readonly control: number };
+
 class IstgtProcess implements Istgt {
   readonly port: number;
+  readonly otherPortal: string;
   readonly iqn = `${NODE_BASE}:disk1`;
   readonly logPath: string;
   readonly #folder: string;
@@ -118,10 +127,11 @@ class IstgtProcess implements Istgt {
   #process: ChildProcess | null = null;
   #ended: Promise<unknown> = Promise.resolve();
 
-  constructor(folder: string, port: number) {
+  constructor(folder: string, ports: IstgtPorts) {
     this.#folder = folder;
     this.#pidFile = pidFileOf(folder);
-    this.port = port;
+    this.port = ports.portal;
+    this.otherPortal = `${ADDRESS}:${ports.other}`;
     this.logPath = join(folder, 'istgt.log');
   }
 
@@ -199,11 +209,7 @@ function fileOf(folder: string, lun: number): string {
   return join(folder, `lun${lun}.img`);
 }
 
-function configurationOf(
-  folder: string,
-  ports: { readonly portal: number; readonly control: number },
-  options: IstgtOptions,
-): string {
+function configurationOf(folder: string, ports: IstgtPorts, options: IstgtOptions): string {
   const luns = (options.lunsMiB ?? [64]).map((mib, lun) => [
     `LUN${lun}`,
     `Storage ${fileOf(folder, lun)} ${mib}MB`,
@@ -224,7 +230,10 @@ function configurationOf(
   return [
     section('Global', global),
     section('UnitControl', control),
-    section('PortalGroup1', { Portal: `DA1 ${ADDRESS}:${ports.portal}` }),
+    section('PortalGroup1', {
+      'Portal DA1': `${ADDRESS}:${ports.portal}`,
+      ...(ports.other === ports.portal ? {} : { 'Portal DA2': `${ADDRESS}:${ports.other}` }),
+    }),
     section('InitiatorGroup1', { InitiatorName: '"ALL"', Netmask: ADDRESS }),
     section('LogicalUnit1', { ...UNIT, ...options.unit, ...Object.fromEntries(luns) }),
   ].join('');

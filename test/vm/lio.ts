@@ -29,8 +29,10 @@ export type LioOptions = {
   readonly sizeBytes?: number;
   readonly luns?: readonly LioLun[];
   readonly iqn: string;
-  /** `address:port`, each of 127.0.0.1. */
+  /** `address:port` of this machine; those of the first target portal group. */
   readonly portals: readonly string[];
+  /** Of a second portal group; each LUN then has a target port group (ALUA) for each of both. */
+  readonly otherPortals?: readonly string[];
   /** RFC 7143 keys by their names. */
   readonly keys?: Readonly<Record<string, string>>;
   readonly chap?: {
@@ -46,12 +48,23 @@ export interface Lio {
   readonly group: string;
   /** Lets initiators in or drops them all. */
   enable(on: boolean): Promise<void>;
+  /**
+   * Makes the LUNs' target port group of a portal group (1 or 2) change its state; `seconds` long it
+   * is in transition. Only where there are two.
+   */
+  access(group: number, state: LioAccess, seconds?: number): Promise<void>;
   removePortal(portal: string): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** Values of `alua_access_state` in configfs (SPC-4, asymmetric access state). */
+const ACCESS_STATES = { optimized: 0, nonOptimized: 1, standby: 2, unavailable: 3 } as const;
+export type LioAccess = keyof typeof ACCESS_STATES;
+/** REPORT TARGET PORT GROUPS only: the initiator does not choose the states. */
+const IMPLICIT = '1';
+
 export async function startLio(options: LioOptions): Promise<Lio> {
-  const { file = '', sizeBytes = 0 } = options;
+  const { file = '', sizeBytes = 0, otherPortals } = options;
   const luns = options.luns ?? [{ file, sizeBytes }];
   const modules = luns.some((lun) => lun.isBlockDevice) ? ['target_core_iblock'] : [];
   for (const module of [...MODULES, ...modules]) await run('modprobe', module);
@@ -59,51 +72,120 @@ export async function startLio(options: LioOptions): Promise<Lio> {
   if (isMounted === null) await run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config');
   await mkdir(join(CONFIG, 'iscsi')).catch(() => undefined);
   const target = join(CONFIG, 'iscsi', options.iqn);
-  const group = join(target, 'tpgt_1');
   await mkdir(target);
-  await mkdir(group);
-  const made: { readonly store: string; readonly lun: string }[] = [];
+  const stores: string[] = [];
   for (const [number, lun] of luns.entries()) {
-    const store = await makeStore(`${options.iqn.replace(/[^a-z0-9]/g, '-')}-${number}`, lun);
-    const place = join(group, `lun/lun_${number}`);
-    await mkdir(place);
-    await symlink(store, join(place, 'store'));
-    made.push({ store, lun: place });
+    stores.push(await makeStore(`${options.iqn.replace(/[^a-z0-9]/g, '-')}-${number}`, lun));
   }
-  const set = (path: string, value: string) => writeFile(join(group, path), value);
-  await set('attrib/generate_node_acls', '1');
-  await set('attrib/demo_mode_write_protect', '0');
-  await set('attrib/authentication', options.chap === undefined ? '0' : '1');
-  if (options.chap !== undefined) {
-    await set('auth/userid', options.chap.user);
-    await set('auth/password', options.chap.password);
-    const { targetUser, targetPassword } = options.chap;
-    if (targetUser !== undefined) await set('auth/userid_mutual', targetUser);
-    if (targetPassword !== undefined) await set('auth/password_mutual', targetPassword);
+  const groups = [new PortalGroup(target, 1)];
+  if (otherPortals !== undefined) groups.push(new PortalGroup(target, 2));
+  for (const group of groups) {
+    await group.make(options, stores, group.tag === 1 ? options.portals : (otherPortals ?? []));
+    if (groups.length > 1) await group.makePortGroups();
   }
-  for (const [key, value] of Object.entries(options.keys ?? {})) await set(`param/${key}`, value);
-  const portals = new Set(options.portals);
-  for (const portal of portals) await mkdir(join(group, 'np', portal));
-  await set('enable', '1');
-  const removePortal = async (portal: string) => {
-    if (portals.delete(portal)) await rmdir(join(group, 'np', portal));
-  };
   return {
-    group,
-    enable: (on) => set('enable', on ? '1' : '0'),
-    removePortal,
+    group: groups[0]?.place ?? '',
+    enable: async (on) => {
+      for (const group of groups) await group.set('enable', on ? '1' : '0');
+    },
+    access: async (tag, state, seconds = 0) => {
+      await groups[tag - 1]?.access(state, seconds);
+    },
+    removePortal: async (portal) => {
+      for (const group of groups) await group.removePortal(portal);
+    },
     [Symbol.asyncDispose]: async () => {
-      await set('enable', '0').catch(() => undefined);
-      for (const portal of [...portals]) await removePortal(portal);
-      for (const { lun } of made) {
-        await unlink(join(lun, 'store'));
-        await rmdir(lun);
-      }
-      await rmdir(group);
+      for (const group of groups) await group.remove();
       await rmdir(target);
-      for (const { store } of made) await rmdir(store);
+      for (const store of stores) await rmdir(store);
     },
   };
+}
+
+/** `tpgt_N`: portals, and the LUNs behind them. */
+class PortalGroup {
+  readonly tag: number;
+  readonly place: string;
+  readonly #luns: { readonly place: string; readonly store: string }[] = [];
+  readonly #portals = new Set<string>();
+  readonly #portGroups: string[] = [];
+
+  constructor(target: string, tag: number) {
+    this.tag = tag;
+    this.place = join(target, `tpgt_${tag}`);
+  }
+
+  set(path: string, value: string): Promise<void> {
+    return writeFile(join(this.place, path), value);
+  }
+
+  async make(
+    { chap, keys = {} }: LioOptions,
+    stores: readonly string[],
+    portals: readonly string[],
+  ): Promise<void> {
+    await mkdir(this.place);
+    for (const [number, store] of stores.entries()) {
+      const place = join(this.place, `lun/lun_${number}`);
+      await mkdir(place);
+      await symlink(store, join(place, 'store'));
+      this.#luns.push({ place, store });
+    }
+    await this.set('attrib/generate_node_acls', '1');
+    await this.set('attrib/demo_mode_write_protect', '0');
+    await this.set('attrib/authentication', chap === undefined ? '0' : '1');
+    if (chap !== undefined) {
+      await this.set('auth/userid', chap.user);
+      await this.set('auth/password', chap.password);
+      const { targetUser, targetPassword } = chap;
+      if (targetUser !== undefined) await this.set('auth/userid_mutual', targetUser);
+      if (targetPassword !== undefined) await this.set('auth/password_mutual', targetPassword);
+    }
+    for (const [key, value] of Object.entries(keys)) await this.set(`param/${key}`, value);
+    for (const portal of portals) {
+      await mkdir(join(this.place, 'np', portal));
+      this.#portals.add(portal);
+    }
+    await this.set('enable', '1');
+  }
+
+  async makePortGroups(): Promise<void> {
+    for (const { place, store } of this.#luns) {
+      const name = `group${this.tag}`;
+      const portGroup = join(store, 'alua', name);
+      await mkdir(portGroup);
+      await writeFile(join(portGroup, 'tg_pt_gp_id'), String(this.tag));
+      await writeFile(join(portGroup, 'alua_access_type'), IMPLICIT);
+      // By default LIO makes each command to a non-optimized group wait.
+      await writeFile(join(portGroup, 'nonop_delay_msecs'), '0');
+      await writeFile(join(place, 'alua_tg_pt_gp'), name);
+      this.#portGroups.push(portGroup);
+    }
+  }
+
+  async access(state: LioAccess, seconds: number): Promise<void> {
+    await Promise.all(
+      this.#portGroups.map(async (place) => {
+        await writeFile(join(place, 'trans_delay_msecs'), String(seconds * 1000));
+        await writeFile(join(place, 'alua_access_state'), String(ACCESS_STATES[state]));
+      }),
+    );
+  }
+
+  async removePortal(portal: string): Promise<void> {
+    if (this.#portals.delete(portal)) await rmdir(join(this.place, 'np', portal));
+  }
+
+  async remove(): Promise<void> {
+    await this.set('enable', '0').catch(() => undefined);
+    for (const portal of [...this.#portals]) await this.removePortal(portal);
+    for (const { place } of this.#luns) {
+      await unlink(join(place, 'store'));
+      await rmdir(place);
+    }
+    for (const portGroup of this.#portGroups) await rmdir(portGroup);
+    await rmdir(this.place);
+  }
 }
 
 /** A backstore; its folder in configfs. */

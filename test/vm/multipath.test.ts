@@ -1,0 +1,87 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { startIstgt } from '../helpers/istgt.js';
+import { freePort, startTgt } from '../helpers/tgt.js';
+import { cleanUp } from './attached.js';
+import { attachPaths } from './attached-paths.js';
+import { startMeasuredLoad } from './measured-load.js';
+import { IQN, OF_BOTH, pathEvents, throughEvents } from './path-events.js';
+import { MIB } from './targets.js';
+import { Wire } from './wire.js';
+
+let folder = '';
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'paths-'));
+});
+
+afterEach(async () => {
+  await cleanUp();
+  await rm(folder, { recursive: true });
+});
+
+const NOOP_S = { interval: 1, timeout: 2 };
+/** Of the silent path: longer than what is waited for a sign of life. */
+const SILENCE_S = 12;
+/** What a busy machine may add, whose processor is one program of ours: no path comes back in it. */
+const SLOWNESS_MS = 6000;
+const FLAGS = [
+  ...['--noop-interval', `${NOOP_S.interval}`, '--noop-timeout', `${NOOP_S.timeout}`],
+  ...['--reconnect-interval', '1'],
+];
+
+it('no request to a disk of LIO fails or waits for its path, whatever happens to one of two', async () => {
+  const events = pathEvents({ silence: SILENCE_S, ping: NOOP_S.interval + NOOP_S.timeout });
+  const results = await throughEvents(folder, events, () =>
+    attachPaths({ target: IQN, luns: [0, 1] }, OF_BOTH, FLAGS),
+  );
+  for (const { name, readMs, writeMs, goalMs } of results) {
+    console.log(`${name}: longest read ${readMs.toFixed(0)} ms, write ${writeMs.toFixed(0)} ms`);
+    expect(readMs, name).toBeLessThan(goalMs + SLOWNESS_MS);
+    expect(writeMs, name).toBeLessThan(goalMs + SLOWNESS_MS);
+  }
+});
+
+const TARGETS = {
+  tgt: async () => {
+    const tgt = await startTgt({ luns: [{ sizeBytes: 32 * MIB }] });
+    const other = `127.0.0.1:${await freePort()}`;
+    const add = ['--op', 'new', '--mode', 'portal', '--param', `portal=${other}`];
+    await tgt.adm('--lld', 'iscsi', ...add);
+    return { target: tgt, portals: [`127.0.0.1:${tgt.port}`, other] as const, lun: 1 };
+  },
+  istgt: async () => {
+    const istgt = await startIstgt({ lunsMiB: [32], hasOtherPortal: true });
+    return { target: istgt, portals: [istgt.portal, istgt.otherPortal] as const, lun: 0 };
+  },
+};
+
+it.each(['tgt', 'istgt'] as const)(
+  'a disk of %s with two portals is one disk, and no request fails while each way is cut in turn',
+  async (name) => {
+    const { target, portals, lun } = await TARGETS[name]();
+    await using _target = target;
+    const [portal, otherPortal] = portals;
+    await using first = await Wire.to(portal);
+    await using second = await Wire.to(otherPortal);
+    // Neither has states of access.
+    const wished = [[portal, 'unknown'] as const, [otherPortal, 'unknown'] as const];
+    const user = await attachPaths({ target: target.iqn, luns: [lun] }, wished, FLAGS);
+    await user.untilBothPaths();
+    const load = startMeasuredLoad(folder, user.devices[0] ?? '');
+    const meanwhile = (work: Promise<void>) => Promise.race([work, load.failed.then(() => work)]);
+    await meanwhile(sleep(1000));
+    for (const wire of [first, second]) {
+      await wire.cut(wire === first ? 'reset' : 'drop');
+      await meanwhile(sleep(5000));
+      await wire.mend();
+      await meanwhile(user.untilBothPaths());
+    }
+    await load.end();
+    expect(await user.troubles()).toEqual([]);
+    await user.end();
+  },
+);
