@@ -12,6 +12,7 @@ import {
 } from './several-paths.js';
 import { TARGET_NAME } from './world.js';
 
+const TEST_UNIT_READY = 0x00;
 const MAINTENANCE_IN = 0xa3;
 const MAINTENANCE_OUT = 0xa4;
 const EXTENDED = 0x2a;
@@ -225,6 +226,39 @@ describe('a transition of all target port groups', () => {
     become(2, 'optimized', false);
     await world.when(() => asked.reply !== null, 10_000);
     expect(asked.reply?.error).toBe(0);
+    await endWell(world);
+  });
+
+  it.each([
+    ['', undefined],
+    [', and TEST UNIT READY does not tell so', { status: 0 }],
+  ])('an outage begins if all ports are on standby after the transition%s', async (_how, ready) => {
+    const { world, become, client } = await inTransition(120, 10);
+    const asked = ask(world, client, write(1));
+    await world.pass(5000);
+    for (const tag of [1, 2]) become(tag, 'standby', false);
+    const back = world.commands.add(({ opcode }) =>
+      opcode === TEST_UNIT_READY ? ready : undefined,
+    );
+    const beganAtMs = world.nowMs;
+    await world.when(() => asked.reply !== null, 300_000);
+    expect(asked.reply?.error).toBe(EIO);
+    expect(asked.atMs - beganAtMs).toBeLessThan(20_000);
+    back();
+    become(2, 'optimized', false);
+    await world.when(() => eventsOf(world, 'deviceAttached').length === 1, 30_000);
+    expect((await answerTo(world, world.newClient(), write(2))).error).toBe(0);
+    await endWell(world);
+  });
+
+  it('no outage begins if another group serves after the transition', async () => {
+    const { world, become, client } = await inTransition(120);
+    const asked = ask(world, client, write(1));
+    await world.pass(5000);
+    become(1, 'standby', false);
+    become(2, 'optimized', false);
+    await world.when(() => asked.reply !== null, 20_000);
+    expect([asked.reply?.error, eventsOf(world, 'deviceHeld').length]).toEqual([0, 0]);
     await endWell(world);
   });
 

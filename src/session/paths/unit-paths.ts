@@ -355,8 +355,9 @@ export class UnitPaths {
     how: { readonly from: string; readonly wasUsable: boolean; readonly reason: string },
   ): void {
     this.#told(each, how.from, how.reason);
-    if (each.path.isUsable || !how.wasUsable) return;
+    if (each.path.isUsable) return;
     this.#settle(how.reason, each);
+    if (!how.wasUsable) return;
     this.port.takenOut(each.path);
     this.check(each);
   }
