@@ -91,11 +91,7 @@ export class OwnedRecord {
       });
       const begun = begunRecord(subject, known, { bootId, persistent: false, options: {} });
       const record = await withWaitingDisks(begun);
-      await records.save(record).catch((error: unknown) => {
-        // What is written there already says all that the next process has to know.
-        if (known === null) throw error;
-        warnings.push(notWritten(path, error));
-      });
+      await records.saveOrKeep(record, (message) => warnings.push(message));
       const warn = (message: string) => onWarning?.(message, record.sessionId);
       for (const message of warnings) warn(message);
       return new OwnedRecord({ records, lock, record, known, warn });
@@ -116,7 +112,7 @@ export class OwnedRecord {
 
   /** Throws UsageError 1 when the system does not take it. */
   save(record: SessionRecord): Promise<void> {
-    return this.#records.save(record);
+    return this.#records.saveOrKeep(record, this.#warn);
   }
 
   /** Makes the session; of one that cannot be made nothing stays. */
@@ -152,7 +148,9 @@ export class OwnedRecord {
         await this.#records.save(stillLeft(record, this.left));
       }
     } catch (error) {
-      this.#warn(notWritten(this.#records.pathOf(record), error));
+      const isSystems = error instanceof UsageError && error.code === 'ERR_STATE_RECORD';
+      if (!isSystems) throw error;
+      this.#warn(error.message);
     }
     this.#lock.release();
   }
@@ -170,13 +168,6 @@ async function lockOf(path: string): Promise<ProcessLock | null> {
   if (lock !== null) return lock;
   await sleep(LOCK_RETRY_MS);
   return ProcessLock.take(path, String(process.pid));
-}
-
-function notWritten(path: string, error: unknown): string {
-  const isSystems = error instanceof UsageError && error.code === 'ERR_STATE_RECORD';
-  if (!isSystems || !(error.cause instanceof Error)) throw error;
-  const { message } = error.cause;
-  return `the identity record ${path} cannot be written and stays as it is (${message})`;
 }
 
 async function ownedByAnother(

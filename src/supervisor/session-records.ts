@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { errnoOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
@@ -19,7 +20,8 @@ import {
 
 /** Far more sessions than one daemon is made for; what lies beyond is not read. */
 const RECORDS_MAX = 4096;
-const RECORD_BYTES_MAX = 4 << 20;
+/** What is larger is neither written nor read: 256 LUNs with 64 KiB of identifiers each. */
+const RECORD_BYTES_MAX = 16 << 20;
 
 /** Where it is now, and why it is not used. */
 export type BrokenRecord = { readonly path: string; readonly reason: string };
@@ -89,10 +91,27 @@ export class SessionRecords {
   }
 
   /** Throws UsageError 1 when the system does not take it: the disk is full, say. */
-  save(record: SessionRecord): Promise<void> {
+  async save(record: SessionRecord): Promise<void> {
     const path = this.pathOf(record);
     const text = `${JSON.stringify(record)}\n`;
+    if (Buffer.byteLength(text) > RECORD_BYTES_MAX) throw tooLarge(path, record);
     return this.#inOrder(path, () => writeFileAtomically(path, text));
+  }
+
+  /**
+   * The same, but where the system does not take it, and what is written there says all that a next
+   * process has to know, that is told to `warn` instead.
+   */
+  async saveOrKeep(record: SessionRecord, warn: (message: string) => void): Promise<void> {
+    const path = this.pathOf(record);
+    try {
+      await this.save(record);
+    } catch (error) {
+      const { cause } = error as Error;
+      const kept = await readRecord(path, null).catch(() => null);
+      if (!(cause instanceof Error) || kept === null || !isCovered(record, kept)) throw error;
+      warn(`the session record ${path} cannot be written and stays as it is (${cause.message})`);
+    }
   }
 
   remove(key: SessionKey): Promise<void> {
@@ -204,6 +223,30 @@ function isRenamed(from: string, to: string): Promise<boolean> {
   return rename(from, to).then(
     () => true,
     () => false,
+  );
+}
+
+/** The session and its options are the same, and no disk is new. */
+function isCovered(record: SessionRecord, kept: SessionRecord): boolean {
+  return (
+    kept.sessionId === record.sessionId &&
+    kept.isid === record.isid &&
+    kept.persistent === record.persistent &&
+    isDeepStrictEqual(optionsOf(kept), optionsOf(record)) &&
+    record.disks.every(({ lun }) => kept.disks.some((disk) => disk.lun === lun))
+  );
+}
+
+/** As they are written; the initiator's name stands beside them as well. */
+function optionsOf({ options, initiatorName }: SessionRecord): unknown {
+  return JSON.parse(JSON.stringify({ ...options, initiatorName }));
+}
+
+function tooLarge(path: string, { disks }: SessionRecord): UsageError {
+  return new UsageError(
+    `The session record ${path} would be larger than ${RECORD_BYTES_MAX >> 20} MiB with its ` +
+      `${disks.length} disks. Name those that are needed with --luns.`,
+    { exitCode: EXIT_CODES.error.code, code: 'ERR_STATE_RECORD' },
   );
 }
 

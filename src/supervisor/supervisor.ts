@@ -328,7 +328,9 @@ export class Supervisor {
     const { known, persistent, firstLogin } = how;
     const left = this.#leftOf(how);
     const record = this.#recordOf(plan, known, persistent);
-    await this.#records.save(record);
+    const saveRecord = (changed: SessionRecord) =>
+      this.#records.saveOrKeep(changed, (message) => this.#options.log.warn(message));
+    await saveRecord(record);
     const { retained } = this.#options;
     const subject = { sessionId: record.sessionId, isDevice: exportPlan.kind === 'devices' };
     return new DaemonSession({
@@ -345,7 +347,7 @@ export class Supervisor {
       losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
       retained: retained && (await SessionRetained.make(retained, subject)),
       onEvent: (event) => this.#publish(event),
-      saveRecord: (changed) => this.#records.save(changed),
+      saveRecord,
     });
   }
 

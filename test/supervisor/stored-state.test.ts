@@ -189,7 +189,7 @@ describe('StateLock', () => {
     await once(child, 'exit');
     writeFileSync(join(directory, 'owner.4'), `${child.pid} 12345\n`);
     await StateLock.take(directory);
-    expect(readdirSync(directory)).toEqual(['owner.5']);
+    expect(readdirSync(directory)).toEqual(['.owner-spare', 'owner.5']);
   });
 
   it('a state directory is taken over if the PID of the dead process is used again', async () => {
@@ -204,7 +204,7 @@ describe('StateLock', () => {
       Array.from({ length: 20 }, () => StateLock.take(directory)),
     );
     expect(takes.filter((take) => take.status === 'fulfilled')).toHaveLength(1);
-    expect(readdirSync(directory)).toEqual(['owner.8']);
+    expect(readdirSync(directory)).toEqual(['.owner-spare', 'owner.8']);
   });
 });
 
