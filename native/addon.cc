@@ -228,9 +228,17 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
 };
 
 // (index, Uint8Array)
+// Far more than the pool makes (src/lun/runtime.ts).
+constexpr int32_t kSlabsMax = 1 << 16;
+
 void SetSlab(const Napi::CallbackInfo& info) {
   auto* data = info.Env().GetInstanceData<AddonData>();
-  const auto index = static_cast<size_t>(Int(info, 0));
+  const int32_t number = Int(info, 0);
+  if (number < 0 || number >= kSlabsMax) {
+    throw Napi::RangeError::New(info.Env(), "the index of a slab is from 0 to 65535");
+  }
+  if (!info[1].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "a slab is a Uint8Array");
+  const auto index = static_cast<size_t>(number);
   auto bytes = info[1].As<Napi::Uint8Array>();
   data->thread.slabs.Set(index, Slab{bytes.Data(), bytes.ByteLength()});
   if (index >= data->kept.size()) data->kept.resize(index + 1);

@@ -1,6 +1,7 @@
 #include "socket_pump.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <string>
 
 namespace iscsi_nbd {
 
@@ -265,21 +267,16 @@ void DropUnsentOnClose(int fd, bool on) {
 void KeepUnsentOnClose(int fd) { DropUnsentOnClose(fd, false); }
 
 int ConnectTcp(const char* address, uint16_t port) {
+  // Only a number: getaddrinfo reads the zone of a link-local address as well (fe80::1%eth0).
+  addrinfo wanted{};
+  wanted.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  wanted.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(address, std::to_string(port).c_str(), &wanted, &found) != 0) return -EINVAL;
   sockaddr_storage storage{};
-  socklen_t length = 0;
-  auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
-  auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
-  if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(port);
-    length = sizeof(sockaddr_in);
-  } else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(port);
-    length = sizeof(sockaddr_in6);
-  } else {
-    return -EINVAL;
-  }
+  const socklen_t length = found->ai_addrlen;
+  memcpy(&storage, found->ai_addr, length);
+  freeaddrinfo(found);
   UniqueFd fd(socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) return -errno;
   const int on = 1;

@@ -42,6 +42,8 @@ const COMPILE = [
   // A new compiler's new warning must not keep anybody from installing.
   ...(existsSync(join(ROOT, VENDOR)) ? [] : ['-Werror']),
   ...['-DNAPI_VERSION=8', '-DNODE_ADDON_API_DISABLE_DEPRECATED', '-DNODE_ADDON_API_CPP_EXCEPTIONS'],
+  // The end of a worker while a job's callback runs throws what nobody can catch.
+  '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
 ];
 
 /** @param {string} line */

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { closestMatch } from '../base/closest-match.js';
 import { codeOf, UsageError } from '../base/errors.js';
@@ -86,7 +86,12 @@ export function parseConfigText(file: {
   readonly text: string;
 }): GivenByName {
   const lines = new LineCounter();
-  const document = parseDocument(file.text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(file.text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    // It compares each key with each other one; the options below are looked up.
+    uniqueKeys: false,
+  });
   const at = (offset: number) => `${file.path}, line ${lines.linePos(offset).line}`;
   const problem = document.errors[0];
   if (problem) {
@@ -102,6 +107,7 @@ export function parseConfigText(file: {
     const key = isScalar(pair.key) ? pair.key : undefined;
     const place = at(key?.range?.[0] ?? 0);
     const name = optionNamed(String(key?.value), place);
+    if (given.has(name)) throw new UsageError(`${place}: ${name} is given twice.`);
     const node = pair.value;
     if (!isScalar(node) && !isSeq(node)) {
       throw new UsageError(`${place}: ${name} must be ${OPTION_ROWS[name].expects}.`);
@@ -207,11 +213,20 @@ function optionNamed(key: string, place: string): OptionName {
 
 function readConfigFile(path: string, required: boolean): { path: string; text: string } | null {
   try {
-    const { size } = statSync(path);
-    if (size > CONFIG_BYTES_MAX) {
-      throw new UsageError(`${path} has ${size} bytes; a configuration has at most 1 MiB.`);
+    // A FIFO without a writer would be waited for in the thread that serves.
+    const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const facts = fstatSync(descriptor);
+      if (!facts.isFile()) {
+        throw new UsageError(`The configuration ${path} is not a regular file. Check --config.`);
+      }
+      if (facts.size > CONFIG_BYTES_MAX) {
+        throw new UsageError(`${path} has ${facts.size} bytes; a configuration has at most 1 MiB.`);
+      }
+      return { path, text: readFileSync(descriptor, 'utf8') };
+    } finally {
+      closeSync(descriptor);
     }
-    return { path, text: readFileSync(path, 'utf8') };
   } catch (cause) {
     if (cause instanceof UsageError) throw cause;
     const code = codeOf(cause);

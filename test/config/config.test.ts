@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -181,7 +182,7 @@ describe('a wrong option', () => {
   it.each([
     ['queueDepthMax: [', /line 1: this is not valid YAML/],
     ['- a\n- b', /expected lines of "option: value"/],
-    ['queueDepthMax: 1\nqueueDepthMax: 2', /line 2: this is not valid YAML: Map keys must be uniq/],
+    ['queueDepthMax: 1\nqueueDepthMax: 2', /line 2: queueDepthMax is given twice/],
     [
       'noopIntervalSeconds: 0.0001',
       /must be 0 or a number of seconds from 0.1 to 3600, not 0.0001/,
@@ -229,6 +230,20 @@ describe('a wrong option', () => {
 });
 
 describe('the configuration file', () => {
+  it('a FIFO as configuration is refused, and not waited for', () => {
+    const configPath = join(directory, 'fifo');
+    execFileSync('mkfifo', [configPath]);
+    const load = () => loadConfig({ flags: {}, environment: {}, configPath });
+    expect(load).toThrow(/fifo is not a regular file\. Check --config\./);
+  });
+
+  it('eighty thousand keys are refused at once', () => {
+    const keys = Array.from({ length: 80_000 }, (_, index) => `key${index}: 1`);
+    const begun = performance.now();
+    expect(refusalOf({ yaml: keys.join('\n') })).toMatch(/line 1: there is no option "key0"/);
+    expect(performance.now() - begun).toBeLessThan(10_000);
+  });
+
   it('the configuration file may be missing, unless it was named', () => {
     const configPath = join(directory, 'no-such-file');
     expect(() => loadConfig({ flags: {}, environment: {}, configPath })).toThrow(/ENOENT/);
