@@ -32,6 +32,7 @@ put_command() {
   local command=$1/usr/bin/iscsi-nbd
   mkdir -p "${command%/*}"
   # make-capsule finds Node by this line.
+  [[ $2 =~ ^[A-Za-z0-9_./+@:,-]+$ ]] || die "the path of Node.js is to be without spaces and quotes: $2"
   printf '#!/bin/sh\nexec %s /usr/lib/iscsi-nbd/dist/boot/main.mjs "$@"\n' "$2" >"$command"
   chmod 755 "$command"
 }

@@ -100,7 +100,7 @@ const METHODS = {
         },
         surroundings,
       );
-      const sessionOptions = await sessionOptionsOf(plan, surroundings.environment);
+      const sessionOptions = await sessionOptionsOf(plan, surroundings);
       const signal = AbortSignal.timeout(sessionOptions.loginTimeoutSeconds * 2000);
       const warnings: string[] = [];
       const warn = (message: string) => warnings.push(message);

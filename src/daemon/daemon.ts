@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { UsageError } from '../base/errors.js';
+import type { BootSource } from '../boot/boot-source.js';
 import { type BootFrom, readBootSource } from '../boot/read-boot-source.js';
 import { loadConfig } from '../config/config.js';
 import type { Logger } from '../config/log.js';
@@ -11,6 +12,7 @@ import { nbdAddon } from '../lun/device-exporter.js';
 import { applyProcessSettings } from '../lun/process-settings.js';
 import { openRetainedStore, retainedDirectoryOf } from '../lun/retained-store.js';
 import { threadRuntime } from '../lun/runtime.js';
+import type { DaemonEnvironment } from '../supervisor/resolved-login.js';
 import { Supervisor } from '../supervisor/supervisor.js';
 import { keepBootLogin, withBootChap } from './boot-login.js';
 import { SessionLogs } from './event-log.js';
@@ -42,6 +44,18 @@ type DaemonOptions = {
   readonly log: Logger;
 };
 
+function surroundingsOf(options: DaemonOptions, boot: BootSource | null): DaemonEnvironment {
+  const { environment, stateDirectory, configPath } = options;
+  return {
+    environment,
+    stateDirectory,
+    ...(configPath === undefined ? {} : { configPath }),
+    ...(boot === null
+      ? {}
+      : { boot: { targetName: boot.targetName, environment: withBootChap(environment, boot) } }),
+  };
+}
+
 /**
  * Runs a daemon until `signal` aborts. `onReady` is called once everything asked for is there.
  * Throws UsageError: 28 when another daemon has the state or the socket, 33 when LUNs are missing.
@@ -51,7 +65,7 @@ export async function runDaemon(
   signal: AbortSignal,
   onReady: () => void,
 ): Promise<void> {
-  const { log, stateDirectory, socketDirectory, configPath, environment } = options;
+  const { log, stateDirectory, socketDirectory, environment } = options;
   const wanted = parseWantedLuns(options.waitFor);
   await settleAsConfigured(options);
   const boot = options.bootFrom === undefined ? null : readBootSource(options.bootFrom);
@@ -62,11 +76,7 @@ export async function runDaemon(
       directory: retainedDirectoryOf(environment),
       onWarning: (message) => log.warn(message),
     }),
-    surroundings: {
-      environment: boot === null ? environment : withBootChap(environment, boot),
-      stateDirectory,
-      ...(configPath === undefined ? {} : { configPath }),
-    },
+    surroundings: surroundingsOf(options, boot),
     exportPlan:
       socketDirectory === undefined
         ? { kind: 'devices' }

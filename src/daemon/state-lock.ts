@@ -66,7 +66,7 @@ export class StateLock {
   }
 }
 
-/** Makes `draft`, which names this process: of the room that an owner has kept, if there is some. */
+/** Makes `draft`, which names this process, of the room that an owner has kept if there is some. */
 async function writeOwner(draft: string, directory: string): Promise<void> {
   const startTicks = (await startTicksOf(process.pid)) ?? '';
   const hasRoom = await rename(spareIn(directory), draft).then(
@@ -105,8 +105,8 @@ const spareIn = (directory: string) => join(directory, '.owner-spare');
 
 function unusable(directory: string, code: string, cause: unknown): UsageError {
   return new UsageError(
-    `The state directory ${directory} cannot be written (${code}). Make room or give access there, ` +
-      'or name another with --state-directory.',
+    `The state directory ${directory} cannot be written (${code}). Make room or give access ` +
+      'there, or name another with --state-directory.',
     { cause, exitCode: EXIT_CODES.error.code, code: 'ERR_STATE_DIRECTORY' },
   );
 }

@@ -26,9 +26,13 @@ export type LoginParams = {
   readonly options: Readonly<Record<string, unknown>>;
 };
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** Where the daemon's own settings come from. */
 export type DaemonEnvironment = {
-  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly environment: Environment;
+  /** With the credentials of the boot target, which are for no other one. */
+  readonly boot?: { readonly targetName: string; readonly environment: Environment };
   readonly configPath?: string;
   readonly stateDirectory: string;
 };
@@ -48,7 +52,7 @@ export function resolveLogin(request: LoginParams, surroundings: DaemonEnvironme
   for (const [name, value] of Object.entries(request.options)) flags[flagOf(named(name))] = value;
   const config = loadConfig({
     flags,
-    environment: surroundings.environment,
+    environment: environmentFor(request, surroundings),
     ...(surroundings.configPath === undefined ? {} : { configPath: surroundings.configPath }),
   });
   const { stateDirectory } = surroundings;
@@ -56,12 +60,20 @@ export function resolveLogin(request: LoginParams, surroundings: DaemonEnvironme
   return { request, initiatorName, config };
 }
 
+function environmentFor(
+  { targetName }: Pick<LoginParams, 'targetName'>,
+  { environment, boot }: DaemonEnvironment,
+): Environment {
+  return boot?.targetName === targetName ? boot.environment : environment;
+}
+
 /** The session's options with its secrets, which are read now. Throws UsageError. */
 export async function sessionOptionsOf(
   plan: ResolvedLogin,
-  environment: DaemonEnvironment['environment'],
+  surroundings: DaemonEnvironment,
 ): Promise<SessionOptions> {
   const { config, initiatorName, request } = plan;
+  const environment = environmentFor(request, surroundings);
   const chap = await resolveChap({ config, environment, url: {} });
   const { chapUser, chapSecretFile, targetChapUser, targetChapSecretFile, ...rest } = config.values;
   return {

@@ -322,7 +322,7 @@ export class Supervisor {
 
   async #prepare(plan: ResolvedLogin, how: Beginning): Promise<DaemonSession> {
     const { surroundings, exportPlan } = this.#options;
-    const options = await sessionOptionsOf(plan, surroundings.environment);
+    const options = await sessionOptionsOf(plan, surroundings);
     const isInformational = plan.request.sessionType === 'informational';
     if (exportPlan.kind === 'devices' && !isInformational) await DeviceExporter.requireSupport();
     const { known, persistent, firstLogin } = how;
