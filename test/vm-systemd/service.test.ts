@@ -176,6 +176,6 @@ describe('iscsi-nbd.service under systemd', () => {
     expect(await machine.run('systemd-analyze verify --man=no iscsi-nbd.service')).toBe('');
     const security = await machine.run('systemd-analyze security --no-pager iscsi-nbd.service');
     const exposure = /Overall exposure level for iscsi-nbd.service: ([\d.]+)/.exec(security)?.[1];
-    expect(Number(exposure)).toBeLessThan(5);
+    expect(Number(exposure)).toBeLessThan(3);
   });
 });
