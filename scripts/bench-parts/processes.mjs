@@ -135,7 +135,8 @@ export async function startTarget(name, { folder, fastTarget, entry }) {
 }
 
 /**
- * `ours`, `ours+digests`, `ours@DIST` (another build) or `qemu-nbd`, on a unix socket.
+ * `ours`, `ours+digests`, `ours+paths` (two sessions), `ours@DIST` (another build) or `qemu-nbd`, on
+ * a unix socket.
  * @param {string} variant
  * @param {{ folder: string, target: BenchTarget, index: number, entry: BenchCase }} how
  */
@@ -164,12 +165,19 @@ function serverCommand(variant, { socket, url }) {
     return ['qemu-nbd', '-t', '-e', '8', '-k', socket, '-f', 'raw', '--cache=none', url];
   }
   const [name, dist = join(PROJECT, 'dist')] = variant.split('@');
-  const digests = ['--header-digest', 'CRC32C', '--data-digest', 'CRC32C'];
-  if (name !== 'ours' && name !== 'ours+digests') throw new Error(`there is no ${variant}`);
+  const flags = FLAGS[name ?? ''];
+  if (flags === undefined) throw new Error(`there is no ${variant}`);
   // Two of ours serve one LUN side by side, which is otherwise refused.
   const command = ['node', join(dist, 'cli/main.js'), 'serve', url, '--socket', socket, '--shared'];
-  return name === 'ours' ? command : [...command, ...digests];
+  return [...command, ...flags];
 }
+
+/** @type {Readonly<Record<string, readonly string[]>>} */
+const FLAGS = {
+  ours: [],
+  'ours+digests': ['--header-digest', 'CRC32C', '--data-digest', 'CRC32C'],
+  'ours+paths': ['--multipath', 'auto', '--sessions-per-portal', '2'],
+};
 
 /**
  * User and system time of a process and its threads, in ticks.

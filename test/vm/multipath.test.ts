@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,8 +7,16 @@ import { startIstgt } from '../helpers/istgt.js';
 import { freePort, startTgt } from '../helpers/tgt.js';
 import { cleanUp } from './attached.js';
 import { attachPaths } from './attached-paths.js';
+import { dmMultipath } from './dm-multipath.js';
 import { startMeasuredLoad } from './measured-load.js';
-import { IQN, OF_BOTH, pathEvents, throughEvents } from './path-events.js';
+import {
+  type EventResult,
+  IQN,
+  OF_BOTH,
+  PORTALS,
+  pathEvents,
+  throughEvents,
+} from './path-events.js';
 import { MIB } from './targets.js';
 import { Wire } from './wire.js';
 
@@ -85,3 +93,32 @@ it.each(['tgt', 'istgt'] as const)(
     await user.end();
   },
 );
+
+/** Set by scripts/bench-parts/paths; it takes a kernel with SCSI device handlers, and a while. */
+if (process.env['ISCSI_NBD_PATHS_BESIDE'] === '1') {
+  it('the longest requests stand beside those of open-iscsi with dm-multipath', async () => {
+    // Defaults of ours, of the iscsid.conf that Debian has, and of multipathd.
+    const noop = { interval: 5, timeout: 5 };
+    const events = pathEvents({ silence: 30, ping: noop.interval + noop.timeout });
+    const timeouts = { noopInterval: noop.interval, noopTimeout: noop.timeout, replacement: 5 };
+    const users = {
+      'dm-multipath': () => dmMultipath(IQN, PORTALS, timeouts),
+      'iscsi-nbd': () => attachPaths({ target: IQN, luns: [0, 1] }, OF_BOTH, []),
+    };
+    const columns: EventResult[][] = [];
+    for (const [name, start] of Object.entries(users)) {
+      const own = join(folder, name);
+      await mkdir(own);
+      columns.push(await throughEvents(own, events, start));
+      for (const result of columns.at(-1) ?? []) console.log(name, JSON.stringify(result));
+    }
+    const seconds = (ms = Number.NaN) => (ms / 1000).toFixed(2);
+    const rows = events.map(({ name }, index) => {
+      const cells = columns.flatMap((column) => [column[index]?.readMs, column[index]?.writeMs]);
+      return `| ${[name, ...cells.map(seconds)].join(' | ')} |`;
+    });
+    const names = Object.keys(users).flatMap((name) => [`${name}: read`, 'write']);
+    const head = ['the active path', ...names].join(' | ');
+    console.log([`| ${head} |`, '|---|---|---|---|---|', ...rows].join('\n'));
+  }, 3_000_000);
+}
