@@ -52,7 +52,12 @@ export class PathSources {
   /** The first session has logged in: the others that the options want follow. */
   async open(): Promise<void> {
     this.paths.open();
-    if (this.paths.members.length > 1) await this.#written();
+    if (this.paths.members.length > 1) {
+      // The next process has these options, too: it knows the portals without the record.
+      await this.#written().catch((error: unknown) => {
+        this.#warn(`where the paths go cannot be written down: ${productError(error).message}`);
+      });
+    }
     this.paths.start();
   }
 
@@ -121,9 +126,11 @@ export class PathSources {
       if (paths.has(place)) return null;
       await setup.claims?.addPortal(place.portal, luns.luns);
       if (isClosing()) throw new LinkError('ECONNABORTED', 'the session is being logged out');
+      if (paths.members.length >= PATHS_MAX) {
+        throw new UsageError(`A session has ${PATHS_MAX} paths at most.`);
+      }
+      await setup.onPaths?.([...paths.places, place]);
       const member = paths.add(place);
-      if (member === null) throw new UsageError(`A session has ${PATHS_MAX} paths at most.`);
-      await this.#written();
       member.start();
       return member;
     });

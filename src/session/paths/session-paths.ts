@@ -12,13 +12,7 @@ import { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
 import { MemberNews } from './member-news.js';
 import { PathMember } from './path-member.js';
-import {
-  identityOfPath,
-  isSamePlace,
-  otherPlaces,
-  PATHS_MAX,
-  type PathPlace,
-} from './path-places.js';
+import { identityOfPath, isSamePlace, otherPlaces, type PathPlace } from './path-places.js';
 import { adoptCommands } from './unit-path.js';
 import { UnitPaths } from './unit-paths.js';
 
@@ -129,8 +123,7 @@ export class SessionPaths {
    * One more session; its owner starts it. The disks are spread over it once it is logged in:
    * what is never reached costs nothing.
    */
-  add(place: PathPlace): PathMember | null {
-    if (this.#members.length >= PATHS_MAX) return null;
+  add(place: PathPlace): PathMember {
     const member = this.#newMember(place, false);
     this.#members.push(member);
     for (const [lun, paths] of this.#units) this.#addTo(paths, lun, member);
