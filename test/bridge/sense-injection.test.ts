@@ -92,6 +92,8 @@ const BY_CODE: Readonly<Record<string, Expected>> = {
   '5/37': { once: 'ok', always: 'EIO' },
   '5/39': { once: 'EPERM', always: 'EPERM' },
   '5/44': { once: 'EIO', always: 'EIO' },
+  // About SET TARGET PORT GROUPS: no request of a client is at fault.
+  '5/103/10': { once: 'EIO', always: 'EIO' },
   '5/85': { once: 'ok', always: 'EIO' },
   '5': { once: 'EINVAL', always: 'EINVAL' },
   '6': { once: 'ok', always: 'EIO' },
