@@ -8,13 +8,15 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
 import type { TargetServer } from '../../src/target/server.js';
 import type { TargetNode } from '../../src/target/target.js';
 import { embeddedTarget } from '../helpers/embedded-target.js';
 import { nbdsh } from '../helpers/served-disk.js';
 
+// Each of four processes takes its seconds to start on a busy machine.
+vi.setConfig({ testTimeout: 120_000 });
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const NAME = 'iqn.2024-01.com.example:kept';
 const WRITE_10 = 0x2a;
