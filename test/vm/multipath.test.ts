@@ -76,7 +76,7 @@ it.each(['tgt', 'istgt'] as const)(
     await using first = await Wire.to(portal);
     await using second = await Wire.to(otherPortal);
     // Neither has states of access.
-    const wished = [[portal, 'unknown'] as const, [otherPortal, 'unknown'] as const];
+    const wished = [[portal, 'ready'] as const, [otherPortal, 'ready'] as const];
     const user = await attachPaths({ target: target.iqn, luns: [lun] }, wished, FLAGS);
     await user.untilBothPaths();
     const load = startMeasuredLoad(folder, user.devices[0] ?? '');
