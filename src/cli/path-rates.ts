@@ -1,11 +1,21 @@
 import type { StatisticsView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
-import { groupText } from './path-text.js';
+import { counted, groupText, isPathUsable } from './path-text.js';
 import { humanBytes, printLine, printTable } from './print.js';
 import { columnsOf, fitted } from './table-width.js';
 
 /** Lines of the table besides its rows: an empty one, the headings, and how many are left out. */
 const OTHER_LINES = 3;
+
+/** Between two looks at a session; 0 without a first one. */
+export function secondsSince(last: StatisticsView | undefined, now: StatisticsView): number {
+  return last === undefined ? 0 : (now.atMs - last.atMs) / 1000;
+}
+
+/** By how much a counter grew; 0 if it was not looked at before. */
+export function perSecond(now: number, before: number | undefined, seconds: number): number {
+  return before === undefined || seconds <= 0 ? 0 : Math.round((now - before) / seconds);
+}
 
 /** A line for each path of disks that have several, as many as fit: those in trouble first. */
 export function drawPaths(
@@ -22,20 +32,18 @@ export function drawPaths(
 ): void {
   const all = now.flatMap((view) => {
     const last = before.find((other) => other.UniqueSessionId === view.UniqueSessionId);
-    const seconds = last === undefined ? 0 : (view.atMs - last.atMs) / 1000;
     return view.paths.map((path) => {
       const old = last?.paths.find((one) => one.UniqueSessionId === path.UniqueSessionId);
       const rate = (field: 'BytesReceived' | 'BytesSent') =>
-        old === undefined || seconds <= 0 ? 0 : Math.round((path[field] - old[field]) / seconds);
+        perSecond(path[field], old?.[field], secondsSince(last, view));
       return { path, received: rate('BytesReceived'), sent: rate('BytesSent') };
     });
   });
   if (all.length === 0 || linesMax <= OTHER_LINES) return;
-  const inTrouble = all.filter(({ path }) => path.state !== 'ready');
-  const shown = [...inTrouble, ...all.filter(({ path }) => path.state === 'ready')].slice(
-    0,
-    Math.max(1, linesMax - OTHER_LINES),
+  const troubledFirst = all.toSorted(
+    (one, other) => Number(isPathUsable(one.path)) - Number(isPathUsable(other.path)),
   );
+  const shown = troubledFirst.slice(0, Math.max(1, linesMax - OTHER_LINES));
   const headings = [
     ...['PATH', 'LUN', 'STATE', 'IN/s', 'OUT/s', 'QD', 'FAILURES', 'GROUP', 'PORTAL'],
   ];
@@ -53,5 +61,5 @@ export function drawPaths(
   printLine(io, '');
   printTable(io, headings, fitted(headings, rows, columnsOf(io)));
   const left = all.length - shown.length;
-  if (left > 0) printLine(io, `and ${left} more path${left === 1 ? '' : 's'}: iscsi-nbd paths`);
+  if (left > 0) printLine(io, `and ${counted(left, 'more path')}: iscsi-nbd paths`);
 }

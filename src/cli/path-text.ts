@@ -42,6 +42,7 @@ export function pathTroubles(paths: readonly PathView[]): string[] {
     });
 }
 
-function counted(number: number, noun: string): string {
+/** `1 path`, `2 paths`. */
+export function counted(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

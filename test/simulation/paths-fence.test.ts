@@ -3,6 +3,7 @@ import { answerTo, ask, block, EIO, endWell, read, write } from './asked.js';
 import {
   cut,
   eventsOf,
+  firstWriteIsLate,
   pathsUp,
   refuse,
   severalPaths,
@@ -140,12 +141,7 @@ describe('the fence of a lost path', () => {
     const { world, first, second, client } = await twoPaths();
     refuse(first);
     await world.pass(3000);
-    let isLate = true;
-    world.commands.add(({ opcode }) => {
-      if (opcode !== WRITE_10 || !isLate) return undefined;
-      isLate = false;
-      return { delayMs: 30_000, outlivesLink: true };
-    });
+    firstWriteIsLate(world, 30_000);
     const late = ask(world, client, write(1));
     await world.pass(50);
     const target = world.node.targets.get(TARGET_NAME)!;

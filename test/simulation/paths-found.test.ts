@@ -8,6 +8,7 @@ import {
   anyPaths,
   cut,
   eventsOf,
+  firstWriteIsLate,
   pathsUp,
   refuse,
   usedPortals,
@@ -50,12 +51,7 @@ describe('a portal of another group that a discovery tells', () => {
 
   it('a write that was under way before it was found does not come after a newer one', async () => {
     const { world, first, client } = await onePortal();
-    let isLate = true;
-    world.commands.add(({ opcode }) => {
-      if (opcode !== WRITE_10 || !isLate) return undefined;
-      isLate = false;
-      return { delayMs: 5000, outlivesLink: true };
-    });
+    firstWriteIsLate(world, 5000);
     const late = ask(world, client, write(1));
     await world.pass(50);
     await found(world);

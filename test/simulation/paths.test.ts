@@ -8,6 +8,7 @@ import {
   anyPaths,
   cut,
   eventsOf,
+  firstWriteIsLate,
   GROUPS_CHANGED,
   pathsUp,
   twoGroups,
@@ -58,12 +59,7 @@ describe('a disk with two paths', () => {
 
   it('a write that is late on a path that is gone does not come after a newer one', async () => {
     const { world, first, client } = await twoPaths();
-    let isLate = true;
-    const back = world.commands.add(({ opcode }) => {
-      if (opcode !== WRITE_10 || !isLate) return undefined;
-      isLate = false;
-      return { delayMs: 3000, outlivesLink: true };
-    });
+    const back = firstWriteIsLate(world, 3000);
     const late = ask(world, client, write(1));
     await world.pass(50);
     first.become('refused');

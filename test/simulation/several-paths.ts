@@ -26,6 +26,16 @@ export function refuse(network: Network): void {
   cut(network);
 }
 
+/** The first write is done so much later, whatever becomes of its connection. Ended by the result. */
+export function firstWriteIsLate(world: World, delayMs: number): () => void {
+  let isLate = true;
+  return world.commands.add(({ opcode }) => {
+    if (opcode !== WRITE_10 || !isLate) return undefined;
+    isLate = false;
+    return { delayMs, outlivesLink: true };
+  });
+}
+
 /** Options of a session over several paths, with a short patience and any policy. */
 export function anyPaths(random: Seeded): NonNullable<WorldOptions['session']> {
   return {

@@ -11,7 +11,7 @@ import { controlPathOf, withControl } from '../control-session.js';
 import { eventText } from '../event-text.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
 import { lunTroubles } from '../lun-text.js';
-import { drawPaths } from '../path-rates.js';
+import { drawPaths, perSecond, secondsSince } from '../path-rates.js';
 import { humanBytes, printable, printLine, printTable } from '../print.js';
 import { columnsOf, fitted } from '../table-width.js';
 
@@ -96,9 +96,8 @@ function draw(
   ];
   const rows = now.map((view) => {
     const last = before.find((other) => other.UniqueSessionId === view.UniqueSessionId);
-    const seconds = last === undefined ? 0 : (view.atMs - last.atMs) / 1000;
     const rate = (field: 'BytesReceived' | 'BytesSent' | 'PDUResponsesReceived') =>
-      last === undefined || seconds <= 0 ? 0 : Math.round((view[field] - last[field]) / seconds);
+      perSecond(view[field], last?.[field], secondsSince(last, view));
     const { removalInSeconds } = view;
     // A LUN that is away alone has a line of its own below.
     const isAway = removalInSeconds !== null && view.state !== 'loggedIn';
