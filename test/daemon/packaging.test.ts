@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { DAEMON_COMMANDS } from '../../src/cli/command-table.js';
 import { parseConfigText } from '../../src/config/config.js';
@@ -7,6 +8,7 @@ import { METHOD_NAMES } from '../../src/control/control-methods.js';
 import { EXIT_CODES } from '../../src/errors/exit-codes.js';
 
 const text = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+const initial = (row: object) => ('defaultValue' in row ? row.defaultValue : undefined);
 const plain = (page: string) => page.replaceAll('\\-', '-');
 
 describe('the example configuration (config.yaml)', () => {
@@ -43,6 +45,19 @@ describe('the manual pages', () => {
     const page = plain(text('man/iscsi-nbd.yaml.5'));
     const told = OPTION_NAMES.filter((name) => page.includes(`.B ${name}\n`));
     expect(told).toEqual([...OPTION_NAMES]);
+  });
+
+  it('the page iscsi-nbd.yaml(5) has the default of every option as the option table has it', () => {
+    const page = plain(text('man/iscsi-nbd.yaml.5')).split('.SH RUNNING SESSIONS')[0] ?? '';
+    const entries = page.split('.TP\n').slice(1);
+    for (const name of OPTION_NAMES) {
+      const entry = entries.find((one) => one.startsWith(`.B ${name}\n`)) ?? '';
+      const told = /\bDefault: (.+)\.\n?$/.exec(entry)?.[1];
+      const row = OPTION_ROWS[name];
+      const hasDefault = 'defaultValue' in row && !isDeepStrictEqual(row.defaultValue, []);
+      expect([name, told !== undefined]).toEqual([name, hasDefault]);
+      if (told !== undefined) expect([name, row.schema.parse(told)]).toEqual([name, initial(row)]);
+    }
   });
 
   it('the page iscsi-nbd(8) describes every daemon command, every method and every exit status', () => {
