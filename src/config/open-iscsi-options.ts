@@ -40,6 +40,11 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'node.conn[0].iscsi.DataDigest': { option: 'dataDigest' },
 };
 
+/** The settings of open-iscsi that `import-open-iscsi` takes for an option. */
+export function openIscsiNamesOf(option: OptionName): readonly string[] {
+  return Object.keys(SETTINGS).filter((name) => SETTINGS[name]?.option === option);
+}
+
 export type OpenIscsiOptions = {
   /** By option, as text; every value is one that the option takes. */
   readonly options: Partial<Record<OptionName, string>>;

@@ -50,7 +50,7 @@ const sessionType = z
   });
 
 /** Parameters of MSiSCSI's LoginToTarget that we have no use for: refused, never passed over. */
-const NOT_SUPPORTED = {
+export const UNSUPPORTED_PARAMS = {
   SecurityFlags: 'IPsec: the network has to give it',
   Key: 'IPsec: the network has to give it',
   Password: 'a secret in a request: name its file with LoginOptions.chapSecretFile',
@@ -61,8 +61,8 @@ const NOT_SUPPORTED = {
 } as const;
 
 const unsupported = Object.fromEntries(
-  Object.keys(NOT_SUPPORTED).map((name) => [name, z.unknown().optional()]),
-) as Record<keyof typeof NOT_SUPPORTED, z.ZodOptional<z.ZodUnknown>>;
+  Object.keys(UNSUPPORTED_PARAMS).map((name) => [name, z.unknown().optional()]),
+) as Record<keyof typeof UNSUPPORTED_PARAMS, z.ZodOptional<z.ZodUnknown>>;
 
 const loginParams = z.strictObject({
   TargetName: z.string().max(223),
@@ -216,6 +216,11 @@ const METHODS = {
 
 export const METHOD_NAMES = Object.keys(METHODS);
 
+/** What each method takes; docs/CONTROL-API.md is made of it. */
+export const METHOD_PARAMS: Readonly<Record<string, z.ZodType>> = Object.fromEntries(
+  Object.entries(METHODS).map(([name, { params }]) => [name, params]),
+);
+
 /** The function a control server calls for every request. */
 export function controlMethods(subject: ControlSubject): CallMethod {
   const methods = new Map<string, Method<unknown>>(Object.entries(METHODS));
@@ -245,8 +250,8 @@ function method<Params>(
 }
 
 function loginRequest(params: z.output<typeof loginParams>): LoginParams {
-  for (const [name, what] of Object.entries(NOT_SUPPORTED)) {
-    const value = params[name as keyof typeof NOT_SUPPORTED];
+  for (const [name, what] of Object.entries(UNSUPPORTED_PARAMS)) {
+    const value = params[name as keyof typeof UNSUPPORTED_PARAMS];
     if (value === undefined || value === null || value === 0 || value === '') continue;
     throw notSupported(`${name} is not supported (${what}).`);
   }

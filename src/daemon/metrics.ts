@@ -28,26 +28,58 @@ const ROWS: readonly Row[] = [
   counter('sent_bytes', 'Bytes sent to the target', (view) => view.BytesSent),
   counter('received_bytes', 'Bytes received from the target', (view) => view.BytesReceived),
   counter('commands', 'SCSI commands sent', (view) => view.PDUCommandsSent),
-  counter('responses', 'SCSI commands answered', (view) => view.PDUResponsesReceived),
+  counter('responses', 'SCSI commands completed', (view) => view.PDUResponsesReceived),
   counter('logins', 'Logins that succeeded', (view) => view.LoginAcceptRsps),
   counter('login_failures', 'Login attempts that failed', (view) => view.LoginFailures),
-  counter('digest_errors', 'Connections lost to a wrong digest', (view) => view.DigestErrors),
-  counter('format_errors', 'Connections lost to a broken rule', (view) => view.FormatErrors),
+  counter(
+    'digest_errors',
+    'Connections that ended with a digest error',
+    (view) => view.DigestErrors,
+  ),
+  counter(
+    'format_errors',
+    'Connections that ended because the target violated RFC 7143',
+    (view) => view.FormatErrors,
+  ),
   counter(
     'connection_timeouts',
-    'Connections lost to silence',
+    'Connections that ended because the target did not respond',
     (view) => view.ConnectionTimeoutErrors,
   ),
   gauge('up', '1 while the session is logged in', (view) => (view.state === 'loggedIn' ? 1 : 0)),
-  gauge('commands_in_flight', 'SCSI commands at the target', (view) => view.commandsInFlight),
-  gauge('held_requests', 'Requests held in an outage', (view) => view.heldRequests),
-  gauge('held_bytes', 'Bytes of the requests held', (view) => view.heldBytes),
-  gauge('latency_p50_seconds', 'Median latency of late', (view) => view.p50Ms / 1000),
-  gauge('latency_p99_seconds', '99th percentile of late', (view) => view.p99Ms / 1000),
+  gauge(
+    'commands_in_flight',
+    'SCSI commands that the target has not completed',
+    (view) => view.commandsInFlight,
+  ),
+  gauge('held_requests', 'Requests that are held', (view) => view.heldRequests),
+  gauge('held_bytes', 'Bytes of the held requests', (view) => view.heldBytes),
+  gauge(
+    'latency_p50_seconds',
+    'Median latency of the last 10 to 20 seconds',
+    (view) => view.p50Ms / 1000,
+  ),
+  gauge(
+    'latency_p99_seconds',
+    '99th percentile of the latency of the last 10 to 20 seconds',
+    (view) => view.p99Ms / 1000,
+  ),
 ];
 
 /** The text of all metrics, in Prometheus' exposition format. */
 export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Promise<string> {
+  const { registry, set } = metricsRegistry();
+  return async () => {
+    set(supervisor.sessions.map((session) => viewStatistics(session, nowMs())));
+    return registry.metrics();
+  };
+}
+
+/** Every metric, and the function that takes over a reading. */
+export function metricsRegistry(): {
+  readonly registry: Registry;
+  readonly set: (views: readonly StatisticsView[]) => void;
+} {
   const registry = new Registry();
   const rows = ROWS.map((row) => {
     const settings = {
@@ -66,9 +98,8 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
   });
   const setLuns = lunMetrics(registry);
   const setPaths = pathMetrics(registry);
-  return async () => {
-    sessions.set(supervisor.sessions.length);
-    const views = supervisor.sessions.map((session) => viewStatistics(session, nowMs()));
+  const set = (views: readonly StatisticsView[]) => {
+    sessions.set(views.length);
     for (const { row, metric } of rows) {
       metric.reset();
       for (const view of views) {
@@ -78,8 +109,8 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
     }
     setLuns(views);
     setPaths(views);
-    return registry.metrics();
   };
+  return { registry, set };
 }
 
 /** What each LUN is doing. The returned function takes over a reading. */
@@ -93,19 +124,19 @@ function lunMetrics(registry: Registry): (views: readonly StatisticsView[]) => v
   });
   const removal = new Gauge({
     name: 'iscsi_nbd_lun_removal_seconds',
-    help: 'Time until what waits for the LUN fails; absent while that is not due',
+    help: 'Time until held requests of the LUN fail and it is removed; absent if that is not due',
     labelNames,
     registers: [registry],
   });
   const retained = new Gauge({
     name: 'iscsi_nbd_lun_retained_bytes',
-    help: 'Bytes of acknowledged writes that no flush covers, kept to be written again',
+    help: 'Bytes of acknowledged writes that no flush covers, retained to be written again',
     labelNames,
     registers: [registry],
   });
   const replays = new Gauge({
     name: 'iscsi_nbd_lun_replays',
-    help: 'Times that retained writes were written again',
+    help: 'Number of times that retained writes were written again',
     labelNames,
     registers: [registry],
   });

@@ -14,7 +14,7 @@ type Row = {
 const GAUGES: readonly Row[] = [
   {
     name: 'up',
-    help: '1 while requests may go over the path',
+    help: '1 while commands may use the path',
     value: ({ state }) => (state === 'ready' ? 1 : 0),
   },
   {
@@ -24,14 +24,14 @@ const GAUGES: readonly Row[] = [
   },
   {
     name: 'commands_in_flight',
-    help: 'SCSI commands under way over the path',
+    help: 'SCSI commands in flight over the path',
     value: ({ commandsInFlight }) => commandsInFlight,
   },
 ];
 const COUNTERS: readonly Row[] = [
   {
     name: 'failures',
-    help: 'Times that the path was lost while requests could go over it',
+    help: 'Number of times that the path was lost while commands could use it',
     value: ({ failures }) => failures,
   },
   {

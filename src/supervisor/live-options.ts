@@ -67,6 +67,12 @@ export type Setting = {
   readonly applies: Applies;
 };
 
+/** When another value of an option counts; `nextStart`: of the process that serves. */
+export function appliesOf(option: OptionName): Applies | 'nextStart' {
+  if (isProcessOption(option)) return 'nextStart';
+  return isLive(option) ? LIVE_OPTIONS[option].applies : 'nextLogin';
+}
+
 /** Changes an option of a running session. Throws UsageError for another or a wrong value. */
 export function setSessionOption(
   session: DaemonSession,
