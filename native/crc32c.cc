@@ -136,7 +136,7 @@ Crc32cWay BestWay() {
 
 uint32_t Crc32cBy(Crc32cWay wanted, uint32_t seed, const uint8_t* data, size_t length) {
   static const Crc32cWay best = BestWay();
-  const Crc32cWay way = std::min(wanted, best);
+  [[maybe_unused]] const Crc32cWay way = std::min(wanted, best);
   uint32_t crc = ~seed;
 #if defined(__x86_64__)
   if (way == Crc32cWay::kFolding && length >= kFoldBytesMin) {
