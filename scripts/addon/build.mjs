@@ -1,9 +1,10 @@
-// node scripts/addon/build.mjs [--if-needed]: compiles native/ into build/Release/iscsi_nbd.node with
-// a C++ compiler (CXX, else c++) and Node's own headers; nothing is downloaded. With --if-needed it
-// does so only if there is none that this Node can load: how the npm package installs itself where
-// the addon that it brings does not fit.
+// node scripts/addon/build.mjs [--if-needed | --out FILE]: compiles native/ into
+// build/Release/iscsi_nbd.node, or into FILE, with a C++ compiler (CXX, else c++) and Node's own
+// headers; nothing is downloaded. With --if-needed it does so only if there is none that this Node
+// can load: how the npm package installs itself where no addon that it brings fits.
 import { spawn } from 'node:child_process';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -18,7 +19,9 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const ADDON = join(ROOT, 'build/Release/iscsi_nbd.node');
+const BUILT = join(ROOT, 'build/Release/iscsi_nbd.node');
+/** The addon that the npm package brings for this processor. */
+const BROUGHT = join(ROOT, `prebuilds/linux-${process.arch}/iscsi_nbd.node`);
 const NODE_HEADERS = resolve(process.execPath, '../../include/node');
 /** Where the npm package has the headers that a clone has in node_modules. */
 const VENDOR = 'native/vendor';
@@ -46,14 +49,23 @@ const COMPILE = [
   '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
 ];
 
+const LINK = [
+  '-shared',
+  // Without symbols that only a debugger reads, the same sources give the same bytes anywhere.
+  '-s',
+  // Another C library that lacks a function refuses to load the addon, and does not crash later.
+  '-Wl,-z,now',
+];
+
 /** @param {string} line */
 function say(line) {
   writeSync(2, `iscsi-nbd: ${line}\n`);
 }
 
+/** Whether the addon that src/io/native.ts loads can be loaded. */
 function loads() {
   try {
-    createRequire(import.meta.url)(ADDON);
+    createRequire(import.meta.url)(existsSync(BUILT) ? BUILT : BROUGHT);
     return true;
   } catch {
     return false;
@@ -92,9 +104,11 @@ function includes() {
   });
 }
 
-async function build() {
+/** @param {string} addon */
+async function build(addon) {
   const folders = includes();
-  mkdirSync(dirname(ADDON), { recursive: true });
+  mkdirSync(dirname(addon), { recursive: true });
+  mkdirSync(join(ROOT, 'build'), { recursive: true });
   const work = mkdtempSync(join(ROOT, 'build/objects-'));
   try {
     const sources = readdirSync(join(ROOT, 'native')).filter((name) => name.endsWith('.cc'));
@@ -106,19 +120,20 @@ async function build() {
       }
     };
     await Promise.all(Array.from({ length: availableParallelism() }, worker));
-    // Without symbols that only a debugger reads, the same sources give the same bytes anywhere.
-    await compiler(['-shared', '-s', ...objects, '-o', join(work, 'addon')]);
-    renameSync(join(work, 'addon'), ADDON);
+    await compiler([...LINK, ...objects, '-o', join(work, 'addon')]);
+    copyFileSync(join(work, 'addon'), `${addon}.new`);
+    renameSync(`${addon}.new`, addon);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
 
-const ifNeeded = process.argv[2] === '--if-needed';
+const [option, out = BUILT] = process.argv.slice(2);
+const ifNeeded = option === '--if-needed';
 if (!ifNeeded || !loads()) {
-  if (ifNeeded) say('the addon of this package does not load here, so it is compiled now');
+  if (ifNeeded) say('no addon of this package loads here, so it is compiled now');
   try {
-    await build();
+    await build(resolve(out));
   } catch (error) {
     say(`the native addon was not built: ${error instanceof Error ? error.message : error}`);
     process.exit(1);

@@ -155,6 +155,8 @@ test_packages=(
   iproute2 iptables tmux zsh
   # Images that boot, and what boots them.
   qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin mtools busybox-static kmod cpio fdisk xz-utils
+  # The npm package has an addon for arm64.
+  g++-aarch64-linux-gnu
 )
 vm_packages=(
   qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev slirp

@@ -91,16 +91,18 @@ interface NativeAddon {
 const TRIM_MS = 5000;
 
 /** As seen from here and from the program in one file, too: both lie two folders deep. */
-const ADDON_PATH = '../../build/Release/iscsi_nbd.node';
+const BUILT_PATH = '../../build/Release/iscsi_nbd.node';
+/** What the npm package brings for this processor, which one that was compiled there replaces. */
+const BROUGHT_PATH = `../../prebuilds/linux-${process.arch}/iscsi_nbd.node`;
 const BUILDER_PATH = '../../scripts/addon/build.mjs';
 
 function load(): unknown {
-  const require = createRequire(import.meta.url);
+  const [built, brought] = [pathOf(BUILT_PATH), pathOf(BROUGHT_PATH)] as const;
+  const path = existsSync(brought) && !existsSync(built) ? brought : built;
   try {
-    return require(ADDON_PATH);
+    return createRequire(import.meta.url)(path);
   } catch (cause) {
-    const path = fileURLToPath(new URL(ADDON_PATH, import.meta.url));
-    const builder = fileURLToPath(new URL(BUILDER_PATH, import.meta.url));
+    const builder = pathOf(BUILDER_PATH);
     const nextStep = existsSync(builder)
       ? `Build it, with a C++ compiler: node ${builder}`
       : 'Install the package again.';
@@ -109,6 +111,10 @@ function load(): unknown {
       { cause, exitCode: 1, code: 'ERR_ADDON' },
     );
   }
+}
+
+function pathOf(relative: string): string {
+  return fileURLToPath(new URL(relative, import.meta.url));
 }
 
 /** The first line of what the loader says: after it comes where the addon was asked for. */

@@ -74,7 +74,7 @@ describe('the npm package in a system without compiler and network', () => {
   it('an installation without the addon says what is missing to compile it, and how to get it', async () => {
     const rebuilt = `
       cd /project
-      rm node_modules/iscsi-nbd/build/Release/iscsi_nbd.node
+      rm node_modules/iscsi-nbd/prebuilds/*/iscsi_nbd.node
       npm rebuild iscsi-nbd`;
     await expect(system.run(rebuilt)).rejects.toThrow(
       /the native addon was not built: .*apt-get install (g\+\+|libuv1-dev)/,
