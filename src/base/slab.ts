@@ -150,7 +150,7 @@ export class SlabPool {
   /** One more reference to a slab that has some: one without may be anybody's. */
   retain(index: number): void {
     const before = this.#references[index] ?? 0;
-    invariant(before > 0, 'a slab is retained that nobody holds');
+    invariant(before > 0, 'a slab without holders is retained');
     this.#references[index] = before + 1;
   }
 

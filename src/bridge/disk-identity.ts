@@ -41,8 +41,8 @@ export function unidentifiedWords({ allowUnidentified }: { allowUnidentified: bo
   return allowUnidentified
     ? `${NO_IDENTITY}; the option allowUnidentified is set, so after an outage any disk of the ` +
         'same make and size is taken for it'
-    : `${NO_IDENTITY}; after an outage it cannot be told from another disk, so held requests ` +
-        `will fail and the disk will be removed. ${WHAT_TO_DO}`;
+    : `${NO_IDENTITY}; after an outage it cannot be distinguished from another disk, so held ` +
+        `requests will fail and the disk will be removed. ${WHAT_TO_DO}`;
 }
 
 /**

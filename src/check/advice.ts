@@ -28,7 +28,7 @@ function ofIdentity({ lun, disk }: LunCheck, options: SessionOptions): Advice[] 
   const { strength } = disk.identity;
   if (strength === 'none' && options.allowUnidentified !== true) {
     const why =
-      `LUN ${lun} has no name and no serial number: after an outage nobody can tell that it is ` +
+      `LUN ${lun} has no name and no serial number: after an outage it cannot be identified as ` +
       'the same disk, and its held writes fail. Give it a serial number at the target, or set ' +
       'this if no other disk can ever get this LUN.';
     return [{ option: '--allow-unidentified', why }];
@@ -58,7 +58,8 @@ function ofPaths({ target, luns }: Found, options: SessionOptions): Advice[] {
     advice.push({ option: null, why });
   }
   if (others.length > 0) {
-    const why = 'the target listens there too, and is looked for there when this portal is away.';
+    const why =
+      'the target listens there too: the session tries these portals if this one is down.';
     advice.push({ option: `--portals ${others.join(',')}`, why });
   }
   return advice;
@@ -82,8 +83,8 @@ function ofSafety({ login, host }: Found): Advice[] {
   }
   if (authentication === 'none') {
     const why =
-      'whoever reaches the portal and knows the name of this initiator can write to the disks. ' +
-      'Set up CHAP at the target first.';
+      'a host that reaches the portal and knows the name of this initiator can write to the ' +
+      'disks. Set up CHAP at the target first.';
     advice.push({ option: '--chap-user NAME --chap-secret-file FILE', why });
   }
   return advice;

@@ -55,7 +55,7 @@ export async function checkTarget(
       ...row,
       nextStep: nextStepOf(row.quirk),
     }));
-    onStep('looking what else the target offers');
+    onStep('finding out which other features the target offers');
     const digestsAccepted = await digestsOf(url, { ...options, ...OFFER_DIGESTS }, signal);
     const portals = await portalsOf(url, options, signal);
     const found = {

@@ -65,7 +65,7 @@ export class BootReport {
   verdict(verdict: BootVerdict, exitCode: number): void {
     this.#clear();
     if (this.#linesLost > 0) {
-      this.#warning(`${this.#linesLost} lines of the console are left out: nobody read them`);
+      this.#warning(`${this.#linesLost} lines of the console are omitted: the output was not read`);
     }
     const { options, json, console } = this.#subject;
     if (json) {

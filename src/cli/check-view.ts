@@ -14,7 +14,7 @@ const STRENGTH = {
   worldwide: 'a worldwide name',
   chosen: 'a name of the vendor or administrator, not from a registry',
   serial: 'only a serial number',
-  none: 'none: after an outage it cannot be told from another disk',
+  none: 'none: after an outage it cannot be distinguished from another disk',
 } as const;
 
 const CACHE = {
@@ -120,7 +120,7 @@ function countText(luns: readonly LunCheck[]): string {
 }
 
 function groupText(tag: number | null): string {
-  return tag === null ? 'no portal group is told' : `portal group ${tag}`;
+  return tag === null ? 'no portal group is reported' : `portal group ${tag}`;
 }
 
 function login(page: Page, { login: found }: CheckReport): void {

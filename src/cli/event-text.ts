@@ -54,21 +54,21 @@ function textOf(event: ProductEvent): string {
     case 'sessionState':
       return `session ${event.sessionId}: ${event.from} → ${event.to}: ${event.reason}`;
     case 'deviceAttached':
-      return `${nameOf(event)} is there`;
+      return `${nameOf(event)} is attached`;
     case 'deviceHeld':
       return `${nameOf(event)}: holding ${event.requests} requests, ${humanBytes(event.bytes)}`;
     case 'deviceReleased':
-      return `${nameOf(event)}: held requests go on`;
+      return `${nameOf(event)}: held requests continue`;
     case 'writesReplayed': {
       const { requests, bytes, milliseconds } = event;
       const what = `${requests} writes, ${humanBytes(bytes)}, ${milliseconds} ms`;
       const why = REPLAY_WORDS[event.reason];
-      return `${nameOf(event)}: ${why}: what was not flushed is written again (${what})`;
+      return `${nameOf(event)}: ${why}: unflushed writes are written again (${what})`;
     }
     case 'deviceRemoved':
       return `${nameOf(event)} is removed: ${event.reason}`;
     case 'deviceInUse':
-      return `${nameOf(event)} waits to be let go: ${event.holders}`;
+      return `${nameOf(event)} is to be removed and in use: ${event.holders}`;
     case 'warning':
       return event.message;
     case 'deviceResized':
@@ -83,7 +83,7 @@ function textOf(event: ProductEvent): string {
       return `LUN ${event.lun}: path ${event.from} → ${event.to}: ${event.reason}`;
     case 'targetQuirk':
       return (
-        `the target does not keep to RFC 7143 §${event.section}, which its session lives with ` +
+        `the target violates RFC 7143 §${event.section}, which its session tolerates ` +
         `(${event.quirk}): ${event.what}`
       );
     case 'loginRefused': {

@@ -65,7 +65,7 @@ export async function prepareTarget(
   };
   const options = await prepareOptions(context, args, url, sessionType);
   if (url.lun !== null && options.luns !== undefined && !options.luns.includes(url.lun)) {
-    throw new UsageError(`The URL names LUN ${url.lun}, the option luns does not: leave one away.`);
+    throw new UsageError(`LUN ${url.lun} in the URL is not in --luns; drop one of them.`);
   }
   return { url, options };
 }

@@ -199,8 +199,8 @@ function listenPlace(place: string): { path: string } | { host: string; port: nu
   const isLoopback = /^(?:127\.[\d.]+|::1|localhost)$/.test(address.host);
   if (isLoopback) return { host: address.host, port: address.port };
   throw new UsageError(
-    `--metrics-listen ${place}: only the loopback interface or a socket's path; whoever is to ` +
-      'read the metrics from elsewhere goes through a proxy that asks who they are.',
+    `--metrics-listen ${place}: only the loopback interface or a socket's path; other hosts ` +
+      'read the metrics through a proxy that authenticates them.',
   );
 }
 

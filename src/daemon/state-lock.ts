@@ -59,10 +59,13 @@ export class StateLock {
     } finally {
       await giveBack(draft, directory);
     }
-    throw new UsageError(`The state directory ${directory} is fought over by other processes.`, {
-      exitCode: EXIT_CODES.busy.code,
-      code: 'ERR_STATE_BUSY',
-    });
+    throw new UsageError(
+      `Could not lock state directory ${directory}: other processes keep taking it.`,
+      {
+        exitCode: EXIT_CODES.busy.code,
+        code: 'ERR_STATE_BUSY',
+      },
+    );
   }
 }
 

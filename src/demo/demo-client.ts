@@ -168,7 +168,7 @@ export class SocketDisk implements DemoDisk {
       const cookie = reply.readBigUInt64BE(8);
       const request = this.#requests.get(cookie);
       if (reply.readUInt32BE(0) !== SIMPLE_REPLY_MAGIC || request === undefined) {
-        throw new ProductError('ERR_DEMO_NBD', 'a reply nobody asked for');
+        throw new ProductError('ERR_DEMO_NBD', 'a reply to no request');
       }
       const error = reply.readUInt32BE(4);
       if (error === 0 && request.data.length > 0) await this.#take(request.data);

@@ -264,12 +264,12 @@ class Demo {
     if (event.event !== 'sessionState') return;
     const { from, to, reason, sessionId } = event;
     if (to === 'reconnecting') {
-      const words = `session ${sessionId} is reconnecting (${reason}); nobody sees an error`;
+      const words = `session ${sessionId} is reconnecting (${reason}); no client sees an error`;
       this.#report.tellPeople('outage', words);
     }
     if (from === 'reconnecting' && to === 'loggedIn') {
       const isid = this.#target?.isid;
-      const words = `session ${sessionId} is back (ISID ${isid}); held requests go on`;
+      const words = `session ${sessionId} is back (ISID ${isid}); held requests continue`;
       this.#report.tellPeople('outage', words);
     }
   }

@@ -46,7 +46,7 @@ function diskOf(own: ReadonlyMap<string, string>) {
   if (url !== undefined) {
     const twice = ['portal', 'target', 'lun'].find((name) => own.has(name));
     if (twice !== undefined)
-      throw INPUT.invalid(`${twice} and url say the same thing; leave one away`);
+      throw INPUT.invalid(`${twice} and url specify the same; omit one of them`);
     const { targetName, lun, password, host, port } = parseTargetUrl(url);
     if (password !== undefined) {
       throw INPUT.invalid(

@@ -36,7 +36,7 @@ const NEXT_STEPS: Partial<Record<ExitName, string>> = {
   pduTimeout: 'Check the load of the target and of the network; then try again.',
   authenticationFailed: 'Check the CHAP user and secret of each direction, here and at the target.',
   notPermitted: 'Run it as root, or choose a path you may use.',
-  busy: 'Find out who uses it, or choose another.',
+  busy: 'Find out which process uses it, or choose another.',
 };
 
 /** What helps with an errno of the network, where that is not the row of its exit status. */
@@ -63,7 +63,7 @@ const FAULT_STEPS: Readonly<Record<AuthenticationFault, string>> = {
   noCommonMethod:
     'Compare --chap-user, --chap-secret-file and --chap-algorithms with what the target accepts.',
   targetNotAuthenticated:
-    'Give the target a user and secret of its own, or leave away --target-chap-secret-file.',
+    'Give the target a user and secret of its own, or omit --target-chap-secret-file.',
   targetUser: WHOSE_SECRET,
   targetNotAuthentic: WHOSE_SECRET,
   sameSecret: 'Give each direction a secret of its own, here and at the target.',
@@ -93,7 +93,7 @@ export function reportError(error: unknown, place: ErrorPlace): ErrorReport {
 
 /** Why a connection fails, in words; an errno alone says little to most people. */
 const NETWORK_WORDS: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'the host is there and nothing listens on this port',
+  ECONNREFUSED: 'the host responds, but nothing listens on this port',
   ECONNRESET: 'the other side ended the connection',
   ECONNABORTED: 'the connection was ended before it was ready',
   EHOSTUNREACH: 'no way leads to this host, or it is switched off',

@@ -20,7 +20,7 @@ export async function pinProcess(
   if (missing.length > 0) {
     throw new UsageError(
       `cpuAffinity names processor ${missing[0]}, which this process may not use: it has ` +
-        `${words}. Name some of these, or leave cpuAffinity away.`,
+        `${words}. Name some of these, or omit cpuAffinity.`,
     );
   }
   try {
@@ -30,7 +30,7 @@ export async function pinProcess(
     if (errno === '') throw error;
     throw new UsageError(
       `The kernel does not let this process choose its processors (${errno}). ` +
-        'Leave cpuAffinity away.',
+        'Omit cpuAffinity.',
       { exitCode: 1, cause: error },
     );
   }

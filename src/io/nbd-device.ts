@@ -362,7 +362,7 @@ function explainConnect(error: unknown, index: number | undefined): unknown {
   const name = index === undefined ? 'a new NBD device' : devicePath(index);
   if (errno === 'EBUSY' && index !== undefined) {
     return new UsageError(
-      `${name} is connected already, or was disconnected while somebody still holds it open. ` +
+      `${name} is connected already, or was disconnected while a process still holds it open. ` +
         'Choose another device, or release this one.',
       { exitCode: 28, cause: error },
     );

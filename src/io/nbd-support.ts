@@ -133,7 +133,7 @@ async function mayConnect(probe: SupportProbe): Promise<KernelSupport> {
     return refuse(
       13,
       'This process is root only in a user namespace (a rootless container), and the kernel ' +
-        'lets nobody connect NBD devices from there.',
+        'does not allow NBD devices to be connected from there.',
       'Run as root on the host.',
     );
   }

@@ -87,8 +87,8 @@ export class HostClaims {
         key,
         (pid, session) =>
           `Process ${pid} has LUN ${lun} of ${targetName} already, in session ${session}: two ` +
-          'disks of one LUN corrupt what is on it. Use that one, or log it out first; ' +
-          '--read-only is allowed, and --shared where a cluster file system minds both',
+          'disks of one LUN corrupt its data. Use that one, or log it out first; ' +
+          '--read-only is allowed, and --shared if a cluster file system coordinates the writers',
       );
     }
   }

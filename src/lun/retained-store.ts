@@ -177,7 +177,7 @@ export class RetainedStore {
       }
       file.close();
     }
-    throw new UsageError(`${directory} cannot be used: somebody locks its files`);
+    throw new UsageError(`${directory} cannot be used: another process locks its files`);
   }
 
   #tell(why: string): null {

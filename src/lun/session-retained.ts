@@ -96,7 +96,7 @@ export class SessionRetained implements RetainedMemory {
     for (const lun of left.lunsOf(this.#sessionId)) {
       if (this.#taken.has(lun)) continue;
       for (const journal of left.recover(this.#sessionId, lun).journals) {
-        journal.setAside(this.#isDevice ? DEVICE_GONE : 'nobody takes the LUN over');
+        journal.setAside(this.#isDevice ? DEVICE_GONE : 'no process takes the LUN over');
       }
     }
     for (const journal of this.#own.values()) journal.begin();

@@ -101,7 +101,7 @@ export class SocketExporter implements LunExporter, NbdExportCatalog {
     const serving = force ? [] : [...this.#units.values()].filter(isServing);
     this.#end?.begins();
     this.#units.clear();
-    await this.#closeServer('the export is being taken away');
+    await this.#closeServer('the export is being removed');
     await this.#end?.clientsGone(serving);
   }
 

@@ -152,7 +152,7 @@ export class DiskFactsProbe {
 
   /** The facts, after the last query. Throws ScsiDataError where the unit is not a usable disk. */
   facts(): DiskFacts {
-    invariant(this.nextQuery() === null, 'facts are asked for before all queries are answered');
+    invariant(this.nextQuery() === null, 'facts are read before all queries are answered');
     const { inquiry, capacity } = this.#found;
     invariant(inquiry, 'no INQUIRY data');
     if (inquiry.peripheralQualifier !== 0) throw new ScsiDataError('no device has this LUN');

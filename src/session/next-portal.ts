@@ -73,7 +73,7 @@ async function portalsOfTarget(
   } catch (error) {
     if (signal.aborted) throw error;
     const { message } = productError(error);
-    warn(`the disk is on standby, and a discovery tells of no other portal: ${message}`);
+    warn(`the disk is on standby, and a discovery reports no other portal: ${message}`);
     return [];
   }
 }

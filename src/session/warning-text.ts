@@ -52,7 +52,7 @@ export function warningText(effect: SessionEvent): string | null {
       const { error, connections } = effect;
       return (
         `each of the last ${connections} connections ended without an answered command, because ` +
-        `the target broke the same rule: ${error.message}. ${error.nextStep} Attempts go on.`
+        `the target broke the same rule: ${error.message}. ${error.nextStep} Attempts continue.`
       );
     }
     case 'escalated':

@@ -115,7 +115,7 @@ export class VolumeSessions {
       const sizeBytes = (await this.viewOf(record))?.sizeBytes ?? 0;
       if (sizeBytes > 0 && sizeBytes >= requiredBytes) return sizeBytes;
       if (performance.now() >= deadlineMs) {
-        const words = `The disk has ${sizeBytes} bytes, and ${requiredBytes} are asked for.`;
+        const words = `The disk has ${sizeBytes} bytes, and ${requiredBytes} are required.`;
         throw new VolumeError('outOfRange', `${words} Enlarge it at the target first.`);
       }
       await sleep(pollMs);

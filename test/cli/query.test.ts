@@ -92,7 +92,7 @@ describe('a failed command', () => {
     expect(code).toBe(4);
     expect(out).toBe('');
     expect(err).toBe(
-      'iscsi-nbd: No connection (ECONNREFUSED): the host is there and nothing listens on this port ' +
+      'iscsi-nbd: No connection (ECONNREFUSED): the host responds, but nothing listens on this port ' +
         `(LUN 0, target ${NAME}, portal 192.0.2.1). ` +
         'Check the address and port, the firewall, and that the target is running.\n',
     );

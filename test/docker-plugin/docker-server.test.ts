@@ -169,7 +169,7 @@ describe('the volume plugin of Docker', () => {
     ['an unknown option', { ...OPTIONS, 'removal-latncy': '1' }, /did you mean removal-latency/],
     ['a URL without LUN', { url: `iscsi://192.0.2.1/${TARGET}` }, /url names no LUN/],
     ['a password', { url: `iscsi://u%p@192.0.2.1/${TARGET}/0` }, /password in url/],
-    ['two ways to say it', { ...OPTIONS, lun: '1' }, /say the same thing/],
+    ['two ways to say it', { ...OPTIONS, lun: '1' }, /specify the same/],
     ['a target name that is none', { portal: '192.0.2.1', target: 'disk1' }, /not an iSCSI name/],
     ['a file system we do not make', { ...OPTIONS, fstype: 'ntfs' }, /fstype is one of ext2/],
     ['a mount option with a blank', { ...OPTIONS, 'mount-options': 'a b' }, /mount option/],

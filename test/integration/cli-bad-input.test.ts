@@ -147,7 +147,7 @@ describe('the error for wrong input', {
       'flags that clash',
       () => ['serve', at(1), '--socket', 'SOCKET', '--luns', '0'],
       7,
-      /leave one away/,
+      /not in --luns; drop one/,
     ],
     [
       'what this version cannot do',

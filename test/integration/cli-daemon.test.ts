@@ -287,7 +287,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     expect(value).toMatchObject({ logins: [{ TargetName: OTHER, state: 'loggedIn' }] });
     const removed = await cli('persistent', 'remove', OTHER);
     expectGood(removed);
-    expect(removed.out).toMatch(/is not logged in at the next start; its session goes on until/);
+    expect(removed.out).toMatch(/is not logged in at the next start; its session continues until/);
     await cli('login', portal, OTHER, '--persistent');
     const json = await cli('persistent', 'remove', OTHER, '--json');
     expectGood(json);

@@ -26,17 +26,20 @@ export function withDaemonFlags(parser: Argv): Argv {
     .option('state-directory', text('where logins are kept [/var/lib/iscsi-nbd]'))
     .option('socket-directory', text('serve LUNs on NBD sockets in here, not as kernel devices'))
     .option('metrics-listen', text('Prometheus metrics on 127.0.0.1:PORT or a socket path'))
-    .option('wait-for', text('ready only when these are there: <target>/<lun>,…'))
-    .option('wait-timeout', text(`seconds to wait for them [${WAIT_SECONDS}]`))
+    .option('wait-for', text('ready only when these LUNs are attached: <target>/<lun>,…'))
+    .option('wait-timeout', text(`seconds to wait for these LUNs [${WAIT_SECONDS}]`))
     .option('boot-from', {
       choices: BOOT_FROM,
-      describe: `hold the LUN the system starts from; state and socket are in ${BOOT_DIRECTORY}`,
+      describe: `serve the boot LUN of this system; state and socket are in ${BOOT_DIRECTORY}`,
     })
     .option('take-over', {
       type: 'boolean',
-      describe: 'make a living daemon with the same state leave its devices to this one',
+      describe: 'take over the devices of a running daemon with the same state directory',
     })
-    .option('logins-max', text(`first logins at a time at the start [${LOGINS}]`))
+    .option(
+      'logins-max',
+      text(`logins that the daemon performs concurrently at its start [${LOGINS}]`),
+    )
     .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
     .option('busy-poll', text(optionHelp('busyPollMicroseconds')));
   return withLogLevel(flags);

@@ -165,7 +165,7 @@ function requirePrivate(directory: string): void {
   if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
   throw new UsageError(
     `Secrets are not written to ${directory}, where other users may write: choose another ` +
-      'directory, or take that right away (chmod go-w).',
+      'directory, or remove that permission (chmod go-w).',
   );
 }
 

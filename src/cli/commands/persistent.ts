@@ -61,7 +61,7 @@ async function remove(context: CommandContext, args: Arguments): Promise<number>
   });
   if (isGiven(args, 'json')) printJson(context.io, { removed });
   for (const login of isGiven(args, 'json') ? [] : removed) {
-    const still = login.state === null ? '' : '; its session goes on until logout';
+    const still = login.state === null ? '' : '; its session continues until the logout';
     printLine(context.io, `${login.TargetName} is not logged in at the next start${still}`);
   }
   return EXIT_CODES.ok.code;

@@ -193,7 +193,7 @@ async function logout(
     const { code: vague } = EXIT_CODES.error;
     const exitCode = error.exitCode === vague ? EXIT_CODES.logoutFailed.code : error.exitCode;
     // What is lost is told once: the next logout does not fail for it.
-    const goesOn = ' The session goes on: log it out again to end it.';
+    const goesOn = ' The session continues: log it out again to end it.';
     const next = error.code === 'ERR_FLUSH_FAILED' ? goesOn : '';
     throw new UsageError(`${session.TargetiSCSIName}: ${error.message}${next}`, {
       code: error.code,

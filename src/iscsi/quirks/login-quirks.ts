@@ -23,23 +23,23 @@ export const LOGIN_QUIRKS = {
   'portal-group-unknown': strict(
     '13.9',
     'old requests may still be at work in another group',
-    'Requests go on when the portal that the session used last is back, or fail when the removal ' +
-      'latency has passed; after that any portal will do.',
+    'Requests continue when the portal that the session used last is back, or fail when the ' +
+      'removal latency has passed; after that any portal will do.',
   ),
   'portal-group': strict(
     '6.3.1',
     'old requests may still be at work in the other group',
-    'Requests go on when a portal of the same group is back, or fail when the removal latency ' +
+    'Requests continue when a portal of the same group is back, or fail when the removal latency ' +
       'has passed; after that any group will do.',
   ),
   'redirect-address': tolerate('13.8', 'another address of the same answer can be used'),
   'redirect-nowhere': strict('11.13.5', 'there is no address to go to'),
   'redirect-loop': strict('11.13.5', 'the login would never end'),
-  'security-key-twice': strict('6.3', 'nobody can say which value counts'),
+  'security-key-twice': strict('6.3', 'it is unknown which value counts'),
   'security-key-repeated': tolerate('6.3', 'the value is the same'),
   'security-key-late': strict('12.1', 'the authentication is over'),
   'security-key-early': strict('12.1', 'the order of the steps is what authenticates'),
-  'auth-method-unanswered': strict('12.1', 'nobody can say whether the target authenticates'),
+  'auth-method-unanswered': strict('12.1', 'it is unknown whether the target authenticates'),
   'auth-method-choice': strict('6.2.1', 'the method was not offered'),
   'new-keys': fallback('13', 'the keys that RFC 7143 added can be left out'),
   'chap-unwanted': fallback(
