@@ -92,6 +92,8 @@ export type Faults = {
   onTaskManagement?: ((functionCode: number) => number | 'ignore' | undefined) | undefined;
   /** Task management is done, and answered, so much later; tasks sent after the request go on. */
   taskManagementDelayMs?: number | ((functionCode: number) => number) | undefined;
+  /** A LOGICAL UNIT RESET is reported to the session that asked for it, too, as LIO does. */
+  isResetToldToAsker?: boolean | undefined;
   /** Answer to a logout instead of doing it. */
   logoutResponse?: number | 'ignore' | undefined;
   /**

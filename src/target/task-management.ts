@@ -126,8 +126,9 @@ function onLogicalUnit(code: number, pdu: Pdu, place: Place): number {
   const everyone = code !== FUNCTION.abortTaskSet;
   for (const each of everyone ? sessionsOf(place) : [session]) {
     const killed = killTasks(each, node, { lun, before: each === session ? pdu : null });
-    if (each === session) continue;
-    if (code === FUNCTION.logicalUnitReset) each.raise(lun, RESET_OCCURRED, disk);
+    const isReset = code === FUNCTION.logicalUnitReset;
+    if (each === session && !(isReset && node.faults.isResetToldToAsker === true)) continue;
+    if (isReset) each.raise(lun, RESET_OCCURRED, disk);
     else if (killed > 0) each.raise(lun, COMMANDS_CLEARED, disk);
   }
   return RESPONSE.complete;

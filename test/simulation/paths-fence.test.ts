@@ -178,4 +178,40 @@ describe('the fence of a lost path', () => {
     expect(pathsUp(world)).toBe(2);
     await endWell(world);
   });
+
+  it.each([2, 3])(
+    'a reset of ours that the target reports over all of %i paths holds nothing up',
+    async (portals) => {
+      const { world, networks, client } = await severalPaths(portals, {
+        session: { pathPolicy: 'round-robin' },
+      });
+      world.node.faults.isResetToldToAsker = true;
+      expect((await answerTo(world, client, write(1, 8192))).error).toBe(0);
+      const { cache } = world.stack.units[0]!.disk;
+      const answerAgain = ignoreWrites(world);
+      const asked = Array.from({ length: portals }, (_, index) =>
+        ask(world, client, write(2, index * 4096)),
+      );
+      await world.pass(50);
+      answerAgain();
+      const from = world.events.length;
+      const beganAtMs = world.nowMs;
+      refuse(networks[0]!);
+      await world.when(() => asked.every(({ reply }) => reply !== null), 20_000);
+      expect(asked.map(({ reply }) => reply?.error)).toEqual(asked.map(() => 0));
+      expect(Math.max(...asked.map(({ atMs }) => atMs)) - beganAtMs).toBeLessThan(100);
+      await world.pass(100);
+      expect(cache.powerEvents).toBe(0);
+      const names = world.events.slice(from).map(({ event }) => event);
+      expect(names.filter((name) => name === 'pathState').length).toBe(1);
+      expect(names).not.toContain('deviceHeld');
+      expect(pathsUp(world)).toBe(portals - 1);
+      // A reset that is not ours counts again.
+      world.node.raiseAttention(TARGET_NAME, 0, { asc: 0x29, ascq: 0x03 });
+      expect((await answerTo(world, client, read())).error).toBe(0);
+      expect(cache.powerEvents).toBeGreaterThan(0);
+      networks[0]!.become('up');
+      await endWell(world);
+    },
+  );
 });

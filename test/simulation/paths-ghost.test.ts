@@ -32,6 +32,7 @@ describe('a write that is late on a path that is lost', () => {
       });
       // Some resets are refused, so that the old writes live for some seconds.
       world.node.faults.onTaskManagement = () => (random.chance(0.8) ? 5 : undefined);
+      world.node.faults.isResetToldToAsker = random.chance(0.5);
       const blocks = [0, 4096, 8192, 12_288];
       const first = blocks.map((offset) => ask(world, client, write(1, offset)));
       await world.pass(random.spread(10, 200));

@@ -254,6 +254,7 @@ describe('paths that come and go at random', () => {
       });
       for (const [at] of world.networks.entries()) portGroups.set(at + 1, { state: 'optimized' });
       await world.start();
+      world.node.faults.isResetToldToAsker = random.chance(0.5);
       const user = new BlockUser(world, random);
       // Some writes are late, and are done although their link has gone.
       world.commands.add(({ opcode }) =>

@@ -35,7 +35,7 @@ const NOOP_S = { interval: 1, timeout: 2 };
 /** Of the silent path: longer than what is waited for a sign of life. */
 const SILENCE_S = 12;
 /** What a busy machine may add, whose processor is one program of ours: no path comes back in it. */
-const SLOWNESS_MS = 6000;
+const SLOWNESS_MS = 2000;
 const FLAGS = [
   ...['--noop-interval', `${NOOP_S.interval}`, '--noop-timeout', `${NOOP_S.timeout}`],
   ...['--reconnect-interval', '1'],

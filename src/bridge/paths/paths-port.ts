@@ -19,9 +19,10 @@ export type Fence = {
 export type PathsPortHooks = {
   /**
    * The unit has told over this path that the path cannot be used now, or that something about it
-   * has changed. What becomes of the path is decided before this returns.
+   * has changed. What becomes of the path is decided before this returns. `ours`: it is what we
+   * have had done, and the command has only to be sent again.
    */
-  readonly pathAttention: (path: Path, attention: Attention) => void;
+  readonly pathAttention: (path: Path, attention: Attention) => 'news' | 'ours';
   /** Requests of the unit are held: a command that comes back is its sender's business. */
   readonly isHeld: () => boolean;
   /** No path can be used now, and one will be soon: commands wait here for it. */
@@ -185,9 +186,9 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
         sense: command.sense.subarray(0, command.senseLength),
       });
       if (attention === null) return false;
-      this.#hooks.pathAttention(path, attention);
+      if (this.#hooks.pathAttention(path, attention) === 'ours') command.outcome = 'lost';
       // An attention that the unit raises is for whoever sends the command, also over one path.
-      if (action !== 'away' || !ACCESS_OF.has(attention) || path.isUsable) return false;
+      else if (action !== 'away' || !ACCESS_OF.has(attention) || path.isUsable) return false;
     }
     if (this.#hooks.isHeld() || !(this.isUsable || this.#hooks.isAwaited())) return false;
     command.emptyReply();

@@ -1,7 +1,9 @@
 import { type Clock, pause } from '../../base/clock.js';
+import { productError } from '../../base/errors.js';
 import type { Path } from '../../bridge/paths/path.js';
 import type { Fence, PathsPort } from '../../bridge/paths/paths-port.js';
-import type { PathMember } from './path-member.js';
+import type { PathCheck } from './path-check.js';
+import type { UnitPath } from './unit-path.js';
 
 /** Pause between two attempts to prove that old tasks are over. */
 const RETRY_MS = 1000;
@@ -15,8 +17,9 @@ type FenceProofOptions = {
   readonly lun: number;
   readonly clock: Clock;
   readonly port: PathsPort;
-  /** Members whose path can be used, with that. */
-  readonly ready: () => readonly { readonly member: PathMember; readonly path: Path }[];
+  readonly check: Pick<PathCheck, 'isReady'>;
+  /** Paths that can be used. */
+  readonly ready: () => readonly UnitPath[];
   /** A fence has become too old, or is not any more. */
   readonly changed: (reason: string) => void;
 };
@@ -73,16 +76,28 @@ export class FenceProof {
 
   async #resetting(fence: Fence): Promise<void> {
     const { lun, clock, port, ready } = this.#options;
+    const mayReport = new Set<UnitPath>();
     for (let tries = 0; !this.#isClosed && port.isFencing(fence); tries += 1) {
       const all = ready();
       const by = all[tries % Math.max(1, all.length)];
+      for (const each of all) {
+        mayReport.add(each);
+        each.ownResets.add(fence);
+      }
       // Over a path that is in doubt since, it may have been the reset of another disk.
       if (by !== undefined && (await by.member.resetUnit(lun)) && by.path.state === 'ready') {
         this.#over(fence);
-        return;
+        break;
       }
       await pause(clock, RETRY_MS);
     }
+    await Promise.all([...mayReport].map((each) => this.#hear(each, fence)));
+  }
+
+  /** Has the unit report the resets for the fence now, if it does: later it would be another's. */
+  async #hear({ member, ownResets }: UnitPath, fence: Fence): Promise<void> {
+    if (!this.#isClosed) await this.#options.check.isReady(member).catch(productError);
+    ownResets.delete(fence);
   }
 
   #over(fence: Fence): void {

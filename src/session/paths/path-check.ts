@@ -24,6 +24,7 @@ import {
 } from '../../scsi/target-port-groups.js';
 import type { PathMember } from './path-member.js';
 import { TRANSITION_SECONDS } from './transitions.js';
+import type { UnitPath } from './unit-path.js';
 
 /** What a check met has gone to `SessionClient.onAttention` already. */
 const REPORTED_ELSEWHERE = () => undefined;
@@ -56,11 +57,14 @@ export class PathCheck {
     return clearAttentions(this.#askerOf(member), this.#lun, REPORTED_ELSEWHERE);
   }
 
-  /** The unit has nothing to report over this session. */
-  async isQuiet(member: PathMember): Promise<boolean> {
-    try {
+  /** The unit has nothing to report over this path but, perhaps, a reset of ours. */
+  async isQuiet({ member, ownResets }: UnitPath): Promise<boolean> {
+    const isReady = async () => {
       const { status } = await member.execute(testUnitReady(this.#lun));
       return status === ScsiStatus.good;
+    };
+    try {
+      return (await isReady()) || (ownResets.size > 0 && (await isReady()));
     } catch (error) {
       if (error instanceof LinkError) return false;
       throw error;

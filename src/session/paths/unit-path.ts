@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.js';
 import { Path } from '../../bridge/paths/path.js';
-import type { PathsPort } from '../../bridge/paths/paths-port.js';
+import type { Fence, PathsPort } from '../../bridge/paths/paths-port.js';
 import type { OwnPort } from '../../lun/port-groups.js';
 import type { Attention } from '../../scsi/sense-table.js';
 import { PathFailures } from './path-failures.js';
@@ -23,6 +23,8 @@ export type UnitPath = {
   past: Attention | null;
   /** The target had no such unit over it since it was last used. */
   wasGone: boolean;
+  /** For what a LOGICAL UNIT RESET of ours was asked for that the unit may yet report over it. */
+  readonly ownResets: Set<Fence>;
 };
 
 /** A path over a session that is not known to be there. */
@@ -46,7 +48,16 @@ export function newUnitPath(
     reason: 'its session is not logged in',
     past: null,
     wasGone: false,
+    ownResets: new Set(),
   };
+}
+
+/**
+ * The unit reports a LOGICAL UNIT RESET of ours, which ends tasks and costs no cache. LIO reports
+ * it to the nexus that has asked for it, too.
+ */
+export function isOwnReset({ ownResets }: UnitPath, attention: Attention): boolean {
+  return attention === 'reset' && ownResets.size > 0;
 }
 
 /**

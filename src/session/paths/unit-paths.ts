@@ -12,7 +12,7 @@ import { PathCheck } from './path-check.js';
 import type { PathMember } from './path-member.js';
 import { PortStates } from './port-states.js';
 import { Transitions } from './transitions.js';
-import { MAY_BE_OTHER, newUnitPath, OF_THE_PAST, type UnitPath } from './unit-path.js';
+import { isOwnReset, MAY_BE_OTHER, newUnitPath, OF_THE_PAST, type UnitPath } from './unit-path.js';
 import type { UnitPathsOptions } from './unit-paths-options.js';
 
 const FOUND = 'the disk was found over it';
@@ -40,20 +40,23 @@ export class UnitPaths {
     this.port = new PathsPort(new PathChoice(options.policy), {
       pathAttention: (path, attention) => {
         const each = this.#members.find((one) => one.path === path);
+        if (each !== undefined && isOwnReset(each, attention)) return 'ours';
         if (each !== undefined) this.#met(each, attention);
+        return 'news';
       },
       isHeld: () => options.unit().queue.mode !== 'open',
       isAwaited: () => this.#isAwaited,
       fenceNeeded: (fence) => this.#proof.begin(fence),
       switched: (from, to) => this.#switched(from, to),
     });
+    this.#check = new PathCheck(options);
     this.#proof = new FenceProof({
       ...options,
       port: this.port,
+      check: this.#check,
       ready: () => this.#ready,
       changed: (reason) => this.#settle(reason),
     });
-    this.#check = new PathCheck(options);
     this.#transitions = new Transitions(options.clock, (each, reason) =>
       this.#settle(reason, each),
     );
@@ -128,12 +131,7 @@ export class UnitPaths {
   takeOut(member: PathMember): Path | undefined {
     const each = this.of(member);
     if (each === undefined) return undefined;
-    each.stopCheck();
-    const from = each.path.words;
-    each.path.happened('sessionLost');
-    this.#transitions.over(each);
-    this.#told(each, from, 'it is being logged out');
-    this.#settle('the path is being logged out', each);
+    this.#gone(each, 'the path is being logged out', () => undefined);
     this.port.takenOut(each.path);
     return each.path;
   }
@@ -147,6 +145,7 @@ export class UnitPaths {
     const each = this.of(member);
     if (each === undefined) return;
     each.path.nexus = member.nexus;
+    each.ownResets.clear();
     each.path.happened('sessionBack');
     this.#proof.loggedIn(each.path);
     this.check(each);
@@ -155,12 +154,16 @@ export class UnitPaths {
   memberLost(member: PathMember, reason: string): void {
     const each = this.of(member);
     if (each === undefined) return;
+    if (each.path.isUsable) each.failures.failed();
+    this.#gone(each, reason, () => this.port.pathDown(each.path));
+  }
+
+  #gone(each: UnitPath, reason: string, takeDown: () => void): void {
     each.stopCheck();
     const from = each.path.words;
-    if (each.path.isUsable) each.failures.failed();
     each.path.happened('sessionLost');
     this.#transitions.over(each);
-    this.port.pathDown(each.path);
+    takeDown();
     this.#told(each, from, reason);
     this.#settle(reason, each);
   }
@@ -172,6 +175,7 @@ export class UnitPaths {
   attentionOfOurs(member: PathMember, attention: Attention): boolean {
     const each = this.of(member);
     if (each === undefined) return true;
+    if (isOwnReset(each, attention)) return false;
     if (OF_THE_PAST.has(attention) && !each.path.isUsable && this.#ready.length > 0) {
       // If it were about now, the paths that are used would be told, too: see `#pastIsOver`.
       each.past = attention;
@@ -271,7 +275,7 @@ export class UnitPaths {
       if (other === each) continue;
       // It has been used all the time.
       const before = other.path.doubts;
-      if ((await this.#check.isQuiet(other.member)) && other.path.doubts === before) {
+      if ((await this.#check.isQuiet(other)) && other.path.doubts === before) {
         each.past = null;
         return;
       }

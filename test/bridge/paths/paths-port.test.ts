@@ -31,6 +31,7 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
     pathAttention: (path, attention) => {
       attentions.push([path.name, attention]);
       if (attention === 'portStandby') path.accessIs('standby');
+      return 'news';
     },
     isHeld: () => held.is,
     isAwaited: () => awaited.is,
