@@ -210,14 +210,9 @@ export const OPTION_ROWS = {
     z.enum(multipath),
     `one of ${multipath.join(', ')}`,
     'auto: one session to each portal, each a path to the same disks; off: one session',
-    'off',
+    'auto',
   ),
-  sessionsPerPortal: whole(
-    1,
-    32,
-    1,
-    'sessions to each portal, each a path to the disks; more than 1 turns multipath on',
-  ),
+  sessionsPerPortal: whole(1, 32, 1, 'sessions to each portal, each a path to the disks'),
   pathPolicy: row<PathPolicy>(
     z.enum(pathPolicies),
     `one of ${pathPolicies.join(', ')}`,

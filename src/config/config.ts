@@ -143,14 +143,10 @@ function joinConfig(layers: readonly GivenByName[]): Config {
   return withPathsAllowed(withBurstsInOrder(config));
 }
 
-/** Sessions to one portal are paths. The default of `multipath` follows; `off` is an error. */
+/** Several sessions to one portal are paths, and need `multipath`. */
 function withPathsAllowed(config: Config): Config {
-  const { values, sources } = config;
-  const { multipath, sessionsPerPortal } = values;
+  const { multipath, sessionsPerPortal } = config.values;
   if (multipath === 'auto' || sessionsPerPortal === 1) return config;
-  if (sources.multipath === 'default') {
-    return { sources, values: { ...values, multipath: 'auto' } };
-  }
   throw new UsageError(
     `sessionsPerPortal (${sessionsPerPortal}) needs multipath auto, and it is off: several ` +
       'sessions to one portal are paths of the same disks.',

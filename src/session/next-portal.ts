@@ -54,7 +54,16 @@ export function diskSearch(
 ): DiskSearch {
   const { signal } = options;
   const warn = (message: string) => stack.warn(message);
-  return { signal, onWarning: warn, otherPortal: portalWalk(stack.handle, { ...options, warn }) };
+  const walk = portalWalk(stack.handle, { ...options, warn });
+  const otherPath = async () => {
+    const { pathSources } = stack;
+    warn(
+      `the disk is on standby at portal ${pathSources.paths.searcher.name}; the next one is tried`,
+    );
+    return pathSources.searchOverNext(signal);
+  };
+  const otherPortal = (tried: number) => (stack.paths === null ? walk(tried) : otherPath());
+  return { signal, onWarning: warn, otherPortal };
 }
 
 /** A discovery that fails only means that no more portals are known. */

@@ -133,6 +133,7 @@ function sessionOf(owned: OwnedRecord, setup: AttachSetup): DaemonSession<Sessio
     // Nobody comes back to a device that is gone.
     isLeft: false,
     isClean: (lun) => left !== null && isHandedOver(left, lun),
+    keepsIdentity: true,
     mayHaveGhosts: owned.mayHaveGhosts || setup.login.request.sessionType === 'boot',
     onEvent: (event) => setup.hooks.onEvent(event),
     losses,

@@ -26,6 +26,8 @@ export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
   readonly isClean: (lun: number) => boolean;
   /** A session of this identity that was here in this boot may have commands at the target. */
   readonly mayHaveGhosts: boolean;
+  /** The next process has this identity, too, also if this one never logs in. */
+  readonly keepsIdentity?: boolean;
   readonly onEvent: (event: ProductEvent) => void;
   /** What the disks of the session have lost, known before their users are told. */
   readonly losses: LossRecord;

@@ -105,7 +105,8 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
 
   /** Without the target having heard of a logout: commands may still be at work there. */
   get hasGhosts(): boolean {
-    const hasBeenThere = this.#setup.mayHaveGhosts || this.stack.handle.session.logins > 0;
+    const { mayHaveGhosts, keepsIdentity = false } = this.#setup;
+    const hasBeenThere = mayHaveGhosts || keepsIdentity || this.stack.handle.session.logins > 0;
     return hasBeenThere && !this.#isLoggedOut;
   }
 

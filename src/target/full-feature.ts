@@ -148,7 +148,7 @@ const LOGOUT_RESPONSE = { closed: 0, noSuchConnection: 1, recoveryNotSupported: 
 function logoutArrived(pdu: Pdu, place: FullFeaturePlace): void {
   const { node, session, connection } = place;
   const reason = flagsOf(pdu.header) & 0x7f;
-  node.stats.logoutReasons.push(reason);
+  if (session.target !== null) node.stats.logoutReasons.push(reason);
   if (node.faults.logoutResponse === 'ignore') return;
   const connectionId = pdu.header.readUInt16BE(20);
   const leaving =
@@ -170,6 +170,7 @@ function logoutArrived(pdu: Pdu, place: FullFeaturePlace): void {
     'advances',
   );
   if (response !== LOGOUT_RESPONSE.closed) return;
-  node.stats.logouts += 1;
+  if (session.target === null) node.stats.discoveryLogouts += 1;
+  else node.stats.logouts += 1;
   for (const one of leaving) one.finish();
 }

@@ -6,7 +6,8 @@ export class TargetStats {
   loginsRefused = 0;
   reinstatements = 0;
   logouts = 0;
-  /** Reason codes of RFC 7143 §11.14.1 (Reason Code), in order of arrival. */
+  discoveryLogouts = 0;
+  /** Reason codes of RFC 7143 §11.14.1 (Reason Code), in order of arrival; not of discoveries. */
   readonly logoutReasons: number[] = [];
   currentSessions = 0;
   /** Commands delivered, by operation code. */

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type Served, serveEmbedded, serveTgt } from '../helpers/served.js';
 
 const MIB = 1 << 20;
@@ -263,7 +263,9 @@ describe('a disk that changes', () => {
     served.disk.resize(32 * MIB);
     const script = [...connect(served), 'print(told(lambda: h.pread(512, 0)))'];
     expect((await served.nbdsh(...script)).trim()).toBe('EIO');
-    expect(served.events.map(({ event }) => event)).toContain('deviceRemoved');
+    await vi.waitFor(() =>
+      expect(served.events.map(({ event }) => event)).toContain('deviceRemoved'),
+    );
   });
 });
 

@@ -111,10 +111,11 @@ describe.each([
     const served = await serve(`${target.url}/0`, { portals });
     const client = await RawNbd.open(served.socket);
     expect((await client.request(NBD.write, { data: Buffer.alloc(4096, 1) })).error).toBe(0);
-    expect(served.events).toContainEqual(
-      expect.objectContaining({ event: 'portalChanged', to: other }),
-    );
-    expect(warningsOf(served.events).join()).toMatch(/on standby at this portal/);
+    const change = isGiven
+      ? { event: 'pathState', portal: other, to: 'ready' }
+      : { event: 'portalChanged', to: other };
+    expect(served.events).toContainEqual(expect.objectContaining(change));
+    expect(warningsOf(served.events).join()).toMatch(/on standby at (this )?portal/);
     client.close();
   });
 
@@ -140,7 +141,10 @@ describe('a disk that is on standby at every portal', () => {
     expect(run.err).toMatch(/LUN 0: .*on standby/);
   });
 
-  it('serve ends with the broken rule if no portal lets it in again', async () => {
+  it.each([
+    ['the broken rule if no portal lets it in again', 'off', 'ERR_PROTOCOL'],
+    ['what the disk says if the other path is not let in', 'auto', 'ERR_SCSI'],
+  ] as const)('serve ends with %s (multipath %s)', async (_words, multipath, code) => {
     const { target, other } = await twoPortals();
     const [host = '', port] = other.split(':');
     const portals = [{ host, port: Number(port) }];
@@ -155,10 +159,7 @@ describe('a disk that is on standby at every portal', () => {
       return undefined;
     };
     const beganAtMs = performance.now();
-    await expect(serve(`${target.url}/0`, { portals })).rejects.toMatchObject({
-      code: 'ERR_PROTOCOL',
-      rule: 'login-tag',
-    });
+    await expect(serve(`${target.url}/0`, { portals, multipath })).rejects.toMatchObject({ code });
     expect(performance.now() - beganAtMs).toBeLessThan(20_000);
   });
 

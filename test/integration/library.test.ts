@@ -28,7 +28,7 @@ describe('discover', () => {
     const { host, port } = target.server;
     expect(found).toEqual([{ name: NAME, portals: [{ host, port, portalGroupTag: 1 }] }]);
     expect(target.node.sessions).toEqual([]);
-    expect(target.node.stats.logouts).toBe(1);
+    expect(target.node.stats.discoveryLogouts).toBe(1);
   });
 
   it('discover rejects with LinkError if no target listens', async () => {

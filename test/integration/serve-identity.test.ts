@@ -33,8 +33,8 @@ beforeEach(async () => {
   disk = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile' });
   isids = [];
   ({ node, server } = await embeddedTarget({ name: NAME, luns: { 0: disk } }));
-  node.faults.onLogin = ({ isid }) => {
-    isids.push(isid);
+  node.faults.onLogin = ({ isid, targetName }) => {
+    if (targetName !== '') isids.push(isid);
     return undefined;
   };
 });

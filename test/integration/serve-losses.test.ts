@@ -44,8 +44,8 @@ beforeEach(async () => {
   other = TargetDisk.ram({ sizeBytes: 1 << 20, writeCache: 'volatile', serial: 'other' });
   [isids, events] = [[], []];
   ({ node, server } = await embeddedTarget({ name: NAME, luns: { 0: disk, 1: other } }));
-  node.faults.onLogin = ({ isid }) => {
-    isids.push(isid);
+  node.faults.onLogin = ({ isid, targetName }) => {
+    if (targetName !== '') isids.push(isid);
     return undefined;
   };
 });

@@ -1,3 +1,4 @@
+import { deferred } from '../../base/deferred.js';
 import { LinkError, productError, UsageError } from '../../base/errors.js';
 import type { EventBody } from '../../config/contract.js';
 import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
@@ -59,6 +60,18 @@ export class PathSources {
       });
     }
     this.paths.start();
+  }
+
+  /** Disks are looked for over the next path that lets us log in; false if there is none. */
+  async searchOverNext(signal: AbortSignal): Promise<boolean> {
+    const { paths } = this;
+    for (;;) {
+      const member = paths.members[paths.members.indexOf(paths.searcher) + 1];
+      if (member === undefined) return false;
+      paths.searcher = member;
+      if (await isLetIn(member.client, signal)) return true;
+      signal.throwIfAborted();
+    }
   }
 
   /** A session is connected to this address: a portal may be named and be the same as another. */
@@ -170,7 +183,7 @@ export class PathSources {
       );
       return others.map(({ host, port }) => ({ host, port }));
     } catch (error) {
-      productError(error);
+      if (!signal.aborted) productError(error);
       return [];
     }
   }
@@ -194,6 +207,22 @@ function whenLoggedIn(client: SessionClient, signal: AbortSignal): Promise<void>
     });
     signal.addEventListener('abort', end, { once: true });
   });
+}
+
+/** The next attempt of the session, or one before it, has logged it in; false after the signal. */
+async function isLetIn(client: SessionClient, signal: AbortSignal): Promise<boolean> {
+  const stopped = deferred<false>();
+  const stop = () => stopped.resolve(false);
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await Promise.race([firstLogin(client).then(() => true), stopped.promise]);
+  } catch (error) {
+    productError(error);
+    return false;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }
 
 /** Resolves once the session is logged in; rejects with the reason of the first attempt. */

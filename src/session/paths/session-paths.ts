@@ -58,6 +58,8 @@ export class SessionPaths {
   readonly #news = new Map<PathMember, MemberNews>();
   readonly #units = new Map<number, UnitPaths>();
   #isSpread = false;
+  /** Disks are looked for over this session, as long as they have no paths. */
+  searcher: PathMember;
   /** A session that was logged out may be there yet: the target has not answered. */
   #hasLeftGhosts = false;
 
@@ -66,6 +68,7 @@ export class SessionPaths {
     const mayHaveGhosts = options.target.mayHaveGhosts === true;
     this.#leader = this.#memberOf(options.leader, { mayHaveGhosts });
     this.#members = [this.#leader];
+    this.searcher = this.#leader;
   }
 
   get members(): readonly PathMember[] {
@@ -221,9 +224,9 @@ export class SessionPaths {
     paths.add(member);
   }
 
-  /** The unit is there; `isFound`: it was found over the first session just now, and serves. */
+  /** The unit is there; `isFound`: it was found over the searcher just now, and serves. */
   begin(lun: number, { isFound }: { readonly isFound: boolean }): void {
-    this.#units.get(lun)?.begin(isFound ? this.#leader : null);
+    this.#units.get(lun)?.begin(isFound ? this.searcher : null);
   }
 
   /** The other sessions log in, and go on to. */
@@ -243,6 +246,7 @@ export class SessionPaths {
     if (!member.isLoggedOut) this.#hasLeftGhosts = true;
     for (const unit of all) unit.remove(member);
     this.#members.splice(this.#members.indexOf(member), 1);
+    if (this.searcher === member) this.searcher = this.#leader;
     this.#places.delete(member);
     this.#news.delete(member);
   }
@@ -275,7 +279,8 @@ export class SessionPaths {
     if (!this.#isSpread) return this.#leader;
     const paths = this.#units.get(lun)?.paths ?? [];
     const usable = paths.find(({ path }) => path.isUsable)?.member;
-    return usable ?? this.#members.find(({ isLoggedIn }) => isLoggedIn);
+    const others = [this.searcher, ...this.#members];
+    return usable ?? others.find(({ isLoggedIn }) => isLoggedIn);
   }
 
   get #others(): readonly PathMember[] {
