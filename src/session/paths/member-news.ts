@@ -38,7 +38,8 @@ export class MemberNews {
         return;
       }
       case 'attemptFailed':
-        this.#attempts.failed(event.error);
+        // Nobody has asked for it: `paths` shows why it is down.
+        if (this.#isKnown || !this.#member.isSpare) this.#attempts.failed(event.error);
         this.#waitLonger();
         return;
       default: {
