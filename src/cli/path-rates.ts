@@ -1,6 +1,7 @@
+import { isPathUsable } from '../supervisor/path-report.js';
 import type { StatisticsView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
-import { counted, groupText, isPathUsable } from './path-text.js';
+import { counted, groupText } from './path-text.js';
 import { humanBytes, printLine, printTable } from './print.js';
 import { columnsOf, fitted } from './table-width.js';
 

@@ -1,9 +1,4 @@
-import type { PathView } from '../supervisor/path-report.js';
-
-/** Requests may go over it. */
-export function isPathUsable({ state }: PathView): boolean {
-  return state === 'ready';
-}
+import { isPathUsable, type PathView } from '../supervisor/path-report.js';
 
 /** `1/2`: paths over which requests may go, and all. */
 export function usablePathsText(paths: readonly PathView[]): string {

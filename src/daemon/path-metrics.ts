@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { PATH_WORDS } from '../bridge/paths/path.js';
-import type { PathView } from '../supervisor/path-report.js';
+import { isPathUsable, type PathView } from '../supervisor/path-report.js';
 import type { StatisticsView } from '../supervisor/session-report.js';
 
 const LABELS = ['session', 'target', 'lun', 'portal', 'path'] as const;
@@ -15,7 +15,7 @@ const GAUGES: readonly Row[] = [
   {
     name: 'up',
     help: '1 while commands may use the path',
-    value: ({ state }) => (state === 'ready' ? 1 : 0),
+    value: (path) => (isPathUsable(path) ? 1 : 0),
   },
   {
     name: 'preferred',

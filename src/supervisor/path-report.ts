@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { PATH_WORDS } from '../bridge/paths/path.js';
+import { isServing, PATH_WORDS } from '../bridge/paths/path.js';
 import { PATH_STATES } from '../bridge/paths/path-state.js';
 import { ACCESS_STATES } from '../scsi/target-port-groups.js';
 import type { PathMember } from '../session/paths/path-member.js';
@@ -34,6 +34,11 @@ export const pathSchema = z.object({
   BytesReceived: count,
 });
 export type PathView = z.output<typeof pathSchema>;
+
+/** Requests may go over it: its disk is found, and its port takes commands for data. */
+export function isPathUsable({ state, access }: Pick<PathView, 'state' | 'access'>): boolean {
+  return state === 'ready' && isServing(access);
+}
 
 /**
  * The paths of all disks of a session; none if it has one portal only. While no portal but the
