@@ -73,6 +73,11 @@ export function isServedElsewhere(attention: Attention | null): boolean {
   return attention === 'portStandby' || attention === 'portUnavailable';
 }
 
+/** The unit refuses for the state of this port; its target port group has reported states, too. */
+export function isOfPort(attention: Attention | null): boolean {
+  return attention === 'accessTransition' || isServedElsewhere(attention);
+}
+
 export function success(words: string): Verdict {
   return { action: 'success', attention: null, errno: 'EIO', congested: false, words };
 }

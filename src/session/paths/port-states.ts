@@ -1,6 +1,8 @@
 import type { Clock } from '../../base/clock.js';
-import { type AccessState, isServing } from '../../bridge/paths/path.js';
+import { ACCESS_OF, type AccessState, isServing } from '../../bridge/paths/path.js';
 import type { Alua } from '../../config/contract.js';
+import type { Readiness } from '../../lun/disk-probe.js';
+import { isOfPort } from '../../scsi/sense-table.js';
 import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
 import type { PathCheck } from './path-check.js';
 import type { UnitPath } from './unit-path.js';
@@ -8,16 +10,24 @@ import type { UnitPath } from './unit-path.js';
 /** Pause between two requests to make a group optimized: the target needs time for the first. */
 const OPTIMIZE_PAUSE_MS = 5000;
 
+/** What is known of the access over a path. */
+export type PathAccess = {
+  readonly access: AccessState;
+  readonly preferred?: boolean;
+  readonly reason: string;
+};
+
 type PortStatesOptions = {
   readonly clock: Clock;
   readonly alua: Alua;
   readonly check: PathCheck;
   /** What was read over `asked` about all groups; none: all ports of the unit are alike. */
-  readonly groupsAre: (groups: readonly TargetPortGroup[], asked: UnitPath) => void;
-  readonly accessIs: (
-    each: UnitPath,
-    what: { readonly access: AccessState; readonly reason: string },
+  readonly groupsAre: (
+    groups: readonly TargetPortGroup[],
+    asked: UnitPath,
+    refusal: PathAccess | null,
   ) => void;
+  readonly accessIs: (each: UnitPath, what: PathAccess) => void;
 };
 
 /** The states of the target port groups of a unit (ALUA): read, and set if that is wanted. */
@@ -30,25 +40,46 @@ export class PortStates {
     this.#options = options;
   }
 
-  /** Asks over the path for the states of all groups, if the unit has such. */
-  async ask(each: UnitPath, isOver: () => boolean = () => false): Promise<void> {
-    const { alua, check, groupsAre, accessIs } = this.#options;
+  /**
+   * Asks over the path for the states of all groups, if the unit has such. `refusal`: the unit has
+   * just refused a command over it, because of its port.
+   */
+  async ask(
+    each: UnitPath,
+    isOver: () => boolean = () => false,
+    refusal: PathAccess | null = null,
+  ): Promise<void> {
+    const { alua, check, accessIs } = this.#options;
+    const groupsAre = (groups: readonly TargetPortGroup[]) =>
+      this.#options.groupsAre(groups, each, refusal);
     if (alua !== 'off' && (!each.path.isUsable || each.ownPort === null)) {
-      each.ownPort = await check.ownPort(each.member);
+      each.ownPort = (await check.ownPort(each.member)) ?? each.ownPort;
     }
     if (isOver()) return;
     const { ownPort } = each;
     if (ownPort === null || (ownPort.group === null && ownPort.port === null)) {
-      groupsAre([], each);
+      groupsAre([]);
       return;
     }
     const told = await check.groups(each.member);
     if (isOver()) return;
-    if (!('error' in told)) groupsAre(told.groups, each);
-    else if (told.why === 'transition')
+    if (!('error' in told)) groupsAre(told.groups);
+    else if (refusal !== null) {
+      // Over another path its group may have been reported in a state without service.
+      if (isServing(each.reported ?? 'unknown')) accessIs(each, refusal);
+    } else if (told.why === 'transition')
       accessIs(each, { access: 'transitioning', reason: told.error });
     // What cannot be read now is as it was, unless the unit does what it could not before.
-    else if (told.why === 'unsupported' || !isServing(each.path.access)) groupsAre([], each);
+    else if (told.why === 'unsupported' || !isServing(each.path.access)) groupsAre([]);
+  }
+
+  /** The unit has refused a command over the path; the group's report says more of a port's state. */
+  async refused(each: UnitPath, ready: Readiness, isOver: () => boolean): Promise<void> {
+    const { attention, words: reason } = ready;
+    const access = attention === null ? undefined : ACCESS_OF.get(attention);
+    const refusal = { access: access ?? 'unavailable', reason };
+    if (isOfPort(attention)) await this.ask(each, isOver, refusal);
+    else this.#options.accessIs(each, refusal);
   }
 
   /**
@@ -63,4 +94,26 @@ export class PortStates {
     this.#mayOptimizeAtMs = clock.nowMs() + OPTIMIZE_PAUSE_MS;
     return await check.optimize(each.member, each.ownPort.group);
   }
+}
+
+/**
+ * The access over a path by what has been read over `asked` of its group (undefined: of none).
+ * `untried`: only a command over the path itself shows whether its port serves again, as another
+ * port may know of that later or earlier. Null: nothing has changed.
+ */
+export function accessByReport(
+  { path, reported }: UnitPath,
+  group: TargetPortGroup | undefined,
+  how: { readonly isAsked: boolean; readonly refusal: PathAccess | null },
+): PathAccess | 'untried' | null {
+  const { state: access = 'unknown', preferred = false } = group ?? {};
+  const reason = group === undefined ? 'the disk is ready' : `target port group ${group.group}`;
+  if (isServing(access)) {
+    if (how.isAsked && how.refusal !== null) {
+      return how.refusal.access === path.access ? null : how.refusal;
+    }
+    if (!how.isAsked && !isServing(path.access)) return reported === access ? null : 'untried';
+  }
+  if (path.access === access && path.isPreferred === preferred) return null;
+  return { access, preferred, reason };
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../../base/clock.js';
-import { Path } from '../../bridge/paths/path.js';
+import { type AccessState, Path } from '../../bridge/paths/path.js';
 import type { Fence, PathsPort } from '../../bridge/paths/paths-port.js';
 import type { OwnPort } from '../../lun/port-groups.js';
 import type { Attention } from '../../scsi/sense-table.js';
@@ -17,6 +17,8 @@ export type UnitPath = {
   ownPort: OwnPort | null;
   /** Target port group of its port; null: the unit has not told of any. */
   group: number | null;
+  /** State of the group as last reported, over whichever path. */
+  reported: AccessState | null;
   /** Why it is in its state. */
   reason: string;
   /** What a new session has met that may be about the time before it. */
@@ -45,6 +47,7 @@ export function newUnitPath(
     stopCheck: () => undefined,
     ownPort: null,
     group: null,
+    reported: null,
     reason: 'its session is not logged in',
     past: null,
     wasGone: false,

@@ -1,16 +1,16 @@
 import { pause } from '../../base/clock.js';
 import { LinkError, productError } from '../../base/errors.js';
-import { ACCESS_OF, type AccessState, isServing, type Path } from '../../bridge/paths/path.js';
+import { ACCESS_OF, isServing, type Path } from '../../bridge/paths/path.js';
 import { PathChoice } from '../../bridge/paths/path-choice.js';
 import { PathsPort } from '../../bridge/paths/paths-port.js';
 import { groupOfPort } from '../../lun/port-groups.js';
 import { ProbePace } from '../../lun/probe-run.js';
-import type { Attention } from '../../scsi/sense-table.js';
+import { type Attention, isOfPort } from '../../scsi/sense-table.js';
 import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
 import { FenceProof } from './fence-proof.js';
 import { PathCheck } from './path-check.js';
 import type { PathMember } from './path-member.js';
-import { PortStates } from './port-states.js';
+import { accessByReport, type PathAccess, PortStates } from './port-states.js';
 import { Transitions } from './transitions.js';
 import { isOwnReset, MAY_BE_OTHER, newUnitPath, OF_THE_PAST, type UnitPath } from './unit-path.js';
 import type { UnitPathsOptions } from './unit-paths-options.js';
@@ -63,7 +63,7 @@ export class UnitPaths {
     this.#states = new PortStates({
       ...options,
       check: this.#check,
-      groupsAre: (groups, asked) => this.#groupsAre(groups, asked),
+      groupsAre: (...read) => this.#groupsAre(...read),
       accessIs: (each, what) => this.#accessIs(each, what),
     });
   }
@@ -246,8 +246,7 @@ export class UnitPaths {
     if (signal.aborted) return null;
     if (ready.action === 'retryAfterDelay') return path.isUsable ? null : ready.words;
     if (ready.action !== 'success') {
-      const access = ready.attention === null ? undefined : ACCESS_OF.get(ready.attention);
-      this.#accessIs(each, { access: access ?? 'unavailable', reason: ready.words });
+      await this.#states.refused(each, ready, () => signal.aborted);
       return ready.words;
     }
     const { doubts } = path;
@@ -306,6 +305,8 @@ export class UnitPaths {
     if (attention === 'lunGone') each.wasGone = true;
     if (attention === 'powerOn' || attention === 'reset') this.port.cacheMayBeLost(each.path);
     if (access !== undefined) {
+      // In which of the states without service a port is, its group's report says: see `PortStates`.
+      if (isOfPort(attention) && !isServing(each.path.access)) return;
       this.#accessIs(each, { access, reason: attention });
     } else if (MAY_BE_OTHER.has(attention)) {
       const { words: from, isUsable: wasUsable } = each.path;
@@ -320,17 +321,22 @@ export class UnitPaths {
    * What has been read of the states of the groups over `asked`, for all paths. A unit that does
    * not tell has one state for all its ports, and that one is ready.
    */
-  #groupsAre(groups: readonly TargetPortGroup[], asked: UnitPath): void {
+  #groupsAre(
+    groups: readonly TargetPortGroup[],
+    asked: UnitPath,
+    refusal: PathAccess | null,
+  ): void {
     for (const each of this.#members) {
       const group = each.ownPort === null ? undefined : groupOfPort(each.ownPort, groups);
       if (groups.length > 0) each.group = group?.group ?? null;
-      if (each.path.state === 'down' || (group === undefined && each !== asked)) continue;
-      const { state: access = 'unknown', preferred = false } = group ?? {};
-      if (each.path.access === access && each.path.isPreferred === preferred) continue;
-      const reason = group === undefined ? 'the disk is ready' : `target port group ${group.group}`;
-      this.#accessIs(each, { access, preferred, reason });
+      const isAsked = each === asked;
+      if (each.path.state === 'down' || (group === undefined && !isAsked)) continue;
+      const access = accessByReport(each, group, { isAsked, refusal });
+      each.reported = group?.state ?? null;
+      if (access === null) continue;
+      if (access !== 'untried') this.#accessIs(each, access);
       // It may serve again, once the disk has been found over it.
-      if (each !== asked && !each.path.isUsable) this.check(each);
+      if (!isAsked && !each.path.isUsable) this.check(each);
     }
   }
 
@@ -341,11 +347,7 @@ export class UnitPaths {
 
   #accessIs(
     each: UnitPath,
-    {
-      access,
-      preferred = each.path.isPreferred,
-      reason,
-    }: { readonly access: AccessState; readonly preferred?: boolean; readonly reason: string },
+    { access, preferred = each.path.isPreferred, reason }: PathAccess,
   ): void {
     const { words: from, isUsable: wasUsable } = each.path;
     each.path.accessIs(access, preferred);
