@@ -7,6 +7,7 @@ import { discover } from '../session/discovery-session.js';
 import { queryCapacity, queryInquiry, queryReportLuns } from '../session/scsi-queries.js';
 import type { DaemonSession } from '../supervisor/daemon-session.js';
 import { setSessionOption } from '../supervisor/live-options.js';
+import { pathOf } from '../supervisor/one-path.js';
 import { type LoginParams, resolveLogin, sessionOptionsOf } from '../supervisor/resolved-login.js';
 import type { SessionRecord } from '../supervisor/session-record.js';
 import { viewDevices, viewSession, viewStatistics } from '../supervisor/session-report.js';
@@ -202,8 +203,11 @@ const METHODS = {
   ),
   SetSessionOption: method(
     z.strictObject({ UniqueSessionId: sessionId, option: z.string().max(64), value: z.unknown() }),
-    async (params, { supervisor }) =>
-      setSessionOption(supervisor.session(params.UniqueSessionId), params.option, params.value),
+    async ({ UniqueSessionId, option, value }, { supervisor }) => {
+      const path = pathOf(supervisor.sessions, UniqueSessionId);
+      const session = path?.session ?? supervisor.session(UniqueSessionId);
+      return setSessionOption(session, option, value, path?.member);
+    },
   ),
   SubscribeEvents: method(noParams, async (_params, { supervisor }, client) => {
     // Asked for twice, each event still comes once.

@@ -96,6 +96,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       setup: target,
       leader: this.#handle,
       luns: this.#luns,
+      depth: this.#depth,
       isClosing: () => this.#closing !== null,
       emit: (sessionId, body) => this.#hooks.onEvent(stampedEvent(body, sessionId)),
     });
@@ -233,7 +234,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /** Seconds (or Infinity) an outage may last; a running one counts from its beginning. */
   setRemovalLatency(seconds: number): void {
-    this.#handle.setRemovalLatency(seconds);
+    for (const { client } of this.#paths.members) client.setRemovalLatency(seconds);
     for (const lun of this.#luns.all) lun.removalLatencyChanged();
   }
 

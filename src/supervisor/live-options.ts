@@ -9,12 +9,15 @@ import {
 } from '../config/config-options.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionTimers } from '../iscsi/session/session-config.js';
+import type { PathMember } from '../session/paths/path-member.js';
 import type { DaemonSession } from './daemon-session.js';
 
 /** When another value of an option counts; `nextLogin`: after a logout. */
 export type Applies = 'now' | 'nextAttempt' | 'nextReconnect' | 'nextLogin';
 
 type LiveRow = {
+  /** Each session of several paths has its own. */
+  readonly timer?: keyof SessionTimers;
   readonly applies: Applies;
   get(session: DaemonSession): number;
   set(session: DaemonSession, value: number): void;
@@ -73,11 +76,15 @@ export function appliesOf(option: OptionName): Applies | 'nextStart' {
   return isLive(option) ? LIVE_OPTIONS[option].applies : 'nextLogin';
 }
 
-/** Changes an option of a running session. Throws UsageError for another or a wrong value. */
+/**
+ * Changes an option of a running session, in all the sessions over which its disks are reached; of
+ * one path only, where that is given. Throws UsageError for another or a wrong value.
+ */
 export function setSessionOption(
   session: DaemonSession,
   name: string,
   value: unknown,
+  path: PathMember | null = null,
 ): ChangedOption {
   const option = liveOption(name);
   const { schema, expects } = OPTION_ROWS[option];
@@ -87,6 +94,7 @@ export function setSessionOption(
     throw new UsageError(`${option} must be ${expects}, not ${shown}.`);
   }
   const row: LiveRow = LIVE_OPTIONS[option];
+  if (path !== null) return setPathTimer(session, { option, path, seconds: parsed.data });
   const before = shownValue(row.get(session));
   row.set(session, parsed.data);
   return { option, before, value: shownValue(row.get(session)), applies: row.applies };
@@ -114,11 +122,32 @@ export function settingsOf(session: DaemonSession): Setting[] {
 function timer(name: keyof SessionTimers, applies: Applies): LiveRow {
   return {
     applies,
+    timer: name,
     get: ({ timers }) => timers[name] / 1000,
-    set: ({ timers }, seconds) => {
+    set: ({ stack, timers }, seconds) => {
       timers[name] = seconds * 1000;
+      for (const { client } of stack.paths?.members ?? []) {
+        client.session.timers[name] = seconds * 1000;
+      }
     },
   };
+}
+
+function setPathTimer(
+  { sessionId }: DaemonSession,
+  how: { readonly option: LiveOption; readonly path: PathMember; readonly seconds: number },
+): ChangedOption {
+  const { option, path, seconds } = how;
+  const row: LiveRow = LIVE_OPTIONS[option];
+  if (row.timer === undefined) {
+    throw new UsageError(
+      `${option} belongs to the disks, not to one of their paths: set it for session ${sessionId}.`,
+    );
+  }
+  const { timers } = path.client.session;
+  const before = shownValue(timers[row.timer] / 1000);
+  timers[row.timer] = seconds * 1000;
+  return { option, before, value: shownValue(seconds), applies: row.applies };
 }
 
 function isLive(name: OptionName): name is LiveOption {

@@ -36,7 +36,7 @@ describe('a port that refuses commands because of its state', () => {
       REFUSALS.flatMap(([name, ascq, met]) =>
         STATES.map((reported) => [name, reported, ascq, met] as const),
       ),
-    )('has the state of its group if it says 04h/%s and the group is %s', async (...of) => {
+    )('the path has the state of its group if 04h/%s is met and %s is reported', async (...of) => {
       const [, reported, ascq, met] = of;
       const { world, become, newStates } = await refusing(ascq, isReported);
       become(2, reported, false);
@@ -48,7 +48,7 @@ describe('a port that refuses commands because of its state', () => {
   });
 
   it.each(REFUSALS)(
-    'keeps the state that 04h/%s means while its group is reported as serving',
+    'the path keeps the state that 04h/%s means if its group is reported as serving',
     async (_name, ascq, met) => {
       const { world, client, serveAgain, newStates } = await refusing(ascq, true);
       await world.pass(58_000);
@@ -61,7 +61,7 @@ describe('a port that refuses commands because of its state', () => {
     },
   );
 
-  it('is tried at once if its group is reported as serving again over another port', async () => {
+  it('the path is tried at once if another port reports that its group serves again', async () => {
     const { world, become, serveAgain } = await refusing(0x0b, true);
     become(2, 'standby');
     await world.pass(60_000);

@@ -276,7 +276,7 @@ export async function runRescan(context: CommandContext, args: Arguments): Promi
 /** `set <session> <key> <value>`. */
 export async function runSet(context: CommandContext, args: Arguments): Promise<number> {
   const changed = await withDaemon(context, args, async (client) => {
-    const { UniqueSessionId } = await findSession(client, requiredArgument(args, 'session'));
+    const { UniqueSessionId } = await findPathOrSession(client, requiredArgument(args, 'session'));
     const params = {
       UniqueSessionId,
       option: requiredArgument(args, 'key'),

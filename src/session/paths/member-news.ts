@@ -1,4 +1,5 @@
 import type { EventBody } from '../../config/contract.js';
+import type { SessionTimers } from '../../iscsi/session/session-config.js';
 import { AttemptReporter } from '../attempt-reporter.js';
 import type { SessionEvent } from '../session-event.js';
 import { eventOf } from '../warning-text.js';
@@ -16,13 +17,18 @@ export class MemberNews {
   readonly #member: PathMember;
   readonly #emit: (body: EventBody) => void;
   readonly #attempts: AttemptReporter;
-  readonly #intervalMs: number;
+  readonly #ofFirst: Pick<SessionTimers, 'reconnectIntervalMs'>;
   #isKnown = false;
 
-  constructor(member: PathMember, emit: (body: EventBody) => void) {
+  /** `ofFirst`: the timers of the first session. */
+  constructor(
+    member: PathMember,
+    ofFirst: Pick<SessionTimers, 'reconnectIntervalMs'>,
+    emit: (body: EventBody) => void,
+  ) {
     this.#member = member;
     this.#emit = emit;
-    this.#intervalMs = member.client.session.timers.reconnectIntervalMs;
+    this.#ofFirst = ofFirst;
     this.#attempts = new AttemptReporter({
       refused: (refusal) => emit({ event: 'loginRefused', ...refusal }),
       failed: (message) => emit({ event: 'warning', message: `path ${member.name}: ${message}` }),
@@ -51,7 +57,9 @@ export class MemberNews {
 
   #loggedIn(): void {
     this.#attempts.succeeded();
-    if (!this.#isKnown) this.#member.client.session.timers.reconnectIntervalMs = this.#intervalMs;
+    const { reconnectIntervalMs } = this.#ofFirst;
+    if (!this.#isKnown)
+      this.#member.client.session.timers.reconnectIntervalMs = reconnectIntervalMs;
     this.#isKnown = true;
   }
 

@@ -7,6 +7,7 @@ import type { Runtime } from '../../lun/runtime.js';
 import type { BlockSessionOptions } from '../block-session-options.js';
 import { discoverPortals } from '../discovery-session.js';
 import type { SessionTarget } from '../protocol-config.js';
+import type { QueueDepthDriver } from '../queue-depth-driver.js';
 import type { SessionClient } from '../session-client.js';
 import type { PathMember } from './path-member.js';
 import { PATHS_MAX, type PathPlace } from './path-places.js';
@@ -20,6 +21,7 @@ type PathSourcesOptions = {
   readonly setup: SessionTarget & BlockSessionOptions;
   readonly leader: SessionClient;
   readonly luns: LunLifecycles;
+  readonly depth: QueueDepthDriver;
   readonly isClosing: () => boolean;
   /** Publishes an event of the session with this ID. */
   readonly emit: (sessionId: string, body: EventBody) => void;
@@ -38,9 +40,9 @@ export class PathSources {
 
   constructor(options: PathSourcesOptions) {
     this.#options = options;
-    const { runtime, setup: target, leader, luns, emit } = options;
+    const { runtime, setup: target, leader, luns, depth, emit } = options;
     this.paths = new SessionPaths({
-      ...{ runtime, target, leader, emit },
+      ...{ runtime, target, leader, depth, emit },
       attention: (...met) => luns.attentionMet(...met),
       reached: ({ client }) => {
         this.paths.spread(luns.all);

@@ -73,7 +73,7 @@ export class PortStates {
     else if (told.why === 'unsupported' || !isServing(each.path.access)) groupsAre([]);
   }
 
-  /** The unit has refused a command over the path; the group's report says more of a port's state. */
+  /** The unit has refused a command over the path. What its group reports says more of a port. */
   async refused(each: UnitPath, ready: Readiness, isOver: () => boolean): Promise<void> {
     const { attention, words: reason } = ready;
     const access = attention === null ? undefined : ACCESS_OF.get(attention);

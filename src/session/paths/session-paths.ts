@@ -8,6 +8,7 @@ import type { ScsiPort } from '../../scsi/command.js';
 import type { Attention, VerdictAction } from '../../scsi/sense-table.js';
 import type { BlockSessionOptions } from '../block-session-options.js';
 import type { SessionTarget } from '../protocol-config.js';
+import type { QueueDepthDriver } from '../queue-depth-driver.js';
 import { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
 import { MemberNews } from './member-news.js';
@@ -22,6 +23,7 @@ type SessionPathsOptions = {
     Pick<BlockSessionOptions, 'options' | 'mayHaveGhosts' | 'spares'>;
   /** The session that was there first. */
   readonly leader: SessionClient;
+  readonly depth: QueueDepthDriver;
   /** Publishes an event of the session with this ID. */
   readonly emit: (sessionId: string, body: EventBody) => void;
   /** What a command of ours met, that concerns the unit and not the path. */
@@ -247,6 +249,7 @@ export class SessionPaths {
     for (const unit of all) unit.remove(member);
     this.#members.splice(this.#members.indexOf(member), 1);
     if (this.searcher === member) this.searcher = this.#leader;
+    this.#options.depth.remove(member.client.session);
     this.#places.delete(member);
     this.#news.delete(member);
   }
@@ -293,15 +296,18 @@ export class SessionPaths {
   }
 
   #newMember(place: PathPlace, mayHaveGhosts: boolean): PathMember {
-    const { runtime, target, leader } = this.#options;
+    const { runtime, target, leader, depth } = this.#options;
     const identity = identityOfPath(leader.sessionId, place);
     const its = { ...target, portals: [place.portal], identity, firstLogin: 'resume' } as const;
     const client = new SessionClient(runtime, its, target.options);
     client.isOnePath = true;
+    // What has been set since the first session began counts for all.
+    Object.assign(client.session.timers, leader.session.timers);
+    depth.add(client.session);
     const member = this.#memberOf(client, { mayHaveGhosts, isSpare: place.isSpare });
     this.#places.set(member, place);
     const emit = (body: EventBody) => this.#options.emit(identity.sessionId, body);
-    this.#news.set(member, new MemberNews(member, emit));
+    this.#news.set(member, new MemberNews(member, leader.session.timers, emit));
     return member;
   }
 

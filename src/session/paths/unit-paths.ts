@@ -305,7 +305,7 @@ export class UnitPaths {
     if (attention === 'lunGone') each.wasGone = true;
     if (attention === 'powerOn' || attention === 'reset') this.port.cacheMayBeLost(each.path);
     if (access !== undefined) {
-      // In which of the states without service a port is, its group's report says: see `PortStates`.
+      // In which state without service a port is, its group reports: see `PortStates`.
       if (isOfPort(attention) && !isServing(each.path.access)) return;
       this.#accessIs(each, { access, reason: attention });
     } else if (MAY_BE_OTHER.has(attention)) {
