@@ -54,7 +54,7 @@ type DeviceExporterOptions = {
   readonly names?: {
     readonly portal: PortalAddress;
     readonly targetName: string;
-    /** Portals of all paths, when a device is made. */
+    /** Portals of all paths, as they are now. */
     readonly portals: () => readonly PortalAddress[];
   };
 };
@@ -251,6 +251,10 @@ export class DeviceExporter implements LunExporter {
       this.#options.onInUse?.({ lun, device: `/dev/nbd${index}` }, holders);
     }
     return holders;
+  }
+
+  async pathsChanged(): Promise<void> {
+    for (const [unit, { index }] of this.#devices) await this.#publish(unit, index);
   }
 
   async #publish(unit: LogicalUnit, index: number): Promise<void> {

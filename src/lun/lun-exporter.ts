@@ -20,6 +20,8 @@ export interface LunExporter {
   keepFacts?(unit: LogicalUnit): Promise<void>;
   /** The unit has another size, or is read-only or not read-only any more. */
   resized(unit: LogicalUnit): Promise<void>;
+  /** Its disks are reached over other portals than before: they have names by these. */
+  pathsChanged?(): Promise<void>;
   describe(unit: LogicalUnit): LunExport;
   /** Device path where there is one, for events. */
   deviceOf(unit: LogicalUnit): string | undefined;

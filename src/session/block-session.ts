@@ -97,6 +97,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
       leader: this.#handle,
       luns: this.#luns,
       depth: this.#depth,
+      changed: () => void this.#turns.run(async () => this.#exporter?.pathsChanged?.()),
       isClosing: () => this.#closing !== null,
       emit: (sessionId, body) => this.#hooks.onEvent(stampedEvent(body, sessionId)),
     });

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFile, mkdir, realpath } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { startTgt } from '../helpers/tgt.js';
+import { DaemonProcess } from '../integration/daemon-process.js';
 import { attach, cleanUp, configuredDevices, disconnect, run, shell, until } from './attached.js';
 import { MIB, sha256 } from './targets.js';
 
@@ -55,6 +57,42 @@ it('the shipped udev rule names disks and partitions as those of other iSCSI ini
     30_000,
     () => `${byPath} to go`,
   );
+});
+
+it('a path that comes later has a name, which goes with it, and the disk keeps its others', async () => {
+  await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }], address: '0.0.0.0' });
+  await using daemon = new DaemonProcess({ devices: true });
+  await daemon.start();
+  const multipath = ['--multipath', 'auto'];
+  const portals = ['127.0.0.1', '127.0.0.2'].map((host) => `${host}:${tgt.port}`);
+  const names = portals.map((portal) => `/dev/disk/by-path/ip-${portal}-iscsi-${tgt.iqn}-lun-1`);
+  const named = () => Promise.all(names.map((name) => realpath(name).catch(() => null)));
+  const become = async (wished: readonly (string | null)[]) => {
+    let seen: readonly (string | null)[] = [];
+    await until(
+      async () => {
+        seen = await named();
+        return seen.join() === wished.join();
+      },
+      60_000,
+      () => `the names to be of ${wished}, not of ${seen}`,
+    );
+  };
+  await daemon.json('login', portals[0] ?? '', tgt.iqn, ...multipath);
+  const [device = ''] = (await configuredDevices()).map((index) => `/dev/nbd${index}`);
+  await become([device, null]);
+  const ids = () => shell(`find /dev/disk/by-id -lname '*/${device.slice('/dev/'.length)}' | sort`);
+  const before = await ids();
+  await daemon.json('login', portals[1] ?? '', tgt.iqn, ...multipath);
+  await become([device, device]);
+  expect(await ids()).toBe(before);
+  const { sessions } = await daemon.json<{ sessions: SessionView[] }>('sessions');
+  const second = sessions[0]?.paths[1]?.UniqueSessionId ?? '';
+  await daemon.until(async () => (await daemon.run('logout', second)).code === 0);
+  await become([device, null]);
+  expect((await daemon.run('logout', tgt.iqn)).code).toBe(0);
+  await become([null, null]);
+  expect(await daemon.stop()).toBe(0);
 });
 
 it('what a killed process left of a disk never names the disk that gets its device', async () => {

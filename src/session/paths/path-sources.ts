@@ -22,6 +22,8 @@ type PathSourcesOptions = {
   readonly leader: SessionClient;
   readonly luns: LunLifecycles;
   readonly depth: QueueDepthDriver;
+  /** A path has come, or is gone. */
+  readonly changed: () => void;
   readonly isClosing: () => boolean;
   /** Publishes an event of the session with this ID. */
   readonly emit: (sessionId: string, body: EventBody) => void;
@@ -130,6 +132,7 @@ export class PathSources {
     return this.#inTurn(async () => {
       await this.paths.removeMember(member);
       await this.#written();
+      this.#options.changed();
     });
   }
 
@@ -147,6 +150,7 @@ export class PathSources {
       await setup.onPaths?.([...paths.places, place]);
       const member = paths.add(place);
       member.start();
+      this.#options.changed();
       return member;
     });
   }
