@@ -2,6 +2,7 @@ import type { Clock } from '../../base/clock.js';
 import { ACCESS_OF, type AccessState, isServing } from '../../bridge/paths/path.js';
 import type { Alua } from '../../config/contract.js';
 import type { Readiness } from '../../lun/disk-probe.js';
+import { groupOfPort } from '../../lun/port-groups.js';
 import { isOfPort } from '../../scsi/sense-table.js';
 import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
 import type { PathCheck } from './path-check.js';
@@ -21,13 +22,10 @@ type PortStatesOptions = {
   readonly clock: Clock;
   readonly alua: Alua;
   readonly check: PathCheck;
-  /** What was read over `asked` about all groups; none: all ports of the unit are alike. */
-  readonly groupsAre: (
-    groups: readonly TargetPortGroup[],
-    asked: UnitPath,
-    refusal: PathAccess | null,
-  ) => void;
+  readonly paths: () => readonly UnitPath[];
   readonly accessIs: (each: UnitPath, what: PathAccess) => void;
+  /** The path may serve again, once the disk has been found over it. */
+  readonly tryAgain: (each: UnitPath) => void;
 };
 
 /** The states of the target port groups of a unit (ALUA): read, and set if that is wanted. */
@@ -51,7 +49,7 @@ export class PortStates {
   ): Promise<void> {
     const { alua, check, accessIs } = this.#options;
     const groupsAre = (groups: readonly TargetPortGroup[]) =>
-      this.#options.groupsAre(groups, each, refusal);
+      this.#groupsAre(groups, each, refusal);
     if (alua !== 'off' && (!each.path.isUsable || each.ownPort === null)) {
       each.ownPort = (await check.ownPort(each.member)) ?? each.ownPort;
     }
@@ -94,6 +92,29 @@ export class PortStates {
     this.#mayOptimizeAtMs = clock.nowMs() + OPTIMIZE_PAUSE_MS;
     return await check.optimize(each.member, each.ownPort.group);
   }
+
+  /**
+   * What has been read of the states of the groups over `asked`, for all paths. A unit that does
+   * not tell has one state for all its ports, and that one is ready.
+   */
+  #groupsAre(
+    groups: readonly TargetPortGroup[],
+    asked: UnitPath,
+    refusal: PathAccess | null,
+  ): void {
+    const { paths, accessIs, tryAgain } = this.#options;
+    for (const each of paths()) {
+      const group = each.ownPort === null ? undefined : groupOfPort(each.ownPort, groups);
+      if (groups.length > 0) each.group = group?.group ?? null;
+      const isAsked = each === asked;
+      if (each.path.state === 'down' || (group === undefined && !isAsked)) continue;
+      const access = accessByReport(each, group, { isAsked, refusal });
+      each.reported = group?.state ?? null;
+      if (access === null) continue;
+      if (access !== 'untried') accessIs(each, access);
+      if (!isAsked && !each.path.isUsable) tryAgain(each);
+    }
+  }
 }
 
 /**
@@ -101,7 +122,7 @@ export class PortStates {
  * `untried`: only a command over the path itself shows whether its port serves again, as another
  * port may know of that later or earlier. Null: nothing has changed.
  */
-export function accessByReport(
+function accessByReport(
   { path, reported }: UnitPath,
   group: TargetPortGroup | undefined,
   how: { readonly isAsked: boolean; readonly refusal: PathAccess | null },

@@ -3,14 +3,12 @@ import { LinkError, productError } from '../../base/errors.js';
 import { ACCESS_OF, isServing, type Path } from '../../bridge/paths/path.js';
 import { PathChoice } from '../../bridge/paths/path-choice.js';
 import { PathsPort } from '../../bridge/paths/paths-port.js';
-import { groupOfPort } from '../../lun/port-groups.js';
 import { ProbePace } from '../../lun/probe-run.js';
 import { type Attention, isOfPort } from '../../scsi/sense-table.js';
-import type { TargetPortGroup } from '../../scsi/target-port-groups.js';
 import { FenceProof } from './fence-proof.js';
 import { PathCheck } from './path-check.js';
 import type { PathMember } from './path-member.js';
-import { accessByReport, type PathAccess, PortStates } from './port-states.js';
+import { type PathAccess, PortStates } from './port-states.js';
 import { Transitions } from './transitions.js';
 import { isOwnReset, MAY_BE_OTHER, newUnitPath, OF_THE_PAST, type UnitPath } from './unit-path.js';
 import type { UnitPathsOptions } from './unit-paths-options.js';
@@ -63,8 +61,9 @@ export class UnitPaths {
     this.#states = new PortStates({
       ...options,
       check: this.#check,
-      groupsAre: (...read) => this.#groupsAre(...read),
+      paths: () => this.#members,
       accessIs: (each, what) => this.#accessIs(each, what),
+      tryAgain: (each) => this.check(each),
     });
   }
 
@@ -314,29 +313,6 @@ export class UnitPaths {
       this.#changed(each, { from, wasUsable, reason: attention });
     } else if (attention === 'accessStateChanged') {
       this.#statesChanged(each).catch(productError);
-    }
-  }
-
-  /**
-   * What has been read of the states of the groups over `asked`, for all paths. A unit that does
-   * not tell has one state for all its ports, and that one is ready.
-   */
-  #groupsAre(
-    groups: readonly TargetPortGroup[],
-    asked: UnitPath,
-    refusal: PathAccess | null,
-  ): void {
-    for (const each of this.#members) {
-      const group = each.ownPort === null ? undefined : groupOfPort(each.ownPort, groups);
-      if (groups.length > 0) each.group = group?.group ?? null;
-      const isAsked = each === asked;
-      if (each.path.state === 'down' || (group === undefined && !isAsked)) continue;
-      const access = accessByReport(each, group, { isAsked, refusal });
-      each.reported = group?.state ?? null;
-      if (access === null) continue;
-      if (access !== 'untried') this.#accessIs(each, access);
-      // It may serve again, once the disk has been found over it.
-      if (!isAsked && !each.path.isUsable) this.check(each);
     }
   }
 
