@@ -1,6 +1,6 @@
 /** `attach` with a disk of two paths, as a user of both. */
 import { expect } from 'vitest';
-import { attach, configuredDevices, until } from './attached.js';
+import { type Attached, attach, configuredDevices, type SeenEvent, until } from './attached.js';
 
 /** Whoever makes block devices of the LUNs, over both portals. */
 export type PathUser = {
@@ -13,6 +13,11 @@ export type PathUser = {
   end(): Promise<void>;
 };
 
+export type AttachedPaths = PathUser & {
+  /** Kills the process; resolves when the next one has its devices, under the same names. */
+  readonly takeOver: () => Promise<void>;
+};
+
 /** A portal, and the state of its paths if all is well. */
 export type WishedPath = readonly [portal: string, state: string];
 
@@ -22,38 +27,48 @@ export async function attachPaths(
   { target, luns }: { readonly target: string; readonly luns: readonly number[] },
   wished: readonly WishedPath[],
   flags: readonly string[],
-): Promise<PathUser> {
+): Promise<AttachedPaths> {
   const [[portal], ...others] = wished as [WishedPath, ...WishedPath[]];
-  const multipath = ['--multipath', 'auto', '--portals', others.map(([other]) => other).join()];
-  const options = [...multipath, '--luns', luns.join(), ...flags];
-  const attached = await attach(`iscsi://${portal}/${target}`, options, { count: luns.length });
-  const { events } = attached;
+  const portals = ['--portals', others.map(([other]) => other).join()];
+  const options = [...portals, '--luns', luns.join(), ...flags];
+  const begin = () => attach(`iscsi://${portal}/${target}`, options, { count: luns.length });
+  const processes = [await begin()];
+  const last = () => processes.at(-1) as Attached;
+  const devicesNow = () =>
+    luns.map((lun) => String(last().ready.find((event) => event['lun'] === lun)?.['device']));
+  const devices = devicesNow();
   const stateOf = (lun: number, of: string) =>
-    events.findLast(
+    last().events.findLast(
       ({ event, ...more }) => event === 'pathState' && more['lun'] === lun && more['portal'] === of,
     )?.['to'];
   const isAsWished = (lun: number) => wished.every(([of, state]) => stateOf(lun, of) === state);
   return {
-    devices: luns.map((lun) =>
-      String(attached.ready.find((event) => event['lun'] === lun)?.['device']),
-    ),
+    devices,
     untilBothPaths: () =>
       until(
         () => luns.every(isAsWished),
         PATHS_MS_MAX,
-        () => `all paths of ${target}; seen:\n${attached.errors()}`,
+        () => `all paths of ${target}; seen:\n${last().errors()}`,
       ),
-    troubles: async () => {
-      const named = new Set<unknown>();
-      const told = events.filter(({ event, ...more }) => {
-        if (event === 'deviceAttached') return named.size === named.add(more['lun']).size;
-        return event === 'ioError' || event === 'deviceRemoved';
-      });
-      return told.map((event) => JSON.stringify(event));
+    takeOver: async () => {
+      await last().end('SIGKILL');
+      processes.push(await begin());
+      expect(devicesNow()).toEqual(devices);
     },
+    troubles: async () =>
+      processes.flatMap(({ events }) => troublesIn(events)).map((event) => JSON.stringify(event)),
     end: async () => {
-      expect(await attached.end('SIGTERM')).toBe(0);
+      expect(await last().end('SIGTERM')).toBe(0);
       expect(await configuredDevices()).toEqual([]);
     },
   };
+}
+
+/** Of one process, which has each of its devices once. */
+function troublesIn(events: readonly SeenEvent[]): SeenEvent[] {
+  const named = new Set<unknown>();
+  return events.filter(({ event, ...more }) => {
+    if (event === 'deviceAttached') return named.size === named.add(more['lun']).size;
+    return event === 'ioError' || event === 'deviceRemoved';
+  });
 }

@@ -68,7 +68,7 @@ const TARGETS = {
 };
 
 it.each(['tgt', 'istgt'] as const)(
-  'a disk of %s with two portals is one disk, and no request fails while each way is cut in turn',
+  'no request to a disk of %s with two portals fails while each is cut and the process is killed',
   async (name) => {
     const { target, portals, lun } = await TARGETS[name]();
     await using _target = target;
@@ -88,6 +88,11 @@ it.each(['tgt', 'istgt'] as const)(
       await wire.mend();
       await meanwhile(user.untilBothPaths());
     }
+    await first.cut('reset');
+    await meanwhile(user.takeOver());
+    await meanwhile(sleep(2000));
+    await first.mend();
+    await meanwhile(user.untilBothPaths());
     await load.end();
     expect(await user.troubles()).toEqual([]);
     await user.end();
