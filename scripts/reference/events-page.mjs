@@ -22,7 +22,8 @@ change. The schema is [json-schema/event.json](json-schema/event.json).
 const METRICS = `## Metrics
 
 \`iscsi-nbd daemon --metrics-listen 127.0.0.1:9301\` (or a socket path) serves them at \`/metrics\`, in the
-format of Prometheus.
+format of Prometheus. The rules and the dashboard in \`packaging/monitoring\` use them
+([OPERATIONS.md](OPERATIONS.md#monitoring)).
 `;
 
 /** @param {Tables} tables */

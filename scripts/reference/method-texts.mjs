@@ -75,7 +75,7 @@ export const METHOD_TEXTS = {
       'Logs in to a target and makes its LUNs devices (or NBD exports, if the daemon has ' +
       '`--socket-directory`). If a session with the same initiator, target and options exists, ' +
       'the method returns it with `existed: true`. A login to another portal of a target that has ' +
-      'a session with `multipath: auto` adds a path to that session.',
+      'a session adds a path to it, unless that has `multipath: off`.',
     params: LOGIN_PARAMS,
     result: 'login',
     errors: [

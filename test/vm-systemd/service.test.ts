@@ -49,9 +49,7 @@ function identityNow(): Promise<string> {
 /** The commands of the README's walk, with the target of this test. */
 function readmeSteps(): string {
   const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
-  const section = readme
-    .split(/^## /m)
-    .find((text) => /^From nothing to .* every start/.test(text));
+  const section = readme.split(/^## /m).find((text) => text.startsWith('Mount a LUN at boot'));
   const blocks = [...(section ?? '').matchAll(/^ *```sh\n(.*?)^ *```$/gms)];
   const steps = blocks.map(([, block]) => block).join('');
   expect(steps).toContain('apt-get install ./iscsi-nbd_');
