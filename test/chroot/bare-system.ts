@@ -56,6 +56,11 @@ export class BareSystem {
     return new BareSystem(holder, `${folder}/root`);
   }
 
+  /** A path of the system as this one sees it. */
+  path(inside: string): string {
+    return `/proc/${this.#holder.pid}/root${this.#root}${inside}`;
+  }
+
   /** What a shell script prints, to both outputs; rejects with it if it fails. */
   async run(script: string): Promise<string> {
     const pid = this.#holder.pid;

@@ -1,9 +1,11 @@
-import { cp } from 'node:fs/promises';
+import { cp, symlink } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Workplace } from '../helpers/command-process.js';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { buildVersions, CLONE, changedPackage, MAIN_FILE } from '../packaging/packages.js';
 import { BareSystem } from './bare-system.js';
+import { SteadyLoad } from './steady-load.js';
 
 /** scripts/test-parts/packages says which. */
 const SUITES = (process.env['SUITES'] ?? 'bookworm trixie').split(' ');
@@ -35,7 +37,7 @@ beforeAll(async () => {
     },
   );
   await cp(`${CLONE}test/chroot/systemctl`, `${packages}/systemctl`);
-  tgt = await startTgt({ luns: [{ sizeBytes: 1 << 20 }] });
+  tgt = await startTgt({ luns: [{ sizeBytes: 16 << 20 }] });
 });
 afterAll(async () => {
   await tgt?.stop();
@@ -112,6 +114,27 @@ describe.each(SUITES)('Debian %s', (suite) => {
       expect(await identity()).toBe(session);
       expect(await installed()).toBe(`ii  ${version}`);
     }
+  });
+
+  it('upgrades under load lose no request, and all that was written is read back', async ({
+    annotate,
+  }) => {
+    const socket = place.file(`${suite}.sock`);
+    const sessionId = (await identity()).replace(/.*"([0-9a-f]{16})".*/s, '$1');
+    await symlink(system.path(`/run/iscsi-nbd/exports/${sessionId}.sock`), socket);
+    const longest: string[] = [];
+    for (const version of ['1.0.0', '1.0.1', '1.0.0', '1.0.1']) {
+      const [pid] = (await programs()).split('\n');
+      const load = new SteadyLoad(socket);
+      await upgrade(version);
+      expect((await programs()).split('\n')[0]).not.toBe(pid);
+      const { requests } = load;
+      while (load.requests < requests + 100) await sleep(10);
+      const report = await load.stop();
+      expect(report).toMatchObject({ errors: 0, mismatches: 0 });
+      longest.push(`${(report.longestMs / 1000).toFixed(2)} s of ${report.requests}`);
+    }
+    await annotate(`longest request of each upgrade: ${longest.join(', ')}`);
   });
 
   it('a new version that does not load is not installed, and the old daemon is not ended', async () => {

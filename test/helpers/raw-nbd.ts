@@ -28,6 +28,8 @@ export class RawNbd {
     const socket = connect(path);
     const client = new RawNbd(socket);
     await once(socket, 'connect');
+    // An error comes before the close, which is what counts.
+    socket.on('error', () => undefined);
     const greeting = await client.#take(18);
     if (greeting.toString('latin1', 0, 16) !== 'NBDMAGICIHAVEOPT') throw new Error('no NBD');
     const option = Buffer.alloc(20);
@@ -80,7 +82,10 @@ export class RawNbd {
 
   async #take(length: number): Promise<Buffer> {
     while (this.#bytes.length < length) {
-      const [bytes] = (await once(this.#socket, 'data')) as [Buffer];
+      const closed = once(this.#socket, 'close').then(() => {
+        throw new Error('the server has closed the connection');
+      });
+      const [bytes] = (await Promise.race([once(this.#socket, 'data'), closed])) as [Buffer];
       this.#bytes = Buffer.concat([this.#bytes, bytes]);
     }
     const taken = this.#bytes.subarray(0, length);
