@@ -50,6 +50,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
                         InstanceMethod<&NativeSocket::LocalAddress>("localAddress"),
                         InstanceMethod<&NativeSocket::RemoteAddress>("remoteAddress"),
                         InstanceMethod<&NativeSocket::ShutDown>("shutDown"),
+                        InstanceMethod<&NativeSocket::EndReceiving>("endReceiving"),
                         InstanceMethod<&NativeSocket::Release>("release"),
                         InstanceMethod<&NativeSocket::CloseInOrder>("closeInOrder"),
                         InstanceMethod<&NativeSocket::Close>("close")});
@@ -186,6 +187,11 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
   // Both directions end for the peer at once; the descriptor stays until `close`.
   void ShutDown(const Napi::CallbackInfo&) {
     if (!pump_->IsClosed()) shutdown(pump_->fd(), SHUT_RDWR);
+  }
+
+  // What the peer sends from now on fails there (a unix socket: EPIPE).
+  void EndReceiving(const Napi::CallbackInfo&) {
+    if (!pump_->IsClosed()) shutdown(pump_->fd(), SHUT_RD);
   }
 
   // What was sent still arrives.

@@ -2,16 +2,21 @@ import type { BlockErrno } from '../base/errors.js';
 import { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
 import { NbdHandshake } from '../nbd/handshake.js';
-import type { NbdExportInfo } from '../nbd/option.js';
 import { NBD_READ_STEP, NbdRequestReader } from '../nbd/request-reader.js';
-import { NBD_CMD, NBD_CMD_FLAG, NbdProtocolError, type NbdRequestHeader } from '../nbd/wire.js';
+import {
+  NBD_ALLOWED_FLAGS,
+  NBD_CMD,
+  NBD_CMD_FLAG,
+  NbdProtocolError,
+  type NbdRequestHeader,
+} from '../nbd/wire.js';
 import {
   type BlockDevice,
   BlockRequest,
   type BlockRequestOwner,
   type ByteRange,
 } from './block-device.js';
-import { NBD_PAYLOAD_BYTES_MAX } from './nbd-export.js';
+import { NBD_PAYLOAD_BYTES_MAX, type NbdExportCatalog, type ServedDisk } from './nbd-export.js';
 import { sendSimpleReply, sendStructuredReply } from './nbd-replies.js';
 import { ReplyShare } from './reply-share.js';
 import type { UnitBudget } from './unit-budget.js';
@@ -27,36 +32,7 @@ const EXACT_UPPER_MAX = 2 ** 21;
 /** Answers of the handshake are queued in pieces that fit into a slab. */
 const OUTPUT_PIECE_BYTES = 64 << 10;
 
-const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = NBD_CMD_FLAG;
-/** Flags each command may carry ("Command flags"); others are refused with EINVAL. */
-const ALLOWED_FLAGS: Readonly<Record<number, number>> = {
-  // Linux sets FUA on any command when the export has it; it means nothing on a read.
-  [NBD_CMD.READ]: FUA | DF,
-  [NBD_CMD.WRITE]: FUA,
-  [NBD_CMD.FLUSH]: FUA,
-  [NBD_CMD.TRIM]: FUA,
-  [NBD_CMD.WRITE_ZEROES]: FUA | NO_HOLE | FAST_ZERO,
-  [NBD_CMD.BLOCK_STATUS]: FUA | REQ_ONE,
-};
-
-/** A disk and what its clients may have under way. */
-export interface ServedDisk {
-  readonly device: BlockDevice;
-  readonly budget: UnitBudget;
-  /** Partitions that the client has made of the disk, where that can be told. */
-  readonly partitions?: () => readonly ByteRange[];
-}
-
-/** A disk under the name clients ask for. */
-export interface NbdExport extends ServedDisk {
-  readonly info: NbdExportInfo;
-}
-
-export interface NbdExportCatalog {
-  list(): readonly NbdExport[];
-  /** The empty name is the default export. */
-  find(name: string): NbdExport | null;
-}
+const { FUA, NO_HOLE, REQ_ONE, FAST_ZERO } = NBD_CMD_FLAG;
 
 /** What the driver of the socket does for the connection. */
 interface NbdConnectionDriver {
@@ -98,6 +74,8 @@ export class NbdConnection implements BlockRequestOwner {
   #isFinishing = false;
   /** Requests under way. */
   requests = 0;
+  /** Told each time a request ends and no other is at the disk. */
+  onSettled: (() => void) | null = null;
   exportName = '';
 
   constructor(options: {
@@ -122,6 +100,11 @@ export class NbdConnection implements BlockRequestOwner {
       find: (name) => catalog.find(name)?.info ?? null,
     });
     this.queue.pushCopy(this.#handshake.greeting());
+  }
+
+  /** No request is at the disk; one may be on its way to us, or wait for room for its reply. */
+  get isSettled(): boolean {
+    return this.requests === (this.#current === null ? 0 : 1);
   }
 
   get isHandshaking(): boolean {
@@ -177,6 +160,7 @@ export class NbdConnection implements BlockRequestOwner {
     // Of a read that failed, or whose client is gone, there is no reply to wait for.
     if (request.operation === 'read') this.#budget?.session.replied();
     if (this.isGone) return;
+    if (this.isSettled) this.onSettled?.();
     if (this.#isFinishing) {
       if (this.requests === 0) this.#driver.finish('the client disconnected');
     } else if (this.#parked) {
@@ -311,7 +295,7 @@ export class NbdConnection implements BlockRequestOwner {
   /** Sets the operation; an errno when the request cannot be what the client meant. */
   #refusal(header: NbdRequestHeader, request: BlockRequest): BlockErrno | null {
     request.operation = 'flush';
-    const allowed = ALLOWED_FLAGS[header.type];
+    const allowed = NBD_ALLOWED_FLAGS[header.type];
     switch (header.type) {
       case NBD_CMD.READ:
         request.operation = 'read';

@@ -1,6 +1,26 @@
 import type { NbdExportInfo } from '../nbd/option.js';
 import { NBD_FLAG } from '../nbd/wire.js';
-import type { BlockDevice } from './block-device.js';
+import type { BlockDevice, ByteRange } from './block-device.js';
+import type { UnitBudget } from './unit-budget.js';
+
+/** A disk and what its clients may have under way. */
+export interface ServedDisk {
+  readonly device: BlockDevice;
+  readonly budget: UnitBudget;
+  /** Partitions that the client has made of the disk, where that can be told. */
+  readonly partitions?: () => readonly ByteRange[];
+}
+
+/** A disk under the name clients ask for. */
+export interface NbdExport extends ServedDisk {
+  readonly info: NbdExportInfo;
+}
+
+export interface NbdExportCatalog {
+  list(): readonly NbdExport[];
+  /** The empty name is the default export. */
+  find(name: string): NbdExport | null;
+}
 
 /** Payload of one request at most; the kernel's own maximum (`max_sectors_kb`) is the same. */
 export const NBD_PAYLOAD_BYTES_MAX = 32 << 20;

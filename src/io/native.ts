@@ -29,6 +29,8 @@ export interface NativeSocket {
   /** Pending error (SO_ERROR): 0 or an errno. */
   socketError(): number;
   shutDown(): void;
+  /** The peer can send nothing more; what it has sent can still be received, and then the end. */
+  endReceiving(): void;
   /** Stops watching and hands the descriptor to the caller. */
   release(): number;
   /** Closes; a TCP connection that was opened here is reset, and what is still unsent dropped. */

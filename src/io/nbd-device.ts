@@ -26,6 +26,8 @@ export const NBD_SERVER_FLAG = {
 export interface NbdLink {
   /** `shutdown(2)` of both directions, at once; nothing more is read. */
   shutDown(): void;
+  /** Answers what the kernel has asked, as far as that takes no longer than a second, and ends. */
+  complete(): Promise<void>;
 }
 
 /**
@@ -260,6 +262,16 @@ export class NbdKernelDevice {
     this.#state = 'disconnected';
     this.#link?.shutDown();
     this.#link = null;
+  }
+
+  /**
+   * The same, once what the kernel has asked is answered: it sends a request that was on the link
+   * again only after `ioTimeoutMs`, rounded up to a second, but one that waits for a link at once.
+   */
+  async leaveInOrder(): Promise<void> {
+    this.#state = 'disconnected';
+    await this.#link?.complete();
+    this.leave();
   }
 
   async #openExclusive(): Promise<number> {

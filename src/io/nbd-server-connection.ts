@@ -1,3 +1,4 @@
+import { deferred } from '../base/deferred.js';
 import { productError } from '../base/errors.js';
 import type { SendQueue } from '../base/send-queue.js';
 import type { SlabPool } from '../base/slab.js';
@@ -9,6 +10,10 @@ const SEND_BUFFER_BYTES = 8 << 20;
 
 /** How long replies that are queued may wait for a client that is to go. */
 const DRAIN_MS_MAX = 1000;
+/** How long a disk may take for what it was asked before its device is left to another process. */
+const COMPLETE_MS_MAX = 1000;
+
+const LEFT = 'the device is left to another process';
 
 /** What the server of one connection may ask of its socket. */
 export interface NbdSocketDriver {
@@ -24,6 +29,10 @@ export interface NbdSocketDriver {
 interface NbdServerPort {
   readonly queue: SendQueue;
   readonly isHandshaking: boolean;
+  /** No request is at the disk. */
+  readonly isSettled: boolean;
+  /** Told each time a request ends and no other is at the disk. */
+  onSettled: (() => void) | null;
   /** True when all bytes are used; false keeps them in place until reading goes on. */
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean;
   repliesSent(): void;
@@ -46,6 +55,9 @@ export class NbdServerConnection implements SocketUser {
   #finishing: string | null = null;
   /** Set once its end is waited for; ends it at the latest. */
   #draining: NodeJS.Timeout | null = null;
+  /** While it completes what was asked: what comes next. */
+  #completing: 'requests' | 'replies' | 'end' | null = null;
+  readonly #ended = deferred<void>();
   #closed = false;
 
   constructor(options: {
@@ -57,7 +69,7 @@ export class NbdServerConnection implements SocketUser {
     const { pool, flushes } = options.resources;
     this.#onClosed = options.onClosed;
     this.connection = options.makeServer({
-      setReading: (on) => this.#socket.setReading(on && this.#draining === null),
+      setReading: (on) => this.#socket.setReading(on && !this.#isDraining),
       finish: (reason) => this.#finish(reason),
       fail: (reason) => this.close(reason),
     });
@@ -73,6 +85,10 @@ export class NbdServerConnection implements SocketUser {
     });
   }
 
+  get #isDraining(): boolean {
+    return this.#draining !== null && this.#completing === null;
+  }
+
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean {
     try {
       return this.connection.bytesReceived(slab, buffer, start, end);
@@ -83,6 +99,11 @@ export class NbdServerConnection implements SocketUser {
   }
 
   linkLost(errno: string | null): void {
+    if (errno === null && this.#completing === 'replies') {
+      this.#completing = 'end';
+      this.#settled();
+      return;
+    }
     this.close(
       errno === null ? 'the client closed the connection' : `the socket failed (${errno})`,
     );
@@ -106,6 +127,24 @@ export class NbdServerConnection implements SocketUser {
     this.#finish(reason);
   }
 
+  /**
+   * Ends the connection with no request on it, which the kernel sends again only after seconds:
+   * replies wait until everything that has come is carried out, and are then sent at once; what the
+   * kernel sends next fails there and waits for another process. Resolves when it has ended.
+   */
+  complete(): Promise<void> {
+    if (this.#closed || this.#draining !== null) return this.#ended.promise;
+    this.#draining = setTimeout(() => {
+      this.#socket.sendHeld();
+      this.close(LEFT);
+    }, COMPLETE_MS_MAX);
+    this.#completing = 'requests';
+    this.#socket.holdSending();
+    this.connection.onSettled = () => this.#settled();
+    this.#settled();
+    return this.#ended.promise;
+  }
+
   /** Ends the connection now. Requests under way end quietly. */
   close(reason: string): void {
     if (this.#closed) return;
@@ -114,6 +153,19 @@ export class NbdServerConnection implements SocketUser {
     this.connection.linkClosed();
     this.#socket.close();
     this.#onClosed(this, reason);
+    this.#ended.resolve();
+  }
+
+  #settled(): void {
+    if (!this.connection.isSettled) return;
+    if (this.#completing === 'requests') {
+      this.#completing = 'replies';
+      // With the first request that fails the kernel gives the link up: nothing may come between.
+      this.#socket.endReceiving();
+      this.#socket.sendHeld();
+    } else if (this.#completing === 'end') {
+      this.#finish(LEFT);
+    }
   }
 
   #finish(reason: string): void {

@@ -45,6 +45,7 @@ export class SlabSocket implements BatchedSender {
   #closed = false;
   #lost = false;
   #noted = false;
+  #holding = false;
   bytesReceivedTotal = 0;
   bytesSentTotal = 0;
 
@@ -83,7 +84,7 @@ export class SlabSocket implements BatchedSender {
 
   flush(): void {
     this.#noted = false;
-    if (this.#closed || this.#blocked) return;
+    if (this.#closed || this.#blocked || this.#holding) return;
     const queue = this.#queue;
     const wanted = queue.byteLength;
     if (wanted === 0) return;
@@ -100,6 +101,23 @@ export class SlabSocket implements BatchedSender {
     queue.sent(taken);
     if (taken < wanted) this.#blocked = true;
     else this.#user.sent();
+  }
+
+  /** Sends nothing until `sendHeld`. */
+  holdSending(): void {
+    this.#holding = true;
+  }
+
+  sendHeld(): void {
+    this.#holding = false;
+    this.#flushes.begin();
+    this.flush();
+    this.#flushes.end();
+  }
+
+  /** The peer can send nothing more; what it has sent is still received, and then the end. */
+  endReceiving(): void {
+    if (!this.#closed) this.#native.endReceiving();
   }
 
   /** Both ends of a TCP connection; null for another socket, or a closed one. */

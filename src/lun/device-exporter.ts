@@ -197,13 +197,17 @@ export class DeviceExporter implements LunExporter {
 
   /**
    * Leaves every device, with its waiting requests, to a process that comes after this one; what
-   * is new from now on is that one's too.
+   * is new from now on is that one's too. What a disk that serves has been asked is answered first.
    */
-  leave(): void {
+  async leave(): Promise<void> {
     this.#isLeft = true;
-    const devices = [...this.#devices.values()];
+    const devices = [...this.#devices];
     this.#devices.clear();
-    for (const device of devices) device.leave();
+    await Promise.all(
+      devices.map(([unit, device]) => {
+        return unit.queue.mode === 'open' ? device.leaveInOrder() : device.leave();
+      }),
+    );
   }
 
   /** After its removal a device that is held open cannot be made again. */

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { LogicalUnit } from '../bridge/logical-unit.js';
-import { NbdConnection, type NbdExport, type NbdExportCatalog } from '../bridge/nbd-connection.js';
-import { exportInfo } from '../bridge/nbd-export.js';
+import { NbdConnection } from '../bridge/nbd-connection.js';
+import { exportInfo, type NbdExport, type NbdExportCatalog } from '../bridge/nbd-export.js';
 import type { LunExport } from '../config/contract.js';
 import { NbdSocketServer } from '../io/nbd-socket.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';

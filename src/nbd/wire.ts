@@ -44,6 +44,18 @@ export const NBD_CMD_FLAG = {
   PAYLOAD_LEN: 1 << 5,
 } as const;
 
+const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = NBD_CMD_FLAG;
+/** Flags each command may carry ("Command flags"); others are refused with EINVAL. */
+export const NBD_ALLOWED_FLAGS: Readonly<Record<number, number>> = {
+  // Linux sets FUA on any command when the export has it; it means nothing on a read.
+  [NBD_CMD.READ]: FUA | DF,
+  [NBD_CMD.WRITE]: FUA,
+  [NBD_CMD.FLUSH]: FUA,
+  [NBD_CMD.TRIM]: FUA,
+  [NBD_CMD.WRITE_ZEROES]: FUA | NO_HOLE | FAST_ZERO,
+  [NBD_CMD.BLOCK_STATUS]: FUA | REQ_ONE,
+};
+
 /** "Transmission flags". */
 export const NBD_FLAG = {
   HAS_FLAGS: 1 << 0,

@@ -58,7 +58,7 @@ export function exportsOf(
       portals: () => (stack.paths?.members ?? []).map(({ portal }) => portal),
     },
   });
-  return { exporter, opened: async () => {}, leave: async () => exporter.leave() };
+  return { exporter, opened: async () => {}, leave: () => exporter.leave() };
 }
 
 /** Those of `disks` whose devices, made by a process before this one, wait in the kernel. */

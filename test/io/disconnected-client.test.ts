@@ -39,6 +39,8 @@ async function parkedClient() {
       return {
         queue: new SendQueue(pool),
         isHandshaking: false,
+        isSettled: true,
+        onSettled: null,
         bytesReceived: (_slab, _buffer, start, end) => {
           heard.receipts += 1;
           heard.bytes += end - start;

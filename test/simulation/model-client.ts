@@ -1,5 +1,6 @@
 import type { Clock } from '../../src/base/clock.js';
-import { NbdConnection, type ServedDisk } from '../../src/bridge/nbd-connection.js';
+import { NbdConnection } from '../../src/bridge/nbd-connection.js';
+import type { ServedDisk } from '../../src/bridge/nbd-export.js';
 import type { BatchedSender } from '../../src/io/send-batch.js';
 import type { SessionResources } from '../../src/lun/runtime.js';
 import type { Seeded } from './seeded.js';

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startTgt } from '../helpers/tgt.js';
-import { attach, cleanUp, configuredDevices, run, shell } from './attached.js';
+import { attach, cleanUp, configuredDevices, run, shell, until } from './attached.js';
 import { MIB, sessionsOf } from './targets.js';
 
 const RECORDS = '/var/lib/iscsi-nbd/sessions';
@@ -39,6 +39,12 @@ async function fsync(device: string): Promise<string> {
 /** Writes what nobody flushes: the disk has acknowledged it from its cache. */
 function write(device: string): Promise<string> {
   return run('dd', `if=${folder}/bytes`, `of=${device}`, 'bs=64k', 'count=1', 'oflag=direct');
+}
+
+/** Writes that the kernel has finished. */
+async function writesOf(device: string): Promise<number> {
+  const stat = await readFile(`/sys/block/${device.slice('/dev/'.length)}/stat`, 'utf8');
+  return Number(stat.trim().split(/\s+/)[4]);
 }
 
 async function onlyRecord(): Promise<{ path: string; record: Record<string, unknown> }> {
@@ -77,6 +83,30 @@ describe('attach --keep-devices on a disk with a volatile write cache', () => {
     expect(await configuredDevices()).toEqual([]);
     expect(await sessionsOf(tgt)).toBe(0);
     expect(await readdir(RECORDS)).toEqual([]);
+  });
+
+  it('requests on the link at a hand-over are answered, and none waits for a timer', async () => {
+    await using tgt = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
+    const first = await attach(tgt.url(), ['--keep-devices']);
+    await shell('dmesg --clear');
+    const load = run(
+      ...['fio', '--name=load', `--filename=${first.device}`, '--size=8m', '--rw=randwrite'],
+      ...['--bs=16k', '--direct=1', '--ioengine=libaio', '--iodepth=8', '--rate_iops=200'],
+      ...['--time_based', '--runtime=12', '--verify=crc32c', '--verify_backlog=64'],
+    );
+    await until(
+      async () => (await writesOf(first.device)) > 100,
+      60_000,
+      () => 'writes of the load',
+    );
+    expect(await first.end('SIGTERM')).toBe(0);
+    const second = await attach(tgt.url(), ['--keep-devices']);
+    await load;
+    // The kernel says so of a request that has had no answer for longer than its timer.
+    expect(await shell('dmesg | grep "Possible stuck request" || true')).toBe('');
+    expect(await second.end('SIGTERM')).toBe(0);
+    await (await attach(tgt.url())).end('SIGTERM');
+    expect(await configuredDevices()).toEqual([]);
   });
 
   it('a mounted file system stays writable over the hand-over, with what was not synced', async () => {

@@ -11,6 +11,7 @@ export interface Responder {
     readonly ended: boolean;
   };
   shutDown(): void;
+  complete(): Promise<void>;
   stopReading(): void;
 }
 export function respond(fd: number, store: Store): Responder;

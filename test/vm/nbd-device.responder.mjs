@@ -52,6 +52,9 @@ export function respond(fd, store) {
   return {
     seen,
     shutDown: () => socket.destroy(),
+    complete: async () => {
+      socket.destroy();
+    },
     /** Stops reading for good: the socket fills up and no request is answered. */
     stopReading: () => {
       muted = true;
