@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTgt, type Tgt } from '../helpers/tgt.js';
 import { Machine } from './machine.js';
+import { readmeSteps } from './readme-steps.js';
 
 const MIB = 1 << 20;
 /** Writes, and reads back what it wrote, until it is told to end; the first error ends it. */
@@ -46,21 +46,12 @@ function identityNow(): Promise<string> {
     grep -ohE '"isid": ?"[0-9a-f]*"' /var/lib/iscsi-nbd/logins/*.json`);
 }
 
-/** The commands of the README's walk, with the target of this test. */
-function readmeSteps(): string {
-  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
-  const section = readme.split(/^## /m).find((text) => text.startsWith('Mount a LUN at boot'));
-  const blocks = [...(section ?? '').matchAll(/^ *```sh\n(.*?)^ *```$/gms)];
-  const steps = blocks.map(([, block]) => block).join('');
+/** The commands of the README, with the target of this test. */
+function mountSteps(): string {
+  const steps = readmeSteps('Mount a LUN at boot', tgt);
   expect(steps).toContain('apt-get install ./iscsi-nbd_');
-  return (
-    steps
-      // scripts/vm/system has installed the same files.
-      .replace(/^.*apt-get install .*$/m, 'sudo systemctl enable --now iscsi-nbd')
-      .replace('/by-path/ip-192.0.2.1:3260-', `/by-path/ip-10.0.2.2:${tgt.port}-`)
-      .replace('login 192.0.2.1 ', `login 10.0.2.2:${tgt.port} `)
-      .replace('iqn.2001-04.com.example:disk1', tgt.iqn)
-  );
+  // scripts/vm/system has installed the same files.
+  return steps.replace(/^.*apt-get install .*$/m, 'sudo systemctl enable --now iscsi-nbd');
 }
 
 /** Properties of a unit, by name. */
@@ -113,7 +104,7 @@ describe('iscsi-nbd.service under systemd', () => {
       mkdir -p /etc/systemd/system/iscsi-nbd.service.d
       printf '[Service]\\nWatchdogSec=20\\n' >/etc/systemd/system/iscsi-nbd.service.d/test.conf
       sudo() { "$@"; }
-      ${readmeSteps()}
+      ${mountSteps()}
       findmnt -n /srv/data`);
     identity = await identityNow();
     expect(identity).toMatch(
