@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 import { codeOf, errnoOf } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { lazyBackend } from './backend.js';
-import { runCli } from './program.js';
+import { readVersion } from './version.js';
 
 /** A reader that goes away, as `head` does, is no error: the rest is for nobody. */
 for (const stream of [process.stdout, process.stderr]) {
@@ -27,9 +26,22 @@ const io = {
   signals: process,
 };
 
-const exitCode = await runCli(process.argv.slice(2), io, lazyBackend);
+const exitCode = await run(process.argv.slice(2));
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
 process.exit(exitCode);
+
+/** The version needs nothing else of the program: packages and scripts ask for it often. */
+async function run(words: readonly string[]): Promise<number> {
+  if (words.length === 1 && words[0] === '--version') {
+    process.stdout.write(`${readVersion()}\n`);
+    return EXIT_CODES.ok.code;
+  }
+  const [{ runCli }, { lazyBackend }] = await Promise.all([
+    import('./program.js'),
+    import('./backend.js'),
+  ]);
+  return runCli(words, io, lazyBackend);
+}
 
 /** Resolves when all that was written to a pipe or terminal has left the process. */
 function flushed(stream: NodeJS.WriteStream): Promise<void> {

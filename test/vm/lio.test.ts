@@ -87,17 +87,21 @@ describe('LIO, the Linux kernel target', () => {
     await verify(await attach(URL, ['--max-recv-data-segment-length', '512']), file);
   });
 
-  it('writes are verified over the other portal when the first one is disabled', async () => {
-    const file = join(folder, 'disk');
-    const portals = [PORTAL, OTHER_PORTAL];
-    await using lio = await startLio({ file, sizeBytes: SIZE, iqn: IQN, portals });
-    const flags = ['--portals', OTHER_PORTAL, '--reconnect-interval', '1'];
-    const attached = await attach(URL, flags);
-    await lio.enable(false);
-    await attached.waitFor('sessionState', { to: 'reconnecting' });
-    await lio.removePortal(PORTAL);
-    await lio.enable(true);
-    await attached.waitFor('portalChanged', { to: OTHER_PORTAL });
-    await verify(attached, file);
-  });
+  it.each(['auto', 'off'])(
+    'writes are verified over the other portal when the first one is disabled, with multipath %s',
+    async (multipath) => {
+      const file = join(folder, 'disk');
+      const portals = [PORTAL, OTHER_PORTAL];
+      await using lio = await startLio({ file, sizeBytes: SIZE, iqn: IQN, portals });
+      const flags = ['--portals', OTHER_PORTAL, '--reconnect-interval', '1'];
+      const attached = await attach(URL, [...flags, '--multipath', multipath]);
+      await lio.enable(false);
+      await attached.waitFor('sessionState', { to: 'reconnecting' });
+      await lio.removePortal(PORTAL);
+      await lio.enable(true);
+      // Of several paths each keeps to its portal.
+      if (multipath === 'off') await attached.waitFor('portalChanged', { to: OTHER_PORTAL });
+      await verify(attached, file);
+    },
+  );
 });
