@@ -1,4 +1,4 @@
-import type { LunField, ScsiPort } from '../../scsi/command.js';
+import type { LunField, ScsiCommand, ScsiPort } from '../../scsi/command.js';
 import type { Attention } from '../../scsi/sense-table.js';
 import { ACCESS_STATES } from '../../scsi/target-port-groups.js';
 import { type PathEvent, type PathState, pathMove } from './path-state.js';
@@ -37,6 +37,8 @@ export type PathWords = (typeof PATH_WORDS)[number];
 /** Of a path that cannot be used. */
 export const NO_RANK = Number.POSITIVE_INFINITY;
 const SUSPECT_RANK = 100;
+/** What a command costs a path besides its data. */
+const COMMAND_LOAD_BYTES = 4096;
 
 /** Commands for data are taken over a port in this state. */
 export function isServing(access: AccessState): boolean {
@@ -59,6 +61,8 @@ export class Path {
   /** Commands under way over it, and those of them that change the disk. */
   inFlight = 0;
   writesInFlight = 0;
+  /** What they move, and something for each of them. */
+  loadBytes = 0;
   /**
    * Which of several paths is better: the lower one. A suspect path is worse than any other that
    * can be used; a preferred group is better than others in the same state.
@@ -133,6 +137,19 @@ export class Path {
     if (this.#state === 'down') return 'down';
     if (this.#state !== 'ready' && isServing(this.#access)) return 'checking';
     return this.#access === 'unknown' ? 'ready' : this.#access;
+  }
+
+  /** The command is under way over it. */
+  began(command: ScsiCommand): void {
+    this.inFlight += 1;
+    this.loadBytes += COMMAND_LOAD_BYTES + command.transferLength;
+    if (command.direction === 'write') this.writesInFlight += 1;
+  }
+
+  ended(command: ScsiCommand): void {
+    this.inFlight -= 1;
+    this.loadBytes -= COMMAND_LOAD_BYTES + command.transferLength;
+    if (command.direction === 'write') this.writesInFlight -= 1;
   }
 
   happened(event: PathEvent): void {

@@ -17,6 +17,8 @@ export type Fence = {
 };
 
 export type PathsPortHooks = {
+  /** Number of what one wake of the process brings, all of which is sent at its end; -1: none. */
+  readonly turn: () => number;
   /**
    * The unit has told over this path that the path cannot be used now, or that something about it
    * has changed. What becomes of the path is decided before this returns. `ours`: it is what we
@@ -95,8 +97,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     command.owner = this;
     command.via = path.id;
     command.era = path.era;
-    path.inFlight += 1;
-    if (command.direction === 'write') path.writesInFlight += 1;
+    path.began(command);
   }
 
   submit(command: ScsiCommand): void {
@@ -166,9 +167,8 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
       command.sender.scsiCommandDone(command);
       return;
     }
-    path.inFlight -= 1;
+    path.ended(command);
     const isWrite = command.direction === 'write';
-    if (isWrite) path.writesInFlight -= 1;
     const isGood = command.outcome === 'answered' && command.status === ScsiStatus.good;
     if (isGood && isWrite && command.era !== path.era) command.outcome = 'lost';
     if (isGood || !this.#goesElsewhere(command, path)) command.sender.scsiCommandDone(command);
@@ -202,7 +202,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
   }
 
   #send(command: ScsiCommand): void {
-    const path = this.#choice.next(this.#paths);
+    const path = this.#choice.next(this.#paths, this.#hooks.turn());
     if (path === null) {
       if (this.#hooks.isAwaited()) this.#wait(command);
       else giveBack(command);
@@ -213,8 +213,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     command.via = path.id;
     command.era = path.era;
     command.lun = path.lun;
-    path.inFlight += 1;
-    if (command.direction === 'write') path.writesInFlight += 1;
+    path.began(command);
     path.port.submit(command);
   }
 

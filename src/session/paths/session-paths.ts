@@ -194,6 +194,7 @@ export class SessionPaths {
       ...hooks,
       lun,
       clock: runtime.clock,
+      turn: () => runtime.flushes.turn,
       policy: pathPolicy,
       alua,
       checkIntervalMs: () => pathCheckSeconds * 1000,

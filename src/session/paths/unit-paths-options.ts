@@ -15,6 +15,8 @@ export type PathStateChange = {
 export type UnitPathsOptions = {
   readonly lun: number;
   readonly clock: Clock;
+  /** As in `PathsPortHooks`. */
+  readonly turn: () => number;
   readonly policy: PathPolicy;
   readonly alua: Alua;
   /** Pause between two checks of a path. */

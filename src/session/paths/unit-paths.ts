@@ -36,6 +36,7 @@ export class UnitPaths {
   constructor(options: UnitPathsOptions) {
     this.#options = options;
     this.port = new PathsPort(new PathChoice(options.policy), {
+      turn: options.turn,
       pathAttention: (path, attention) => {
         const each = this.#members.find((one) => one.path === path);
         if (each !== undefined && isOwnReset(each, attention)) return 'ours';

@@ -26,8 +26,10 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
   const attentions: [string, Attention][] = [];
   const held = { is: false };
   const awaited = { is: false };
+  const turn = { now: -1 };
   const ports = [...names].map(() => new ScriptedPort());
   const port: PathsPort = new PathsPort(new PathChoice(policy), {
+    turn: () => turn.now,
     pathAttention: (path, attention) => {
       attentions.push([path.name, attention]);
       if (attention === 'portStandby') path.accessIs('standby');
@@ -69,6 +71,7 @@ function bench(names = 'AB', policy: PathPolicy = 'failover') {
   };
   const blocksOn = (at: number) => ports[at]!.sent.map(({ cdb }) => cdb.readUInt32BE(2));
   return {
+    turn,
     held,
     awaited,
     port,
@@ -235,6 +238,19 @@ describe('the choice of a path', () => {
     expect(spread('least-queue')).toEqual([2, 2, 2]);
     expect(spread('round-robin')).toEqual([2, 2, 2]);
     expect(spread('failover')).toEqual([6, 0, 0]);
+  });
+
+  it('commands of one turn take one path with least-queue, but for a long queue', () => {
+    const { turn, send, blocksOn } = bench('AB', 'least-queue');
+    turn.now = 1;
+    send('read', 1);
+    send('read', 2);
+    turn.now = 2;
+    send('read', 3);
+    expect([blocksOn(0), blocksOn(1)]).toEqual([[1, 2], [3]]);
+    for (let block = 4; block < 104; block += 1) send('read', block);
+    expect(blocksOn(0).length).toBeGreaterThan(30);
+    expect(blocksOn(1).length).toBeGreaterThan(30);
   });
 
   it('least-queue prefers the path with the fewest commands under way', () => {
