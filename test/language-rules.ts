@@ -31,11 +31,7 @@ export const PHRASES: readonly {
   row(/\b(?:is|are) there(?:[.,;:]| again| already| when| and\b)/, 'exists', 'The disk is there.'),
   row(/\bpatience\b/, 'retries, deadline', 'Its patience ended.'),
   row(/\bwished? for\b/, 'requested', 'It is as it was wished for.'),
-  row(
-    /\bleaves? (?:\w+ )?(?:them|these|it|one|out)? ?away\b/,
-    'omits',
-    'The option leaves these away.',
-  ),
+  row(/\bleaves? (?:[^.;:|]{1,25} )?away\b|\bleft away\b/, 'omit', 'The option leaves these away.'),
   row(/\blets? us in\b|\bare let in\b/, 'accepts the login', 'A target that lets us in.'),
   row(/\bghosts?\b/, 'a stale task or write', 'It is overtaken by its own ghost.'),
   row(/\bis no (?:error|failure)\b/, 'is not an error', 'A disk that refuses it is no error.'),
@@ -69,6 +65,16 @@ export const PHRASES: readonly {
     'It is seen to have grown.',
   ),
   row(/\bnews and not\b|\bmended\b|\bcomes? up by themselves\b/, 'plain words', 'It was mended.'),
+  row(/\bin small letters\b/, 'in lower case', 'It is sent in small letters.'),
+  row(/\bstood still\b/, 'was suspended', 'The process stood still.'),
+  row(/\b(?:to be had|be had here)\b/, 'available', 'KVM is not to be had.'),
+  row(/\bis no (?:list|number|socket|name|URL|block|unix)\b/, 'is not a …', 'It is no number.'),
+  row(/\bknown again\b|\bknow it again\b/, 'identified', 'A disk is known again by its name.'),
+  row(
+    /\bwhere (?:it can|there (?:is|are)|it is (?:an?|one))\b/,
+    'if',
+    'It is used where there is one.',
+  ),
   row(/\bthen all is well\b|\blie beside\b|\bwhat is meant\b/, 'plain words', 'Then all is well.'),
 ];
 

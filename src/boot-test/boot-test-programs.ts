@@ -76,7 +76,7 @@ async function accelerators(
   if (fault === null) return ['kvm'];
   throw new UsageError(
     `--accel kvm: ${fault}. Load the module kvm_intel or kvm_amd, become a member of the group ` +
-      'kvm, or leave the flag away: QEMU then emulates, which is slower.',
+      'kvm, or omit the flag: QEMU then emulates, which is slower.',
     { exitCode: EXIT_CODES.notSupported.code, code: 'ERR_NO_KVM' },
   );
 }

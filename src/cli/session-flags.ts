@@ -130,7 +130,7 @@ function requireSessionType(config: Config, sessionType: SessionType): void {
   if (config.sources.sessionType !== 'flag' || config.values.sessionType === sessionType) return;
   throw new UsageError(
     `--session-type ${config.values.sessionType}: this command makes a session of type ` +
-      `${sessionType}. Leave the flag away.`,
+      `${sessionType}. Omit the flag.`,
   );
 }
 

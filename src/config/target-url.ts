@@ -40,7 +40,7 @@ export function parseTargetUrl(text: string): TargetUrl {
   const fault = iscsiNameFault(name);
   if (fault !== null) throw wrong(shown, `of its target name '${name}', ${fault}`, fix());
   if (authority.portalGroupTag !== undefined) {
-    throw wrong(shown, 'a portal group tag has no place in it', "Leave ',tag' away.");
+    throw wrong(shown, 'a portal group tag has no place in it', "Omit ',tag'.");
   }
   return {
     ...authority,
@@ -130,18 +130,14 @@ function parseAuthority(text: string, shown: string): Authority {
   if (percent < 0) return { ...portal, user };
   const password = credentials.slice(percent + 1);
   if (password === '') {
-    throw wrong(shown, "the password after '%' is empty", 'Leave the % away to be asked for it.');
+    throw wrong(shown, "the password after '%' is empty", 'Omit the % to be prompted for it.');
   }
   return { ...portal, user, password };
 }
 
 function parseLun(text: string, shown: string): number {
   if (text === '') {
-    throw wrong(
-      shown,
-      "the LUN after the last '/' is missing",
-      "Leave the '/' away for every LUN.",
-    );
+    throw wrong(shown, "the LUN after the last '/' is missing", "Omit the '/' for every LUN.");
   }
   const lun = /^\d{1,8}$/.test(text) ? Number(text) : LUN_MAX + 1;
   if (lun > LUN_MAX) {

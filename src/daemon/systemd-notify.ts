@@ -60,7 +60,7 @@ export class SystemdNotify {
     const { NOTIFY_SOCKET: path } = this.#environment;
     if (!path) return null;
     if (/^[/@][^\0]+$/.test(path)) return path;
-    this.#log.warn({ path }, 'NOTIFY_SOCKET is no unix socket: systemd is not notified');
+    this.#log.warn({ path }, 'NOTIFY_SOCKET is not a unix socket: systemd is not notified');
     return null;
   }
 

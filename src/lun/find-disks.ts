@@ -208,7 +208,7 @@ const NO_DISK = {
   management:
     'is the management LUN of a disk array ("Universal Xport"), which holds no data of yours',
   unconnected: 'has no device now (its peripheral qualifier is 001b)',
-  other: 'is no disk',
+  other: 'is not a disk',
 } as const;
 
 /** PERIPHERAL QUALIFIER (SPC-4, standard INQUIRY data): a device may be there, and is not now. */

@@ -80,7 +80,7 @@ export async function readyFileSystem(
     case 'blank':
       if (isReadOnly) {
         const words = `${device} is blank, and read-only here, so it gets no file system.`;
-        throw new VolumeError('refused', `${words} Make one where it can be written.`);
+        throw new VolumeError('refused', `${words} Make one that can be written.`);
       }
       await runTool(host, row.make, device);
       return;

@@ -21,7 +21,7 @@ describe('a wrong command line', () => {
     [['serve', URL_LUN0, '--socket', `/${'x'.repeat(107)}`], /108 bytes; .* at most 107/],
     [['serve', URL_LUN0, '--socket', '/s', '--queue-depth-max', '0'], /from 1 to 4096, not "0"/],
     [['serve', URL_LUN0, '--socket', '/s', '--luns', '1'], /LUN 0 in the URL is not in --luns/],
-    [['serve', URL_LUN0, '--socket', '/s', '--session-type', 'boot'], /Leave the flag away/],
+    [['serve', URL_LUN0, '--socket', '/s', '--session-type', 'boot'], /Omit the flag/],
     [['capacity', URL_LUN0, '--raw', '--json'], /--raw and --json exclude each other/],
     [['capacity', 'disk1'], /does not begin with iscsi:\/\//],
     [['capacity', URL_LUN0, '--config', '/no/such/file'], /\/no\/such\/file cannot be read/],

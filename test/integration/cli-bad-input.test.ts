@@ -117,7 +117,7 @@ describe('the error for wrong input', {
       'a LUN that is no disk',
       () => ['serve', at(tgt.port, `/${NAME}/0`), '--socket', 'SOCKET'],
       21,
-      /LUN 0 is no disk/,
+      /LUN 0 is not a disk/,
     ],
     ['a URL without its scheme', () => ['luns', '127.0.0.1'], 7, /does not begin with iscsi:\/\//],
     ['a URL without a target', () => ['luns', 'iscsi://127.0.0.1'], 7, /names no target.*discover/],

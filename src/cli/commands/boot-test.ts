@@ -65,7 +65,7 @@ function withMachineFlags(parser: Argv): Argv {
     .option('accel', {
       choices: ['auto', 'kvm', 'tcg'],
       default: 'auto',
-      describe: 'run on the CPU (kvm) or emulate (tcg); auto: kvm where it can be used',
+      describe: 'run on the CPU (kvm) or emulate (tcg); auto: kvm if it is available',
     })
     .option('disk', {
       choices: ['virtio', 'scsi', 'sata'],

@@ -111,7 +111,7 @@ function judgeNumber(
   key: string,
 ): Judged {
   const number = parseNumericalValue(reply);
-  if (number === null) return { value: undefined, fault: 'is no number' };
+  if (number === null) return { value: undefined, fault: 'is not a number' };
   const isAllowed = rule.choose === 'min' ? number <= offered : number >= offered;
   const range = rangeFault(rule, number);
   if (isAllowed && range === null) return fine(`${number}`);
@@ -143,7 +143,7 @@ export function cautious(rule: KeyRule, one: string, other: string): string | nu
 }
 
 function rangeFault(rule: NumberRange, value: number | null): string | null {
-  if (value === null) return 'is no number';
+  if (value === null) return 'is not a number';
   return value < rule.min || value > rule.max ? `is not ${rule.min} to ${rule.max}` : null;
 }
 
