@@ -9,6 +9,7 @@ import {
   taskTag,
   word20,
 } from './codec.js';
+import type { TargetDisk } from './disk.js';
 import type { NodeState } from './node-state.js';
 import { lunKey } from './scsi/scsi-unit.js';
 import type { ConnectionPort, TargetSession, UnitAttention } from './session.js';
@@ -123,15 +124,22 @@ function onLogicalUnit(code: number, pdu: Pdu, place: Place): number {
   const lun = lunKey(targetLunField(pdu.header), session.target);
   const disk = session.target?.luns.get(lun);
   if (disk === undefined) return RESPONSE.noSuchLun;
-  const everyone = code !== FUNCTION.abortTaskSet;
-  for (const each of everyone ? sessionsOf(place) : [session]) {
-    const killed = killTasks(each, node, { lun, before: each === session ? pdu : null });
-    const isReset = code === FUNCTION.logicalUnitReset;
-    if (each === session && !(isReset && node.faults.isResetToldToAsker === true)) continue;
-    if (isReset) each.raise(lun, RESET_OCCURRED, disk);
-    else if (killed > 0) each.raise(lun, COMMANDS_CLEARED, disk);
+  const isReset = code === FUNCTION.logicalUnitReset;
+  // The unit is one, whatever the names of the targets that have it (SAM-5, logical unit reset).
+  const everyone = code === FUNCTION.abortTaskSet ? [session] : [...node.sessions];
+  for (const each of everyone) {
+    for (const at of each === session ? [lun] : lunsOf(each, disk)) {
+      const killed = killTasks(each, node, { lun: at, before: each === session ? pdu : null });
+      if (each === session && !(isReset && node.faults.isResetToldToAsker === true)) continue;
+      if (isReset) each.raise(at, RESET_OCCURRED, disk);
+      else if (killed > 0) each.raise(at, COMMANDS_CLEARED, disk);
+    }
   }
   return RESPONSE.complete;
+}
+
+function lunsOf({ target }: TargetSession, disk: TargetDisk): number[] {
+  return [...(target?.luns ?? [])].filter(([, its]) => its === disk).map(([lun]) => lun);
 }
 
 function resetTarget(pdu: Pdu, place: Place): void {
