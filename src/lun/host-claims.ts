@@ -6,6 +6,7 @@ import { ProcessLock } from '../io/process-lock.js';
 import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
 import { normalIscsiName } from '../iscsi/login/target-name.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
+import { unitNames } from '../scsi/designator.js';
 
 type ClaimSubject = {
   readonly targetName: string;
@@ -14,6 +15,11 @@ type ClaimSubject = {
   readonly portals: readonly PortalAddress[];
 };
 type ClaimOptions = Pick<SessionOptions, 'initiatorName' | 'readOnly' | 'shared'>;
+
+type ClaimedTarget = {
+  readonly targetName: string;
+  readonly units: readonly { readonly otherLun: number }[];
+};
 
 /**
  * The right of one session of this host to its identity, and to write to its LUNs. Two disks made
@@ -59,15 +65,46 @@ export class HostClaims {
    */
   async take(lun: number, remote: PortalAddress | null): Promise<void> {
     await this.takeIdentity();
-    if (this.#options.readOnly || this.#options.shared === true) return;
+    if (this.#isOpen) return;
     const all = [...this.#portals, ...(remote === null ? [] : [remote])];
     await this.#takeAt(lun, all);
+  }
+
+  /**
+   * Takes the unit itself, which targets of other names may have, too: by the names that no other
+   * unit has. Throws UsageError 15.
+   */
+  async takeUnit(lun: number, identifiers: readonly string[]): Promise<void> {
+    if (this.#isOpen) return;
+    const { targetName } = this.#subject;
+    for (const name of unitNames(identifiers).filter(isWorldwide)) {
+      await this.#lock(
+        digestOf(['unit', name]),
+        (pid, session) =>
+          `LUN ${lun} of ${targetName} is the disk ${name}, which process ${pid} uses already, ` +
+          `in session ${session} to another target: two disks of one unit corrupt its data. A ` +
+          'daemon makes them paths of one disk if both sessions have multipath auto and the same ' +
+          'rights. Use that one, or log it out first; --read-only is allowed, and --shared if a ' +
+          'cluster file system coordinates the writers, or if the disks are different ones',
+      );
+    }
+  }
+
+  /** Takes units at a target of another name, which is a path to them. Throws UsageError 15. */
+  async takeOther({ targetName, units }: ClaimedTarget, portal: PortalAddress): Promise<void> {
+    if (this.#isOpen) return;
+    for (const { otherLun } of units) await this.#takeAt(otherLun, [portal], targetName);
+  }
+
+  /** Somebody else coordinates the writers, or nobody writes. */
+  get #isOpen(): boolean {
+    return this.#options.readOnly || this.#options.shared === true;
   }
 
   /** The session is about to use this portal, too; `luns` are its LUNs. Throws UsageError 15. */
   async addPortal(portal: PortalAddress, luns: readonly number[]): Promise<void> {
     this.#portals.push(portal);
-    if (this.#options.readOnly || this.#options.shared === true) return;
+    if (this.#isOpen) return;
     try {
       for (const lun of luns) await this.#takeAt(lun, [portal]);
     } catch (error) {
@@ -76,8 +113,11 @@ export class HostClaims {
     }
   }
 
-  async #takeAt(lun: number, all: readonly PortalAddress[]): Promise<void> {
-    const { targetName } = this.#subject;
+  async #takeAt(
+    lun: number,
+    all: readonly PortalAddress[],
+    targetName = this.#subject.targetName,
+  ): Promise<void> {
     // Two spellings of one name are one target, whichever of them it knows.
     const name = normalIscsiName(targetName);
     const places = new Set(all.map(({ host, port }) => formatPortal({ host, port })));
@@ -128,6 +168,11 @@ export class HostClaims {
     if (this.#isReleased) lock.release();
     else this.#locks.set(key, lock);
   }
+}
+
+/** A registry keeps it from being given twice. */
+function isWorldwide(name: string): boolean {
+  return /^(?:naa|eui|uuid)\./.test(name);
 }
 
 /** A name of a fixed length, for those of sockets are short. */

@@ -152,6 +152,34 @@ export function identifiersByKind(
   return new Map(kinds.filter(([, names]) => names.length > 0));
 }
 
+/** Behind the vendor; a shorter T10 name is a number that each target of tgt counts anew. */
+const T10_NAME_CHARACTERS_MIN = 12;
+
+/**
+ * Names by which a logical unit is the same whatever target it is reached over: all of its most
+ * unique kind, if that is NAA or EUI-64 of a company, UUID, SCSI name string, or T10 with more than
+ * a number behind the vendor. None: nothing proves that two targets have the same unit.
+ */
+export function unitNames(identifiers: readonly string[]): readonly string[] {
+  const [best] = identifiersByKind(identifiers);
+  if (best === undefined) return [];
+  const [kind, names] = best;
+  if (kind === 'naa' || kind === 'eui' || kind === 'uuid' || kind === 'scsi-name') return names;
+  const start = 't10.'.length + T10_VENDOR_CHARACTERS;
+  const isLong = (text: string) => text.slice(start).trim().length >= T10_NAME_CHARACTERS_MIN;
+  return kind === 't10' && names.every(isLong) ? names : [];
+}
+
+/** Two targets have the same unit: all names that it has everywhere are equal. */
+export function isSameUnit(one: readonly string[], other: readonly string[]): boolean {
+  const [names, others] = [unitNames(one), unitNames(other)];
+  return (
+    names.length > 0 &&
+    names.length === others.length &&
+    names.every((name) => others.includes(name))
+  );
+}
+
 function namesNothing(text: string): boolean {
   const { kind } = kindOf(text);
   const name = kind === 'scsi-name' ? text : text.slice(text.indexOf('.') + 1);
