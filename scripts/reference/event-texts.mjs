@@ -48,6 +48,7 @@ export const EVENT_TEXTS = {
     when: 'A path of a disk changes its state.',
     fields: {
       portal: 'Portal of the path.',
+      target: 'Target of the path, if it is not that of the session.',
       from: 'State before.',
       to: 'State after.',
       reason: 'Why it changed.',

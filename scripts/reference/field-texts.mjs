@@ -74,6 +74,7 @@ export const FIELD_TEXTS = {
   persistent: 'Whether the daemon logs in again at each start.',
   portal: 'Portal of the connection, or of the next attempt.',
   'path.portal': 'Portal of the path.',
+  'path.TargetiSCSIName': 'Target of the path; one of another name may have the same disk.',
   portals: 'All known portals.',
   options: 'Options that `set` can change, in seconds, bytes or commands.',
   settings: 'Every option of the session, and when a change applies.',

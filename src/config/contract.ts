@@ -193,6 +193,8 @@ export type EventBody =
       readonly event: 'pathState';
       readonly lun: number;
       readonly portal: string;
+      /** Name of the target that the path goes to, if it is not that of the session. */
+      readonly target?: string;
       readonly from: string;
       readonly to: string;
       readonly reason: string;

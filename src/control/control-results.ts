@@ -116,6 +116,7 @@ export const eventSchema = z.discriminatedUnion('event', [
     ...head,
     lun: z.number().int(),
     portal: z.string(),
+    target: z.string().optional(),
     from: z.string(),
     to: z.string(),
     reason: z.string(),

@@ -21,6 +21,9 @@ const LINK_PATHS: LinkPaths = {
 
 type PortalName = { readonly host: string; readonly port: number };
 
+/** A LUN of a target at a portal. */
+export type DevicePlace = PortalName & { readonly targetName: string; readonly lun: number };
+
 /** Paths that have a name: the udev rule has a line for each. */
 const PATH_NAMES_MAX = 8;
 
@@ -30,8 +33,8 @@ export interface DeviceName {
   /** Backend identifier, by which the kernel knows the device. */
   readonly identifier: string;
   readonly portal: PortalName;
-  /** Portals of its other paths. */
-  readonly otherPortals?: readonly PortalName[];
+  /** Where its paths go, this one perhaps among them. */
+  readonly otherPlaces?: readonly DevicePlace[];
   readonly targetName: string;
   readonly lun: number;
   /** Names of the logical unit as in VPD page 83h, e.g. `naa.6001405…`, the most unique first. */
@@ -100,8 +103,9 @@ export function linkPath(name: DeviceName, paths: LinkPaths = LINK_PATHS): strin
 
 /** The properties of the udev rule, in the form systemd's own rules have for such disks. */
 export function propertiesText(name: DeviceName): string {
-  const { portal, otherPortals = [], identifiers } = name;
-  const places = new Set([portal, ...otherPortals].map((each) => pathName(name, each)));
+  const { portal, targetName, lun, otherPlaces = [], identifiers } = name;
+  const all = [{ ...portal, targetName, lun }, ...otherPlaces];
+  const places = new Set(all.map(pathName));
   const [first, ...others] = [...places].slice(0, PATH_NAMES_MAX);
   const lines = [
     `ID_PATH=${first}`,
@@ -118,7 +122,7 @@ export function propertiesText(name: DeviceName): string {
   return `${lines.join('\n')}\n`;
 }
 
-function pathName({ targetName, lun }: DeviceName, { host, port }: PortalName): string {
+function pathName({ targetName, lun, host, port }: DevicePlace): string {
   return `ip-${safe(host)}:${port}-iscsi-${safe(targetName)}-lun-${lun}`;
 }
 

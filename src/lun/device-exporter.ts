@@ -6,6 +6,7 @@ import type { LunExport } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import {
   type DeviceName,
+  type DevicePlace,
   forgetNames,
   publishNames,
   withdrawNames,
@@ -54,8 +55,8 @@ type DeviceExporterOptions = {
   readonly names?: {
     readonly portal: PortalAddress;
     readonly targetName: string;
-    /** Portals of all paths, as they are now. */
-    readonly portals: () => readonly PortalAddress[];
+    /** Where the LUN is reached over its paths, as they are now. */
+    readonly places: (lun: number) => readonly DevicePlace[];
   };
 };
 
@@ -268,7 +269,7 @@ export class DeviceExporter implements LunExporter {
     const identifier = deviceIdentifier(this.#options.sessionId, unit.lun);
     const disk = { index, identifier, lun: unit.lun, identifiers, vendor, product, serial };
     const { portal, targetName } = names;
-    const name = { ...disk, portal, targetName, otherPortals: names.portals() };
+    const name = { ...disk, portal, targetName, otherPlaces: names.places(unit.lun) };
     this.#named.set(unit.lun, name);
     await this.#tryNames(unit.lun, () => publishNames(nbdAddon, name));
   }

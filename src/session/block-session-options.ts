@@ -12,6 +12,8 @@ export type BlockSessionOptions = {
   readonly options: SessionOptions;
   /** Those of the portals that nobody has asked for by name. */
   readonly spares?: readonly PortalAddress[];
+  /** Paths over targets of other names, of which a record tells. */
+  readonly others?: readonly PathPlace[];
   /** The sessions over which its disks are reached are others; told before they are used. */
   readonly onPaths?: (places: readonly PathPlace[]) => Promise<void>;
   readonly onClosed?: (how: BlockSessionEnd) => void | Promise<void>;

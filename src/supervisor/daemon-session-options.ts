@@ -28,6 +28,11 @@ export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
   readonly mayHaveGhosts: boolean;
   /** The next process has this identity, too, also if this one never logs in. */
   readonly keepsIdentity?: boolean;
+  /**
+   * Those of the disks that this session makes usable: the others are paths of disks that another
+   * session has already.
+   */
+  readonly ownDisks?: (found: readonly FoundDisk[]) => Promise<FoundDisk[]>;
   readonly onEvent: (event: ProductEvent) => void;
   /** What the disks of the session have lost, known before their users are told. */
   readonly losses: LossRecord;

@@ -1,7 +1,6 @@
 import { deferred } from '../base/deferred.js';
-import { productError, UsageError } from '../base/errors.js';
+import { productError } from '../base/errors.js';
 import type { LunExport, SessionOptions, SessionState } from '../config/contract.js';
-import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionTimers } from '../iscsi/session/session-config.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { newDisks, requireDisks } from '../lun/find-disks.js';
@@ -17,9 +16,9 @@ import { diskSearch } from '../session/next-portal.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import type { DaemonSessionOptions, SessionPlan } from './daemon-session-options.js';
 import { completedDisks, strangeDisk, withDisk } from './record-identity.js';
-import { portalsOf, recordPaths } from './record-paths.js';
+import { otherTargetsOf, portalsOf, recordPaths } from './record-paths.js';
 import type { ResolvedLogin } from './resolved-login.js';
-import { bootInUse, loggedOut } from './session-errors.js';
+import { anotherDisk, bootInUse, loggedOut } from './session-errors.js';
 import { exportsOf, type SessionExports } from './session-exports.js';
 import {
   hasOpened,
@@ -63,23 +62,23 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     this.record = setup.record;
     const { host, port } = setup.plan.request.portal;
     const { targetName, sessionType } = setup.plan.request;
-    const { portalGroupTag } = setup.record;
+    const { portalGroupTag, paths } = setup.record;
     const isTakenOver = setup.waiting.length > 0;
     const group = isTakenOver && portalGroupTag !== undefined ? { portalGroupTag } : {};
     const identity = { ...setup.identity, ...group };
     const wished = [{ host, port }, ...setup.options.portals];
-    const { portals, spares } = portalsOf(wished, setup.record.paths, { isTakenOver });
+    const places = portalsOf(wished, paths, { isTakenOver });
     this.stack = new BlockSession(
       threadRuntime(),
       { onEvent: setup.onEvent, signal: this.#abort.signal },
       {
         type: sessionType,
         targetName,
-        portals,
-        spares,
+        ...places,
+        others: otherTargetsOf(paths),
         onPaths: (places) => this.#save({ paths: recordPaths(places) }),
         identity,
-        claims: new HostClaims({ targetName, portals, identity }, setup.options),
+        claims: new HostClaims({ targetName, ...places, identity }, setup.options),
         losses: setup.losses,
         mayHaveGhosts: setup.mayHaveGhosts,
         retained: setup.retained,
@@ -261,7 +260,8 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     const known = () => new Set(stack.units.map((unit) => unit.lun));
     const before = known();
     const how = { known: [...before], onWarning: (message: string) => stack.warn(message) };
-    for (const { lun, facts } of await newDisks(stack, this.options.luns ?? null, how)) {
+    const found = await newDisks(stack, this.options.luns ?? null, how);
+    for (const { lun, facts } of await this.#own(found)) {
       if (known().has(lun)) continue;
       await this.#keep(lun, facts);
       await stack.addDisk(lun, facts);
@@ -313,7 +313,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     const wanted = this.options.luns ?? null;
     const { targetName } = this.plan.request;
     const search = diskSearch(stack, { targetName, options: this.options, signal });
-    const found = await requireDisks(stack, wanted, search);
+    const found = await this.#own(await requireDisks(stack, wanted, search));
     this.#requireKnownDisks(found);
     const disks = completedDisks(this.record, found);
     await this.#save({ disks });
@@ -361,11 +361,11 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     const other = strangeDisk(this.record, disks, this.options);
     if (other === null) return;
     this.hasMetAnotherDisk = other.isOther;
-    throw new UsageError(
-      `LUN ${other.lun} of ${this.plan.request.targetName}: ${other.why}. ` +
-        'Nothing was written. If that is meant to be, log out and in again.',
-      { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
-    );
+    throw anotherDisk(other, this.plan.request.targetName);
+  }
+
+  #own(found: FoundDisk[]): Promise<FoundDisk[]> {
+    return this.#setup.ownDisks?.(found) ?? Promise.resolve(found);
   }
 
   #exports(): SessionExports {

@@ -27,9 +27,18 @@ export async function loginPath(session: DaemonSession, wished: ResolvedLogin): 
  * path that can be used, unless it is forced.
  */
 export async function logoutPath(
+  path: FoundPath,
+  options: { readonly force: boolean },
+): Promise<void> {
+  refuseOnlyPath(path, options);
+  await path.session.stack.pathSources.remove(path.member);
+}
+
+/** Throws as `logoutPath`. */
+export function refuseOnlyPath(
   { session, member }: FoundPath,
   { force }: { readonly force: boolean },
-): Promise<void> {
+): void {
   const { stack } = session;
   const needing = session.luns.find(({ unit: { lun } }) => {
     const usable = (stack.paths?.unitOf(lun)?.paths ?? []).filter(({ path }) => path.isUsable);
@@ -43,5 +52,4 @@ export async function logoutPath(
       { exitCode: EXIT_CODES.busy.code, code: 'ERR_ONLY_PATH' },
     );
   }
-  await stack.pathSources.remove(member);
 }

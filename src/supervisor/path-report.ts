@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isServing, PATH_WORDS } from '../bridge/paths/path.js';
 import { PATH_STATES } from '../bridge/paths/path-state.js';
+import { formatPortal } from '../iscsi/login/portal.js';
 import { ACCESS_STATES } from '../scsi/target-port-groups.js';
 import type { PathMember } from '../session/paths/path-member.js';
 import type { DaemonSession } from './daemon-session.js';
@@ -13,6 +14,8 @@ export const pathSchema = z.object({
   /** The session of the path, with its portal. */
   UniqueSessionId: z.string().regex(/^[0-9a-f]{16}$/),
   portal: z.string(),
+  /** The target that the path goes to; of a name of its own if it has the same disk. */
+  TargetiSCSIName: z.string(),
   /** `ready`: requests may go over it, if its port takes commands. */
   state: z.enum(PATH_STATES),
   /** `state` and `access` in one word, as the event pathState has it. */
@@ -49,14 +52,17 @@ export function viewPaths(session: DaemonSession): PathView[] {
   if (paths === null) return [];
   if (!paths.isSpread) {
     return luns.flatMap(({ unit: { lun } }) =>
-      paths.members.map((member) => unspread(lun, member)),
+      paths.members
+        .filter((member) => member.reaches(lun))
+        .map((member) => unspread(lun, member, targetOf(session, member))),
     );
   }
   return luns.flatMap(({ unit: { lun } }) =>
     (paths.unitOf(lun)?.paths ?? []).map(({ member, path, group, reason, failures }) => ({
       lun,
       UniqueSessionId: member.client.sessionId,
-      portal: member.name,
+      portal: formatPortal(member.portal),
+      TargetiSCSIName: targetOf(session, member),
       state: path.state,
       pathState: path.words,
       reason,
@@ -72,12 +78,21 @@ export function viewPaths(session: DaemonSession): PathView[] {
   );
 }
 
-function unspread(lun: number, { client, name, isLoggedIn }: PathMember): PathView {
+function targetOf({ plan }: DaemonSession, { other }: PathMember): string {
+  return other?.targetName ?? plan.request.targetName;
+}
+
+function unspread(
+  lun: number,
+  { client, portal, isLoggedIn }: PathMember,
+  TargetiSCSIName: string,
+): PathView {
   const { bytesSentTotal, bytesReceivedTotal } = client.initiator;
   return {
     lun,
     UniqueSessionId: client.sessionId,
-    portal: name,
+    portal: formatPortal(portal),
+    TargetiSCSIName,
     state: isLoggedIn ? 'ready' : 'down',
     pathState: isLoggedIn ? 'ready' : 'down',
     reason: isLoggedIn ? 'logged in' : 'it has not been reached',

@@ -13,6 +13,21 @@ export const recordPathsSchema = z
       number: z.number().int().min(0),
       /** A discovery has told of it, and nobody else. */
       isSpare: z.boolean(),
+      /** The target of another name that it goes to, and which units it has at which LUNs. */
+      other: z
+        .strictObject({
+          targetName: z.string(),
+          units: z
+            .array(
+              z.strictObject({
+                lun: z.number().int(),
+                otherLun: z.number().int(),
+                otherField: z.string().regex(/^[0-9a-f]{16}$/),
+              }),
+            )
+            .readonly(),
+        })
+        .optional(),
     }),
   )
   .optional();
@@ -47,11 +62,18 @@ export function portalsOf(
   paths: RecordPaths,
   { isTakenOver }: { readonly isTakenOver: boolean },
 ): { readonly portals: PortalAddress[]; readonly spares: PortalAddress[] } {
-  const known = paths ?? [];
+  const known = (paths ?? []).filter(({ other }) => other === undefined);
   const before = isTakenOver ? known.slice(0, 1) : [];
   const all = [...before, ...wished, ...known].map(({ host, port }) => ({ host, port }));
   const portals = all.filter((one, at) => at === all.findIndex((other) => samePortal(one, other)));
   const isWished = (portal: PortalAddress) => wished.some((one) => samePortal(one, portal));
   const spares = known.filter((path) => path.isSpare && !isWished(path));
   return { portals, spares: spares.map(({ host, port }) => ({ host, port })) };
+}
+
+/** Paths of the record over targets of other names. */
+export function otherTargetsOf(paths: RecordPaths): PathPlace[] {
+  return (paths ?? []).flatMap(({ host, port, number, isSpare, other }) =>
+    other === undefined ? [] : [{ portal: { host, port }, number, isSpare, other }],
+  );
 }

@@ -1,6 +1,33 @@
 import { type ProductError, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
+/** What waits for its disk takes no other one. */
+export function anotherDisk(
+  { lun, why }: { readonly lun: number; readonly why: string },
+  targetName: string,
+): ProductError {
+  return new UsageError(
+    `LUN ${lun} of ${targetName}: ${why}. ` +
+      'Nothing was written. If that is meant to be, log out and in again.',
+    { exitCode: EXIT_CODES.error.code, code: 'ERR_ANOTHER_DISK' },
+  );
+}
+
+export function noSession(sessionId: string): ProductError {
+  return new UsageError(`There is no session ${sessionId}.`, {
+    exitCode: EXIT_CODES.sessionNotFound.code,
+    code: 'ERR_NO_SESSION',
+  });
+}
+
+/** Its devices wait for another process. */
+export function sessionLeft(sessionId: string): ProductError {
+  return new UsageError(`Session ${sessionId} is left to the daemon that comes next.`, {
+    exitCode: EXIT_CODES.busy.code,
+    code: 'ERR_SESSION_LEFT',
+  });
+}
+
 /** The session was ended while it was being opened. */
 export function loggedOut(sessionId: string): ProductError {
   return new UsageError(`Session ${sessionId} was logged out before it was ready.`, {

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { DevicePlace } from '../io/device-symlinks.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import { DeviceExporter } from '../lun/device-exporter.js';
 import { devicesOf } from '../lun/device-identifier.js';
@@ -55,10 +56,20 @@ export function exportsOf(
     names: {
       portal: options.portal,
       targetName: options.targetName,
-      portals: () => (stack.paths?.members ?? []).map(({ portal }) => portal),
+      places: (lun) => placesOf(stack, lun, options.targetName),
     },
   });
   return { exporter, opened: async () => {}, leave: () => exporter.leave() };
+}
+
+/** Where a LUN is reached over its paths. */
+function placesOf({ paths }: BlockSession, lun: number, targetName: string): DevicePlace[] {
+  return (paths?.members ?? []).flatMap((member) => {
+    const unit = member.other?.units.find((each) => each.lun === lun);
+    if (!member.reaches(lun)) return [];
+    const at = { targetName: member.other?.targetName ?? targetName, lun: unit?.otherLun ?? lun };
+    return [{ ...member.portal, ...at }];
+  });
 }
 
 /** Those of `disks` whose devices, made by a process before this one, wait in the kernel. */

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { productError, UsageError } from '../base/errors.js';
 import { Semaphore } from '../base/semaphore.js';
 import type { ProductEvent } from '../config/contract.js';
-import { EXIT_CODES } from '../errors/exit-codes.js';
 import { currentBootId } from '../io/boot-id.js';
 import { DeviceExporter } from '../lun/device-exporter.js';
 import { threadRuntime } from '../lun/runtime.js';
@@ -26,10 +25,12 @@ import {
   resolveLogin,
   sessionOptionsOf,
 } from './resolved-login.js';
+import { noSession, sessionLeft } from './session-errors.js';
 import { waitingDisks } from './session-exports.js';
 import { keyText, type SessionRecord } from './session-record.js';
 import { type BrokenRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
+import { SharedUnits } from './shared-units.js';
 import type { SupervisorOptions } from './supervisor-options.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
@@ -56,6 +57,7 @@ export class Supervisor {
   readonly #records: SessionRecords;
   readonly #entries = new Map<string, Entry>();
   readonly #slots: Semaphore;
+  readonly #units = new SharedUnits(() => this.#readySessions());
   readonly #listeners = new Set<(event: ProductEvent) => void>();
   readonly #ending = new AbortController();
   readonly #windows: NodeJS.Timeout;
@@ -85,10 +87,7 @@ export class Supervisor {
   session(sessionId: string): DaemonSession {
     const found = this.sessions.find((session) => session.sessionId === sessionId);
     if (found !== undefined) return found;
-    throw new UsageError(`There is no session ${sessionId}.`, {
-      exitCode: EXIT_CODES.sessionNotFound.code,
-      code: 'ERR_NO_SESSION',
-    });
+    throw noSession(sessionId);
   }
 
   /** Hears every event from now on; the returned function ends that. */
@@ -128,14 +127,9 @@ export class Supervisor {
     if (path !== null) return logoutPath(path, options);
     const session = this.session(sessionId);
     if (!options.force) session.refuseEndOfBoot();
-    if (session.isLeft) {
-      throw new UsageError(`Session ${sessionId} is left to the daemon that comes next.`, {
-        exitCode: EXIT_CODES.busy.code,
-        code: 'ERR_SESSION_LEFT',
-      });
-    }
+    if (session.isLeft) throw sessionLeft(sessionId);
     const entry = [...this.#entries.values()].find((other) => other.session === session);
-    await session.close(options);
+    await this.#units.logout(session, options);
     await entry?.done;
   }
 
@@ -199,6 +193,11 @@ export class Supervisor {
     for (const end of await Promise.allSettled(closing)) {
       if (end.status === 'rejected') throw end.reason;
     }
+  }
+
+  async #readySessions(): Promise<readonly DaemonSession[]> {
+    const all = await Promise.allSettled([...this.#entries.values()].map(({ ready }) => ready));
+    return all.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
   }
 
   #windowPassed(): void {
@@ -333,7 +332,7 @@ export class Supervisor {
     await saveRecord(record);
     const { retained } = this.#options;
     const subject = { sessionId: record.sessionId, isDevice: exportPlan.kind === 'devices' };
-    return new DaemonSession({
+    const session: DaemonSession = new DaemonSession({
       plan,
       options,
       identity: identityOf(record),
@@ -346,9 +345,11 @@ export class Supervisor {
       mayHaveGhosts: known?.bootId === this.#options.bootId,
       losses: this.#records.lossesOf(record, (message) => this.#options.log.error(message)),
       retained: retained && (await SessionRetained.make(retained, subject)),
+      ownDisks: (found) => this.#units.ownDisks(session, found),
       onEvent: (event) => this.#publish(event),
       saveRecord,
     });
+    return session;
   }
 
   /** What stays of a session on disk. After a logout the next one has another identity. */

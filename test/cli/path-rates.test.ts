@@ -9,6 +9,7 @@ const path = (number: number, more: Partial<PathView> = {}): PathView => ({
   lun: 0,
   UniqueSessionId: String(number).padStart(16, '0'),
   portal: `192.0.2.${number}:3260`,
+  TargetiSCSIName: 'iqn.2001-04.com.example:disk',
   state: 'ready',
   pathState: 'optimized',
   reason: 'the disk was found over it',

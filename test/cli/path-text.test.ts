@@ -6,6 +6,7 @@ const path = (state: PathView['state'], access: PathView['access']): PathView =>
   lun: 0,
   UniqueSessionId: '0'.repeat(16),
   portal: '192.0.2.1:3260',
+  TargetiSCSIName: 'iqn.2001-04.com.example:disk',
   state,
   pathState: access === 'unknown' ? state : access,
   reason: 'target port group 1',

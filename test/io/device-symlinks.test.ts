@@ -92,8 +92,10 @@ describe('the stable names of a device', () => {
     const portals = Array.from({ length: 10 }, (_, at) => ({
       host: `192.0.2.${at + 7}`,
       port: 3260,
+      targetName: NAME.targetName,
+      lun: NAME.lun,
     }));
-    const lines = propertiesText({ ...NAME, otherPortals: [...portals, ...portals] }).split('\n');
+    const lines = propertiesText({ ...NAME, otherPlaces: [...portals, ...portals] }).split('\n');
     const path = (host: string) => `ip-${host}:3260-iscsi-iqn.2024-01.com.example:disk1-lun-1`;
     const names = lines.filter((line) => line.includes('PATH'));
     expect(names.slice(0, 3)).toEqual([
@@ -108,6 +110,19 @@ describe('the stable names of a device', () => {
       expect(rule).toContain(`SYMLINK+="disk/by-path/$env{${property}}"`);
       expect(rule).toContain(`SYMLINK+="disk/by-path/$env{${property}}-part%n"`);
     }
+  });
+
+  it('a path over another target has the name of that target and its LUN there', () => {
+    const other = {
+      host: '192.0.2.7',
+      port: 3260,
+      targetName: 'iqn.2024-01.com.example:b',
+      lun: 5,
+    };
+    const lines = propertiesText({ ...NAME, otherPlaces: [other] }).split('\n');
+    expect(lines).toContain(
+      'ISCSI_NBD_PATH_2=ip-192.0.2.7:3260-iscsi-iqn.2024-01.com.example:b-lun-5',
+    );
   });
 
   it('the names stay in their folder whatever the target name and identifiers are', () => {

@@ -47,12 +47,11 @@ export async function runPaths(context: CommandContext, args: Arguments): Promis
 }
 
 /** The paths of the disks of a session, with what they lead to. */
-function pathsOf({ TargetiSCSIName, UniqueSessionId, devices, paths }: SessionView) {
+function pathsOf({ UniqueSessionId, devices, paths }: SessionView) {
   return paths.map((path) => {
     const disk = devices.find(({ lun }) => lun === path.lun);
     return {
       ...path,
-      TargetiSCSIName,
       /** The session that `session` shows; those of the paths belong to it. */
       mainSessionId: UniqueSessionId,
       device: disk?.device ?? disk?.socket ?? null,

@@ -16,6 +16,7 @@ import {
   readPortGroups,
 } from '../../lun/port-groups.js';
 import { completedFacts } from '../../scsi/completed-facts.js';
+import { isSameUnit } from '../../scsi/designator.js';
 import type { DiskFacts } from '../../scsi/disk-facts.js';
 import { ScsiStatus } from '../../scsi/status.js';
 import {
@@ -96,6 +97,9 @@ export class PathCheck {
   /** Why the disk is not taken for `known`; null if it is the same. */
   async whyNotSame(member: PathMember, known: DiskFacts): Promise<string | null> {
     const found = await readFacts(this.#askerOf(member), this.#lun, REPORTED_ELSEWHERE);
+    if (member.other !== null && !isSameUnit(known.identifiers, found.identifiers)) {
+      return `its names do not prove that ${member.other.targetName} has the same disk`;
+    }
     const occasion = { mayBeExchanged: true, allowUnidentified: this.#allowUnidentified };
     return (
       identityNotRead(known, found, occasion) ??

@@ -4,6 +4,7 @@ import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
 import type { Attention, VerdictAction } from '../../scsi/sense-table.js';
 import type { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
+import type { OtherTarget } from './path-places.js';
 
 export type PathMemberHooks = {
   /** The session is logged in again. */
@@ -29,6 +30,8 @@ export class PathMember {
   readonly client: SessionClient;
   /** Nobody has asked for it by name: see `Path.isSpare`. */
   isSpare: boolean;
+  /** It goes to a target of another name; null: to that of the first session. */
+  readonly other: OtherTarget | null;
   /**
    * The target's side of the nexus of the last login: the portal group, or the portal where the
    * target names no group. A login with the same ISID ends the tasks of the session before only if
@@ -45,11 +48,17 @@ export class PathMember {
     {
       mayHaveGhosts,
       isSpare = false,
-    }: { readonly mayHaveGhosts: boolean; readonly isSpare?: boolean },
+      other,
+    }: {
+      readonly mayHaveGhosts: boolean;
+      readonly isSpare?: boolean;
+      readonly other?: OtherTarget | undefined;
+    },
     hooks: PathMemberHooks,
   ) {
     this.client = client;
     this.isSpare = isSpare;
+    this.other = other ?? null;
     this.#hooks = hooks;
     this.nexus = this.#nexusNow();
     this.isLoggedOut = !mayHaveGhosts && this.nexus === null;
@@ -62,9 +71,15 @@ export class PathMember {
     return this.client.session.portals.current;
   }
 
-  /** The portal as people know it. */
+  /** The portal as people know it, with the target if it is another one. */
   get name(): string {
-    return formatPortal(this.portal);
+    const portal = formatPortal(this.portal);
+    return this.other === null ? portal : `${portal} of ${this.other.targetName}`;
+  }
+
+  /** The LUN of the first session is a unit that this session has, too. */
+  reaches(lun: number): boolean {
+    return this.other === null || this.other.units.some((unit) => unit.lun === lun);
   }
 
   get isLoggedIn(): boolean {

@@ -13,10 +13,31 @@ export type PathPlace = {
   readonly number: number;
   /** Nobody has asked for it by name: a discovery has told of it. See `Path.isSpare`. */
   readonly isSpare: boolean;
+  /** The other target that it goes to; absent: that of the first session. */
+  readonly other?: OtherTarget;
+};
+
+/** A target of another name that has some of the same logical units. */
+export type OtherTarget = {
+  readonly targetName: string;
+  readonly units: readonly OtherUnit[];
+};
+
+/** A logical unit and its address at the other target. */
+export type OtherUnit = {
+  /** LUN of the unit in the first session. */
+  readonly lun: number;
+  /** Number and field (16 hex digits) of its LUN at the other target. */
+  readonly otherLun: number;
+  readonly otherField: string;
 };
 
 export function isSamePlace(left: PathPlace, right: PathPlace): boolean {
-  return left.number === right.number && samePortal(left.portal, right.portal);
+  return (
+    left.number === right.number &&
+    samePortal(left.portal, right.portal) &&
+    left.other?.targetName === right.other?.targetName
+  );
 }
 
 /**
@@ -48,8 +69,9 @@ export function otherPlaces(
  */
 export function identityOfPath(
   leaderId: string,
-  { portal, number }: Omit<PathPlace, 'isSpare'>,
+  { portal, number, other }: Omit<PathPlace, 'isSpare'>,
 ): SessionIdentity {
   const suffix = number === 0 ? '' : ` ${number}`;
-  return bootIdentity(`${leaderId} ${formatPortal(portal)}${suffix}`);
+  const target = other === undefined ? '' : ` ${other.targetName}`;
+  return bootIdentity(`${leaderId} ${formatPortal(portal)}${suffix}${target}`);
 }

@@ -2,6 +2,7 @@ import { deferred } from '../../base/deferred.js';
 import { LinkError, productError, UsageError } from '../../base/errors.js';
 import type { EventBody } from '../../config/contract.js';
 import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
+import { samePortal } from '../../iscsi/session/portal-list.js';
 import type { LunLifecycles } from '../../lun/lun-lifecycles.js';
 import type { Runtime } from '../../lun/runtime.js';
 import type { BlockSessionOptions } from '../block-session-options.js';
@@ -10,7 +11,7 @@ import type { SessionTarget } from '../protocol-config.js';
 import type { QueueDepthDriver } from '../queue-depth-driver.js';
 import type { SessionClient } from '../session-client.js';
 import type { PathMember } from './path-member.js';
-import { PATHS_MAX, type PathPlace } from './path-places.js';
+import { type OtherTarget, type OtherUnit, PATHS_MAX, type PathPlace } from './path-places.js';
 import { isWanted, SessionPaths } from './session-paths.js';
 
 /** A portal that does not answer what is only nice to know is not waited for. */
@@ -46,9 +47,9 @@ export class PathSources {
     this.paths = new SessionPaths({
       ...{ runtime, target, leader, depth, emit },
       attention: (...met) => luns.attentionMet(...met),
-      reached: ({ client }) => {
+      reached: ({ client, other }) => {
         this.paths.spread(luns.all);
-        this.claimAt(client.remote);
+        this.claimAt(client.remote, other);
       },
     });
     if (target.firstLogin === 'resume') this.paths.open();
@@ -70,7 +71,8 @@ export class PathSources {
   async searchOverNext(signal: AbortSignal): Promise<boolean> {
     const { paths } = this;
     for (;;) {
-      const member = paths.members[paths.members.indexOf(paths.searcher) + 1];
+      const own = paths.members.filter(({ other }) => other === null);
+      const member = own[own.indexOf(paths.searcher) + 1];
       if (member === undefined) return false;
       paths.searcher = member;
       if (await isLetIn(member.client, signal)) return true;
@@ -79,9 +81,14 @@ export class PathSources {
   }
 
   /** A session is connected to this address: a portal may be named and be the same as another. */
-  claimAt(remote: PortalAddress | null): void {
+  claimAt(remote: PortalAddress | null, other: OtherTarget | null = null): void {
     const { setup, luns } = this.#options;
-    void setup.claims?.takeAll(luns.luns, remote, (message) => this.#warn(message));
+    const warn = (message: string) => this.#warn(message);
+    if (other === null) void setup.claims?.takeAll(luns.luns, remote, warn);
+    else if (remote !== null)
+      void setup.claims
+        ?.takeOther(other, remote)
+        .catch((error: unknown) => warn(productError(error).message));
   }
 
   /**
@@ -127,6 +134,31 @@ export class PathSources {
     }
   }
 
+  /**
+   * A target of another name that has units of this session becomes a path of them. Rejects as
+   * `login`.
+   */
+  async join(portal: PortalAddress, other: OtherTarget): Promise<void> {
+    const { paths } = this;
+    const before = paths.members.find(
+      (member) =>
+        member.other?.targetName === other.targetName && samePortal(member.portal, portal),
+    );
+    const isKnown = ({ lun }: OtherUnit) => before?.reaches(lun) === true;
+    if (other.units.every(isKnown)) return;
+    const old = before?.other?.units.filter(({ lun }) => !other.units.some((it) => it.lun === lun));
+    if (before !== undefined) await this.remove(before);
+    const all = { ...other, units: [...(old ?? []), ...other.units] };
+    const member = await this.#add({ portal, number: 0, isSpare: false, other: all });
+    if (member === null) return;
+    try {
+      await firstLogin(member.client);
+    } catch (error) {
+      await this.remove(member);
+      throw error;
+    }
+  }
+
   /** The session of the path is logged out, and no next process has it. */
   remove(member: PathMember): Promise<void> {
     return this.#inTurn(async () => {
@@ -142,7 +174,8 @@ export class PathSources {
     const { setup, luns, isClosing } = this.#options;
     return this.#inTurn(async () => {
       if (paths.has(place)) return null;
-      await setup.claims?.addPortal(place.portal, luns.luns);
+      if (place.other !== undefined) await setup.claims?.takeOther(place.other, place.portal);
+      else await setup.claims?.addPortal(place.portal, luns.luns);
       if (isClosing()) throw new LinkError('ECONNABORTED', 'the session is being logged out');
       if (paths.members.length >= PATHS_MAX) {
         throw new UsageError(`A session has ${PATHS_MAX} paths at most.`);

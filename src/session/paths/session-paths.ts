@@ -2,6 +2,7 @@ import { pause } from '../../base/clock.js';
 import { LinkError } from '../../base/errors.js';
 import type { LogicalUnit } from '../../bridge/logical-unit.js';
 import type { EventBody, ScsiAnswer, ScsiRequest } from '../../config/contract.js';
+import { formatPortal } from '../../iscsi/login/portal.js';
 import type { LunLifecycle } from '../../lun/lun-lifecycle.js';
 import type { Runtime } from '../../lun/runtime.js';
 import type { ScsiPort } from '../../scsi/command.js';
@@ -13,14 +14,20 @@ import { SessionClient } from '../session-client.js';
 import type { SessionEvent } from '../session-event.js';
 import { MemberNews } from './member-news.js';
 import { PathMember } from './path-member.js';
-import { identityOfPath, isSamePlace, otherPlaces, type PathPlace } from './path-places.js';
+import {
+  identityOfPath,
+  isSamePlace,
+  type OtherTarget,
+  otherPlaces,
+  type PathPlace,
+} from './path-places.js';
 import { adoptCommands } from './unit-path.js';
 import { UnitPaths } from './unit-paths.js';
 
 type SessionPathsOptions = {
   readonly runtime: Runtime;
   readonly target: SessionTarget &
-    Pick<BlockSessionOptions, 'options' | 'mayHaveGhosts' | 'spares'>;
+    Pick<BlockSessionOptions, 'options' | 'mayHaveGhosts' | 'spares' | 'others'>;
   /** The session that was there first. */
   readonly leader: SessionClient;
   readonly depth: QueueDepthDriver;
@@ -40,6 +47,7 @@ export type UnitHooks = {
   readonly settled: () => void;
 };
 
+const REPORT_LUNS = 0xa0;
 /** Default of the option `pathCheckSeconds`. */
 const CHECK_SECONDS = 5;
 /** How long commands over a path that is being logged out may take, and how often that is seen. */
@@ -105,7 +113,8 @@ export class SessionPaths {
     if (this.#isSpread || !isWanted(target)) return;
     const { sessionsPerPortal = 1 } = target.options;
     const spares = target.spares ?? [];
-    const places = otherPlaces(leader.session.portals, { sessionsPerPortal, spares });
+    const own = otherPlaces(leader.session.portals, { sessionsPerPortal, spares });
+    const places = [...own, ...(target.others ?? [])];
     if (places.length === 0) return;
     const mayHaveGhosts = target.mayHaveGhosts === true;
     for (const place of places) this.#members.push(this.#newMember(place, mayHaveGhosts));
@@ -204,7 +213,8 @@ export class SessionPaths {
         emit(member.client.sessionId, {
           event: 'pathState',
           lun,
-          portal: member.name,
+          portal: formatPortal(member.portal),
+          ...(member.other === null ? {} : { target: member.other.targetName }),
           from,
           to,
           reason,
@@ -221,9 +231,12 @@ export class SessionPaths {
     return paths;
   }
 
-  /** The unit has the address that it has over the first session. */
+  /** The unit has the address that it has over the first session, or that of the other target. */
   #addTo(paths: UnitPaths, lun: number, member: PathMember): void {
-    member.client.lunFields.fix(lun, this.#leader.client.lunFields.hexOf(lun));
+    if (!member.reaches(lun)) return;
+    const unit = member.other?.units.find((each) => each.lun === lun);
+    const field = unit?.otherField ?? this.#leader.client.lunFields.hexOf(lun);
+    member.client.lunFields.fix(lun, field);
     paths.add(member);
   }
 
@@ -257,7 +270,7 @@ export class SessionPaths {
 
   /** One command to a LUN over a session that is there, preferably one over which it is served. */
   send(request: ScsiRequest, onSent?: () => void): Promise<ScsiAnswer> {
-    const member = this.#memberFor(request.lun);
+    const member = this.#memberFor(request);
     if (member !== undefined) return member.execute(request, onSent);
     return Promise.reject(new LinkError('ENOTCONN', 'no session of the disk is logged in'));
   }
@@ -279,12 +292,19 @@ export class SessionPaths {
     await Promise.all(this.#others.map((member) => member.close()));
   }
 
-  #memberFor(lun: number): PathMember | undefined {
+  /** Another target knows the units of a disk only, by LUNs of its own. */
+  #memberFor({ lun, cdb, field }: ScsiRequest): PathMember | undefined {
     if (!this.#isSpread) return this.#leader;
+    const isOfUnit = field === undefined && cdb[0] !== REPORT_LUNS;
+    const isFit = ({ other }: PathMember) => other === null || isOfUnit;
     const paths = this.#units.get(lun)?.paths ?? [];
-    const usable = paths.find(({ path }) => path.isUsable)?.member;
-    const others = [this.searcher, ...this.#members];
-    return usable ?? others.find(({ isLoggedIn }) => isLoggedIn);
+    const usable = paths.find(({ path, member }) => path.isUsable && isFit(member))?.member;
+    const others = [this.searcher, ...this.#members.filter(({ other }) => other === null)];
+    return (
+      usable ??
+      others.find(({ isLoggedIn }) => isLoggedIn) ??
+      paths.find(({ member }) => member.isLoggedIn && isFit(member))?.member
+    );
   }
 
   get #others(): readonly PathMember[] {
@@ -299,13 +319,17 @@ export class SessionPaths {
   #newMember(place: PathPlace, mayHaveGhosts: boolean): PathMember {
     const { runtime, target, leader, depth } = this.#options;
     const identity = identityOfPath(leader.sessionId, place);
-    const its = { ...target, portals: [place.portal], identity, firstLogin: 'resume' } as const;
+    const its = {
+      ...target,
+      ...(place.other === undefined ? {} : { targetName: place.other.targetName }),
+      ...({ portals: [place.portal], identity, firstLogin: 'resume' } as const),
+    };
     const client = new SessionClient(runtime, its, target.options);
     client.isOnePath = true;
     // What has been set since the first session began counts for all.
     Object.assign(client.session.timers, leader.session.timers);
     depth.add(client.session);
-    const member = this.#memberOf(client, { mayHaveGhosts, isSpare: place.isSpare });
+    const member = this.#memberOf(client, { mayHaveGhosts, ...place });
     this.#places.set(member, place);
     const emit = (body: EventBody) => this.#options.emit(identity.sessionId, body);
     this.#news.set(member, new MemberNews(member, leader.session.timers, emit));
@@ -314,7 +338,11 @@ export class SessionPaths {
 
   #memberOf(
     client: SessionClient,
-    how: { readonly mayHaveGhosts: boolean; readonly isSpare?: boolean },
+    how: {
+      readonly mayHaveGhosts: boolean;
+      readonly isSpare?: boolean;
+      readonly other?: OtherTarget;
+    },
   ): PathMember {
     return new PathMember(client, how, {
       back: (member) => {
