@@ -24,6 +24,8 @@ const NO_SESSION = [2, 'ERR_NO_SESSION', 'no session has this id'];
 const QUERY_ERRORS = [
   NO_SESSION,
   [1, 'ERR_SCSI', 'the logical unit fails the command'],
+  [4, 'ERR_LINK', 'the connection was lost while the command was in flight'],
+  [11, 'ERR_LINK', 'the command was not completed within its deadline'],
   [21, 'ERR_SCSI', 'the target does not have the LUN (sense 05h/25h)'],
   [32, 'ERR_LINK', 'the session is away for longer than the removal latency'],
 ];
