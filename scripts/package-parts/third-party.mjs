@@ -15,7 +15,7 @@ const IN_ADDON = ['node-addon-api', 'node-api-headers'];
 /** @typedef {{ name: string, version: string, licence: string, folder: string }} Part */
 
 const [what, list = '', nodeVersion, nodeFolder = ''] = process.argv.slice(2);
-const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+const { name, version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 const packagesVersion = process.env['ISCSI_NBD_VERSION'] || version;
 
 /** @returns {Part[]} */
@@ -46,6 +46,8 @@ function sbom() {
   const list = JSON.parse(execFileSync('npm', args, { cwd: ROOT, encoding: 'utf8' }));
   const epoch = Number(process.env['SOURCE_DATE_EPOCH']);
   list.metadata.timestamp = new Date(epoch * 1000).toISOString();
+  // npm has the name of the clone's folder there.
+  list.metadata.component.name = name;
   list.metadata.component.version = packagesVersion;
   const known = new Set(list.components.map((/** @type {{ name: string }} */ each) => each.name));
   for (const { name, version, licence } of parts().filter((each) => !known.has(each.name))) {

@@ -87,6 +87,8 @@ describe('the Debian packages', { timeout: 180_000 }, () => {
 
   it('the list of what is in it names Node, every module, and their licences', async () => {
     const list = JSON.parse(await readFile(results.get(`${MAIN}.cdx.json`) ?? '', 'utf8'));
+    // Whatever the folder of the clone is called: it has to be the same bytes anywhere.
+    expect(list.metadata.component.name).toBe('iscsi-nbd');
     const names = list.components.map(({ name }: { name: string }) => name);
     const { dependencies } = JSON.parse(await readFile(`${CLONE}package.json`, 'utf8'));
     expect(names).toEqual(expect.arrayContaining(['node', ...Object.keys(dependencies)]));
