@@ -1,4 +1,5 @@
-import { mkdir, rename, rm, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readlink, rename, rm, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf } from '../base/errors.js';
 import type { NbdAddon } from './nbd-netlink.js';
@@ -26,6 +27,8 @@ export type DevicePlace = PortalName & { readonly targetName: string; readonly l
 
 /** Paths that have a name: the udev rule has a line for each. */
 const PATH_NAMES_MAX = 8;
+/** Enough for the targets of a host, short enough for a name. */
+const HASH_DIGITS = 8;
 
 /** What a device's stable names are made of. */
 export interface DeviceName {
@@ -74,7 +77,10 @@ export async function forgetNames(
   await rm(join(paths.properties, identifier), { force: true });
 }
 
-/** Takes a device's names away, after the device itself. */
+/**
+ * Takes a device's names away, after the device itself. A link that a later session to the same
+ * target has made its own stays.
+ */
 export async function withdrawNames(
   addon: NbdAddon,
   name: DeviceName,
@@ -82,8 +88,9 @@ export async function withdrawNames(
 ): Promise<void> {
   await forgetNames(name.identifier, paths);
   const link = linkPath(name, paths);
+  const isOurs = (await targetOf(link)) === devicePath(name.index);
   for (const [remove, path] of [
-    [unlink, link],
+    ...(isOurs ? ([[unlink, link]] as const) : []),
     [rmdir, dirname(link)],
     [rmdir, paths.links],
   ] as const) {
@@ -98,7 +105,16 @@ export async function withdrawNames(
 }
 
 export function linkPath(name: DeviceName, paths: LinkPaths = LINK_PATHS): string {
-  return join(paths.links, safe(name.targetName), `lun${name.lun}`);
+  return join(paths.links, distinct(name.targetName), `lun${name.lun}`);
+}
+
+async function targetOf(link: string): Promise<string | null> {
+  try {
+    return await readlink(link);
+  } catch (error) {
+    if (!['ENOENT', 'EINVAL'].includes(errnoOf(error))) throw error;
+    return null;
+  }
 }
 
 /** The properties of the udev rule, in the form systemd's own rules have for such disks. */
@@ -123,7 +139,15 @@ export function propertiesText(name: DeviceName): string {
 }
 
 function pathName({ targetName, lun, host, port }: DevicePlace): string {
-  return `ip-${safe(host)}:${port}-iscsi-${safe(targetName)}-lun-${lun}`;
+  return `ip-${safe(host)}:${port}-iscsi-${distinct(targetName)}-lun-${lun}`;
+}
+
+/** A text as a part of a name, with a hash if something is lost: two texts never get one name. */
+function distinct(text: string): string {
+  const name = safe(text);
+  if (name === text) return name;
+  const hash = createHash('sha256').update(text).digest('hex');
+  return `${name}_${hash.slice(0, HASH_DIGITS)}`;
 }
 
 /** The characters udev lets into a link's name; a target's texts are not to be trusted. */

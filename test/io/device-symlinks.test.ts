@@ -75,6 +75,27 @@ describe('the stable names of a device', () => {
     expect(await readdir(root)).toEqual(['run']);
   });
 
+  it('two targets never have one name, whatever the characters that a name cannot have', () => {
+    const long = `iqn.2024-01.com.example:${'x'.repeat(199)}`;
+    const targetNames = [
+      ...['iqn.2024-01.com.example:d\u00efsk', 'iqn.2024-01.com.example:d\u00f5sk'],
+      ...['iqn.2024-01.com.example:d_sk', `${long}1`, `${long}2`],
+    ];
+    const all = targetNames.map((targetName) => ({ ...NAME, targetName }));
+    expect(new Set(all.map((name) => linkPath(name, paths))).size).toBe(all.length);
+    expect(new Set(all.map(propertiesText)).size).toBe(all.length);
+  });
+
+  it('a device that goes leaves the link to the one that has the name now', async () => {
+    const later = { ...NAME, index: 5, identifier: 'iscsi-nbd:ffeeddccbbaa9988:1' };
+    await publishNames(addon, NAME, paths);
+    await publishNames(addon, later, paths);
+    await withdrawNames(addon, NAME, paths);
+    expect(await readlink(linkPath(later, paths))).toBe('/dev/nbd5');
+    await withdrawNames(addon, later, paths);
+    expect(await readdir(root)).toEqual(['run']);
+  });
+
   it('the names have the form that udev uses for iSCSI disks', () => {
     expect(propertiesText(NAME).split('\n')).toEqual([
       'ID_PATH=ip-192.0.2.7:3260-iscsi-iqn.2024-01.com.example:disk1-lun-1',
@@ -127,8 +148,9 @@ describe('the stable names of a device', () => {
 
   it('the names stay in their folder whatever the target name and identifiers are', () => {
     const hostile = { ...NAME, targetName: '../../etc\n', identifiers: ['a\nID_PATH=x/../y'] };
-    expect(linkPath(hostile, paths)).toBe(join(paths.links, '.._.._etc_/lun1'));
-    expect(linkPath({ ...NAME, targetName: '..' }, paths)).toBe(join(paths.links, '_/lun1'));
+    expect(linkPath(hostile, paths)).toMatch(/\/dev\/\.\._\.\._etc__[0-9a-f]{8}\/lun1$/);
+    const dots = linkPath({ ...NAME, targetName: '..' }, paths);
+    expect(dots).toMatch(/\/dev\/__[0-9a-f]{8}\/lun1$/);
     expect(propertiesText(hostile)).toContain('ISCSI_NBD_ID=a_ID_PATH=x_.._y\n');
   });
 });
