@@ -19,6 +19,11 @@ type SecurityState =
   | { readonly type: 'responseSent'; readonly exchange: ChapExchange }
   | { readonly type: 'settled'; readonly method: AuthMethod; readonly mutual: boolean };
 
+/** RFC 7143 §6.3.2 (iSCSI Security Negotiation): the target chooses, and None is on offer. */
+const SKIPPED =
+  'the target has chosen a login without authentication, although CHAP was offered; a secret for ' +
+  'the target (mutual CHAP) makes CHAP required';
+
 const READY: SecurityMove = { pairs: [], transit: true };
 
 export class SecurityNegotiation {
@@ -41,7 +46,9 @@ export class SecurityNegotiation {
   }
 
   get warnings(): readonly string[] {
-    return this.#exchange?.warnings ?? [];
+    if (this.#exchange === null) return [];
+    const isSkipped = this.outcome?.method === 'None';
+    return isSkipped ? [...this.#exchange.warnings, SKIPPED] : this.#exchange.warnings;
   }
 
   /** The CHAP algorithm the target chose, null before that and without CHAP. */

@@ -31,14 +31,17 @@ function challenged(options: typeof oneWay | typeof mutual): LoginScript {
 }
 
 describe('RFC 7143 §12.1 (AuthMethod)', () => {
-  it('one-way CHAP may be waived by the target', () => {
+  it('one-way CHAP may be waived by the target, and the operator gets a warning', () => {
     const script = new LoginScript(oneWay);
     expect(script.lines).toContain('AuthMethod=CHAP,None');
     expect(script.request.transit).toBe(false);
     script.answer({ lines: [TAG, 'AuthMethod=None'] });
     expect(script.request).toMatchObject({ transit: true, nextStage: 1 });
     script.answer({ transit: true, nextStage: 1 });
-    expect(script.done(accept())).toMatchObject({ authMethod: 'None', isMutual: false });
+    const { warnings, ...done } = script.done(accept());
+    expect(done).toMatchObject({ authMethod: 'None', isMutual: false });
+    const skipped = /chosen a login without authentication, although CHAP was offered/;
+    expect(warnings).toContainEqual(expect.stringMatching(skipped));
   });
 
   it('mutual CHAP may not be waived: None is not offered and not accepted', () => {
@@ -83,7 +86,8 @@ describe('RFC 7143 Appendix B (Login Phase Examples): CHAP', () => {
     expect(script.lines).toEqual(['CHAP_N=alice', `CHAP_R=${response}`]);
     expect(script.request).toMatchObject({ currentStage: 0, nextStage: 1, transit: true });
     script.answer({ transit: true, nextStage: 1 });
-    expect(script.done(accept())).toMatchObject({ authMethod: 'CHAP', isMutual: false });
+    const passed = { authMethod: 'CHAP', isMutual: false, warnings: [] };
+    expect(script.done(accept())).toMatchObject(passed);
   });
 
   it('target and initiator authenticate each other', () => {
