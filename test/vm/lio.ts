@@ -33,6 +33,8 @@ export type LioOptions = {
   readonly portals: readonly string[];
   /** Of a second portal group; each LUN then has a target port group (ALUA) for each of both. */
   readonly otherPortals?: readonly string[];
+  /** The LUNs are those of the other target: the same logical units. */
+  readonly unitsOf?: Lio;
   /** RFC 7143 keys by their names. */
   readonly keys?: Readonly<Record<string, string>>;
   readonly chap?: {
@@ -46,6 +48,8 @@ export type LioOptions = {
 
 export interface Lio {
   readonly group: string;
+  /** Its logical units in configfs. */
+  readonly stores: readonly string[];
   /** Lets initiators in or drops them all. */
   enable(on: boolean): Promise<void>;
   /**
@@ -73,8 +77,8 @@ export async function startLio(options: LioOptions): Promise<Lio> {
   await mkdir(join(CONFIG, 'iscsi')).catch(() => undefined);
   const target = join(CONFIG, 'iscsi', options.iqn);
   await mkdir(target);
-  const stores: string[] = [];
-  for (const [number, lun] of luns.entries()) {
+  const stores: string[] = [...(options.unitsOf?.stores ?? [])];
+  for (const [number, lun] of options.unitsOf === undefined ? luns.entries() : []) {
     stores.push(await makeStore(`${options.iqn.replace(/[^a-z0-9]/g, '-')}-${number}`, lun));
   }
   const groups = [new PortalGroup(target, 1)];
@@ -85,6 +89,7 @@ export async function startLio(options: LioOptions): Promise<Lio> {
   }
   return {
     group: groups[0]?.place ?? '',
+    stores,
     enable: async (on) => {
       for (const group of groups) await group.set('enable', on ? '1' : '0');
     },
@@ -97,7 +102,7 @@ export async function startLio(options: LioOptions): Promise<Lio> {
     [Symbol.asyncDispose]: async () => {
       for (const group of groups) await group.remove();
       await rmdir(target);
-      for (const store of stores) await rmdir(store);
+      for (const store of options.unitsOf === undefined ? stores : []) await rmdir(store);
     },
   };
 }
