@@ -1,4 +1,4 @@
-import { identifiersByKind, isBlank } from '../scsi/designator.js';
+import { identifiersByKind, isBlank, isSameUnit } from '../scsi/designator.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
 
 /** What tells a disk from others: the part of its facts that the gate looks at. */
@@ -79,6 +79,26 @@ export function identityNotRead(
   if (allowUnidentified && isUnidentified(known)) return null;
   return `its identity cannot be read now (${found.notes.join('; ')})`;
 }
+
+/**
+ * Why a unit at a target of another name is not proven to be the known one; null if it is. All that
+ * it reports of itself has to be equal, not its names only: LIO makes names of the hexadecimal
+ * digits of serial numbers, which different ones have in common.
+ */
+export function otherTargetMismatch(known: DiskIdentity, found: DiskIdentity): string | null {
+  if (!isSameUnit(known.identifiers, found.identifiers)) return 'its names are not equal';
+  const part = UNIT_PARTS.find((each) => known[each] !== found[each]);
+  return part === undefined ? null : `its ${UNIT_WORDS[part]} is different`;
+}
+
+const UNIT_WORDS = {
+  serial: 'serial number',
+  vendor: 'vendor',
+  product: 'product',
+  deviceType: 'device type',
+  blockSizeBytes: 'block size',
+} as const;
+const UNIT_PARTS = Object.keys(UNIT_WORDS) as readonly (keyof typeof UNIT_WORDS)[];
 
 const IDENTITY_PARTS = ['serial', 'identifiers'] as const;
 type IdentityPart = (typeof IDENTITY_PARTS)[number];

@@ -7,6 +7,7 @@ import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
 import { normalIscsiName } from '../iscsi/login/target-name.js';
 import type { SessionIdentity } from '../iscsi/session/session-config.js';
 import { unitNames } from '../scsi/designator.js';
+import type { DiskFacts } from '../scsi/disk-facts.js';
 
 type ClaimSubject = {
   readonly targetName: string;
@@ -74,12 +75,15 @@ export class HostClaims {
    * Takes the unit itself, which targets of other names may have, too: by the names that no other
    * unit has. Throws UsageError 15.
    */
-  async takeUnit(lun: number, identifiers: readonly string[]): Promise<void> {
+  async takeUnit(
+    lun: number,
+    { identifiers, serial }: Pick<DiskFacts, 'identifiers' | 'serial'>,
+  ): Promise<void> {
     if (this.#isOpen) return;
     const { targetName } = this.#subject;
     for (const name of unitNames(identifiers).filter(isWorldwide)) {
       await this.#lock(
-        digestOf(['unit', name]),
+        digestOf(['unit', name, serial]),
         (pid, session) =>
           `LUN ${lun} of ${targetName} is the disk ${name}, which process ${pid} uses already, ` +
           `in session ${session} to another target: two disks of one unit corrupt its data. A ` +

@@ -179,7 +179,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
     this.lunFields.fix(lun, field);
     await this.#setup.claims?.take(lun, this.#handle.remote);
-    await this.#setup.claims?.takeUnit(lun, facts.identifiers);
+    await this.#setup.claims?.takeUnit(lun, facts);
     this.#refuseIfClosing();
     const exporter = this.#exporter ?? new NoExporter();
     const lifecycle = this.#newLifecycle(lun, facts, exporter);

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { InvariantError } from '../base/errors.js';
-import { isUnidentified } from '../bridge/disk-identity.js';
+import { isUnidentified, otherTargetMismatch } from '../bridge/disk-identity.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { isSameUnit, unitNames } from '../scsi/designator.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
@@ -79,7 +79,9 @@ export class SharedUnits {
     if (session.record.disks.some(({ lun }) => lun === disk.lun)) return null;
     const recorded = others.flatMap((other) => recordedUnit(other, session, disk));
     const known = others.flatMap((other) => this.#disksOf(other));
-    const same = [...recorded, ...known.filter((it) => isSame(it.disk, disk))];
+    const named = [...recorded, ...known.filter((it) => isSame(it.disk, disk))];
+    const proven = named.filter((it) => otherTargetMismatch(it.disk.facts, disk.facts) === null);
+    const same = proven.length > 0 ? proven : named;
     const [owner] = same;
     if (owner === undefined) {
       const like = known.find((it) => isAlike(it.disk, disk));
@@ -115,7 +117,7 @@ function recordedUnit(other: DaemonSession, session: DaemonSession, disk: FoundD
   if (unit === undefined) return [];
   const known = other.record.disks.find(({ lun }) => lun === unit.lun);
   // Before the other session has found its disk again, nothing tells that it has been exchanged.
-  if (known !== undefined && !isSame(known, disk)) return [];
+  if (known !== undefined && otherTargetMismatch(known.facts, disk.facts) !== null) return [];
   return [{ session: other, disk: { ...disk, lun: unit.lun } }];
 }
 
@@ -153,14 +155,16 @@ function whyNotJoined(
   if (twin !== undefined) {
     return `LUN ${twin.lun} has it too, so it names no one unit. Give each its own at the target`;
   }
+  const different = otherTargetMismatch(owner.disk.facts, disk.facts);
+  if (different !== null) return different;
   if (units.size > 1) return 'more than one disk here has it. Give each its own at the targets';
   const [its, theirs] = [session.options, owner.session.options];
   if (its.multipath !== 'auto' || theirs.multipath !== 'auto') {
     return 'both sessions need multipath auto';
   }
-  const different = ALIKE.find((option) => !isDeepStrictEqual(its[option], theirs[option]));
-  if (different === undefined) return null;
-  return `${different} has to be the same in both sessions`;
+  const option = ALIKE.find((each) => !isDeepStrictEqual(its[each], theirs[each]));
+  if (option === undefined) return null;
+  return `${option} has to be the same in both sessions`;
 }
 
 function unitOf({ disk: { lun } }: Known, disk: FoundDisk, { stack }: DaemonSession): OtherUnit {

@@ -158,9 +158,21 @@ describe('disks of two targets that are not proven to be one', () => {
     expect((await daemon.run('logout', '--all')).code).toBe(0);
   });
 
+  it('the disks stay two, with a warning, if only their serial numbers tell them apart', async () => {
+    const disks = ['one', 'two'].map((serial) => diskOf({ serial }));
+    await using found = await targets({ 0: disks[0]! }, { 0: disks[1]! });
+    await using daemon = new DaemonProcess();
+    await daemon.start();
+    for (const name of [A, B]) await daemon.json('login', found.portal, name, ...TIMERS);
+    expect((await sessionOf(daemon, A)).paths).toEqual([]);
+    expect((await sessionOf(daemon, B)).devices.length).toBe(1);
+    await daemon.until(() => daemon.log.includes('its serial number is different'));
+    expect((await daemon.run('logout', '--all')).code).toBe(0);
+  });
+
   it('the second login is refused (status 15) if two of its LUNs have the name', async () => {
     const disk = diskOf();
-    await using found = await targets({ 0: disk }, { 0: disk, 1: diskOf({ serial: 'OTHER' }) });
+    await using found = await targets({ 0: disk }, { 0: disk, 1: diskOf() });
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.json('login', found.portal, A, ...TIMERS);

@@ -1,6 +1,10 @@
 import { type Clock, pause } from '../../base/clock.js';
 import { LinkError } from '../../base/errors.js';
-import { identityMismatch, identityNotRead } from '../../bridge/disk-identity.js';
+import {
+  identityMismatch,
+  identityNotRead,
+  otherTargetMismatch,
+} from '../../bridge/disk-identity.js';
 import {
   CDB_BYTES,
   clearAttentions,
@@ -16,7 +20,6 @@ import {
   readPortGroups,
 } from '../../lun/port-groups.js';
 import { completedFacts } from '../../scsi/completed-facts.js';
-import { isSameUnit } from '../../scsi/designator.js';
 import type { DiskFacts } from '../../scsi/disk-facts.js';
 import { ScsiStatus } from '../../scsi/status.js';
 import {
@@ -97,9 +100,8 @@ export class PathCheck {
   /** Why the disk is not taken for `known`; null if it is the same. */
   async whyNotSame(member: PathMember, known: DiskFacts): Promise<string | null> {
     const found = await readFacts(this.#askerOf(member), this.#lun, REPORTED_ELSEWHERE);
-    if (member.other !== null && !isSameUnit(known.identifiers, found.identifiers)) {
-      return `its names do not prove that ${member.other.targetName} has the same disk`;
-    }
+    const different = member.other === null ? null : otherTargetMismatch(known, found);
+    if (different !== null) return `it is not proven to be the same disk: ${different}`;
     const occasion = { mayBeExchanged: true, allowUnidentified: this.#allowUnidentified };
     return (
       identityNotRead(known, found, occasion) ??
