@@ -21,8 +21,8 @@ export async function runPaths(context: CommandContext, args: Arguments): Promis
   }
   if (paths.length === 0) {
     throw new UsageError(
-      'No disk has several paths. `iscsi-nbd login` with --portals or --sessions-per-portal, or to ' +
-        'the same target at another portal, adds paths.',
+      'No disk has several paths. `iscsi-nbd login` with --portals or --sessions-per-portal, or ' +
+        'to the same target at another portal, adds paths.',
       { exitCode: EXIT_CODES.nothingFound.code, code: 'ERR_NO_PATHS' },
     );
   }
