@@ -101,7 +101,8 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
   }
 
   submit(command: ScsiCommand): void {
-    if (command.direction === 'write' && this.#fences.size > 0) {
+    // A flush, too: it says something of writes that a loss not yet judged may have taken.
+    if (command.direction !== 'read' && this.#fences.size > 0) {
       this.#wait(command);
       return;
     }

@@ -3,7 +3,7 @@ import { productError } from '../../base/errors.js';
 import type { Path } from '../../bridge/paths/path.js';
 import type { Fence, PathsPort } from '../../bridge/paths/paths-port.js';
 import type { PathCheck } from './path-check.js';
-import type { UnitPath } from './unit-path.js';
+import type { OwnReset, UnitPath } from './unit-path.js';
 
 /** Pause between two attempts to prove that old tasks are over. */
 const RETRY_MS = 1000;
@@ -13,6 +13,9 @@ const RETRY_MS = 1000;
  */
 const PROOF_MS_MAX = 10_000;
 
+/** Over which paths the unit may report it. */
+type AskedReset = ReadonlyMap<UnitPath, OwnReset>;
+
 type FenceProofOptions = {
   readonly lun: number;
   readonly clock: Clock;
@@ -20,6 +23,8 @@ type FenceProofOptions = {
   readonly check: Pick<PathCheck, 'isReady'>;
   /** Paths that can be used. */
   readonly ready: () => readonly UnitPath[];
+  /** What was taken for the report of a reset of ours counts: the target has not done that one. */
+  readonly wasNotOurs: (each: UnitPath) => void;
   /** A fence has become too old, or is not any more. */
   readonly changed: (reason: string) => void;
 };
@@ -35,6 +40,8 @@ export class FenceProof {
   /** Fences that have not been proven over in time. */
   readonly #overdue = new Set<Fence>();
   readonly #cancels = new Map<Fence, () => void>();
+  /** The reset for the fence that has no answer yet. */
+  readonly #asked = new Map<Fence, AskedReset>();
   #isClosed = false;
 
   constructor(options: FenceProofOptions) {
@@ -64,7 +71,9 @@ export class FenceProof {
   loggedIn(path: Path): void {
     const { nexus } = path;
     for (const fence of this.#options.port.fences) {
-      if (fence.path === path && nexus !== null && fence.nexus === nexus) this.#over(fence);
+      if (fence.path !== path || nexus === null || fence.nexus !== nexus) continue;
+      this.#notDone(fence);
+      this.#over(fence);
     }
   }
 
@@ -76,28 +85,38 @@ export class FenceProof {
 
   async #resetting(fence: Fence): Promise<void> {
     const { lun, clock, port, ready } = this.#options;
-    const mayReport = new Set<UnitPath>();
     for (let tries = 0; !this.#isClosed && port.isFencing(fence); tries += 1) {
       const all = ready();
       const by = all[tries % Math.max(1, all.length)];
-      for (const each of all) {
-        mayReport.add(each);
-        each.ownResets.add(fence);
-      }
+      const asked = askedOver(all);
+      this.#asked.set(fence, asked);
       // Over a path that is in doubt since, it may have been the reset of another disk.
       if (by !== undefined && (await by.member.resetUnit(lun)) && by.path.state === 'ready') {
+        this.#asked.delete(fence);
         this.#over(fence);
-        break;
+        await Promise.all([...asked].map(([each, reset]) => this.#hear(each, reset)));
+        return;
       }
+      this.#notDone(fence);
       await pause(clock, RETRY_MS);
     }
-    await Promise.all([...mayReport].map((each) => this.#hear(each, fence)));
   }
 
-  /** Has the unit report the resets for the fence now, if it does: later it would be another's. */
-  async #hear({ member, ownResets }: UnitPath, fence: Fence): Promise<void> {
-    if (!this.#isClosed) await this.#options.check.isReady(member).catch(productError);
-    ownResets.delete(fence);
+  /** Has the unit report the reset now, if it does: later it would be another's. */
+  async #hear({ member, ownResets }: UnitPath, reset: OwnReset): Promise<void> {
+    const isDue = !this.#isClosed && !reset.isMet;
+    if (isDue) await this.#options.check.isReady(member).catch(productError);
+    ownResets.delete(reset);
+  }
+
+  /** The target has refused the reset, or has not said that it has done it. */
+  #notDone(fence: Fence): void {
+    const asked = this.#asked.get(fence) ?? [];
+    this.#asked.delete(fence);
+    for (const [each, reset] of asked) {
+      each.ownResets.delete(reset);
+      if (reset.isMet && !this.#isClosed) this.#options.wasNotOurs(each);
+    }
   }
 
   #over(fence: Fence): void {
@@ -107,4 +126,15 @@ export class FenceProof {
     this.#options.port.provenOver(fence);
     if (wasOverdue) this.#options.changed('the old writes have ended');
   }
+}
+
+/** A reset is asked for, which the unit may report over each of the paths. */
+function askedOver(all: readonly UnitPath[]): AskedReset {
+  const asked = new Map<UnitPath, OwnReset>();
+  for (const each of all) {
+    const reset = { isMet: false };
+    asked.set(each, reset);
+    each.ownResets.add(reset);
+  }
+  return asked;
 }

@@ -67,8 +67,9 @@ export class PathCheck {
       const { status } = await member.execute(testUnitReady(this.#lun));
       return status === ScsiStatus.good;
     };
+    const mayReport = ownResets.size > 0;
     try {
-      return (await isReady()) || (ownResets.size > 0 && (await isReady()));
+      return (await isReady()) || (mayReport && (await isReady()));
     } catch (error) {
       if (error instanceof LinkError) return false;
       throw error;

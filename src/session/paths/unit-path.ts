@@ -1,10 +1,13 @@
 import type { Clock } from '../../base/clock.js';
 import { type AccessState, Path } from '../../bridge/paths/path.js';
-import type { Fence, PathsPort } from '../../bridge/paths/paths-port.js';
+import type { PathsPort } from '../../bridge/paths/paths-port.js';
 import type { OwnPort } from '../../lun/port-groups.js';
 import type { Attention } from '../../scsi/sense-table.js';
 import { PathFailures } from './path-failures.js';
 import type { PathMember } from './path-member.js';
+
+/** A LOGICAL UNIT RESET of ours that the unit may report over a path, once. */
+export type OwnReset = { isMet: boolean };
 
 /** One path of a unit with what is known of it besides. */
 export type UnitPath = {
@@ -25,8 +28,8 @@ export type UnitPath = {
   past: Attention | null;
   /** The target had no such unit over it since it was last used. */
   wasGone: boolean;
-  /** For what a LOGICAL UNIT RESET of ours was asked for that the unit may yet report over it. */
-  readonly ownResets: Set<Fence>;
+  /** Those that the unit may yet report over it. */
+  readonly ownResets: Set<OwnReset>;
 };
 
 /** A path over a session that is not known to be there. */
@@ -56,11 +59,17 @@ export function newUnitPath(
 }
 
 /**
- * The unit reports a LOGICAL UNIT RESET of ours, which ends tasks and costs no cache. LIO reports
- * it to the nexus that has asked for it, too.
+ * The unit reports a LOGICAL UNIT RESET of ours, which ends tasks and costs no cache; a report
+ * besides it counts. LIO reports it to the nexus that has asked for it, too.
  */
-export function isOwnReset({ ownResets }: UnitPath, attention: Attention): boolean {
-  return attention === 'reset' && ownResets.size > 0;
+export function meetsOwnReset({ ownResets }: UnitPath, attention: Attention): boolean {
+  if (attention !== 'reset') return false;
+  for (const reset of ownResets) {
+    reset.isMet = true;
+    ownResets.delete(reset);
+    return true;
+  }
+  return false;
 }
 
 /**

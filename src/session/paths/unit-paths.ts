@@ -10,7 +10,13 @@ import { PathCheck } from './path-check.js';
 import type { PathMember } from './path-member.js';
 import { type PathAccess, PortStates } from './port-states.js';
 import { Transitions } from './transitions.js';
-import { isOwnReset, MAY_BE_OTHER, newUnitPath, OF_THE_PAST, type UnitPath } from './unit-path.js';
+import {
+  MAY_BE_OTHER,
+  meetsOwnReset,
+  newUnitPath,
+  OF_THE_PAST,
+  type UnitPath,
+} from './unit-path.js';
 import type { UnitPathsOptions } from './unit-paths-options.js';
 
 const FOUND = 'the disk was found over it';
@@ -39,7 +45,7 @@ export class UnitPaths {
       turn: options.turn,
       pathAttention: (path, attention) => {
         const each = this.#members.find((one) => one.path === path);
-        if (each !== undefined && isOwnReset(each, attention)) return 'ours';
+        if (each !== undefined && meetsOwnReset(each, attention)) return 'ours';
         if (each !== undefined) this.#met(each, attention);
         return 'news';
       },
@@ -54,6 +60,10 @@ export class UnitPaths {
       port: this.port,
       check: this.#check,
       ready: () => this.#ready,
+      wasNotOurs: (each) => {
+        this.#met(each, 'reset');
+        options.attention('reset');
+      },
       changed: (reason) => this.#settle(reason),
     });
     this.#transitions = new Transitions(options.clock, (each, reason) =>
@@ -175,7 +185,7 @@ export class UnitPaths {
   attentionOfOurs(member: PathMember, attention: Attention): boolean {
     const each = this.of(member);
     if (each === undefined) return true;
-    if (isOwnReset(each, attention)) return false;
+    if (meetsOwnReset(each, attention)) return false;
     if (OF_THE_PAST.has(attention) && !each.path.isUsable && this.#ready.length > 0) {
       // If it were about now, the paths that are used would be told, too: see `#pastIsOver`.
       each.past = attention;
