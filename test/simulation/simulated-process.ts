@@ -28,7 +28,7 @@ export type ProcessOptions = {
   readonly portals: readonly PortalAddress[];
   readonly spares: readonly PortalAddress[];
   /** Writes down where the sessions of the process go. */
-  readonly onPaths: (places: readonly PathPlace[]) => void;
+  readonly onPaths: (places: readonly PathPlace[]) => Promise<void>;
   readonly clock: VirtualClock;
   readonly targetName: string;
   readonly isid: Buffer;
@@ -80,7 +80,7 @@ export class SimulatedProcess {
         portals: options.portals,
         spares: options.spares,
         onPaths: async (places) => {
-          if (!this.isDead) options.onPaths(places);
+          if (!this.isDead) await options.onPaths(places);
         },
         identity: { sessionId: SESSION_ID, isid: options.isid },
         firstLogin: options.firstLogin,

@@ -66,6 +66,8 @@ export class World {
   readonly isids = new Set<string>();
   readonly options: SessionOptions;
   onEvent: (event: ProductEvent) => void = () => undefined;
+  /** What a process waits for when it writes down where its sessions go. */
+  onPlaces: () => Promise<void> = async () => undefined;
   /** What the processes write down of losses nobody was told of. */
   readonly #lossRecord = new Set<number>();
   /** What they retain, in memory that outlives them. */
@@ -222,8 +224,9 @@ export class World {
       networks: this.networks,
       portals: all.filter((one, at) => at === all.findIndex((other) => samePortal(one, other))),
       spares: this.#places.filter(({ isSpare }) => isSpare).map(({ portal }) => portal),
-      onPaths: (places) => {
+      onPaths: async (places) => {
         this.#places = places;
+        await this.onPlaces();
       },
       clock: this.clock,
       targetName: TARGET_NAME,

@@ -102,6 +102,10 @@ export class PathSources {
     if (signal.aborted) return;
     for (const portal of await this.#portalsOfOtherGroups(signal)) {
       if (signal.aborted || this.#options.isClosing()) return;
+      if (this.#isFull) {
+        this.#warn(`a discovery reports more portals than the ${PATHS_MAX} that a session uses`);
+        return;
+      }
       await this.#add({ portal, number: 0, isSpare: true }).catch((error: unknown) => {
         this.#warn(`portal ${formatPortal(portal)} is not used: ${productError(error).message}`);
       });
@@ -168,19 +172,22 @@ export class PathSources {
     });
   }
 
+  get #isFull(): boolean {
+    return this.paths.members.length >= PATHS_MAX;
+  }
+
   /** Null: it is there already. */
   #add(place: PathPlace): Promise<PathMember | null> {
     const { paths } = this;
     const { setup, luns, isClosing } = this.#options;
     return this.#inTurn(async () => {
       if (paths.has(place)) return null;
+      if (this.#isFull) throw new UsageError(`A session has ${PATHS_MAX} paths at most.`);
       if (place.other !== undefined) await setup.claims?.takeOther(place.other, place.portal);
       else await setup.claims?.addPortal(place.portal, luns.luns);
-      if (isClosing()) throw new LinkError('ECONNABORTED', 'the session is being logged out');
-      if (paths.members.length >= PATHS_MAX) {
-        throw new UsageError(`A session has ${PATHS_MAX} paths at most.`);
-      }
       await setup.onPaths?.([...paths.places, place]);
+      // Whoever closes the session logs out those that are there.
+      if (isClosing()) throw new LinkError('ECONNABORTED', 'the session is being logged out');
       const member = paths.add(place);
       member.start();
       this.#options.changed();
