@@ -47,6 +47,8 @@ export class OwnedRecord {
   readonly #warn: (message: string) => void;
   /** Nothing was written down of a session before this one. */
   readonly #isFirst: boolean;
+  /** What was written down could not be read. */
+  readonly #wasBroken: boolean;
   #ended: Promise<void> | null = null;
 
   private constructor(parts: {
@@ -54,6 +56,7 @@ export class OwnedRecord {
     readonly lock: ProcessLock;
     readonly record: SessionRecord;
     readonly known: SessionRecord | null;
+    readonly wasBroken: boolean;
     readonly warn: (message: string) => void;
   }) {
     this.#records = parts.records;
@@ -61,6 +64,7 @@ export class OwnedRecord {
     this.record = parts.record;
     this.left = leftBehind(parts.known, parts.record.bootId);
     this.#isFirst = parts.known === null;
+    this.#wasBroken = parts.wasBroken;
     this.#warn = parts.warn;
     this.losses = parts.records.lossesOf(parts.record, parts.warn);
   }
@@ -82,7 +86,9 @@ export class OwnedRecord {
       if (isServed) await records.forgetOtherBoots(bootId, subject);
       const warnings: string[] = [];
       const path = records.pathOf(subject);
+      let wasBroken = false;
       const known = await records.find(subject, (broken) => {
+        wasBroken = true;
         const now = broken.path === path ? '' : ` and is now ${broken.path}`;
         warnings.push(
           `the identity record ${path} is broken${now}: the target does not end what the process ` +
@@ -94,7 +100,7 @@ export class OwnedRecord {
       await records.saveOrKeep(record, (message) => warnings.push(message));
       const warn = (message: string) => onWarning?.(message, record.sessionId);
       for (const message of warnings) warn(message);
-      return new OwnedRecord({ records, lock, record, known, warn });
+      return new OwnedRecord({ records, lock, record, known, wasBroken, warn });
     } catch (error) {
       lock.release();
       throw error;
@@ -107,7 +113,7 @@ export class OwnedRecord {
 
   /** A process before this one had the session, and may have left commands at the target. */
   get mayHaveGhosts(): boolean {
-    return !this.#isFirst;
+    return !this.#isFirst || this.#wasBroken;
   }
 
   /** Throws UsageError 1 when the system does not take it. */

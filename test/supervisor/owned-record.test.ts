@@ -45,6 +45,14 @@ beforeEach(async () => {
 
 afterEach(() => rm(stateDirectory, { recursive: true }));
 
+/** Whether commands of a process before it may be at the target. */
+const ghosts = async () => {
+  const owned = await open();
+  const { mayHaveGhosts } = owned;
+  await end(owned, { isLoggedOut: false });
+  return mayHaveGhosts;
+};
+
 function open(luns: number[] | null = [1]): Promise<OwnedRecord> {
   const onWarning = (message: string) => warnings.push(message);
   return OwnedRecord.open({ ...SUBJECT, luns }, { stateDirectory, onWarning });
@@ -302,4 +310,12 @@ describe('the identity of a session that is served on a socket', () => {
     await end(second);
     expect(await readdir(directory())).toEqual([]);
   });
+});
+
+it('a process before this one may have left commands though its record is broken', async () => {
+  expect(await ghosts()).toBe(false);
+  expect(await ghosts()).toBe(true);
+  const [name = ''] = await records();
+  await writeFile(join(stateDirectory, 'sessions', name), '{');
+  expect(await ghosts()).toBe(true);
 });
