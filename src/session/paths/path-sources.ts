@@ -51,6 +51,13 @@ export class PathSources {
         this.paths.spread(luns.all);
         this.claimAt(client.remote, other);
       },
+      harmful: (spare) => {
+        this.#warn(
+          `the target ends other sessions if portal ${formatPortal(spare.portal)} is used, too: ` +
+            'it is logged out. Name it with --portals, or set multipath off',
+        );
+        void this.remove(spare).catch(productError);
+      },
     });
     if (target.firstLogin === 'resume') this.paths.open();
   }

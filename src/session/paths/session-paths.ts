@@ -21,6 +21,7 @@ import {
   otherPlaces,
   type PathPlace,
 } from './path-places.js';
+import { SpareHarm } from './spare-harm.js';
 import { adoptCommands } from './unit-path.js';
 import { UnitPaths } from './unit-paths.js';
 
@@ -37,6 +38,8 @@ type SessionPathsOptions = {
   readonly attention: (lun: number, attention: Attention, action: VerdictAction) => void;
   /** A session besides the first one is logged in: it is time to `spread`. */
   readonly reached: (member: PathMember) => void;
+  /** The target ends other sessions if this one, which nobody has asked for, logs in. */
+  readonly harmful: (spare: PathMember) => void;
 };
 
 /** What becomes of the unit of one LUN if its paths come and go. */
@@ -67,6 +70,7 @@ export class SessionPaths {
   readonly #places = new Map<PathMember, PathPlace>();
   readonly #news = new Map<PathMember, MemberNews>();
   readonly #units = new Map<number, UnitPaths>();
+  readonly #spareHarm: SpareHarm;
   #isSpread = false;
   /** Disks are looked for over this session, as long as they have no paths. */
   searcher: PathMember;
@@ -75,6 +79,7 @@ export class SessionPaths {
 
   constructor(options: SessionPathsOptions) {
     this.#options = options;
+    this.#spareHarm = new SpareHarm(options.runtime.clock);
     const mayHaveGhosts = options.target.mayHaveGhosts === true;
     this.#leader = this.#memberOf(options.leader, { mayHaveGhosts });
     this.#members = [this.#leader];
@@ -348,9 +353,11 @@ export class SessionPaths {
       back: (member) => {
         if (member !== this.#leader) this.#options.reached(member);
         for (const paths of this.#units.values()) paths.memberBack(member);
+        this.#judged(this.#spareHarm.loggedIn(member));
       },
       lost: (member, reason) => {
         for (const paths of this.#units.values()) paths.memberLost(member, reason);
+        this.#judged(this.#spareHarm.lost(member));
       },
       attention: (member, lun, attention, action) =>
         this.#attention(member, { lun, attention, action }),
@@ -365,6 +372,10 @@ export class SessionPaths {
     const { lun, attention, action } = met;
     const isOfUnit = this.#units.get(lun)?.attentionOfOurs(member, attention) ?? true;
     if (isOfUnit) this.#options.attention(lun, attention, action);
+  }
+
+  #judged(harmful: PathMember | null): void {
+    if (harmful !== null) this.#options.harmful(harmful);
   }
 
   #heard(member: PathMember, event: SessionEvent): void {
