@@ -86,7 +86,7 @@ export class HostClaims {
         digestOf(['unit', name, serial]),
         (pid, session) =>
           `LUN ${lun} of ${targetName} is the disk ${name}, which process ${pid} uses already, ` +
-          `in session ${session} to another target: two disks of one unit corrupt its data. A ` +
+          `in session ${session} over another way: two disks of one unit corrupt its data. A ` +
           'daemon makes them paths of one disk if both sessions have multipath auto and the same ' +
           'rights. Use that one, or log it out first; --read-only is allowed, and --shared if a ' +
           'cluster file system coordinates the writers, or if the disks are different ones',

@@ -173,7 +173,9 @@ export class HostileLink {
       this.#write(pdu);
       return;
     }
-    const data = isRead(operation) ? this.bytesOf(pdu) : parameterData(pdu.header.subarray(32));
+    const { serial } = this.target;
+    const cdb = pdu.header.subarray(32);
+    const data = isRead(operation) ? this.bytesOf(pdu) : parameterData(cdb, serial);
     if (data === null) {
       // ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE.
       const sense = Buffer.from('0012700005000000000a00000000200000000000', 'hex');
@@ -263,6 +265,11 @@ export class HostileTarget {
     return target;
   }
 
+  /** Of its disk, in 8 characters; none of another target's that runs now. */
+  get serial(): string {
+    return `HST${this.port}`.padEnd(8, '0').slice(0, 8);
+  }
+
   get port(): number {
     return (this.#server.address() as AddressInfo).port;
   }
@@ -288,14 +295,14 @@ function transferOf(pdu: InitiatorPdu): { readonly at: number; readonly length: 
 }
 
 /** Answers of SPC-4 and SBC-3 of a plain disk, byte by byte; null for what it does not know. */
-function parameterData(cdb: Buffer): Buffer | null {
+function parameterData(cdb: Buffer, serial: string): Buffer | null {
   switch (cdb[0]) {
     case 0x00: // TEST UNIT READY
     case 0x35: // SYNCHRONIZE CACHE(10)
     case 0x91: // SYNCHRONIZE CACHE(16)
       return Buffer.alloc(0);
     case 0x12:
-      return inquiry(cdb);
+      return inquiry(cdb, serial);
     case 0xa0: // REPORT LUNS: LUN 0
       return Buffer.from(`00000008${'00'.repeat(4)}${'00'.repeat(8)}`, 'hex');
     case 0x25: // READ CAPACITY(10)
@@ -311,7 +318,7 @@ function parameterData(cdb: Buffer): Buffer | null {
   }
 }
 
-function inquiry(cdb: Buffer): Buffer | null {
+function inquiry(cdb: Buffer, serial: string): Buffer | null {
   if ((cdb[1]! & 1) === 0) {
     const text = 'EXAMPLE HOSTILE DISK    0001';
     return Buffer.concat([Buffer.from('000006021f000002', 'hex'), Buffer.from(text)]);
@@ -320,7 +327,7 @@ function inquiry(cdb: Buffer): Buffer | null {
     case 0x00:
       return Buffer.from('00000003008083', 'hex');
     case 0x80:
-      return Buffer.concat([Buffer.from('00800008', 'hex'), Buffer.from('HOSTILE1')]);
+      return Buffer.concat([Buffer.from('00800008', 'hex'), Buffer.from(serial)]);
     case 0x83:
       return Buffer.from('0083000c010300086001234567890abc', 'hex');
     default:

@@ -196,7 +196,7 @@ describe('a disk of two targets whose paths cannot be joined', () => {
     await daemon.json('login', found.portal, A, ...TIMERS);
     const { code, err } = await daemon.run('login', found.portal, B, ...TIMERS, ...flags);
     expect(code).toBe(flags.includes('--shared') ? 0 : 15);
-    if (code !== 0) expect(err).toMatch(/to another target: two disks of one unit/);
+    if (code !== 0) expect(err).toMatch(/over another way: two disks of one unit/);
     await daemon.until(() => daemon.log.includes(why));
     expect((await sessionOf(daemon, A)).paths).toEqual([]);
   });
