@@ -120,3 +120,26 @@ describe('a report of a reset that is not ours', () => {
     },
   );
 });
+
+it('what a reset of ours does to the write cache is known after it', async () => {
+  const { world, first, client } = await twoPaths({
+    disk: { sizeBytes: 1 << 20, writeCache: 'none' },
+  });
+  const { disk } = world.stack.units[0]!;
+  const again = ignoreWrites(world);
+  const asked = ask(world, client, write(1));
+  await world.pass(50);
+  again();
+  // The saved mode parameters are others.
+  world.node.faults.onTaskManagement = () => {
+    world.disk.writeCacheEnabled = true;
+    return undefined;
+  };
+  expect(disk.facts.writeCacheEnabled).toBe(false);
+  refuse(first);
+  await world.when(() => asked.reply !== null, 30_000);
+  await world.pass(1000);
+  expect(disk.facts.writeCacheEnabled).toBe(true);
+  first.become('up');
+  await endWell(world);
+});

@@ -25,6 +25,8 @@ type FenceProofOptions = {
   readonly ready: () => readonly UnitPath[];
   /** What was taken for the report of a reset of ours counts: the target has not done that one. */
   readonly wasNotOurs: (each: UnitPath) => void;
+  /** The unit has been reset, and may have its saved mode parameters again. */
+  readonly wasReset: () => void;
   /** A fence has become too old, or is not any more. */
   readonly changed: (reason: string) => void;
 };
@@ -95,6 +97,7 @@ export class FenceProof {
         this.#asked.delete(fence);
         this.#over(fence);
         await Promise.all([...asked].map(([each, reset]) => this.#hear(each, reset)));
+        if (!this.#isClosed) this.#options.wasReset();
         return;
       }
       this.#notDone(fence);

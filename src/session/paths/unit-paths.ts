@@ -64,6 +64,7 @@ export class UnitPaths {
         this.#met(each, 'reset');
         options.attention('reset');
       },
+      wasReset: () => options.attention('modeChanged'),
       changed: (reason) => this.#settle(reason),
     });
     this.#transitions = new Transitions(options.clock, (each, reason) =>
