@@ -1,4 +1,5 @@
 import { ProductError, ScsiError, UsageError } from '../base/errors.js';
+import { orAborted } from '../base/or-aborted.js';
 import { writeInquiryCdb } from '../scsi/cdb.js';
 import {
   DEVICE_TYPE_DISK,
@@ -236,21 +237,9 @@ function noDisk(message: string): UsageError {
 
 /** The same until the signal comes, which ends every question and pause with its reason. */
 function endedBy(asker: ScsiExecutor, signal: AbortSignal): ScsiExecutor {
-  const orAborted = <T>(work: () => Promise<T>): Promise<T> =>
-    new Promise((resolve, reject) => {
-      const stop = () => reject(signal.reason);
-      if (signal.aborted) {
-        stop();
-        return;
-      }
-      signal.addEventListener('abort', stop, { once: true });
-      work()
-        .then(resolve, reject)
-        .finally(() => signal.removeEventListener('abort', stop));
-    });
   return {
     ...(asker.lunFields === undefined ? {} : { lunFields: asker.lunFields }),
-    execute: (request) => orAborted(() => asker.execute(request)),
-    pause: (ms) => orAborted(() => asker.pause(ms)),
+    execute: (request) => orAborted(signal, () => asker.execute(request)),
+    pause: (ms) => orAborted(signal, () => asker.pause(ms)),
   };
 }

@@ -1,5 +1,5 @@
-import { deferred } from '../../base/deferred.js';
 import { LinkError, productError, UsageError } from '../../base/errors.js';
+import { orAborted } from '../../base/or-aborted.js';
 import type { EventBody } from '../../config/contract.js';
 import { formatPortal, type PortalAddress } from '../../iscsi/login/portal.js';
 import { samePortal } from '../../iscsi/session/portal-list.js';
@@ -74,7 +74,7 @@ export class PathSources {
     this.paths.start();
   }
 
-  /** Disks are looked for over the next path that lets us log in; false if there is none. */
+  /** The search for disks uses the next path that lets us log in; false: there is none. */
   async searchOverNext(signal: AbortSignal): Promise<boolean> {
     const { paths } = this;
     for (;;) {
@@ -82,8 +82,13 @@ export class PathSources {
       const member = own[own.indexOf(paths.searcher) + 1];
       if (member === undefined) return false;
       paths.searcher = member;
-      if (await isLetIn(member.client, signal)) return true;
-      signal.throwIfAborted();
+      try {
+        await orAborted(signal, () => firstLogin(member.client));
+        return true;
+      } catch (error) {
+        signal.throwIfAborted();
+        productError(error);
+      }
     }
   }
 
@@ -260,22 +265,6 @@ function whenLoggedIn(client: SessionClient, signal: AbortSignal): Promise<void>
     });
     signal.addEventListener('abort', end, { once: true });
   });
-}
-
-/** The next attempt of the session, or one before it, has logged it in; false after the signal. */
-async function isLetIn(client: SessionClient, signal: AbortSignal): Promise<boolean> {
-  const stopped = deferred<false>();
-  const stop = () => stopped.resolve(false);
-  if (signal.aborted) stop();
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    return await Promise.race([firstLogin(client).then(() => true), stopped.promise]);
-  } catch (error) {
-    productError(error);
-    return false;
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 /** Resolves once the session is logged in; rejects with the reason of the first attempt. */
