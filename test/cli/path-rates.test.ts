@@ -4,23 +4,13 @@ import type { CliIo } from '../../src/cli/context.js';
 import { drawPaths } from '../../src/cli/path-rates.js';
 import type { PathView } from '../../src/supervisor/path-report.js';
 import type { StatisticsView } from '../../src/supervisor/session-report.js';
+import { SAMPLE_PATH } from './sample-path.js';
 
 const path = (number: number, more: Partial<PathView> = {}): PathView => ({
-  lun: 0,
+  ...SAMPLE_PATH,
   UniqueSessionId: String(number).padStart(16, '0'),
   portal: `192.0.2.${number}:3260`,
-  TargetiSCSIName: 'iqn.2001-04.com.example:disk',
-  state: 'ready',
-  pathState: 'optimized',
-  reason: 'the disk was found over it',
-  access: 'optimized',
   group: number,
-  preferred: false,
-  suspect: false,
-  commandsInFlight: 0,
-  failures: 0,
-  BytesSent: 0,
-  BytesReceived: 0,
   ...more,
 });
 

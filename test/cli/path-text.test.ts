@@ -1,23 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { pathText, pathTroubles, usablePathsText } from '../../src/cli/path-text.js';
 import { isPathUsable, type PathView } from '../../src/supervisor/path-report.js';
+import { SAMPLE_PATH } from './sample-path.js';
 
 const path = (state: PathView['state'], access: PathView['access']): PathView => ({
-  lun: 0,
-  UniqueSessionId: '0'.repeat(16),
-  portal: '192.0.2.1:3260',
-  TargetiSCSIName: 'iqn.2001-04.com.example:disk',
+  ...SAMPLE_PATH,
   state,
   pathState: access === 'unknown' ? state : access,
   reason: 'target port group 1',
   access,
-  group: 1,
-  preferred: false,
-  suspect: false,
-  commandsInFlight: 0,
-  failures: 0,
-  BytesSent: 0,
-  BytesReceived: 0,
 });
 
 describe('a path in the views of a session', () => {

@@ -4,20 +4,16 @@ import {
   cut,
   eventsOf,
   firstWriteIsLate,
+  ignoreWrites,
   pathsUp,
   refuse,
   severalPaths,
   twoPaths,
   WRITE_10,
 } from './several-paths.js';
-import { TARGET_NAME, type World } from './world.js';
+import { TARGET_NAME } from './world.js';
 
 const NOT_SUPPORTED = 5;
-
-/** The next write over each path is never answered; the returned function ends that. */
-function ignoreWrites(world: World): () => void {
-  return world.commands.add(({ opcode }) => (opcode === WRITE_10 ? 'ignore' : undefined));
-}
 
 describe('the fence of a lost path', () => {
   it.each([

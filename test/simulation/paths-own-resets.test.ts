@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { answerTo, ask, block, EIO, endWell, FLUSH, read, write } from './asked.js';
-import { READ_10, refuse, severalPaths, twoPaths, WRITE_10 } from './several-paths.js';
-import { TARGET_NAME, type World } from './world.js';
+import {
+  ignoreWrites,
+  READ_10,
+  refuse,
+  severalPaths,
+  twoPaths,
+  WRITE_10,
+} from './several-paths.js';
+import { TARGET_NAME } from './world.js';
 
 const NOT_SUPPORTED = 5;
 const NOT_RETAINED = {
@@ -9,10 +16,6 @@ const NOT_RETAINED = {
   session: { retainWrites: 'never' },
 } as const;
 const RESET = { asc: 0x29, ascq: 0x03 };
-
-function ignoreWrites(world: World): () => void {
-  return world.commands.add(({ opcode }) => (opcode === WRITE_10 ? 'ignore' : undefined));
-}
 
 describe('a report of a reset that is not ours', () => {
   it('a loss that is reported while the target refuses our reset fails the next flush', async () => {

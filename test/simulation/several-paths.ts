@@ -26,6 +26,11 @@ export function refuse(network: Network): void {
   cut(network);
 }
 
+/** Writes are not answered until the returned function is called. */
+export function ignoreWrites(world: World): () => void {
+  return world.commands.add(({ opcode }) => (opcode === WRITE_10 ? 'ignore' : undefined));
+}
+
 /** The first write is done so much later, whatever becomes of its connection. Ended by the result. */
 export function firstWriteIsLate(world: World, delayMs: number): () => void {
   let isLate = true;
