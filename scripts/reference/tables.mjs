@@ -55,7 +55,7 @@ export async function loadTables() {
     platform: 'node',
     logLevel: 'error',
     banner: { js: BANNER },
-    // The addon is looked for beside the sources, not beside the bundle.
+    // The bundle loads the addon from the folder of the sources, not from its own.
     define: {
       'import.meta.url': JSON.stringify(pathToFileURL(join(ROOT, 'src/io/native.ts')).href),
     },

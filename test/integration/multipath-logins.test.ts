@@ -101,7 +101,7 @@ describe('a login to a target that lists portals of other groups', () => {
     await withPaths(daemon, ['ready', 'ready', 'down']);
     expect(found.isids()).toEqual(isids);
     expect((await nbdsh(uri, [READ])).trim()).toBe('kept');
-    // Nobody has asked for it.
+    // No option and no login named this portal.
     expect(daemon.log).not.toContain(`path ${found.portals[2]}: a login attempt failed`);
     expect((await daemon.run('logout', NAME)).code).toBe(0);
     expect(found.node.sessions).toHaveLength(0);

@@ -106,7 +106,7 @@ describe('a portal of another group that a discovery tells', () => {
     const warnings = eventsOf(world, 'warning').filter(
       (event) => event.event === 'warning' && event.message.startsWith('path 192.0.2.2:3260:'),
     );
-    // Nobody has asked for it.
+    // No option and no login named this portal.
     expect(warnings).toEqual([]);
     second.become('up');
     await world.when(() => pathsUp(world) === 2, 70_000);

@@ -17,7 +17,7 @@ export type Fence = {
 };
 
 export type PathsPortHooks = {
-  /** Number of what one wake of the process brings, all of which is sent at its end; -1: none. */
+  /** Number of the turn (see `SendBatch`), at whose end all its commands are sent; -1: no turn. */
   readonly turn: () => number;
   /**
    * The unit has told over this path that the path cannot be used now, or that something about it

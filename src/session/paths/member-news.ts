@@ -44,7 +44,7 @@ export class MemberNews {
         return;
       }
       case 'attemptFailed':
-        // Nobody has asked for it: `paths` shows why it is down.
+        // No option and no login named it: `paths` shows why it is down.
         if (this.#isKnown || !this.#member.isSpare) this.#attempts.failed(event.error);
         this.#waitLonger();
         return;

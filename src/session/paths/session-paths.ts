@@ -38,7 +38,7 @@ type SessionPathsOptions = {
   readonly attention: (lun: number, attention: Attention, action: VerdictAction) => void;
   /** A session besides the first one is logged in: it is time to `spread`. */
   readonly reached: (member: PathMember) => void;
-  /** The target ends other sessions if this one, which nobody has asked for, logs in. */
+  /** The login of this spare path makes the target end other sessions. */
   readonly harmful: (spare: PathMember) => void;
 };
 
@@ -72,7 +72,7 @@ export class SessionPaths {
   readonly #units = new Map<number, UnitPaths>();
   readonly #spareHarm: SpareHarm;
   #isSpread = false;
-  /** Disks are looked for over this session, as long as they have no paths. */
+  /** The search for disks uses this session until they have paths. */
   searcher: PathMember;
   /** A session that was logged out may be there yet: the target has not answered. */
   #hasLeftGhosts = false;
