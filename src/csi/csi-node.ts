@@ -90,7 +90,7 @@ export class CsiNode {
 
   async stats(request: StatsMessage): Promise<unknown> {
     const volumeId = idOf(request.volume_id);
-    const path = pathOf('volume_path', request.volume_path);
+    const path = placeOf(volumeId, request.volume_path);
     const { sizeBytes, fileSystem, condition } = await this.#volumes.report(volumeId, path);
     const volume_condition = { abnormal: condition.isAbnormal, message: condition.message };
     if (fileSystem === null) {
@@ -111,7 +111,7 @@ export class CsiNode {
 
   async expand(request: ExpandMessage): Promise<unknown> {
     const volumeId = idOf(request.volume_id);
-    pathOf('volume_path', request.volume_path);
+    placeOf(volumeId, request.volume_path);
     const required = Number(request.capacity_range?.required_bytes ?? 0);
     const limit = Number(request.capacity_range?.limit_bytes ?? 0);
     if (required < 0 || limit < 0 || (limit > 0 && limit < required)) {
@@ -143,6 +143,13 @@ function pathOf(name: string, text: string): string {
   const isGood = text.startsWith('/') && !text.split('/').includes('..') && !text.includes('\0');
   if (isGood && text !== '/' && Buffer.byteLength(text) <= PATH_BYTES_MAX) return text;
   throw new VolumeError('invalid', `${name} is not an absolute path: ${text.slice(0, 100)}`);
+}
+
+/** Where a volume is said to be. No volume is at a relative path, and that has another code. */
+function placeOf(volumeId: string, text: string): string {
+  if (text === '' || text.startsWith('/')) return pathOf('volume_path', text);
+  const words = `${text.slice(0, 100)} is no absolute path, so the volume ${volumeId} is not there`;
+  throw new VolumeError('notFound', `${words}.`);
 }
 
 /** What the volume is to be used for. Throws VolumeError `invalid` where that cannot go well. */

@@ -154,6 +154,9 @@ describe('the node service', () => {
     world.isDaemonUp = true;
     expect(world.leftovers()).toEqual(NOTHING);
     expect(await stage('1')).toBe('OK');
+    const elsewhere = { ...STATS, volume_path: 'some/path' };
+    expect(await client.codeOf('Node.NodeGetVolumeStats', elsewhere)).toBe('NOT_FOUND');
+    expect(await client.codeOf('Node.NodeExpandVolume', elsewhere)).toBe('NOT_FOUND');
     const larger = { ...STATS, capacity_range: { required_bytes: '99999999999' } };
     expect(await client.codeOf('Node.NodeExpandVolume', larger)).toBe('OUT_OF_RANGE');
     expect(failures).toEqual([]);
