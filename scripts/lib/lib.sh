@@ -160,5 +160,7 @@ test_packages=(
 )
 vm_packages=(
   qemu-system-x86 busybox-static kmod cpio zstd xz-utils util-linux fdisk udev slirp
+  # Volumes of containers, with each of their file systems.
+  podman crun xfsprogs btrfs-progs
 )
 rootfs_packages=(mmdebstrap eatmydata debian-archive-keyring e2fsprogs)
