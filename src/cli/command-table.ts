@@ -17,7 +17,8 @@ import {
   withLogout,
   withSet,
 } from './commands/session.js';
-import { runEvents, runTop, withTop } from './commands/watch.js';
+import { runTop, withTop } from './commands/top.js';
+import { runEvents } from './commands/watch.js';
 import type { Arguments, CommandContext } from './context.js';
 import { withControl, withSession } from './control-session.js';
 
@@ -114,7 +115,7 @@ export const DAEMON_COMMANDS: readonly Command[] = [
     summary: 'throughput, latency and outages, live (daemon)',
     build: withTop,
     run: runTop,
-    examples: [],
+    examples: [['$0 top --count 1', 'one table of plain text']],
   },
   {
     usage: 'persistent <action> [session]',

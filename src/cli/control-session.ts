@@ -6,7 +6,7 @@ import { sessionsSchema } from '../control/control-results.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import type { SessionView } from '../supervisor/session-report.js';
 import { type Arguments, type CommandContext, textArgument } from './context.js';
-import { Interrupts } from './interrupts.js';
+import { Interrupts, whenAborted } from './interrupts.js';
 
 /** Hex digits of a session's number that are enough when no other begins with them. */
 const PREFIX_LENGTH_MIN = 4;
@@ -47,6 +47,24 @@ export async function withDaemon<T>(
   });
   stopped.catch(() => undefined);
   return await interrupts.orInterrupted(Promise.race([work(client, interrupts), stopped]));
+}
+
+/** Runs `work` until it is done, a signal comes (status 0), or the daemon goes (18). */
+export async function watchDaemon(
+  context: CommandContext,
+  args: Arguments,
+  work: (client: ControlClient, ended: Promise<void>) => Promise<void>,
+): Promise<number> {
+  using client = await ControlClient.connect(controlPathOf(context, args));
+  using interrupts = new Interrupts(context.io.signals);
+  const gone = new Promise<never>((_resolve, reject) => {
+    client.onClosed = reject;
+  });
+  gone.catch(() => undefined);
+  const ended = Promise.race([whenAborted(interrupts.signal), gone]);
+  ended.catch(() => undefined);
+  await Promise.race([work(client, ended), ended]);
+  return EXIT_CODES.ok.code;
 }
 
 export async function allSessions(client: ControlClient): Promise<readonly SessionView[]> {

@@ -23,7 +23,7 @@ const DEFAULTS: readonly (readonly [command: string, flag: string, place: RegExp
   ['daemon', 'wait-timeout', /--wait-timeout seconds \((\w+)\)/],
   ['daemon', 'logins-max', /concurrently at its start; (\w+)\./],
   ['daemon', 'busy-poll', /improves throughput; (\w+), and 0 for off/],
-  ['top', 'interval', /--count updates, --interval \((\w+)\) seconds apart/],
+  ['top', 'interval', /read every --interval \((\w+)\) seconds/],
 ];
 
 /** `[5]` or `[default: "5"]` behind a flag. */

@@ -244,6 +244,25 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     await expectRefused(7, /--interval must be a number from 0.1/, 'top', '--interval', '0');
   });
 
+  it('top draws a screen on a terminal until q, and the terminal is as before', async () => {
+    const env = { ...process.env, ISCSI_NBD_CONTROL: daemon.control, TERM: 'xterm' };
+    const command = `'${process.execPath}' '${CLI}' top --interval 0.2`;
+    // util-linux's `script` is the terminal.
+    const child = spawn('script', ['-qec', command, '/dev/null'], { env });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    let out = '';
+    child.stdout.on('data', (text) => {
+      out += text;
+    });
+    await daemon.until(async () => out.includes('reverse'));
+    child.stdin.write('\r');
+    await daemon.until(async () => out.includes('>▾'));
+    child.stdin.write('q');
+    expect(await ended).toBe(0);
+    expect(out.startsWith('\u001b[?1049h')).toBe(true);
+    expect(out.endsWith('\u001b[?1049l')).toBe(true);
+  });
+
   it('events prints the events until SIGINT, for people and for programs', async () => {
     const env = { ...process.env, ISCSI_NBD_CONTROL: daemon.control };
     const watchers = [[], ['--json']].map((flags) => {
