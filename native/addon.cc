@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "addon_data.h"
 #include "addon_nbd.h"
 #include "crc32c.h"
 #include "notify.h"
@@ -17,12 +18,6 @@
 
 namespace iscsi_nbd {
 namespace {
-
-// Per environment (main thread or worker): the slabs its sockets may touch.
-struct AddonData {
-  PumpThread thread;
-  std::vector<Napi::Reference<Napi::Uint8Array>> kept;
-};
 
 int32_t Int(const Napi::CallbackInfo& info, size_t index) {
   if (info.Length() <= index || !info[index].IsNumber()) {
@@ -69,7 +64,8 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     napi_get_uv_event_loop(info.Env(), &loop);
     window_ = Napi::Persistent(window.As<Napi::TypedArray>());
     callback_ = Napi::Persistent(info[3].As<Napi::Function>());
-    auto* data = info.Env().GetInstanceData<AddonData>();
+    auto* data = DataOf(info.Env());
+    data->loose.LetGo(fd);
     pump_ = std::make_unique<SocketPump>(loop, fd, info[1].ToBoolean(), &data->thread,
                                          window.Data(), this);
     const int failed = pump_->Start();
@@ -87,6 +83,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
   void OnPumpEvent(PumpEvent event, int32_t value) override {
     const napi_env env = Env();
     const Napi::HandleScope scope(env);
+    if (event == PumpEvent::kAccepted) DataOf(Env())->loose.Hold(value);
     napi_value callback = nullptr;
     napi_value arguments[2];
     napi_get_reference_value(env, callback_, &callback);
@@ -210,7 +207,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     const bool open = !pump_->IsClosed();
     const int fd = pump_->Release();
     if (open) LetGo();
-    return Napi::Number::New(info.Env(), fd);
+    return Napi::Number::New(info.Env(), DataOf(info.Env())->loose.Hold(fd));
   }
 
   // Nothing more is told. The callback knows its owner, which knows this object: a reference from
@@ -238,7 +235,7 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
 constexpr int32_t kSlabsMax = 1 << 16;
 
 void SetSlab(const Napi::CallbackInfo& info) {
-  auto* data = info.Env().GetInstanceData<AddonData>();
+  auto* data = DataOf(info.Env());
   const int32_t number = Int(info, 0);
   if (number < 0 || number >= kSlabsMax) {
     throw Napi::RangeError::New(info.Env(), "the index of a slab is from 0 to 65535");
@@ -253,12 +250,12 @@ void SetSlab(const Napi::CallbackInfo& info) {
 
 // (index)
 void DropSlab(const Napi::CallbackInfo& info) {
-  info.Env().GetInstanceData<AddonData>()->thread.slabs.Drop(Int(info, 0));
+  DataOf(info.Env())->thread.slabs.Drop(Int(info, 0));
 }
 
 // () -> {receives, sends, watches, bytesReceived, bytesSent}
 Napi::Value Counters(const Napi::CallbackInfo& info) {
-  const PumpCounters& counters = info.Env().GetInstanceData<AddonData>()->thread.counters;
+  const PumpCounters& counters = DataOf(info.Env())->thread.counters;
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("receives", static_cast<double>(counters.receives));
   result.Set("sends", static_cast<double>(counters.sends));
@@ -270,7 +267,7 @@ Napi::Value Counters(const Napi::CallbackInfo& info) {
 
 // (microseconds)
 void SetBusyPoll(const Napi::CallbackInfo& info) {
-  auto* data = info.Env().GetInstanceData<AddonData>();
+  auto* data = DataOf(info.Env());
   data->thread.busy_poll.SetLimit(int64_t{Int(info, 0)} * 1000);
 }
 
@@ -333,15 +330,15 @@ Napi::Value Crc32cByJs(const Napi::CallbackInfo& info) {
 // (address, port) -> fd or -errno
 Napi::Value ConnectTcpJs(const Napi::CallbackInfo& info) {
   const int port = Int(info, 1);
-  return Napi::Number::New(info.Env(),
-                           ConnectTcp(Text(info, 0).c_str(), static_cast<uint16_t>(port)));
+  const int fd = ConnectTcp(Text(info, 0).c_str(), static_cast<uint16_t>(port));
+  return Napi::Number::New(info.Env(), DataOf(info.Env())->loose.Hold(fd));
 }
 
 // (path, mode) -> fd or -errno
 Napi::Value ListenUnixJs(const Napi::CallbackInfo& info) {
   const int mode = Int(info, 1);
-  return Napi::Number::New(info.Env(),
-                           ListenUnix(Text(info, 0).c_str(), static_cast<uint32_t>(mode)));
+  const int fd = ListenUnix(Text(info, 0).c_str(), static_cast<uint32_t>(mode));
+  return Napi::Number::New(info.Env(), DataOf(info.Env())->loose.Hold(fd));
 }
 
 // (socket path, text) -> 0 or -errno
@@ -364,7 +361,7 @@ void DefineCrc32c(Napi::Env env, Napi::Object exports) {
 }
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  env.SetInstanceData(new AddonData());
+  env.SetInstanceData(new AddonData(env));
   exports.Set("NativeSocket", NativeSocket::Define(env));
   exports.Set("setSlab", Napi::Function::New(env, SetSlab));
   exports.Set("dropSlab", Napi::Function::New(env, DropSlab));

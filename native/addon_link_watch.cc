@@ -3,10 +3,12 @@
 #include <uv.h>
 
 #include <cerrno>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "addon_data.h"
 #include "job_thread.h"
 #include "nbd_netlink.h"
 
@@ -27,6 +29,7 @@ class NbdLinkWatch : public Napi::ObjectWrap<NbdLinkWatch> {
       throw Napi::TypeError::New(env, "NbdLinkWatch(fd, onLinkDead)");
     }
     Fd fd(info[0].As<Napi::Number>().Int32Value());
+    DataOf(env)->loose.LetGo(fd.get());
     uv_loop_t* loop = nullptr;
     napi_get_uv_event_loop(env, &loop);
     poll_ = new Poll;
@@ -103,8 +106,10 @@ class NbdLinkWatch : public Napi::ObjectWrap<NbdLinkWatch> {
 // () -> Promise<fd>
 Napi::Value OpenLinkDeadSocketJs(const Napi::CallbackInfo& info) {
   return RunJob(info.Env(), [] {
-    const int fd = NbdOpenLinkDeadSocket().Release();
-    return Answer([fd](Napi::Env env) { return Napi::Number::New(env, fd); });
+    auto opened = std::make_shared<Fd>(NbdOpenLinkDeadSocket());
+    return Answer([opened](Napi::Env env) {
+      return Napi::Number::New(env, DataOf(env)->loose.Hold(opened->Release()));
+    });
   });
 }
 

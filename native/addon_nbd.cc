@@ -1,12 +1,19 @@
 // Check, call, convert: what it does is in nbd_netlink.h.
 #include "addon_nbd.h"
 
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "addon_data.h"
 #include "cpu_affinity.h"
 #include "job_thread.h"
 #include "nbd_netlink.h"
@@ -66,6 +73,21 @@ std::string Identifier(Napi::Object object) {
   return text;
 }
 
+// Of the job's own: the number may mean another one before the job is done.
+std::shared_ptr<Fd> CopyOf(Napi::Env env, int fd) {
+  Fd copy(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (copy.get() < 0) throw ToJsError(env, SystemError(errno, "fcntl"));
+  return std::make_shared<Fd>(std::move(copy));
+}
+
+// The environment closes what nobody there has taken or closed.
+Answer DescriptorAnswer(Fd fd) {
+  auto opened = std::make_shared<Fd>(std::move(fd));
+  return [opened](Napi::Env env) {
+    return Napi::Number::New(env, DataOf(env)->loose.Hold(opened->Release()));
+  };
+}
+
 Answer Undefined() {
   return [](Napi::Env env) { return env.Undefined(); };
 }
@@ -98,8 +120,14 @@ Napi::Value Connect(const Napi::CallbackInfo& info) {
   request.client_flags = Size(from, "clientFlags");
   request.dead_conn_timeout_seconds = Size(from, "deadConnTimeoutSeconds");
   request.identifier = Identifier(from);
-  request.socket_fd = ToInt(from.Get("socketFd"), "socketFd");
-  return RunJob(info.Env(), [request] { return NumberAnswer(NbdConnect(request)); });
+  const auto socket = CopyOf(info.Env(), ToInt(from.Get("socketFd"), "socketFd"));
+  request.socket_fd = socket->get();
+  return RunJob(info.Env(), [request, socket] {
+    const uint32_t index = NbdConnect(request);
+    // A copy that is open while the answer is on its way would hide our death from the kernel.
+    socket->Reset();
+    return NumberAnswer(index);
+  });
 }
 
 // (request) -> Promise<void>
@@ -112,9 +140,14 @@ Napi::Value Reconfigure(const Napi::CallbackInfo& info) {
   if (Has(from, "deadConnTimeoutSeconds")) {
     request.dead_conn_timeout_seconds = Size(from, "deadConnTimeoutSeconds");
   }
-  if (Has(from, "socketFd")) request.socket_fd = ToInt(from.Get("socketFd"), "socketFd");
-  return RunJob(info.Env(), [request] {
+  std::shared_ptr<Fd> socket;
+  if (Has(from, "socketFd")) {
+    socket = CopyOf(info.Env(), ToInt(from.Get("socketFd"), "socketFd"));
+    request.socket_fd = socket->get();
+  }
+  return RunJob(info.Env(), [request, socket] {
     NbdReconfigure(request);
+    if (socket != nullptr) socket->Reset();
     return Undefined();
   });
 }
@@ -150,14 +183,15 @@ Napi::Value Status(const Napi::CallbackInfo& info) {
 // (path) -> Promise<fd>
 Napi::Value OpenExclusiveJs(const Napi::CallbackInfo& info) {
   const std::string path = ToText(info[0], "path");
-  return RunJob(info.Env(), [path] { return NumberAnswer(OpenExclusive(path).Release()); });
+  return RunJob(info.Env(), [path] { return DescriptorAnswer(OpenExclusive(path)); });
 }
 
 // (fd) -> Promise<void>
 Napi::Value SyncDeviceJs(const Napi::CallbackInfo& info) {
-  const int fd = ToInt(info[0], "fd");
-  return RunJob(info.Env(), [fd] {
-    SyncDevice(fd);
+  const auto device = CopyOf(info.Env(), ToInt(info[0], "fd"));
+  return RunJob(info.Env(), [device] {
+    SyncDevice(device->get());
+    device->Reset();
     return Undefined();
   });
 }
@@ -165,8 +199,10 @@ Napi::Value SyncDeviceJs(const Napi::CallbackInfo& info) {
 // (fd) -> Promise<void>; the last close of a block device may wait for its I/O
 Napi::Value CloseDevice(const Napi::CallbackInfo& info) {
   const int fd = ToInt(info[0], "fd");
-  return RunJob(info.Env(), [fd] {
-    Fd(fd).Reset();
+  DataOf(info.Env())->loose.LetGo(fd);
+  const auto device = std::make_shared<Fd>(fd);
+  return RunJob(info.Env(), [device] {
+    device->Reset();
     return Undefined();
   });
 }
@@ -218,8 +254,9 @@ Napi::Value SocketPairJs(const Napi::CallbackInfo& info) {
   return Guarded(env, [env]() -> Napi::Value {
     auto [ours, kernels] = NbdSocketPair();
     Napi::Array result = Napi::Array::New(env, 2);
-    result.Set(0u, Napi::Number::New(env, ours.Release()));
-    result.Set(1u, Napi::Number::New(env, kernels.Release()));
+    LooseDescriptors& loose = DataOf(env)->loose;
+    result.Set(0u, Napi::Number::New(env, loose.Hold(ours.Release())));
+    result.Set(1u, Napi::Number::New(env, loose.Hold(kernels.Release())));
     return result;
   });
 }
@@ -240,12 +277,15 @@ Napi::Value IsAtEndJs(const Napi::CallbackInfo& info) {
 }
 
 // (fd); for descriptors nobody else owns
-void CloseFd(const Napi::CallbackInfo& info) { Fd(ToInt(info[0], "fd")).Reset(); }
+void CloseFd(const Napi::CallbackInfo& info) {
+  const int fd = ToInt(info[0], "fd");
+  DataOf(info.Env())->loose.LetGo(fd);
+  Fd(fd).Reset();
+}
 
 void SetIoFlusherJs(const Napi::CallbackInfo& info) { Guarded(info.Env(), SetIoFlusher); }
 
-// (processors)
-void SetCpuAffinityJs(const Napi::CallbackInfo& info) {
+std::vector<uint32_t> Processors(const Napi::CallbackInfo& info) {
   if (!info[0].IsArray()) Refuse(info.Env(), "processors", "array");
   const auto list = info[0].As<Napi::Array>();
   if (list.Length() > kProcessorsMax) Refuse(info.Env(), "processors", "shorter array");
@@ -254,7 +294,24 @@ void SetCpuAffinityJs(const Napi::CallbackInfo& info) {
     const uint64_t number = ToUnsigned(list.Get(at), "processor", kProcessorsMax - 1);
     processors.push_back(static_cast<uint32_t>(number));
   }
+  return processors;
+}
+
+// (processors)
+void SetCpuAffinityJs(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> processors = Processors(info);
   Guarded(info.Env(), [&processors] { SetCpuAffinity(processors); });
+}
+
+// (processors)
+void SetThreadAffinityJs(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> processors = Processors(info);
+  Guarded(info.Env(), [&processors] { SetThreadAffinity(processors); });
+}
+
+// () -> number of the calling thread, as /proc/self/task has it
+Napi::Value ThreadIdJs(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(syscall(SYS_gettid)));
 }
 
 }  // namespace
@@ -282,6 +339,8 @@ void InitNbd(Napi::Env env, Napi::Object exports) {
   add("closeFd", CloseFd);
   add("setIoFlusher", SetIoFlusherJs);
   add("setCpuAffinity", SetCpuAffinityJs);
+  add("setThreadAffinity", SetThreadAffinityJs);
+  add("threadId", ThreadIdJs);
   InitLinkWatch(env, exports);
 }
 

@@ -13,4 +13,7 @@ constexpr uint32_t kProcessorsMax = 8192;
 // SystemError (EINVAL: none of them is there).
 void SetCpuAffinity(const std::vector<uint32_t>& processors);
 
+// The same for the calling thread, and those that it starts from now on.
+void SetThreadAffinity(const std::vector<uint32_t>& processors);
+
 }  // namespace iscsi_nbd

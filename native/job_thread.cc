@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "addon_data.h"
 #include "nbd_netlink.h"
 
 namespace iscsi_nbd {
@@ -19,35 +20,6 @@ namespace {
 // A device has a handful of blocking calls at once at most, and hosts have dozens of devices.
 constexpr int kJobsMax = 512;
 std::atomic<int> jobs_running{0};
-
-struct Running {
-  Running(Napi::Env env, Job work)
-      : deferred(Napi::Promise::Deferred::New(env)), job(std::move(work)) {}
-
-  void Run() {
-    try {
-      answer = job();
-    } catch (const SystemError& error) {
-      failure = error;
-    } catch (const std::bad_alloc&) {
-      failure = SystemError(ENOMEM, "job");
-    }
-  }
-
-  void Settle(Napi::Env env) {
-    Napi::HandleScope scope(env);
-    if (failure) {
-      deferred.Reject(ToJsError(env, *failure).Value());
-    } else {
-      deferred.Resolve(answer ? answer(env) : env.Undefined());
-    }
-  }
-
-  Napi::Promise::Deferred deferred;
-  Job job;
-  Answer answer;
-  std::optional<SystemError> failure;
-};
 
 // Signals are for the threads Node knows: none interrupts a blocking call here.
 class SignalsBlocked {
@@ -65,27 +37,104 @@ class SignalsBlocked {
   sigset_t before_;
 };
 
-void RunAndReport(std::unique_ptr<Running> running, Napi::ThreadSafeFunction home) {
-  running->Run();
-  jobs_running.fetch_sub(1);
-  Running* handed = running.release();
-  const napi_status status =
-      home.BlockingCall(handed, [](Napi::Env env, Napi::Function, Running* settled) {
-        std::unique_ptr<Running> owned(settled);
-        if (static_cast<napi_env>(env) != nullptr) owned->Settle(env);
-      });
-  // While the environment closes, the call is refused, and the handle is no longer ours.
-  if (status == napi_ok) {
-    home.Release();
-  } else {
-    delete handed;
+}  // namespace
+
+struct RunningJob {
+  RunningJob(Napi::Env env, Job work)
+      : deferred(Napi::Promise::Deferred::New(env)), job(std::move(work)) {}
+
+  void Run() {
+    try {
+      answer = job();
+    } catch (const SystemError& error) {
+      failure = error;
+    } catch (const std::bad_alloc&) {
+      failure = SystemError(ENOMEM, "job");
+    }
+  }
+
+  void Settle(Napi::Env env) {
+    if (failure) {
+      deferred.Reject(ToJsError(env, *failure).Value());
+    } else {
+      deferred.Resolve(answer ? answer(env) : env.Undefined());
+    }
+  }
+
+  Napi::Promise::Deferred deferred;
+  Job job;
+  Answer answer;
+  std::optional<SystemError> failure;
+};
+
+// libuv frees a closed handle one loop turn later, so it lives apart.
+struct JobHome::Wake {
+  uv_async_t async;
+  JobHome* home;
+};
+
+JobHome::JobHome(Napi::Env env)
+    : env_(env), context_(std::make_unique<Napi::AsyncContext>(env, "iscsi-nbd:job")) {}
+
+JobHome::~JobHome() = default;
+
+std::shared_ptr<JobHome> JobHome::Open(Napi::Env env) {
+  std::shared_ptr<JobHome> home(new JobHome(env));
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(env, &loop);
+  home->wake_ = new Wake{};
+  home->wake_->home = home.get();
+  home->wake_->async.data = home->wake_;
+  uv_async_init(loop, &home->wake_->async, [](uv_async_t* async) {
+    auto* wake = static_cast<Wake*>(async->data);
+    if (wake->home != nullptr) wake->home->Settle();
+  });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&home->wake_->async));
+  return home;
+}
+
+void JobHome::Started() {
+  away_ += 1;
+  uv_ref(reinterpret_cast<uv_handle_t*>(&wake_->async));
+}
+
+void JobHome::Close() {
+  std::deque<std::unique_ptr<RunningJob>> dropped;
+  context_.reset();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  dropped.swap(done_);
+  Wake* closing = std::exchange(wake_, nullptr);
+  if (closing == nullptr) return;
+  closing->home = nullptr;
+  uv_close(reinterpret_cast<uv_handle_t*>(&closing->async),
+           [](uv_handle_t* handle) { delete static_cast<Wake*>(handle->data); });
+}
+
+void JobHome::Done(std::unique_ptr<RunningJob> job) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (wake_ == nullptr) return;  // what it has opened is closed with it
+  done_.push_back(std::move(job));
+  uv_async_send(&wake_->async);
+}
+
+void JobHome::Settle() {
+  std::deque<std::unique_ptr<RunningJob>> settled;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    settled.swap(done_);
+  }
+  away_ -= static_cast<int>(settled.size());
+  if (away_ == 0) uv_unref(reinterpret_cast<uv_handle_t*>(&wake_->async));
+  for (const auto& job : settled) {
+    const Napi::HandleScope handles(env_);
+    // Whoever waits for the promise runs when it ends.
+    const Napi::CallbackScope callback(env_, *context_);
+    job->Settle(env_);
   }
 }
 
-}  // namespace
-
 Napi::Promise RunJob(Napi::Env env, Job job) {
-  auto running = std::make_unique<Running>(env, std::move(job));
+  auto running = std::make_unique<RunningJob>(env, std::move(job));
   Napi::Promise promise = running->deferred.Promise();
   if (jobs_running.fetch_add(1) >= kJobsMax) {
     jobs_running.fetch_sub(1);
@@ -93,16 +142,19 @@ Napi::Promise RunJob(Napi::Env env, Job job) {
     running->Settle(env);
     return promise;
   }
-  auto nothing = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
-  auto home = Napi::ThreadSafeFunction::New(env, nothing, "iscsi-nbd:job", 0, 1);
+  std::shared_ptr<JobHome> home = DataOf(env)->jobs;
   try {
     const SignalsBlocked blocked;
-    std::thread(RunAndReport, std::move(running), home).detach();
+    std::thread([home, job = std::move(running)]() mutable {
+      job->Run();
+      jobs_running.fetch_sub(1);
+      home->Done(std::move(job));
+    }).detach();
   } catch (const std::system_error&) {
     jobs_running.fetch_sub(1);
-    home.Release();
     throw ToJsError(env, SystemError(EAGAIN, "job thread"));
   }
+  home->Started();
   return promise;
 }
 

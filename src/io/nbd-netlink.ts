@@ -36,6 +36,10 @@ export interface NbdAddon {
   setIoFlusher(): void;
   /** For all threads of this process; numbers below 8192. */
   setCpuAffinity(processors: readonly number[]): void;
+  /** For the calling thread, and those that it starts. */
+  setThreadAffinity(processors: readonly number[]): void;
+  /** The calling thread's number in /proc/self/task. */
+  threadId(): number;
 }
 
 interface NbdConnectRequest {
