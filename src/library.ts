@@ -18,6 +18,8 @@
  * such LUN), LinkError (the network), LoginRefusedError (the target refuses), ProtocolError (the
  * target broke RFC 7143), ScsiError, and BlockError (a read, write or flush failed; `errno` says
  * how).
+ *
+ * @module iscsi-nbd
  */
 import { LinkError, UsageError } from './base/errors.js';
 import { configOf } from './config/config.js';
@@ -34,6 +36,7 @@ import { ClientSession } from './session/client-session.js';
 import { discover as discoverTargets } from './session/discovery-session.js';
 
 export {
+  type BlockErrno,
   BlockError,
   LinkError,
   LoginRefusedError,
@@ -43,14 +46,26 @@ export {
   UsageError,
 } from './base/errors.js';
 export type { BlockOptions, WriteOptions } from './bridge/block-client.js';
+export type { ReplayReason } from './bridge/retained/retained-writes.js';
 export type {
+  Alua,
+  ChapAlgorithmName,
   ChapCredentials,
+  DigestName,
   DiscoveredTarget,
+  EventBody,
+  LunExport,
+  Multipath,
+  PathPolicy,
   ProductEvent,
+  RetainWrites,
   ScsiAnswer,
   ScsiRequest,
   SessionState,
+  SessionType,
 } from './config/contract.js';
+export type { PortalAddress } from './iscsi/login/portal.js';
+export type { LunField } from './scsi/command.js';
 export type { ClientSession, DiskCapacity } from './session/client-session.js';
 
 type Settings = Omit<SessionOptions, 'initiatorName' | 'chap' | 'portals' | 'luns'>;

@@ -32,7 +32,7 @@ not current.
 echo '{"jsonrpc":"2.0","id":1,"method":"Version"}' | sudo socat - UNIX-CONNECT:${CONTROL_PATH}
 \`\`\`
 
-JSON Schemas of the results are in [json-schema](json-schema/).
+JSON Schemas of the results are in [json-schema](json-schema/README.md).
 `;
 }
 
