@@ -33,7 +33,9 @@ put_command() {
   mkdir -p "${command%/*}"
   # make-capsule finds Node by this line.
   [[ $2 =~ ^[A-Za-z0-9_./+@:,-]+$ ]] || die "the path of Node.js is to be without spaces and quotes: $2"
-  printf '#!/bin/sh\nexec %s /usr/lib/iscsi-nbd/dist/boot/main.mjs "$@"\n' "$2" >"$command"
+  local main=/usr/lib/iscsi-nbd/dist/boot/main.mjs flags
+  flags=$(sed -n '1s/^#!.* node //p' "$1$main")
+  printf '#!/bin/sh\nexec %s %s %s "$@"\n' "$2" "$flags" "$main" >"$command"
   chmod 755 "$command"
 }
 

@@ -1,5 +1,5 @@
 // node scripts/package-parts/third-party.mjs sbom|licences [--with-node VERSION FOLDER]: what the
-// program in one file has in it besides our own code, and the Node in FOLDER. `sbom` prints a list in
+// bundled program has in it besides our own code, and the Node in FOLDER. `sbom` prints a list in
 // the form of CycloneDX, made by npm of package-lock.json; `licences` prints the texts.
 // `add-debian LIST PACKAGES` prints such a list with Debian's packages added, as dpkg-query -W has them.
 import { execFileSync } from 'node:child_process';

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { z } from 'zod';
+import * as z from 'zod';
 import { deferred } from '../base/deferred.js';
 import { ProductError } from '../base/errors.js';
 import { LineSplitter } from '../base/line-splitter.js';

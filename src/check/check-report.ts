@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ACCESS_STATES } from '../scsi/target-port-groups.js';
 
 /** What `check` found: the schema is what `--json` prints, so its names are a promise. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { bootTestSchema } from '../boot-test/boot-test-events.js';
 import { checkSchema } from '../check/check-report.js';
 import { persistentSchema } from '../control/control-results.js';

@@ -1,3 +1,4 @@
+import type { Argv } from 'yargs';
 import type { Backend } from '../config/contract.js';
 import type { ErrorPlace } from '../errors/error-report.js';
 
@@ -31,6 +32,12 @@ export type CommandContext = {
 /** Arguments as yargs gives them: flags by their name, positionals by theirs. */
 export type Arguments = Readonly<Record<string, unknown>>;
 
+/** What a command is made of: its flags, and what it does; `run` returns the exit status. */
+export type CommandBody = {
+  readonly build: (parser: Argv) => Argv;
+  readonly run: (context: CommandContext, args: Arguments) => Promise<number>;
+};
+
 /** A flag or positional that is text; `undefined` when it is not given. */
 export function textArgument(args: Arguments, name: string): string | undefined {
   const value = args[name];
@@ -44,4 +51,9 @@ export function requiredArgument(args: Arguments, name: string): string {
 
 export function isGiven(args: Arguments, name: string): boolean {
   return args[name] === true;
+}
+
+/** No colours if NO_COLOR has a value (no-color.org). */
+export function allowsColor({ environment }: CliIo): boolean {
+  return (environment['NO_COLOR'] ?? '') === '';
 }

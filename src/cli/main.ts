@@ -1,4 +1,5 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=1 --v8-pool-size=1
+// The flags save 18 MB: the heap of new objects may grow to 16 MiB otherwise, and stays so large.
 import { codeOf, errnoOf } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { readVersion } from './version.js';

@@ -2,7 +2,8 @@ import { isPathUsable } from '../supervisor/path-report.js';
 import type { StatisticsView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
 import { counted, groupText } from './path-text.js';
-import { humanBytes, printLine, printTable } from './print.js';
+import { humanBytes, printLine } from './print.js';
+import { printTable } from './print-table.js';
 import { columnsOf, fitted } from './table-width.js';
 
 /** Lines of the table besides its rows: an empty one, the headings, and how many are left out. */

@@ -1,4 +1,3 @@
-import Table from 'cli-table3';
 import type { CliIo } from './context.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'] as const;
@@ -36,39 +35,6 @@ export function warn(io: CliIo, text: string): void {
 /** Words for people, of which a target, a daemon or a file may have made a part. */
 export function printError(io: CliIo, text: string): void {
   io.stderr.write(`${text.split('\n').map(printable).join('\n')}\n`);
-}
-
-const BARE = {
-  top: '',
-  'top-mid': '',
-  'top-left': '',
-  'top-right': '',
-  bottom: '',
-  'bottom-mid': '',
-  'bottom-left': '',
-  'bottom-right': '',
-  left: '',
-  'left-mid': '',
-  mid: '',
-  'mid-mid': '',
-  right: '',
-  'right-mid': '',
-  middle: '  ',
-};
-
-/** Plain columns under headings, so that the lines can be cut and searched. */
-export function printTable(
-  io: CliIo,
-  headings: readonly string[],
-  rows: readonly (readonly string[])[],
-): void {
-  const table = new Table({
-    chars: BARE,
-    head: [...headings],
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-  });
-  table.push(...rows.map((row) => row.map(printable)));
-  for (const line of table.toString().split('\n')) printLine(io, line.trimEnd());
 }
 
 /** `name   value` lines; lists and objects of a value are indented below it. */

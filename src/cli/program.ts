@@ -1,136 +1,15 @@
 import yargs, { type Argv } from 'yargs';
+import { invariant } from '../base/errors.js';
 import type { Backend } from '../config/contract.js';
 import { errorToText, reportError } from '../errors/error-report.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { type Command, DAEMON_COMMANDS } from './command-table.js';
-import { runAttach, runServe, withAttachFlags, withServeFlags } from './commands/block.js';
-import { runBootTestCommand, withBootTestFlags } from './commands/boot-test.js';
-import { runCheck } from './commands/check.js';
-import { runDemoCommand, withDemoFlags } from './commands/demo.js';
-import { runExplain, withCode } from './commands/explain.js';
-import { runPing, withPing } from './commands/ping.js';
-import {
-  runCapacity,
-  runDiscover,
-  runInquiry,
-  runLuns,
-  withPortal,
-  withRaw,
-  withUrl,
-} from './commands/query.js';
-import type { CliIo, CommandContext } from './context.js';
+import { COMMANDS, type Command } from './command-table.js';
+import type { CliIo, CommandBody, CommandContext } from './context.js';
 import { printError } from './print.js';
 import { wrongUse } from './usage-errors.js';
 import { readVersion } from './version.js';
 
 const WIDTH_MAX = 100;
-const TARGET = 'iscsi://192.0.2.1/iqn.2001-04.com.example:disk1';
-
-const COMMANDS: readonly Command[] = [
-  {
-    usage: 'check <url>',
-    summary: 'find out what a target is and does, and which options fit it; writes nothing',
-    build: withUrl,
-    run: runCheck,
-    examples: [
-      [`$0 check ${TARGET}`, 'every LUN; run this first'],
-      [`$0 check ${TARGET}/0 --json`, 'one LUN, for programs'],
-    ],
-  },
-  {
-    usage: 'discover <portal>',
-    summary: 'list the targets of a portal',
-    build: withPortal,
-    run: runDiscover,
-    examples: [['$0 discover 192.0.2.1', 'list targets, with the URLs the other commands take']],
-  },
-  {
-    usage: 'luns <url>',
-    summary: 'list the LUNs of a target, with their sizes',
-    build: (parser) => withRaw(withUrl(parser)),
-    run: runLuns,
-    examples: [[`$0 luns ${TARGET}`, 'what is there']],
-  },
-  {
-    usage: 'inquiry <url>',
-    summary: 'show what a LUN says about itself',
-    build: (parser) =>
-      withRaw(withUrl(parser)).option('vpd', {
-        type: 'string',
-        requiresArg: true,
-        describe: 'a VPD page: hexadecimal, e.g. 83, or a name, e.g. limits',
-      }),
-    run: runInquiry,
-    examples: [
-      [`$0 inquiry ${TARGET}/0`, 'vendor, product, revision'],
-      [`$0 inquiry ${TARGET}/0 --vpd 83 --json`, 'its identifiers'],
-    ],
-  },
-  {
-    usage: 'capacity <url>',
-    summary: 'show the size of a LUN',
-    build: (parser) => withRaw(withUrl(parser)),
-    run: runCapacity,
-    examples: [[`$0 capacity ${TARGET}/0`, 'blocks and bytes']],
-  },
-  {
-    usage: 'ping <url>',
-    summary: 'measure round trips to a target',
-    build: withPing,
-    run: runPing,
-    examples: [[`$0 ping ${TARGET} --count 100 --interval 0.01`, 'latency statistics']],
-  },
-  {
-    usage: 'serve <url>',
-    summary: 'serve LUNs over NBD on a unix socket; needs no root and no kernel driver',
-    build: withServeFlags,
-    run: runServe,
-    examples: [
-      [`$0 serve ${TARGET}/0 --socket /tmp/disk.sock`, 'until SIGINT or SIGTERM'],
-      [`$0 serve ${TARGET}/0 --run 'qemu-img info "$uri"'`, 'for one command'],
-    ],
-  },
-  {
-    usage: 'attach [url]',
-    summary: 'make LUNs into /dev/nbdX devices; needs root',
-    build: withAttachFlags,
-    run: runAttach,
-    examples: [
-      [`$0 attach ${TARGET}/0`, 'until SIGINT or SIGTERM'],
-      ['$0 attach --boot --from ibft', 'the LUN the firmware started from'],
-    ],
-  },
-  {
-    usage: 'boot-test <url>',
-    summary: 'boot the image on a LUN in QEMU and say whether it comes up',
-    build: withBootTestFlags,
-    run: runBootTestCommand,
-    examples: [
-      [`$0 boot-test ${TARGET}/0`, 'the LUN is not touched'],
-      [`$0 boot-test ${TARGET}/0 --expect 'Startup finished'`, 'and says this on its console'],
-    ],
-  },
-  {
-    usage: 'demo',
-    summary: 'show it all on this machine: a target, a disk, an outage',
-    build: withDemoFlags,
-    run: runDemoCommand,
-    examples: [['$0 demo', 'needs no target']],
-  },
-  ...DAEMON_COMMANDS,
-  {
-    usage: 'explain <code>',
-    summary: 'say what an exit status, login status, sense code or errno means',
-    build: withCode,
-    run: runExplain,
-    examples: [
-      ['$0 explain 24', 'an exit status'],
-      ['$0 explain 0201', 'a login status'],
-      ['$0 explain 06/29/00', 'sense key, ASC and ASCQ'],
-    ],
-  },
-];
-
 /** Runs a command line; returns the exit status. Errors are printed, never thrown. */
 export async function runCli(
   argv: readonly string[],
@@ -140,7 +19,8 @@ export async function runCli(
   const context: CommandContext = { io, backend, place: {} };
   const outcome = { exitCode: EXIT_CODES.ok.code as number };
   try {
-    await buildParser(context, outcome, argv).parseAsync(withoutDashes(argv));
+    const bodies = await loadNamed(argv);
+    await buildParser(context, { argv, bodies, outcome }).parseAsync(withoutDashes(argv));
     return outcome.exitCode;
   } catch (error) {
     const report = reportError(error, context.place);
@@ -161,11 +41,33 @@ function withoutDashes(argv: readonly string[]): string[] {
   return argv.filter((_word, index) => index !== at);
 }
 
+type CommandBodies = ReadonlyMap<Command, CommandBody>;
+
+/**
+ * Loads the commands whose names are among the words. The parser runs, completes or describes no
+ * other one, so a command starts without the modules of the others.
+ */
+async function loadNamed(argv: readonly string[]): Promise<CommandBodies> {
+  const named = COMMANDS.filter(({ usage }) => argv.includes(nameOf(usage)));
+  return new Map(
+    await Promise.all(named.map(async (command) => [command, await command.load()] as const)),
+  );
+}
+
+/** `luns` of `luns <url>`. */
+function nameOf(usage: string): string {
+  return usage.split(' ', 1)[0] ?? usage;
+}
+
 function buildParser(
   context: CommandContext,
-  outcome: { exitCode: number },
-  argv: readonly string[],
+  how: {
+    readonly argv: readonly string[];
+    readonly bodies: CommandBodies;
+    readonly outcome: { exitCode: number };
+  },
 ): Argv {
+  const { argv, bodies, outcome } = how;
   const parser = yargs()
     .scriptName('iscsi-nbd')
     .usage('$0 <command>\n\nRemote iSCSI disks as local ones, in user space.')
@@ -186,13 +88,15 @@ function buildParser(
     .completion('completion', 'print a completion script for the shell')
     .epilogue('Exit statuses are explained by `iscsi-nbd explain <status>`.');
   for (const command of COMMANDS) {
+    const body = bodies.get(command);
     parser.command(
       command.usage,
       command.summary,
       // The first group that is named comes first: the command's own flags before the session's.
-      (sub) => withExamples(command.build(sub.group(['help'], 'Options:')), command),
+      (sub) => withExamples(body?.build(sub.group(['help'], 'Options:')) ?? sub, command),
       async (args) => {
-        outcome.exitCode = await command.run(context, args);
+        invariant(body !== undefined, 'a command that runs is among the words');
+        outcome.exitCode = await body.run(context, args);
       },
     );
   }

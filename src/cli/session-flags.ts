@@ -97,7 +97,7 @@ async function prepareOptions(
 ): Promise<SessionOptions> {
   const { io } = context;
   const configPath = textArgument(args, 'config');
-  const config = loadConfig({
+  const config = await loadConfig({
     flags: args,
     environment: io.environment,
     ...(configPath === undefined ? {} : { configPath }),

@@ -4,7 +4,13 @@ import type { OpenSession, ProductEvent, SessionHooks, TargetUrl } from '../conf
 import { createLog, LOG_LEVELS, type Logger } from '../config/log.js';
 import { eventLevel } from '../daemon/event-log.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from './context.js';
+import {
+  type Arguments,
+  allowsColor,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from './context.js';
 import { eventText, readyEvent, readyText, uriOf } from './event-text.js';
 import { Interrupts, whenAborted } from './interrupts.js';
 import { RunCommand } from './run-command.js';
@@ -117,7 +123,8 @@ class EventPrinter {
     this.#output = isRun ? io.stderr : io.stdout;
     const wanted = textArgument(subject.args, 'log-level');
     const level = LOG_LEVELS.find((known) => known === wanted) ?? 'info';
-    this.#log = createLog({ level, pretty: io.stderr.isTTY === true, stream: io.stderr });
+    const pretty = io.stderr.isTTY === true && { hasColor: allowsColor(io) };
+    this.#log = createLog({ level, pretty, stream: io.stderr });
   }
 
   event(event: ProductEvent): void {

@@ -3,7 +3,8 @@ import type { SessionView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
 import { lunStateText, lunTroubles, retainedText } from './lun-text.js';
 import { pathText, pathTroubles, usablePathsText } from './path-text.js';
-import { printable, printLine, printTable } from './print.js';
+import { printable, printLine } from './print.js';
+import { printTable } from './print-table.js';
 import { columnsOf, fitted } from './table-width.js';
 
 const TYPES = ['discovery', 'informational', 'data', 'boot'];

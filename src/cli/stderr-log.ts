@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs';
 import { createLog, isJournal, journalStream, LOG_LEVELS, type Logger } from '../config/log.js';
-import { type Arguments, type CliIo, textArgument } from './context.js';
+import { type Arguments, allowsColor, type CliIo, textArgument } from './context.js';
 
 const STDERR = 2;
 
@@ -19,7 +19,7 @@ export function logOf(io: CliIo, args: Arguments): Logger {
   const toJournal = isJournal(io.environment['JOURNAL_STREAM'], STDERR);
   return createLog({
     level: LOG_LEVELS.find((known) => known === wanted) ?? 'info',
-    pretty: io.stderr.isTTY === true && !toJournal,
+    pretty: io.stderr.isTTY === true && !toJournal && { hasColor: allowsColor(io) },
     stream: toJournal ? journalStream(io.stderr) : io.stderr,
   });
 }

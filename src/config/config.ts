@@ -1,6 +1,4 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
-import { closestMatch } from '../base/closest-match.js';
 import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import {
@@ -11,15 +9,18 @@ import {
   type OptionName,
   type OptionValue,
 } from './config-options.js';
+import {
+  type Given,
+  type GivenByName,
+  type OptionSource,
+  optionNamed,
+  shown,
+} from './given-options.js';
 
 const CONFIG_PATH = '/etc/iscsi-nbd/config.yaml';
 
 /** A configuration is a page of settings; anything larger is another file given by mistake. */
 const CONFIG_BYTES_MAX = 1 << 20;
-const SHOWN_LENGTH_MAX = 60;
-
-/** Where an option's value comes from; the first of these that has it wins. */
-type OptionSource = 'flag' | 'environment' | 'file' | 'default';
 
 /** Options without a default, which are absent where nobody gives them. */
 type OptionalName =
@@ -40,14 +41,6 @@ export type Config = {
   readonly sources: { readonly [Name in OptionName]: OptionSource };
 };
 
-/** A value as it was written, and how to name the place it was written at. */
-type Given = {
-  readonly value: unknown;
-  readonly place: string;
-  readonly source: OptionSource;
-};
-type GivenByName = ReadonlyMap<OptionName, Given>;
-
 type ConfigInputs = {
   /** By flag without dashes, e.g. `removal-latency`; `undefined` where not given. */
   readonly flags: Readonly<Record<string, unknown>>;
@@ -56,14 +49,35 @@ type ConfigInputs = {
   readonly configPath?: string;
 };
 
+type ConfigFile = { readonly path: string; readonly text: string };
+
 /**
- * Joins flags, environment, configuration file and defaults, in this order of precedence.
- * Throws UsageError that names the flag, the variable, or the file's line and key.
+ * Joins flags, environment, configuration file and defaults, in this order of precedence. Throws
+ * UsageError that names the flag, the variable, or the file's line and key. The parser of YAML is
+ * loaded only if there is a file.
  */
-export function loadConfig(inputs: ConfigInputs): Config {
-  const file = readConfigFile(inputs.configPath ?? CONFIG_PATH, inputs.configPath !== undefined);
-  const fromFile = file === null ? new Map<OptionName, Given>() : parseConfigText(file);
-  return joinConfig([givenByFlags(inputs.flags), givenByEnvironment(inputs.environment), fromFile]);
+export async function loadConfig(inputs: ConfigInputs): Promise<Config> {
+  const file = configFileOf(inputs);
+  if (file === null) return joinInputs(inputs, new Map());
+  const { parseConfigText } = await import('./parse-config.js');
+  return joinInputs(inputs, parseConfigText(file));
+}
+
+/** As `loadConfig`, at once: for code that must not be interrupted between question and answer. */
+export function loadConfigWith(
+  inputs: ConfigInputs,
+  parse: (file: ConfigFile) => GivenByName,
+): Config {
+  const file = configFileOf(inputs);
+  return joinInputs(inputs, file === null ? new Map() : parse(file));
+}
+
+function configFileOf({ configPath }: ConfigInputs): ConfigFile | null {
+  return readConfigFile(configPath ?? CONFIG_PATH, configPath !== undefined);
+}
+
+function joinInputs({ flags, environment }: ConfigInputs, fromFile: GivenByName): Config {
+  return joinConfig([givenByFlags(flags), givenByEnvironment(environment), fromFile]);
 }
 
 /**
@@ -78,44 +92,6 @@ export function configOf(options: Readonly<Record<string, unknown>>): Config {
     given.set(name, { value, place: `The option ${name}`, source: 'flag' });
   }
   return joinConfig([given]);
-}
-
-/** The file's options by name. Values are checked when they are joined. */
-export function parseConfigText(file: {
-  readonly path: string;
-  readonly text: string;
-}): GivenByName {
-  const lines = new LineCounter();
-  const document = parseDocument(file.text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    // It compares each key with each other one; the options below are looked up.
-    uniqueKeys: false,
-  });
-  const at = (offset: number) => `${file.path}, line ${lines.linePos(offset).line}`;
-  const problem = document.errors[0];
-  if (problem) {
-    throw new UsageError(`${at(problem.pos[0])}: this is not valid YAML: ${problem.message}.`);
-  }
-  const given = new Map<OptionName, Given>();
-  const root = document.contents;
-  if (root === null || (isScalar(root) && root.value === null)) return given;
-  if (!isMap(root)) {
-    throw new UsageError(`${at(0)}: expected lines of "option: value", e.g. queueDepthMax: 64.`);
-  }
-  for (const pair of root.items) {
-    const key = isScalar(pair.key) ? pair.key : undefined;
-    const place = at(key?.range?.[0] ?? 0);
-    const name = optionNamed(String(key?.value), place);
-    if (given.has(name)) throw new UsageError(`${place}: ${name} is given twice.`);
-    const node = pair.value;
-    if (!isScalar(node) && !isSeq(node)) {
-      throw new UsageError(`${place}: ${name} must be ${OPTION_ROWS[name].expects}.`);
-    }
-    const value: unknown = isScalar(node) ? node.value : node.items.map(scalarOf);
-    given.set(name, { value, place: `${place}: ${name}`, source: 'file' });
-  }
-  return given;
 }
 
 function joinConfig(layers: readonly GivenByName[]): Config {
@@ -199,15 +175,7 @@ function givenByEnvironment(environment: ConfigInputs['environment']): GivenByNa
   return given;
 }
 
-function optionNamed(key: string, place: string): OptionName {
-  const name = OPTION_NAMES.find((candidate) => candidate === key);
-  if (name !== undefined) return name;
-  const near = closestMatch(key, OPTION_NAMES);
-  const hint = near === undefined ? '' : ` Did you mean ${near}?`;
-  throw new UsageError(`${place}: there is no option ${shown(key)}.${hint}`);
-}
-
-function readConfigFile(path: string, required: boolean): { path: string; text: string } | null {
+function readConfigFile(path: string, required: boolean): ConfigFile | null {
   try {
     // A FIFO without a writer would be waited for in the thread that serves.
     const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -234,24 +202,4 @@ function readConfigFile(path: string, required: boolean): { path: string; text: 
       { cause, exitCode: (denied ? EXIT_CODES.notPermitted : EXIT_CODES.invalidUse).code },
     );
   }
-}
-
-/** The value of a list's item; `null`, which no option takes, for anything that nests deeper. */
-function scalarOf(item: unknown): unknown {
-  return isScalar(item) ? item.value : null;
-}
-
-/** A value may be nested deeper than the stack of whoever writes it down. */
-function jsonOf(value: unknown): string {
-  try {
-    return JSON.stringify(value) ?? String(value);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    return 'a value nested too deeply';
-  }
-}
-
-function shown(value: unknown): string {
-  const text = jsonOf(value);
-  return text.length > SHOWN_LENGTH_MAX ? `${text.slice(0, SHOWN_LENGTH_MAX)}…` : text;
 }

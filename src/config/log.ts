@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
+import { prettyStream } from './pretty-log.js';
 
 export type { Logger } from 'pino';
 
@@ -10,10 +10,10 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** Keys whose values are never written, at the top and two levels down. */
 const SECRET_KEYS = ['secret', 'password', 'chap', 'challenge', 'response'];
 
-/** The log: JSON lines on `stream`, or lines for a person where `pretty` is set. */
+/** The log: JSON lines on `stream`, or lines for a person if `pretty` is given. */
 export function createLog(options: {
   readonly level: LogLevel;
-  readonly pretty: boolean;
+  readonly pretty: false | { readonly hasColor: boolean };
   readonly stream: DestinationStream;
 }): Logger {
   const paths = SECRET_KEYS.flatMap((key) => [key, `*.${key}`, `*.*.${key}`]);
@@ -23,16 +23,8 @@ export function createLog(options: {
     redact: { paths, censor: '[secret]' },
     timestamp: pino.stdTimeFunctions.isoTime,
   };
-  if (!options.pretty) return pino(settings, options.stream);
-  const lines = pretty({
-    destination: options.stream,
-    colorize: true,
-    sync: true,
-    translateTime: 'SYS:HH:MM:ss',
-    ignore: 'pid,hostname',
-    hideObject: true,
-  });
-  return pino(settings, lines);
+  const { pretty, stream } = options;
+  return pino(settings, pretty === false ? stream : prettyStream(stream, pretty));
 }
 
 /**

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { closestMatch } from '../base/closest-match.js';
 import { productError, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * The control socket's language: JSON-RPC 2.0 (jsonrpc.org/specification), one message a line of

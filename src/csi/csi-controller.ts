@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { codeOf, UsageError } from '../base/errors.js';
 import { SerialQueue } from '../base/serial-queue.js';
 import { RecordFolder } from '../volume/record-folder.js';

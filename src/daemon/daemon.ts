@@ -129,7 +129,7 @@ export async function runDaemon(
 
 async function settleAsConfigured(options: DaemonOptions): Promise<void> {
   const { configPath, environment } = options;
-  const { values } = loadConfig({
+  const { values } = await loadConfig({
     flags: { 'cpu-affinity': options.cpuAffinity, 'busy-poll': options.busyPoll },
     environment,
     ...(configPath === undefined ? {} : { configPath }),

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isForeignFault, UsageError } from '../base/errors.js';
 import { listenPrivately, requireFreePath } from '../io/unix-socket-path.js';
 import type { DockerVolumes } from './docker-volumes.js';

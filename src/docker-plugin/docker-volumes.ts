@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { SerialQueue } from '../base/serial-queue.js';
 import type { OpenVolumes } from '../volume/open-volumes.js';
 import { RecordFolder } from '../volume/record-folder.js';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { isServing, PATH_WORDS } from '../bridge/paths/path.js';
 import { PATH_STATES } from '../bridge/paths/path-state.js';
 import { formatPortal } from '../iscsi/login/portal.js';

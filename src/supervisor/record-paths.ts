@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import { samePortal } from '../iscsi/session/portal-list.js';
 import type { PathPlace } from '../session/paths/path-places.js';

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { closestMatch } from '../base/closest-match.js';
 import { UsageError } from '../base/errors.js';
-import { type Config, loadConfig } from '../config/config.js';
+import { type Config, loadConfigWith } from '../config/config.js';
 import {
   flagOf,
   isProcessOption,
@@ -10,6 +10,7 @@ import {
 } from '../config/config-options.js';
 import type { SessionOptions, SessionType } from '../config/contract.js';
 import { resolveInitiatorName } from '../config/initiator-name.js';
+import { parseConfigText } from '../config/parse-config.js';
 import { resolveChap } from '../config/secrets.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
@@ -50,12 +51,10 @@ export function resolveLogin(request: LoginParams, surroundings: DaemonEnvironme
   if (fault !== null) throw new UsageError(`The target name is not valid: ${fault}.`);
   const flags: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(request.options)) flags[flagOf(named(name))] = value;
-  const config = loadConfig({
-    flags,
-    environment: environmentFor(request, surroundings),
-    ...(surroundings.configPath === undefined ? {} : { configPath: surroundings.configPath }),
-  });
-  const { stateDirectory } = surroundings;
+  const { configPath, stateDirectory } = surroundings;
+  const environment = environmentFor(request, surroundings);
+  const file = configPath === undefined ? {} : { configPath };
+  const config = loadConfigWith({ flags, environment, ...file }, parseConfigText);
   const initiatorName = config.values.initiatorName ?? resolveInitiatorName({ stateDirectory });
   return { request, initiatorName, config };
 }

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { UsageError } from '../base/errors.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { recordPathsSchema } from './record-paths.js';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { LunExport } from '../config/contract.js';
 import type { Connection } from '../iscsi/connection/connection.js';
 import { nextStepOf } from '../iscsi/quirks/quirks.js';

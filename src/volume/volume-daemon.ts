@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { UsageError } from '../base/errors.js';
 import { askDaemon, ControlClient } from '../control/control-client.js';
 import {

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { RecordFolder } from './record-folder.js';
 import { volumeSpecSchema } from './volume-spec.js';
 

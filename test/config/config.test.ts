@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/base/errors.js';
-import { configOf, loadConfig } from '../../src/config/config.js';
+import { configOf, loadConfig, loadConfigWith } from '../../src/config/config.js';
 import {
   environmentNameOf,
   flagOf,
   OPTION_NAMES,
   OPTION_ROWS,
 } from '../../src/config/config-options.js';
+import { parseConfigText } from '../../src/config/parse-config.js';
 
 let directory = '';
 let serial = 0;
@@ -27,11 +28,8 @@ function load(parts: {
   serial += 1;
   const configPath = join(directory, `config-${serial}.yaml`);
   writeFileSync(configPath, parts.yaml ?? '');
-  return loadConfig({
-    flags: parts.flags ?? {},
-    environment: parts.environment ?? {},
-    configPath,
-  });
+  const { flags = {}, environment = {} } = parts;
+  return loadConfigWith({ flags, environment, configPath }, parseConfigText);
 }
 
 function refusalOf(parts: Parameters<typeof load>[0]): string {
@@ -230,11 +228,11 @@ describe('a wrong option', () => {
 });
 
 describe('the configuration file', () => {
-  it('a FIFO as configuration is refused, and not waited for', () => {
+  it('a FIFO as configuration is refused, and not waited for', async () => {
     const configPath = join(directory, 'fifo');
     execFileSync('mkfifo', [configPath]);
     const load = () => loadConfig({ flags: {}, environment: {}, configPath });
-    expect(load).toThrow(/fifo is not a regular file\. Check --config\./);
+    await expect(load()).rejects.toThrow(/fifo is not a regular file\. Check --config\./);
   });
 
   it('eighty thousand keys are refused at once', () => {
@@ -244,9 +242,18 @@ describe('the configuration file', () => {
     expect(performance.now() - begun).toBeLessThan(10_000);
   });
 
-  it('the configuration file may be missing, unless it was named', () => {
+  it('the configuration file may be missing, unless it was named', async () => {
     const configPath = join(directory, 'no-such-file');
-    expect(() => loadConfig({ flags: {}, environment: {}, configPath })).toThrow(/ENOENT/);
-    expect(loadConfig({ flags: {}, environment: {} }).values.queueDepthMax).toBeGreaterThan(0);
+    const named = loadConfig({ flags: {}, environment: {}, configPath });
+    await expect(named).rejects.toThrow(/ENOENT/);
+    const { values } = await loadConfig({ flags: {}, environment: {} });
+    expect(values.queueDepthMax).toBeGreaterThan(0);
+  });
+
+  it('a configuration file is read, and parsed, only if it is there', async () => {
+    const configPath = join(directory, 'depth.yaml');
+    writeFileSync(configPath, 'queueDepthMax: 7\n');
+    const { values } = await loadConfig({ flags: {}, environment: {}, configPath });
+    expect(values.queueDepthMax).toBe(7);
   });
 });

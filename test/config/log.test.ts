@@ -57,6 +57,33 @@ describe("the daemon's log", () => {
   });
 });
 
+describe('the log on a terminal', () => {
+  const written = (hasColor: boolean, write: (log: ReturnType<typeof createLog>) => void) => {
+    const stream = new PassThrough();
+    write(createLog({ level: 'debug', pretty: { hasColor }, stream }));
+    return String(stream.read());
+  };
+
+  it('a line for a person has the time, the level and the message, without fields', () => {
+    expect(written(false, (log) => log.info({ lun: 7 }, 'ready'))).toMatch(
+      /^\[\d\d:\d\d:\d\d\] INFO: ready\n$/,
+    );
+    expect(written(true, (log) => log.warn('slow'))).toContain('\u001b[33mWARN\u001b[39m: slow');
+    expect(written(false, (log) => log.debug('x') ?? log.error('y'))).toMatch(
+      /DEBUG: x\n.*ERROR: y\n$/,
+    );
+  });
+
+  it('a line for a person has the stack of an error', () => {
+    const text = written(false, (log) => log.error({ err: new Error('why') }, 'it broke'));
+    expect(text).toMatch(/ERROR: it broke\nError: why\n {4}at /);
+  });
+
+  it('a message cannot move the cursor', () => {
+    expect(written(false, (log) => log.info('a\u001b[2Jb\u0007'))).toMatch(/INFO: a\?\[2Jb\?\n$/);
+  });
+});
+
 describe('the log in the journal', () => {
   it('a line begins with the priority of syslog (sd-daemon(3)) of its pino level', () => {
     const { log, lines } = logTo('trace', journalStream);

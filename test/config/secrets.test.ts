@@ -27,7 +27,7 @@ function file(name: string, text: string, mode = 0o600): string {
   return path;
 }
 
-function chap(parts: {
+async function chap(parts: {
   flags?: Record<string, unknown>;
   environment?: Record<string, string>;
   yaml?: string;
@@ -36,7 +36,7 @@ function chap(parts: {
 }) {
   const environment = parts.environment ?? {};
   const configPath = file('config.yaml', parts.yaml ?? '');
-  const config = loadConfig({ flags: parts.flags ?? {}, environment, configPath });
+  const config = await loadConfig({ flags: parts.flags ?? {}, environment, configPath });
   const prompt = parts.prompt === undefined ? {} : { prompt: parts.prompt };
   return resolveChap({ config, environment, url: parts.url ?? {}, ...prompt });
 }

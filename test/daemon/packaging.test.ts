@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { DAEMON_COMMANDS } from '../../src/cli/command-table.js';
-import { parseConfigText } from '../../src/config/config.js';
 import { OPTION_NAMES, OPTION_ROWS, type OptionName } from '../../src/config/config-options.js';
+import { parseConfigText } from '../../src/config/parse-config.js';
 import { METHOD_NAMES } from '../../src/control/control-methods.js';
 import { EXIT_CODES } from '../../src/errors/exit-codes.js';
 

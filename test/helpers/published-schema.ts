@@ -1,6 +1,6 @@
 /** The JSON schemas of docs/, read from their files as a stranger would. */
 import { readFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export function schemaFile(name: string): URL {
   return new URL(`../../docs/json-schema/${name}.json`, import.meta.url);

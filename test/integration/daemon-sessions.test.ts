@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { COMMAND_SCHEMAS } from '../../src/cli/command-results.js';
 import { PUBLISHED_SCHEMAS } from '../../src/control/control-results.js';
 import type { SessionView } from '../../src/supervisor/session-report.js';

@@ -6,7 +6,13 @@ import { UsageError } from '../../base/errors.js';
 import { BOOT_FROM } from '../../boot/read-boot-source.js';
 import { LOG_LEVELS } from '../../config/log.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { prepareBootTarget, prepareTarget } from '../session-flags.js';
 import { runStack } from '../session-runner.js';
 import { withOptionalUrl, withUrl } from './query.js';
@@ -14,7 +20,10 @@ import { withOptionalUrl, withUrl } from './query.js';
 /** `sun_path` has 108 bytes with the final zero (unix(7)). */
 const SOCKET_PATH_BYTES_MAX = 107;
 
-export function withServeFlags(parser: Argv): Argv {
+export const SERVE: CommandBody = { build: withServeFlags, run: runServe };
+export const ATTACH: CommandBody = { build: withAttachFlags, run: runAttach };
+
+function withServeFlags(parser: Argv): Argv {
   return withRunFlags(withUrl(parser)).option('socket', {
     type: 'string',
     requiresArg: true,
@@ -22,7 +31,7 @@ export function withServeFlags(parser: Argv): Argv {
   });
 }
 
-export function withAttachFlags(parser: Argv): Argv {
+function withAttachFlags(parser: Argv): Argv {
   return withRunFlags(withOptionalUrl(parser))
     .option('boot', {
       type: 'boolean',
@@ -53,7 +62,7 @@ function withRunFlags(parser: Argv): Argv {
 }
 
 /** `serve <url>`: LUNs as NBD exports on a unix socket. */
-export async function runServe(context: CommandContext, args: Arguments): Promise<number> {
+async function runServe(context: CommandContext, args: Arguments): Promise<number> {
   const given = textArgument(args, 'socket');
   const isRun = isRunGiven(args);
   if (given === undefined && !isRun) {
@@ -81,7 +90,7 @@ export async function runServe(context: CommandContext, args: Arguments): Promis
 }
 
 /** `attach <url>`: LUNs as kernel devices. */
-export async function runAttach(context: CommandContext, args: Arguments): Promise<number> {
+async function runAttach(context: CommandContext, args: Arguments): Promise<number> {
   isRunGiven(args);
   const boot = isGiven(args, 'boot') || textArgument(args, 'session-type') === 'boot';
   const from = BOOT_FROM.find((known) => known === textArgument(args, 'from'));

@@ -10,7 +10,13 @@ import {
 import type { BootTestOptions, BootVerdict, SessionOptions } from '../../config/contract.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { BootReport } from '../boot-report.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { Interrupts } from '../interrupts.js';
 import { prepareTarget } from '../session-flags.js';
 import { withUrl } from './query.js';
@@ -24,7 +30,9 @@ const MEMORY_MIB_MAX = 1 << 20;
 const CPUS_MAX = 255;
 const CPU_MODEL = /^[A-Za-z0-9][\w.,=+-]{0,255}$/;
 
-export function withBootTestFlags(parser: Argv): Argv {
+export const BOOT_TEST: CommandBody = { build: withBootTestFlags, run: runBootTestCommand };
+
+function withBootTestFlags(parser: Argv): Argv {
   return withMachineFlags(
     withUrl(parser)
       .option('expect', {
@@ -83,10 +91,7 @@ function withMachineFlags(parser: Argv): Argv {
 }
 
 /** `boot-test <url>`: whether the image on a LUN boots. */
-export async function runBootTestCommand(
-  context: CommandContext,
-  args: Arguments,
-): Promise<number> {
+async function runBootTestCommand(context: CommandContext, args: Arguments): Promise<number> {
   const wishes = readWishes(args, context.io.environment['PATH'] ?? '');
   const { url, options } = await prepareTarget(context, args, 'boot');
   if (wishes.write && options.readOnly) {

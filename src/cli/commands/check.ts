@@ -3,17 +3,20 @@ import { UsageError } from '../../base/errors.js';
 import { type CheckReport, checkSchema } from '../../check/check-report.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { printCheck } from '../check-view.js';
-import { type Arguments, type CommandContext, isGiven } from '../context.js';
+import { type Arguments, type CommandBody, type CommandContext, isGiven } from '../context.js';
 import { Interrupts } from '../interrupts.js';
 import { printJson } from '../print.js';
 import { withProgress } from '../progress.js';
 import { prepareTarget } from '../session-flags.js';
+import { withUrl } from './query.js';
 
 /** A person who has asked for the end does not wait longer for an orderly one. */
 const LOGOUT_MS_MAX = 500;
 
+export const CHECK: CommandBody = { build: withUrl, run: runCheck };
+
 /** `check <url>`: everything a person wants to know of a target before the first disk of it. */
-export async function runCheck(context: CommandContext, args: Arguments): Promise<number> {
+async function runCheck(context: CommandContext, args: Arguments): Promise<number> {
   const { io, backend } = context;
   const { url, options } = await prepareTarget(context, args, 'informational');
   using interrupts = new Interrupts(io.signals);

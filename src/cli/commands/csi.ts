@@ -1,7 +1,13 @@
 import { join } from 'node:path';
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { withControl } from '../control-session.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
 import { printLine } from '../print.js';
@@ -12,7 +18,9 @@ import { placeOfVolumes, withVolumeFlags } from '../volume-flags.js';
 const NODE_ID_BYTES_MAX = 256;
 const VOLUMES_MAX = '0';
 
-export function withCsi(parser: Argv): Argv {
+export const CSI: CommandBody = { build: withCsi, run: runCsi };
+
+function withCsi(parser: Argv): Argv {
   const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
   return withVolumeFlags(withControl(parser))
     .option('endpoint', text('socket to listen on: unix:///csi/csi.sock (or CSI_ENDPOINT)'))
@@ -25,7 +33,7 @@ export function withCsi(parser: Argv): Argv {
 }
 
 /** `csi`: volumes for Kubernetes and Nomad, in the foreground, until SIGTERM. */
-export async function runCsi(context: CommandContext, args: Arguments): Promise<number> {
+async function runCsi(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const { serveCsi, serveRegistration } = await import('../../csi/csi-server.js');
   const { CsiController } = await import('../../csi/csi-controller.js');

@@ -7,7 +7,13 @@ import { CONTROL_PATH } from '../../control/control-protocol.js';
 import { BOOT_DIRECTORY } from '../../daemon/boot-login.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { guarded } from '../backend.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { controlPathOf, withControl } from '../control-session.js';
 import { Interrupts } from '../interrupts.js';
 import { printLine } from '../print.js';
@@ -18,7 +24,9 @@ import { readVersion } from '../version.js';
 const WAIT_SECONDS = '180';
 const LOGINS = '16';
 
-export function withDaemonFlags(parser: Argv): Argv {
+export const DAEMON: CommandBody = { build: withDaemonFlags, run: runDaemonCommand };
+
+function withDaemonFlags(parser: Argv): Argv {
   const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
   const flags = withControl(parser)
     .option('control', text(`unix socket to listen on [${CONTROL_PATH}]`))
@@ -46,7 +54,7 @@ export function withDaemonFlags(parser: Argv): Argv {
 }
 
 /** `daemon`: sessions and devices, in the foreground, until SIGTERM. */
-export async function runDaemonCommand(context: CommandContext, args: Arguments): Promise<number> {
+async function runDaemonCommand(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const { runDaemon } = await guarded(() => import('../../daemon/daemon.js'));
   using interrupts = new Interrupts(io.signals);

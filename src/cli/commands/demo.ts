@@ -1,15 +1,17 @@
 import type { Argv } from 'yargs';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
-import { type Arguments, type CommandContext, isGiven } from '../context.js';
+import { type Arguments, type CommandBody, type CommandContext, isGiven } from '../context.js';
 import { Interrupts } from '../interrupts.js';
 import { printLine } from '../print.js';
 
-export function withDemoFlags(parser: Argv): Argv {
+export const DEMO: CommandBody = { build: withDemoFlags, run: runDemoCommand };
+
+function withDemoFlags(parser: Argv): Argv {
   return parser.option('json', { type: 'boolean', describe: 'print one JSON object per line' });
 }
 
 /** `demo`: the embedded target, a session to it, and an outage ridden out. */
-export async function runDemoCommand(context: CommandContext, args: Arguments): Promise<number> {
+async function runDemoCommand(context: CommandContext, args: Arguments): Promise<number> {
   using interrupts = new Interrupts(context.io.signals);
   await interrupts.orInterrupted(
     context.backend.runDemo({

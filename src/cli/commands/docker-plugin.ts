@@ -1,6 +1,12 @@
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { withControl } from '../control-session.js';
 import { Interrupts, whenAborted } from '../interrupts.js';
 import { printLine } from '../print.js';
@@ -9,7 +15,9 @@ import { placeOfVolumes, withVolumeFlags } from '../volume-flags.js';
 /** The first descriptor that systemd hands over (sd_listen_fds(3)). */
 const LISTEN_FD = 3;
 
-export function withDockerPlugin(parser: Argv): Argv {
+export const DOCKER_PLUGIN: CommandBody = { build: withDockerPlugin, run: runDockerPlugin };
+
+function withDockerPlugin(parser: Argv): Argv {
   return withVolumeFlags(withControl(parser)).option('socket', {
     type: 'string',
     requiresArg: true,
@@ -18,7 +26,7 @@ export function withDockerPlugin(parser: Argv): Argv {
 }
 
 /** `docker-plugin`: volumes for Docker and Podman, in the foreground, until SIGTERM. */
-export async function runDockerPlugin(context: CommandContext, args: Arguments): Promise<number> {
+async function runDockerPlugin(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const { serveDocker } = await import('../../docker-plugin/docker-server.js');
   const { DockerVolumes } = await import('../../docker-plugin/docker-volumes.js');

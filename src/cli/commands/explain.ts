@@ -1,10 +1,18 @@
 import type { Argv } from 'yargs';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import { explain } from '../../errors/explain.js';
-import { type Arguments, type CommandContext, isGiven, requiredArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  requiredArgument,
+} from '../context.js';
 import { printFields, printJson } from '../print.js';
 
-export function withCode(parser: Argv): Argv {
+export const EXPLAIN: CommandBody = { build: withCode, run: runExplain };
+
+function withCode(parser: Argv): Argv {
   return parser
     .positional('code', {
       type: 'string',
@@ -15,7 +23,7 @@ export function withCode(parser: Argv): Argv {
 }
 
 /** `explain <code>`. */
-export async function runExplain(context: CommandContext, args: Arguments): Promise<number> {
+async function runExplain(context: CommandContext, args: Arguments): Promise<number> {
   const explanation = explain(requiredArgument(args, 'code'));
   if (isGiven(args, 'json')) printJson(context.io, explanation);
   else printFields(context.io, explanation);

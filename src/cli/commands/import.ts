@@ -8,14 +8,22 @@ import { type NodeLogin, type NodeSecret, readNodes } from '../../config/open-is
 import { formatHostPort } from '../../config/target-url.js';
 import { DAEMON_GONE, DAEMON_UNREACHABLE } from '../../control/control-client.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { withControl, withDaemon } from '../control-session.js';
 import { printJson, printLine, warn } from '../print.js';
 
 const NODES = '/etc/iscsi/nodes';
 const SECRETS = '/etc/iscsi-nbd/secrets';
 
-export function withImport(parser: Argv): Argv {
+export const IMPORT_OPEN_ISCSI: CommandBody = { build: withImport, run: runImport };
+
+function withImport(parser: Argv): Argv {
   return withControl(parser)
     .positional('nodes', { type: 'string', describe: `directory of node records [${NODES}]` })
     .option('secrets-directory', {
@@ -36,7 +44,7 @@ type Import = {
 type Found = { readonly login: NodeLogin; readonly asked: Import };
 
 /** `import-open-iscsi [nodes]`: node records become persistent logins. */
-export async function runImport(context: CommandContext, args: Arguments): Promise<number> {
+async function runImport(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const nodes = textArgument(args, 'nodes') ?? NODES;
   const secrets = textArgument(args, 'secrets-directory') ?? SECRETS;

@@ -1,14 +1,23 @@
 import { UsageError } from '../../base/errors.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
 import type { SessionView } from '../../supervisor/session-report.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
-import { allSessions, findSession, withDaemon } from '../control-session.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
+import { allSessions, findSession, withDaemon, withSession } from '../control-session.js';
 import { groupText, pathTroubles } from '../path-text.js';
-import { printable, printJson, printLine, printTable } from '../print.js';
+import { printable, printJson, printLine } from '../print.js';
+import { printTable } from '../print-table.js';
 import { columnsOf, fitted } from '../table-width.js';
 
+export const PATHS: CommandBody = { build: withSession, run: runPaths };
+
 /** `paths [session]`: every path of every disk that has several. */
-export async function runPaths(context: CommandContext, args: Arguments): Promise<number> {
+async function runPaths(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const name = textArgument(args, 'session');
   const sessions = await withDaemon(context, args, async (client) =>

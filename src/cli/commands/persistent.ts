@@ -4,19 +4,28 @@ import { formatHostPort } from '../../config/target-url.js';
 import { askDaemon } from '../../control/control-client.js';
 import { persistentListSchema } from '../../control/control-results.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { withControl, withDaemon } from '../control-session.js';
-import { printJson, printLine, printTable } from '../print.js';
+import { printJson, printLine } from '../print.js';
+import { printTable } from '../print-table.js';
 import { columnsOf, fitted } from '../table-width.js';
 
-export function withPersistent(parser: Argv): Argv {
+export const PERSISTENT: CommandBody = { build: withPersistent, run: runPersistent };
+
+function withPersistent(parser: Argv): Argv {
   return withControl(parser)
     .positional('action', { choices: ['list', 'remove'], demandOption: true })
     .positional('session', { type: 'string', describe: 'session number or target name to remove' });
 }
 
 /** `persistent list`, `persistent remove <session>`. */
-export async function runPersistent(context: CommandContext, args: Arguments): Promise<number> {
+async function runPersistent(context: CommandContext, args: Arguments): Promise<number> {
   return textArgument(args, 'action') === 'remove' ? remove(context, args) : list(context, args);
 }
 

@@ -3,7 +3,13 @@ import type { Argv } from 'yargs';
 import { codeOf, UsageError } from '../../base/errors.js';
 import { formatHostPort } from '../../config/target-url.js';
 import { EXIT_CODES } from '../../errors/exit-codes.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { INTERRUPTED } from '../interrupts.js';
 import { printJson, printLine } from '../print.js';
 import { prepareTarget } from '../session-flags.js';
@@ -23,7 +29,9 @@ type LatencyStatistics = {
   readonly standardDeviationMs: number;
 };
 
-export function withPing(parser: Argv): Argv {
+export const PING: CommandBody = { build: withPing, run: runPing };
+
+function withPing(parser: Argv): Argv {
   return withUrl(parser)
     .option('count', {
       type: 'string',
@@ -46,7 +54,7 @@ export function withPing(parser: Argv): Argv {
 }
 
 /** `ping <url>`: NOP-Out round trips. SIGINT ends it early and still prints the statistics. */
-export async function runPing(context: CommandContext, args: Arguments): Promise<number> {
+async function runPing(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const count = numberFlag(args, 'count', { min: 1, max: COUNT_MAX, whole: true });
   const bytes = numberFlag(args, 'bytes', { min: 0, max: BYTES_MAX, whole: true });

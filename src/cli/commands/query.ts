@@ -13,17 +13,16 @@ import {
   queryInquiry,
   queryReportLuns,
 } from '../../session/scsi-queries.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
-import { Interrupts, whenAborted } from '../interrupts.js';
 import {
-  humanBytes,
-  printable,
-  printFields,
-  printJson,
-  printLine,
-  printTable,
-  warn,
-} from '../print.js';
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
+import { Interrupts, whenAborted } from '../interrupts.js';
+import { humanBytes, printable, printFields, printJson, printLine, warn } from '../print.js';
+import { printTable } from '../print-table.js';
 import { withProgress } from '../progress.js';
 import { preparePortal, prepareTarget, withSessionFlags } from '../session-flags.js';
 
@@ -36,7 +35,12 @@ const WARNINGS_MAX = 32;
 /** SPC-4 §6.6.2: qualifier 011b and type 1Fh, where there is no logical unit of this number. */
 const NO_UNIT = 0x7f;
 
-export function withPortal(parser: Argv): Argv {
+export const DISCOVER: CommandBody = { build: withPortal, run: runDiscover };
+export const LUNS: CommandBody = { build: withRawUrl, run: runLuns };
+export const INQUIRY: CommandBody = { build: withInquiry, run: runInquiry };
+export const CAPACITY: CommandBody = { build: withRawUrl, run: runCapacity };
+
+function withPortal(parser: Argv): Argv {
   return withSessionFlags(
     withJson(parser).positional('portal', {
       type: 'string',
@@ -59,11 +63,19 @@ export function withOptionalUrl(parser: Argv): Argv {
   );
 }
 
-export function withRaw(parser: Argv): Argv {
-  return parser.option('raw', {
+function withRawUrl(parser: Argv): Argv {
+  return withUrl(parser).option('raw', {
     type: 'boolean',
     describe: "write the device's own bytes to standard output",
     conflicts: 'json',
+  });
+}
+
+function withInquiry(parser: Argv): Argv {
+  return withRawUrl(parser).option('vpd', {
+    type: 'string',
+    requiresArg: true,
+    describe: 'a VPD page: hexadecimal, e.g. 83, or a name, e.g. limits',
   });
 }
 
@@ -72,7 +84,7 @@ function withJson(parser: Argv): Argv {
 }
 
 /** `discover <portal>`: a table of targets and portals. */
-export async function runDiscover(context: CommandContext, args: Arguments): Promise<number> {
+async function runDiscover(context: CommandContext, args: Arguments): Promise<number> {
   const { portal, options } = await preparePortal(context, args);
   using interrupts = new Interrupts(context.io.signals);
   const { host, port } = portal;
@@ -115,7 +127,7 @@ export async function runDiscover(context: CommandContext, args: Arguments): Pro
 }
 
 /** `inquiry <url>`: standard data, or a VPD page. */
-export async function runInquiry(context: CommandContext, args: Arguments): Promise<number> {
+async function runInquiry(context: CommandContext, args: Arguments): Promise<number> {
   const pageText = textArgument(args, 'vpd');
   const page = pageText === undefined ? null : parseVpdPage(pageText);
   return printAnswer(context, args, async (session, lun) => {
@@ -128,7 +140,7 @@ export async function runInquiry(context: CommandContext, args: Arguments): Prom
 }
 
 /** `capacity <url>`. */
-export async function runCapacity(context: CommandContext, args: Arguments): Promise<number> {
+async function runCapacity(context: CommandContext, args: Arguments): Promise<number> {
   return printAnswer(context, args, queryCapacity, (view) => ({
     ...view,
     sizeBytes: `${view.sizeBytes} (${humanBytes(view.sizeBytes)})`,
@@ -136,7 +148,7 @@ export async function runCapacity(context: CommandContext, args: Arguments): Pro
 }
 
 /** `luns <url>`: each LUN with what it is and its size. */
-export async function runLuns(context: CommandContext, args: Arguments): Promise<number> {
+async function runLuns(context: CommandContext, args: Arguments): Promise<number> {
   const { io } = context;
   const { url, options } = await prepareTarget(context, args, 'informational');
   const luns = await withSession(context, { url, options }, async (session) => {

@@ -15,6 +15,7 @@ import { EXIT_CODES } from '../../errors/exit-codes.js';
 import type { SessionView } from '../../supervisor/session-report.js';
 import {
   type Arguments,
+  type CommandBody,
   type CommandContext,
   isGiven,
   requiredArgument,
@@ -29,7 +30,8 @@ import {
   withSession,
 } from '../control-session.js';
 import { lunTroubles } from '../lun-text.js';
-import { humanBytes, printable, printJson, printLine, printTable, warn } from '../print.js';
+import { humanBytes, printable, printJson, printLine, warn } from '../print.js';
+import { printTable } from '../print-table.js';
 import { withProgress } from '../progress.js';
 import { withSessionFlags } from '../session-flags.js';
 import { appliesText, printSession, printSessions } from '../session-view.js';
@@ -41,7 +43,15 @@ const BOOT = 3;
 /** Options that name a file on this machine: the daemon has another working directory. */
 const FILE_OPTIONS: readonly OptionName[] = ['chapSecretFile', 'targetChapSecretFile'];
 
-export function withLogin(parser: Argv): Argv {
+export const LOGIN: CommandBody = { build: withLogin, run: runLogin };
+export const LOGOUT: CommandBody = { build: withLogout, run: runLogout };
+export const SESSIONS: CommandBody = { build: withControl, run: runSessions };
+export const SESSION: CommandBody = { build: withSession, run: runSession };
+export const DEVICES: CommandBody = { build: withControl, run: runDevices };
+export const RESCAN: CommandBody = { build: withSession, run: runRescan };
+export const SET: CommandBody = { build: withSet, run: runSet };
+
+function withLogin(parser: Argv): Argv {
   return withSessionFlags(withControl(parser))
     .positional('portal', { type: 'string', demandOption: true, describe: 'host[:port]' })
     .positional('target', { type: 'string', demandOption: true, describe: "the target's name" })
@@ -56,20 +66,20 @@ export function withLogin(parser: Argv): Argv {
     .hide('session-type');
 }
 
-export function withLogout(parser: Argv): Argv {
+function withLogout(parser: Argv): Argv {
   return withSession(parser)
     .option('all', { type: 'boolean', describe: 'every session' })
     .option('force', { type: 'boolean', describe: 'also while a device of it is in use' });
 }
 
-export function withSet(parser: Argv): Argv {
+function withSet(parser: Argv): Argv {
   return withSession(parser)
     .positional('key', { type: 'string', describe: 'e.g. removal-latency' })
     .positional('value', { type: 'string', describe: 'seconds, or never; a size; a number' });
 }
 
 /** `login <portal> <target>`. */
-export async function runLogin(context: CommandContext, args: Arguments): Promise<number> {
+async function runLogin(context: CommandContext, args: Arguments): Promise<number> {
   const params = loginParams(context, args);
   const asking = withDaemon(context, args, async (client) => {
     try {
@@ -145,7 +155,7 @@ export function loginParams(
 }
 
 /** `logout <session>`, `logout --all`. */
-export async function runLogout(context: CommandContext, args: Arguments): Promise<number> {
+async function runLogout(context: CommandContext, args: Arguments): Promise<number> {
   const name = textArgument(args, 'session');
   const all = isGiven(args, 'all');
   if ((name === undefined) === !all) {
@@ -203,7 +213,7 @@ async function logout(
 }
 
 /** `sessions`: a line for each. */
-export async function runSessions(context: CommandContext, args: Arguments): Promise<number> {
+async function runSessions(context: CommandContext, args: Arguments): Promise<number> {
   const sessions = await withDaemon(context, args, allSessions);
   if (isGiven(args, 'json')) printJson(context.io, { sessions });
   else if (sessions.length === 0) throw noSession();
@@ -212,7 +222,7 @@ export async function runSessions(context: CommandContext, args: Arguments): Pro
 }
 
 /** `session <session>`: everything about one. */
-export async function runSession(context: CommandContext, args: Arguments): Promise<number> {
+async function runSession(context: CommandContext, args: Arguments): Promise<number> {
   const session = await withDaemon(context, args, (client) =>
     findSession(client, requiredArgument(args, 'session')),
   );
@@ -222,7 +232,7 @@ export async function runSession(context: CommandContext, args: Arguments): Prom
 }
 
 /** `devices`: every LUN of every session, and what it is doing. */
-export async function runDevices(context: CommandContext, args: Arguments): Promise<number> {
+async function runDevices(context: CommandContext, args: Arguments): Promise<number> {
   const { devices } = await withDaemon(context, args, (client) =>
     askDaemon(client, devicesSchema, 'Devices'),
   );
@@ -254,7 +264,7 @@ export async function runDevices(context: CommandContext, args: Arguments): Prom
 }
 
 /** `rescan [session]`: new LUNs become disks, gone ones go. */
-export async function runRescan(context: CommandContext, args: Arguments): Promise<number> {
+async function runRescan(context: CommandContext, args: Arguments): Promise<number> {
   const name = textArgument(args, 'session');
   const asking = withDaemon(context, args, async (client) => {
     const params =
@@ -274,7 +284,7 @@ export async function runRescan(context: CommandContext, args: Arguments): Promi
 }
 
 /** `set <session> <key> <value>`. */
-export async function runSet(context: CommandContext, args: Arguments): Promise<number> {
+async function runSet(context: CommandContext, args: Arguments): Promise<number> {
   const changed = await withDaemon(context, args, async (client) => {
     const { UniqueSessionId } = await findPathOrSession(client, requiredArgument(args, 'session'));
     const params = {

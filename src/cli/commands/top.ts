@@ -4,7 +4,13 @@ import { UsageError } from '../../base/errors.js';
 import { askDaemon } from '../../control/control-client.js';
 import { statisticsListSchema } from '../../control/control-results.js';
 import type { StatisticsView } from '../../supervisor/session-report.js';
-import { type Arguments, type CommandContext, isGiven, textArgument } from '../context.js';
+import {
+  type Arguments,
+  type CommandBody,
+  type CommandContext,
+  isGiven,
+  textArgument,
+} from '../context.js';
 import { watchDaemon, withControl } from '../control-session.js';
 import { printLine } from '../print.js';
 import { isLiveTerminal, showLive } from '../top/live-top.js';
@@ -12,7 +18,9 @@ import { printStatistics } from '../top/plain-table.js';
 
 const INTERVAL_SECONDS_MAX = 3600;
 
-export function withTop(parser: Argv): Argv {
+export const TOP: CommandBody = { build: withTop, run: runTop };
+
+function withTop(parser: Argv): Argv {
   return withControl(parser)
     .option('interval', {
       type: 'string',
@@ -27,7 +35,7 @@ export function withTop(parser: Argv): Argv {
  * `top`: throughput, latency and outages of every session. A terminal gets a screen that is drawn
  * again and again and takes keys; `--count`, `--json` and a pipe get plain output.
  */
-export async function runTop(context: CommandContext, args: Arguments): Promise<number> {
+async function runTop(context: CommandContext, args: Arguments): Promise<number> {
   const intervalMs = 1000 * numberOf(args, 'interval', { min: 0.1, max: INTERVAL_SECONDS_MAX });
   const isEndless = textArgument(args, 'count') === undefined;
   const count = isEndless ? Infinity : numberOf(args, 'count', { min: 1, max: 1_000_000 });

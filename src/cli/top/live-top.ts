@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ReadStream } from 'node:tty';
 import { askDaemon, type ControlClient } from '../../control/control-client.js';
 import { statisticsListSchema } from '../../control/control-results.js';
-import type { CliIo } from '../context.js';
+import { allowsColor, type CliIo } from '../context.js';
 import { allSessions } from '../control-session.js';
 import { whenAborted } from '../interrupts.js';
 import { columnsOf } from '../table-width.js';
@@ -74,13 +74,12 @@ function frame(lines: readonly string[]): string {
   return `${HOME}${body}${CLEAR_REST}`;
 }
 
-/** No colours if NO_COLOR has a value (no-color.org). */
 function screenOf(io: CliIo): Screen {
   const columns = columnsOf(io) ?? USUAL_COLUMNS;
   return {
     columns,
     rows: io.stdout.rows || USUAL_ROWS,
-    hasColor: (io.environment['NO_COLOR'] ?? '') === '',
+    hasColor: allowsColor(io),
   };
 }
 

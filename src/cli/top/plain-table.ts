@@ -2,7 +2,8 @@ import type { StatisticsView } from '../../supervisor/session-report.js';
 import type { CliIo } from '../context.js';
 import { lunTroubles } from '../lun-text.js';
 import { drawPaths, perSecond, secondsSince } from '../path-rates.js';
-import { humanBytes, printable, printLine, printTable } from '../print.js';
+import { humanBytes, printable, printLine } from '../print.js';
+import { printTable } from '../print-table.js';
 import { columnsOf, fitted } from '../table-width.js';
 import { milliseconds, shortId } from './session-columns.js';
 
