@@ -71,3 +71,33 @@ export function publishOf(more: Answer = {}): Answer {
     ...more,
   };
 }
+
+/** Calls of the Node service with one field that is not good, by method, field and value. */
+export const BAD_FIELDS: readonly (readonly [string, string, unknown])[] = [
+  ['NodeStageVolume', 'volume_id', ''],
+  ['NodeStageVolume', 'volume_id', 'x'.repeat(129)],
+  ['NodeStageVolume', 'staging_target_path', ''],
+  ['NodeStageVolume', 'staging_target_path', 'relative'],
+  ['NodeStageVolume', 'staging_target_path', '/a/../../etc'],
+  ['NodeStageVolume', 'volume_capability', null],
+  ['NodeStageVolume', 'volume_capability', { access_mode: { mode: 1 } }],
+  ['NodeStageVolume', 'volume_capability', mountOf(0)],
+  ['NodeStageVolume', 'volume_capability', mountOf(5)],
+  ['NodeStageVolume', 'volume_capability', mountOf(8)],
+  ['NodeStageVolume', 'volume_capability', mountOf(1, 'ntfs')],
+  ['NodeStageVolume', 'volume_context', {}],
+  ['NodePublishVolume', 'volume_id', ''],
+  ['NodePublishVolume', 'target_path', ''],
+  ['NodePublishVolume', 'target_path', '/'],
+  ['NodePublishVolume', 'volume_capability', null],
+  ['NodeUnpublishVolume', 'volume_id', ''],
+  ['NodeUnpublishVolume', 'target_path', ''],
+  ['NodeUnstageVolume', 'volume_id', ''],
+  ['NodeUnstageVolume', 'staging_target_path', ''],
+  ['NodeGetVolumeStats', 'volume_id', ''],
+  ['NodeGetVolumeStats', 'volume_path', ''],
+  ['NodeExpandVolume', 'volume_id', ''],
+  ['NodeExpandVolume', 'volume_path', ''],
+  ['NodeExpandVolume', 'capacity_range', { required_bytes: '-1' }],
+  ['NodeExpandVolume', 'capacity_range', { required_bytes: 9, limit_bytes: 8 }],
+];

@@ -5,7 +5,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CsiNode } from '../../src/csi/csi-node.js';
 import { type Serving, serveCsi, serveRegistration } from '../../src/csi/csi-server.js';
 import { TARGET, VolumeWorld } from '../volume/volume-world.js';
-import { type Answer, blockOf, CsiClient, mountOf, publishOf, stageOf } from './csi-client.js';
+import {
+  type Answer,
+  BAD_FIELDS,
+  blockOf,
+  CsiClient,
+  mountOf,
+  publishOf,
+  stageOf,
+} from './csi-client.js';
 
 let world: VolumeWorld;
 let folder: string;
@@ -162,35 +170,8 @@ describe('the node service', () => {
     expect(failures).toEqual([]);
   });
 
-  it.each([
-    ['NodeStageVolume', stageOf, 'volume_id', ''],
-    ['NodeStageVolume', stageOf, 'volume_id', 'x'.repeat(129)],
-    ['NodeStageVolume', stageOf, 'staging_target_path', ''],
-    ['NodeStageVolume', stageOf, 'staging_target_path', 'relative'],
-    ['NodeStageVolume', stageOf, 'staging_target_path', '/a/../../etc'],
-    ['NodeStageVolume', stageOf, 'volume_capability', null],
-    ['NodeStageVolume', stageOf, 'volume_capability', { access_mode: { mode: 1 } }],
-    ['NodeStageVolume', stageOf, 'volume_capability', mountOf(0)],
-    ['NodeStageVolume', stageOf, 'volume_capability', mountOf(5)],
-    ['NodeStageVolume', stageOf, 'volume_capability', mountOf(8)],
-    ['NodeStageVolume', stageOf, 'volume_capability', mountOf(1, 'ntfs')],
-    ['NodeStageVolume', stageOf, 'volume_context', {}],
-    ['NodePublishVolume', publishOf, 'volume_id', ''],
-    ['NodePublishVolume', publishOf, 'target_path', ''],
-    ['NodePublishVolume', publishOf, 'target_path', '/'],
-    ['NodePublishVolume', publishOf, 'volume_capability', null],
-    ['NodeUnpublishVolume', () => UNPUBLISH, 'volume_id', ''],
-    ['NodeUnpublishVolume', () => UNPUBLISH, 'target_path', ''],
-    ['NodeUnstageVolume', () => UNSTAGE, 'volume_id', ''],
-    ['NodeUnstageVolume', () => UNSTAGE, 'staging_target_path', ''],
-    ['NodeGetVolumeStats', () => STATS, 'volume_id', ''],
-    ['NodeGetVolumeStats', () => STATS, 'volume_path', ''],
-    ['NodeExpandVolume', () => STATS, 'volume_id', ''],
-    ['NodeExpandVolume', () => STATS, 'volume_path', ''],
-    ['NodeExpandVolume', () => STATS, 'capacity_range', { required_bytes: '-1' }],
-    ['NodeExpandVolume', () => STATS, 'capacity_range', { required_bytes: 9, limit_bytes: 8 }],
-  ])('%s with a bad field (%#) is INVALID_ARGUMENT', async (method, request, field, value) => {
-    const bad = { ...request(), [field]: value };
+  it.each(BAD_FIELDS)('%s with a bad %s (%#) is INVALID_ARGUMENT', async (method, field, value) => {
+    const bad = { ...stageOf(), ...publishOf(), ...STATS, [field]: value };
     expect(await client.codeOf(`Node.${method}`, bad)).toBe('INVALID_ARGUMENT');
     expect(world.leftovers()).toEqual(NOTHING);
     expect(failures).toEqual([]);
