@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import {
   type handleUnaryCall,
@@ -14,6 +15,7 @@ import { isForeignFault, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { freeSocketPath } from '../io/unix-socket-path.js';
 import { VolumeError, type VolumeFault } from '../volume/volume-error.js';
+import { FilteredConnection } from './authority-filter.js';
 import type { CsiController } from './csi-controller.js';
 import {
   ACCESSIBILITY_CONSTRAINTS,
@@ -150,17 +152,26 @@ async function listen(endpoint: string, services: Services): Promise<Serving> {
   for (const [definition, implementation] of services) {
     server.addService(definition, implementation);
   }
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = createServer({ allowHalfOpen: true }, (socket) => {
+    injector.injectConnection(new FilteredConnection(socket));
+  });
   await new Promise<void>((resolve, reject) => {
     const before = process.umask(SOCKET_UMASK);
-    server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => {
+    const end = (finish: () => void) => () => {
       process.umask(before);
-      if (error === null) resolve();
-      else reject(new UsageError(`${path} cannot be listened on: ${error.message}.`));
+      finish();
+    };
+    listener.once('listening', end(resolve));
+    listener.once('error', (error) => {
+      end(() => reject(new UsageError(`${path} cannot be listened on: ${error.message}.`)))();
     });
+    listener.listen(path);
   });
   return {
     close: () =>
       new Promise((resolve) => {
+        listener.close();
         server.tryShutdown(() => resolve());
       }),
   };

@@ -1,5 +1,5 @@
 /** A client of the Container Storage Interface, as an orchestrator has one. */
-import { Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import { Client, type ClientOptions, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { serviceOf } from '../../src/csi/csi-server.js';
 
 export type Answer = Readonly<Record<string, unknown>>;
@@ -7,8 +7,8 @@ export type Answer = Readonly<Record<string, unknown>>;
 export class CsiClient {
   readonly #client: Client;
 
-  constructor(socketPath: string) {
-    this.#client = new Client(`unix:${socketPath}`, credentials.createInsecure());
+  constructor(socketPath: string, options: ClientOptions = {}) {
+    this.#client = new Client(`unix:${socketPath}`, credentials.createInsecure(), options);
   }
 
   /** `Node.NodeStageVolume`; rejects with gRPC's error. */

@@ -292,7 +292,8 @@ describe('the registration with the kubelet', () => {
         onStatus: (...status) => told.push(status),
       },
     );
-    const kubelet = new CsiClient(registryPath);
+    // Kubelets before 1.29 or so name the path as the host.
+    const kubelet = new CsiClient(registryPath, { 'grpc.default_authority': registryPath });
     expect(await kubelet.call('Registration.GetInfo')).toEqual({
       type: 'CSIPlugin',
       name: (await client.call('Identity.GetPluginInfo'))['name'],
