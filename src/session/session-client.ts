@@ -127,7 +127,8 @@ export class SessionClient {
 
   /** Instant at which the session counts as removed; Infinity while that is not due. */
   get removalAtMs(): number {
-    return this.#outage.removalAtMs;
+    // Its disks are removed when no path is left, and they know when.
+    return this.isOnePath ? Infinity : this.#outage.removalAtMs;
   }
 
   /** Seconds, or Infinity; an outage that runs counts from its beginning. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { PathView } from '../../src/supervisor/path-report.js';
+import type { SessionView } from '../../src/supervisor/session-report.js';
 import { TargetDisk } from '../../src/target/disk.js';
 import { startTargetServer } from '../../src/target/server.js';
 import type { PortGroup } from '../../src/target/settings.js';
@@ -91,10 +92,23 @@ describe('the paths of a disk over two target port groups', () => {
     expect(text).toMatch(line('up', '[01]'));
     expect(text).toMatch(line('sent_bytes_total', '\\d+'));
     expect(text).toMatch(line('state', '0', 'state="offline"'));
+
+    // The first path is away for good: the disk is served over the other, and nothing is removed.
+    await servers[0].close();
+    for (const connection of [...node.connections]) {
+      if (connection.session?.portalGroupTag === 1) connection.drop();
+    }
+    const view = async () =>
+      (await daemon.json<{ sessions: SessionView[] }>('sessions')).sessions[0];
+    await daemon.until(async () => {
+      const { state, removalInSeconds } = (await view()) ?? {};
+      return state === 'reconnecting' && removalInSeconds === null;
+    });
+    expect((await daemon.run('sessions')).out).not.toContain('devices are removed');
     expect((await daemon.run('logout', NAME)).code).toBe(0);
     expect(node.sessions).toHaveLength(0);
     expect(await metrics()).not.toMatch(/^iscsi_nbd_path_up{/m);
     expect(await daemon.stop()).toBe(0);
-    for (const server of servers) await server.close();
+    await servers[1].close();
   });
 });
