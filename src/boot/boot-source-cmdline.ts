@@ -4,7 +4,7 @@ import { flagOf, OPTION_NAMES, type OptionName } from '../config/config-options.
 import { type OpenIscsiOptions, openIscsiOptions } from '../config/open-iscsi-options.js';
 import { Secret } from '../config/secrets.js';
 import { formatTargetUrl, parseTargetUrl } from '../config/target-url.js';
-import { formatPortal } from '../iscsi/login/portal.js';
+import { formatPortal, readPortal } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 import type { BootChap, BootSource } from './boot-source.js';
 import { type NetrootPlace, parseNetroot } from './boot-source-netroot.js';
@@ -135,9 +135,7 @@ function fromDracut(parameters: readonly Parameter[], netroots: readonly string[
   const targetName = first?.targetName ?? last('target.name') ?? '';
   const fault = iscsiNameFault(targetName);
   if (fault !== null) throw wrong('rd.iscsi.target.name', fault);
-  const host = first?.host ?? last('target.ip');
-  if (host === undefined)
-    throw wrong('netroot=iscsi:', 'there is no server; add rd.iscsi.target.ip');
+  const host = first?.host ?? hostOf(last('target.ip'));
   const port = first?.port ?? numberOf('rd.iscsi.target.port', last('target.port'), 65_535) ?? 3260;
   if (port === 0) throw wrong('rd.iscsi.target.port', 'it is 0');
   numberOf('rd.iscsi.target.group', last('target.group'), 65_535);
@@ -155,7 +153,7 @@ function fromDracut(parameters: readonly Parameter[], netroots: readonly string[
   const parameter = first === undefined ? 'rd.iscsi.target.name=' : 'netroot=iscsi:';
   return {
     origin: `${parameter} of the kernel command line`,
-    portal: { host: unbracketed(host), port },
+    portal: { host, port },
     targetName,
     lun: first?.lun ?? 0,
     ...(initiatorName === undefined ? {} : { initiatorName }),
@@ -235,8 +233,13 @@ function numberOf(name: string, text: string | undefined, max: number): number |
   throw wrong(name, `'${text.slice(0, 20)}' is not a number from 0 to ${max}`);
 }
 
-function unbracketed(host: string): string {
-  return host.replace(/^\[(.*)\]$/, '$1');
+function hostOf(text: string | undefined): string {
+  if (text === undefined) {
+    throw wrong('netroot=iscsi:', 'there is no server; add rd.iscsi.target.ip');
+  }
+  const place = readPortal(text);
+  if ('fault' in place) throw wrong('rd.iscsi.target.ip', place.fault);
+  return place.host;
 }
 
 function wrong(place: string, why: string): UsageError {

@@ -224,6 +224,7 @@ describe("dracut's parameters (dracut.cmdline(7), iSCSI)", () => {
     [`netroot=iscsi:joe:s3cret:t:@192.0.2.5::::${TARGET}`, /no password/],
     [`netroot=iscsi:::::${TARGET}`, /no server/],
     ['netroot=iscsi: rd.iscsi.target.ip=192.0.2.1', /target\.name/],
+    [`netroot=iscsi:::::${TARGET} rd.iscsi.target.ip=h/\u007fx`, /rd\.iscsi\.target\.ip/],
     [`netroot=iscsi:h::::${TARGET} rd.iscsi.username=joe`, /together/],
     [`netroot=iscsi:h::::${TARGET} rd.iscsi.in.password=s3cret`, /itself only/],
     [`netroot=iscsi:h::::${TARGET} rd.iscsi.initiator=me`, /rd\.iscsi\.initiator/],
