@@ -1,4 +1,5 @@
 import { NEVER_MS } from '../../base/clock.js';
+import type { ProtocolError } from '../../base/errors.js';
 import { serialAdd, serialDistance } from '../../base/serial32.js';
 import { ResponseOpcode } from '../pdu/pdu.js';
 import { ResponseHeader } from '../pdu/pdu-response.js';
@@ -11,6 +12,12 @@ import { TASKS_MAX, type TaskTable } from './task-table.js';
 const GAP_MS = 2000;
 /** Numbers beyond the next: a target has no more to answer than there are tasks. */
 const EARLY_MAX = TASKS_MAX;
+/**
+ * Numbers before the next: a target that repeats the number of a request is behind by all that it
+ * has answered since. There has to be a bound by RFC 7143 §4.2.2.2 (Response/Status Numbering and
+ * Acknowledging).
+ */
+const BEHIND_MAX = 2 ** 30;
 /** Data of PDUs that are kept: sense data and the like. */
 const EARLY_BYTES_MAX = 1 << 20;
 
@@ -63,6 +70,7 @@ export class StatusOrder {
       send.expStatSN = serialAdd(header.statSN, 1);
       return true;
     }
+    if (distance < -BEHIND_MAX) throw this.#gap(header.statSN);
     if (distance < 0) return this.#isAnswer(header);
     this.#keep(header, control, { distance, nowMs });
     return false;
@@ -121,7 +129,7 @@ export class StatusOrder {
     const { statSN, opcode } = header;
     const data = opcode === ResponseOpcode.dataIn ? NO_DATA : Buffer.from(control.bytes);
     if (distance > EARLY_MAX || this.#earlyBytes + data.length > EARLY_BYTES_MAX) {
-      throw brokenRule('statsn-gap', `StatSN ${statSN} where ${this.#send.expStatSN} is next`);
+      throw this.#gap(statSN);
     }
     if (this.#early.has(statSN)) return;
     this.#quirks.met('statsn-gap', OUT_OF_ORDER);
@@ -129,6 +137,10 @@ export class StatusOrder {
     this.isWaiting = true;
     this.#early.set(statSN, { header: Object.assign(new ResponseHeader(), header), data });
     this.#earlyBytes += data.length;
+  }
+
+  #gap(statSN: number): ProtocolError {
+    return brokenRule('statsn-gap', `StatSN ${statSN} where ${this.#send.expStatSN} is next`);
   }
 
   #waitFor(statSN: number, nowMs: number): void {

@@ -171,7 +171,7 @@ describe('RFC 7143 §4.2.2.2 (Response/Status Numbering and Acknowledging)', () 
     expect(peer.failure).toMatchObject({ code: 'ERR_PROTOCOL', section: '7.9' });
   });
 
-  it.each([4097, 0x7fffffff])(
+  it.each([4097, 0x7fffffff, 0x80000000, 0xb0000000])(
     '§7.9 (Sequence Errors): a StatSN that jumps by %i ends the connection at once',
     (jump) => {
       const peer = ScriptedPeer.loggedIn();
