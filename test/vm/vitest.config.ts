@@ -9,7 +9,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   root: resolve(import.meta.dirname, '../..'),
   test: {
-    include: ['test/vm/**/*.test.ts'],
+    // What takes longer than CI has: scripts/test-parts/soak and fault-matrix.
+    include: [process.env['ISCSI_NBD_LONG'] === '1' ? 'test/vm/*-long.ts' : 'test/vm/**/*.test.ts'],
     pool: 'forks',
     fileParallelism: false,
     // One process for all files: starting another one takes seconds here.

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { VolumeError } from '../../src/volume/volume-error.js';
 import type { Volumes } from '../../src/volume/volumes.js';
+import { numbersOf } from '../helpers/random.js';
 import { Killed, specOf, TARGET, VolumeWorld } from './volume-world.js';
 
 const VOLUMES = 100;
@@ -8,17 +9,6 @@ const TARGETS = 20;
 const AT_A_TIME = 10;
 const ROUNDS = 60;
 const SEEDS = [1, 2];
-
-/** Numbers that look random and are the same for a seed (mulberry32). */
-function numbersOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 let world = new VolumeWorld();
 afterEach(() => world.dispose());
