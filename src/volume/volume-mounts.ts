@@ -28,9 +28,9 @@ export async function mountDisk(
   }
   await host.makeFolder(path);
   await readyFileSystem(host, { device, type: spec.fsType, fsck: spec.fsck, isReadOnly });
-  const words = [...spec.mountOptions, ...(isReadOnly ? ['ro'] : [])];
-  const flags = words.length === 0 ? [] : ['-o', words.join(',')];
-  await mount(host, ['-t', spec.fsType, ...flags, device, path]);
+  // systemd ends a mount of the network before it stops iscsi-nbd.service (systemd.mount(5)).
+  const words = ['_netdev', ...spec.mountOptions, ...(isReadOnly ? ['ro'] : [])];
+  await mount(host, ['-t', spec.fsType, '-o', words.join(','), device, path]);
 }
 
 /** Shows a mounted folder at another path as well, once. */

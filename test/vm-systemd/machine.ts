@@ -14,6 +14,8 @@ export type MachineOptions = {
   readonly packages?: string;
   readonly kernel?: Kernel;
   readonly suite?: 'bookworm' | 'trixie';
+  /** Debian packages that are installed. */
+  readonly programs?: readonly string[];
 };
 
 /** What scripts/test-parts/packages says of the machine. */
@@ -34,10 +36,16 @@ export class Machine {
   #received = '';
   #hello: () => void = () => {};
 
-  constructor({ packages, kernel = '6.1', suite = 'bookworm' }: MachineOptions = {}) {
+  constructor({
+    packages,
+    kernel = '6.1',
+    suite = 'bookworm',
+    programs = [],
+  }: MachineOptions = {}) {
     this.#kernel = kernel;
     const folders = packages === undefined ? [this.folder] : [this.folder, packages];
-    const args = ['--kernel', kernel, '--suite', suite, ...folders];
+    const more = programs.flatMap((name) => ['--with', name]);
+    const args = ['--kernel', kernel, '--suite', suite, ...more, ...folders];
     execFileSync(join(PROJECT, 'scripts/vm/system'), args, { stdio: 'inherit' });
   }
 

@@ -257,6 +257,14 @@ describe('volumes of a node', () => {
     expect(world.programs.filter((line) => line.startsWith('e2fsck'))).toEqual([]);
   });
 
+  it('a volume is a mount that systemd ends before the network and the daemon', async () => {
+    world.addDisk(1);
+    const volumes = await world.start();
+    await volumes.stage({ ...staging('v', 1), spec: specOf(1, { mountOptions: ['noatime'] }) });
+    const mounts = world.programs.filter((line) => line.startsWith('mount'));
+    expect(mounts).toEqual(['mount -t ext4 -o _netdev,noatime /dev/nbd0 /staging/v']);
+  });
+
   it('a volume has its secrets in files of mode 0600 only, while its session is there', async () => {
     world.addDisk(1);
     const volumes = await world.start();
