@@ -1,7 +1,8 @@
-// node scripts/addon/build.mjs [--if-needed | --out FILE]: compiles native/ into
+// node scripts/addon/build.mjs [--if-needed | --out FILE | --sanitize FILE]: compiles native/ into
 // build/Release/iscsi_nbd.node, or into FILE, with a C++ compiler (CXX, else c++) and Node's own
 // headers; nothing is downloaded. With --if-needed it does so only if there is none that this Node
-// can load: how the npm package installs itself where no addon that it brings fits.
+// can load: how the npm package installs itself where no addon that it brings fits. --sanitize is for
+// scripts/test-parts/sanitize: with AddressSanitizer and UndefinedBehaviorSanitizer.
 import { spawn } from 'node:child_process';
 import {
   copyFileSync,
@@ -57,6 +58,10 @@ const LINK = [
   '-Wl,-z,now',
 ];
 
+/** Any of their reports ends the process. */
+const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
+const SANITIZE = [...SANITIZERS, '-O1', '-g', '-fno-omit-frame-pointer'];
+
 /** @param {string} line */
 function say(line) {
   writeSync(2, `iscsi-nbd: ${line}\n`);
@@ -104,8 +109,13 @@ function includes() {
   });
 }
 
-/** @param {string} addon */
-async function build(addon) {
+/**
+ * @param {string} addon
+ * @param {boolean} sanitized
+ */
+async function build(addon, sanitized) {
+  const compile = sanitized ? [...COMPILE, ...SANITIZE] : COMPILE;
+  const link = sanitized ? ['-shared', ...SANITIZERS] : LINK;
   const folders = includes();
   mkdirSync(dirname(addon), { recursive: true });
   mkdirSync(join(ROOT, 'build'), { recursive: true });
@@ -116,11 +126,11 @@ async function build(addon) {
     const left = sources.map((name, index) => ({ name, object: objects[index] ?? '' }));
     const worker = async () => {
       for (let next = left.pop(); next !== undefined; next = left.pop()) {
-        await compiler([...COMPILE, ...folders, '-c', `native/${next.name}`, '-o', next.object]);
+        await compiler([...compile, ...folders, '-c', `native/${next.name}`, '-o', next.object]);
       }
     };
     await Promise.all(Array.from({ length: availableParallelism() }, worker));
-    await compiler([...LINK, ...objects, '-o', join(work, 'addon')]);
+    await compiler([...link, ...objects, '-o', join(work, 'addon')]);
     copyFileSync(join(work, 'addon'), `${addon}.new`);
     renameSync(`${addon}.new`, addon);
   } finally {
@@ -133,7 +143,7 @@ const ifNeeded = option === '--if-needed';
 if (!ifNeeded || !loads()) {
   if (ifNeeded) say('no addon of this package loads here, so it is compiled now');
   try {
-    await build(resolve(out));
+    await build(resolve(out), option === '--sanitize');
   } catch (error) {
     say(`the native addon was not built: ${error instanceof Error ? error.message : error}`);
     process.exit(1);
