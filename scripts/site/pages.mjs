@@ -21,7 +21,13 @@ export const GROUPS = [
   [
     'Evaluation',
     [
-      ...['docs/COMPARISON.md', 'docs/PERFORMANCE.md', 'docs/TARGETS.md', 'docs/TESTING.md'],
+      ...[
+        'docs/COMPARISON.md',
+        'docs/CONFORMANCE.md',
+        'docs/PERFORMANCE.md',
+        'docs/TARGETS.md',
+        'docs/TESTING.md',
+      ],
       'docs/rfc7143-map.md',
     ],
   ],
