@@ -103,6 +103,38 @@ export function textLanguage(file: SourceFile): string[] {
   return found;
 }
 
+/** The same in the titles of tests. */
+export function titleLanguage(file: SourceFile): string[] {
+  const source = ts.createSourceFile(file.path, file.text, ts.ScriptTarget.ES2022, true);
+  const found: string[] = [];
+  const step = (node: ts.Node): void => {
+    const title = ts.isCallExpression(node) ? node.arguments[0] : undefined;
+    if (title !== undefined && ts.isStringLiteralLike(title) && isTest(node as ts.CallExpression)) {
+      found.push(...phrasesIn(title.text).map((one) => `${file.path}: ${one}`));
+    }
+    ts.forEachChild(node, step);
+  };
+  step(source);
+  return found;
+}
+
+function isTest({ expression }: ts.CallExpression): boolean {
+  return /^(?:it|describe|test)\b/.test(expression.getText());
+}
+
+/** The same in comments of TypeScript, JavaScript and C++. A block of `//` lines is one comment. */
+export function commentLanguage({ path, text }: SourceFile): string[] {
+  const found = text.matchAll(COMMENT);
+  return [...found].flatMap(({ 0: comment, index }) => {
+    const words = comment.replace(/^[ \t]*(?:\/\/|\/?\*+\/?)/gm, ' ').replace(/`[^`\n]*`/g, '`');
+    const line = text.slice(0, index).split('\n').length;
+    return phrasesIn(words).map((one) => `${path}:${line}: ${one}`);
+  });
+}
+
+/** `//` inside of a string is taken for a comment if a space is before it, which no string has. */
+const COMMENT = /\/\*\*?\s[\s\S]*?\*\/|(?:(?<=^|[ \t])\/\/ .*\n?[ \t]*)+/gm;
+
 function phrasesIn(text: string): string[] {
   const flat = text.replace(/\s+/g, ' ');
   return PHRASES.flatMap(({ phrase, better }) =>

@@ -1,6 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { PHRASES, pageLanguage, textLanguage } from './language-rules.js';
+import {
+  commentLanguage,
+  PHRASES,
+  pageLanguage,
+  textLanguage,
+  titleLanguage,
+} from './language-rules.js';
 
 const ROOT = new URL('../', import.meta.url);
 const read = (path: string) => ({ path, text: readFileSync(new URL(path, ROOT), 'utf8') });
@@ -21,6 +27,9 @@ const PAGES = [
   read('packaging/config.yaml'),
 ];
 
+/** Folders whose comments are in plain technical English. */
+const COMMENT_FOLDERS: readonly string[] = ['src/cli/top'];
+
 describe('the language of pages and texts', () => {
   it('the pages have none of the phrases that are hard to understand', () => {
     expect(PAGES.flatMap(pageLanguage)).toEqual([]);
@@ -30,12 +39,26 @@ describe('the language of pages and texts', () => {
     expect(under('src', /\.ts$/).flatMap(textLanguage)).toEqual([]);
   });
 
+  it('titles of tests have none of these phrases', () => {
+    expect(under('test', /\.test\.ts$/).flatMap(titleLanguage)).toEqual([]);
+  });
+
+  it.each(COMMENT_FOLDERS)('comments in %s have none of these phrases', (folder) => {
+    expect(under(folder, /\.(?:ts|mjs|cjs|cc|c|h)$/).flatMap(commentLanguage)).toEqual([]);
+  });
+
   it.each(PHRASES)('a page and a text with $example are found', ({ phrase, example }) => {
     const [first = '', ...rest] = example.split(' ');
     const planted = `# Page\n\n${first}\n${rest.join(' ')}\n`;
     expect(pageLanguage({ path: 'a.md', text: planted }).join()).toContain('a.md: "');
     const text = `const told = ${JSON.stringify(example)};`;
     expect(textLanguage({ path: 'a.ts', text }).join()).toContain('a.ts:1: "');
+    const title = `it(${JSON.stringify(example)}, () => {});`;
+    expect(titleLanguage({ path: 'a.ts', text: title }).join()).toContain('a.ts: "');
+    const block = `/**\n * ${first}\n * ${rest.join(' ')}\n */\nlet a;`;
+    expect(commentLanguage({ path: 'a.ts', text: block }).join()).toContain('a.ts:1: "');
+    const lines = `let a; // ${first}\n// ${rest.join(' ')}\n`;
+    expect(commentLanguage({ path: 'a.cc', text: lines }).join()).toContain('a.cc:1: "');
     expect(example.search(phrase)).toBeGreaterThanOrEqual(0);
   });
 

@@ -79,7 +79,7 @@ describe('the judge of a boot', () => {
     expect(seen.error).toMatchObject({ code: 'ERR_DISK_FULL', exitCode: 1 });
   });
 
-  it('the judge keeps the last 20 lines, and reports a timeout when the time is over', async () => {
+  it('the judge keeps the last 20 lines, and reports a timeout when the time has passed', async () => {
     const { boot, seen, say } = judge();
     for (let line = 1; line <= 50; line += 1) say(`line ${line}\n`);
     boot.machineTold({ event: 'RESET', data: { guest: true } });

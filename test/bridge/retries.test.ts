@@ -68,7 +68,7 @@ describe('retries of a command', () => {
     ['BUSY for 30 s', BUSY, 30_000],
     ['BUSY for just a minute', BUSY, 60_000],
     ['TASK SET FULL for 30 s', TASK_SET_FULL, 30_000],
-  ])('a unit attention after the disk was %s is no error', (_name, status, forMs) => {
+  ])('a unit attention after the disk was %s is not an error', (_name, status, forMs) => {
     for (const attention of [fixedSense(6, 0x29, 0x00), fixedSense(6, 0x2a, 0x06)]) {
       const { client, port, clock } = diskBench(diskFacts());
       const answer = client.ask(WRITE);

@@ -102,7 +102,7 @@ describe('trim', () => {
     ]);
   });
 
-  it('a trim without UNMAP is WRITE SAME with the UNMAP bit, also if unmapped blocks read as anything', () => {
+  it('a trim without UNMAP is WRITE SAME with the UNMAP bit, even if unmapped blocks read as anything', () => {
     const thin = { unmap: false, writeSame16Unmap: true, readsZero: false };
     const { client, port } = diskBench(diskFacts({ thin, limits: { writeSameBlocksMax: 0 } }));
     client.ask({ operation: 'trim', offset: 0, length: 4096 });

@@ -93,7 +93,7 @@ describe.each(SUITES)('Debian %s', (suite) => {
     expect(await system.run('getent group iscsi-nbd || echo none')).toBe('none\n');
   });
 
-  it('an installation starts the service, where there is one', async () => {
+  it('an installation starts the service if the system has one', async () => {
     await system.run(`
       cp /packages/systemctl /usr/sbin/systemctl
       mkdir -p /run/systemd/system`);

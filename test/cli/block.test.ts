@@ -47,7 +47,7 @@ describe('serve', () => {
     expect(cli.signals.eventNames()).toEqual([]);
   });
 
-  it('serve --json prints ready first, also if events came before it', async () => {
+  it('serve --json prints ready first, even if events came before it', async () => {
     const stack = socketStack();
     const argv = ['serve', URL_LUN0, '--socket', '/s', '--json'];
     const { cli, seen } = serveWith(argv, stack, [{ ...reconnecting, to: 'loggedIn' }]);

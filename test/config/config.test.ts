@@ -159,7 +159,7 @@ describe('a wrong option', () => {
     );
   });
 
-  it('a wrong option of the file is reported also if a flag overrides it', () => {
+  it('a wrong option of the file is reported even if a flag overrides it', () => {
     const flags = { 'queue-depth-max': '5' };
     expect(refusalOf({ yaml: 'queueDepthMax: -1', flags })).toMatch(/line 1: queueDepthMax/);
   });

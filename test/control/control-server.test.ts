@@ -128,7 +128,7 @@ describe('the control socket', () => {
     await other.close();
   });
 
-  it('a file that is no socket is not replaced', async () => {
+  it('a file is not replaced unless it is a socket', async () => {
     const file = join(directory, 'file');
     writeFileSync(file, 'precious');
     const other = new ControlServer({ path: file, call, onFailure: () => {} });

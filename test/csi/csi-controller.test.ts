@@ -71,7 +71,7 @@ describe('the controller with a list of volumes', () => {
     expect(ids.sort()).toEqual(['large', 'small']);
   });
 
-  it('a deleted volume is not given to anybody else, as its data are still there', async () => {
+  it('a deleted volume is not given out again, as its data still exist', async () => {
     await create('a', 2 * GIB);
     expect(await codeOf('DeleteVolume', { volume_id: 'large' })).toBe('OK');
     expect(await codeOf('DeleteVolume', { volume_id: 'large' })).toBe('OK');

@@ -129,7 +129,7 @@ describe('the node service', () => {
     expect(world.leftovers()).toEqual(NOTHING);
   });
 
-  it('one of two calls at a time for a volume is told ABORTED', async () => {
+  it('the second of two simultaneous calls for a volume gets ABORTED', async () => {
     let goOn = () => {};
     world.pause = new Promise((resolve) => {
       goOn = resolve;

@@ -96,7 +96,7 @@ describe('attach --keep-devices that ends', () => {
     expect([0, 1].map((lun) => isHandedOver(record(), lun))).toEqual([true, false]);
   });
 
-  it('answers nobody any more, and does not call a disk flushed that is not there', async () => {
+  it('answers no client any more, and does not report an absent disk as flushed', async () => {
     node.setLun(NAME, 1, volatileDisk('two'));
     const stack = await attach(null, { keepDevices: true });
     await write(stack);
@@ -106,7 +106,7 @@ describe('attach --keep-devices that ends', () => {
     expect(readdirSync(folder)).toEqual(['state']);
   });
 
-  it('an attach that leaves while its target is away does not mark its record', async () => {
+  it('an attach that ends while its target is away does not mark its record', async () => {
     const stack = await attach(0, { keepDevices: true });
     await write(stack);
     await server.close();
@@ -115,7 +115,7 @@ describe('attach --keep-devices that ends', () => {
     expect(isHandedOver(record(), 0)).toBe(false);
   });
 
-  it('a boot session is left in the same way whoever ends it', async () => {
+  it('a boot session is left in the same way, whichever process ends it', async () => {
     const stack = await attach(0, { boot: true });
     await stack.close();
     expect(record()).toMatchObject({ sessionType: 'boot', handedOver: true });

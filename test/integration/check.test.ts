@@ -208,7 +208,7 @@ describe('check', { timeout: SLOW }, () => {
     expect(run.out).toMatch(/^ {2}- --allow-unidentified: LUN 1 has no name and no serial/m);
   });
 
-  it('check of tgt: its controller is no disk, its disks are told, and no byte of them changes', async () => {
+  it('check of tgt: its controller is not listed as a disk, its disks are, and no byte of them changes', async () => {
     const file = `${temporaryDirectory()}/disk`;
     const tgt = await startTgt({
       luns: [{ file, sizeBytes: 8 * MIB, params: { scsi_sn: 'tgt-1' } }, { sizeBytes: MIB }],

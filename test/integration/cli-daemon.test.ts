@@ -292,7 +292,7 @@ describe('the commands of the daemon', { timeout: SLOW }, () => {
     for (const line of json.trimEnd().split('\n')) checked('event', line);
   });
 
-  it('persistent lists and removes logins; the session goes on', async () => {
+  it('persistent lists and removes logins; the session continues', async () => {
     await expectRefused(
       21,
       /There is no persistent login .*nobody/,

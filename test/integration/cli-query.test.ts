@@ -158,7 +158,7 @@ describe('the compiled command against tgt', { timeout: SLOW }, () => {
     expect(code).toBe(0);
   });
 
-  it('a reader of the output that ends early is no error', async () => {
+  it('a reader of the output that ends early is not an error', async () => {
     const out = await judge(
       'bash',
       '-c',

@@ -74,7 +74,7 @@ const started = (daemon: DaemonProcess) => daemon.start('--wait-for', `${TARGET}
 /** Kinds of files that are there. */
 const kinds = () => readdirSync(retained).map((name) => name.replace(/^.*\./, ''));
 
-describe('a daemon that is killed with acknowledged writes that nobody flushed', () => {
+describe('a daemon that is killed with acknowledged writes that no client flushed', () => {
   it('the next daemon writes them again to a disk that has lost them, and no flush fails', async () => {
     await using daemon = new DaemonProcess({ retained });
     await daemon.start();

@@ -356,7 +356,7 @@ describe('a persistent login', () => {
     expect(readdirSync(logins)).toContain('aaaaaaaaaaaaaaaaaaaaaaaa.json.broken');
   });
 
-  it('the daemon names the missing LUNs when the wait is over (status 33)', async () => {
+  it('the daemon names the missing LUNs when the wait ends (status 33)', async () => {
     await using daemon = new DaemonProcess();
     await daemon.start();
     await daemon.run('login', server.portal, name(11), '--persistent');

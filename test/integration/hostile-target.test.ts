@@ -760,7 +760,7 @@ describe.concurrent('discovery at a hostile target', () => {
     expect(await discovered({ fullFeature })).toEqual(found);
   });
 
-  test('a target of Jiva and a key nobody knows are listed, with a warning for each', async () => {
+  test('a target of Jiva and an unknown key are listed, with a warning for each', async () => {
     const lines = ['Colour=red', 'TargetName=iqn.2024-01.com.example:found'];
     const data = textOf([...lines, 'TargetAddress=192.0.2.1:3260,-1']);
     const fullFeature = when(isText, (pdu, link) => answer(link, pdu, { data }))();

@@ -121,7 +121,7 @@ describe('istgt without command queuing (QueueDepth 0)', () => {
 });
 
 describe('istgt as its users configure it', () => {
-  test('the digests that istgt insists on are used though nobody asked for them', async () => {
+  test('the digests that istgt insists on are used though they were not requested', async () => {
     await using istgt = await startIstgt({ unit: { UseDigest: 'Header Data' } });
     await using disk = await open(istgt, {});
     await disk.verify();

@@ -250,7 +250,7 @@ describe('a disk that does not tell all', () => {
     },
   );
 
-  it('a disk that refuses transfers over 1 MiB is written, and a warning tells of each shorter limit', async () => {
+  it('a disk that refuses transfers over 1 MiB is written, and a warning reports each shorter limit', async () => {
     const zero = TargetDisk.ram({ sizeBytes: 16 * MIB, serial: 'ZERO' });
     const target = await start({ 0: zero });
     const lengths: number[] = [];

@@ -143,7 +143,7 @@ describe('a lost write that a killed serve had acknowledged', () => {
     expect(await flushes()).toEqual([EIO, 0]);
   });
 
-  it('the next flush fails also if the state directory has become read-only', async () => {
+  it('the next flush fails even if the state directory has become read-only', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -155,7 +155,7 @@ describe('a lost write that a killed serve had acknowledged', () => {
     expect(warned(/cannot be written and stays as it is/)).toBe(true);
   });
 
-  it('the next flush fails also if the disk comes back without a write cache', async () => {
+  it('the next flush fails even if the disk comes back without a write cache', async () => {
     const first = await serve();
     await write();
     await end(first, 'SIGKILL');
@@ -165,7 +165,7 @@ describe('a lost write that a killed serve had acknowledged', () => {
     expect(await flushes()).toEqual([EIO, 0]);
   });
 
-  it('the next flush fails also if the loss record is broken', async () => {
+  it('the next flush fails even if the loss record is broken', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -175,7 +175,7 @@ describe('a lost write that a killed serve had acknowledged', () => {
     expect(warned(/what the disks have lost cannot be read/)).toBe(true);
   });
 
-  it('the next flush fails also if the identity record is broken', async () => {
+  it('the next flush fails even if the identity record is broken', async () => {
     const first = await serve();
     await loseWrites(await write());
     await end(first, 'SIGKILL');
@@ -185,7 +185,7 @@ describe('a lost write that a killed serve had acknowledged', () => {
     expect(warned(/the identity record .* is broken/)).toBe(true);
   });
 
-  it('the next flush fails also if the write was retained, and serve was killed before it wrote it again', async () => {
+  it('the next flush fails even if the write was retained, and serve was killed before it wrote it again', async () => {
     const flags = ['--retain-writes', 'auto'];
     const first = await serve('/0', flags);
     const client = await write();

@@ -96,7 +96,7 @@ describe('a link whose device is left to another process', () => {
     await expect.poll(cookies, { interval: 2 }).toEqual([1, 2]);
   });
 
-  it('a disk that is silent for a second keeps nobody: what it has answered is sent', async () => {
+  it('a disk that is silent for a second delays no client: its earlier answers are sent', async () => {
     kernel.write(write(1n));
     kernel.write(write(2n));
     await arrived(2);

@@ -38,7 +38,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 const files = ({ own }: LockPlace) => (existsSync(own) ? readdirSync(own) : []);
 
 describe('a lock of a process', () => {
-  it('nobody gets it while it is held, and the holder is told', () => {
+  it('no other process gets it while it is held, and the holder is reported', () => {
     const lock = ProcessLock.take('disk', '17 me', root);
     expect(ProcessLock.take('disk', '18 other', root)).toBe(null);
     expect(ProcessLock.holderOf('disk', root)).toBe('17 me');
@@ -55,7 +55,7 @@ describe('a lock of a process', () => {
     expect(files(root)).toEqual([]);
   });
 
-  it('a file that a killed process left holds nobody up', async () => {
+  it('a file that a killed process left blocks no other process', async () => {
     ProcessLock.take('disk', '', root);
     const path = join(root.own, files(root)[0] ?? '');
     rmSync(path);
@@ -122,7 +122,7 @@ describe('locks of several users', () => {
     );
   });
 
-  it('a directory that cannot be made is told, with what to do', () => {
+  it('a directory that cannot be made is reported with the next step', () => {
     mkdirSync(folder, { recursive: true });
     const place = { ...user, own: '/proc/iscsi-nbd/locks' };
     expect(() => ProcessLock.take('disk', '', place)).toThrow(

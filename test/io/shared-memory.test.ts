@@ -54,7 +54,7 @@ describe('a shared file', () => {
     expect(bytes).toHaveLength(MIB);
   });
 
-  it('a file that is there already is not taken', () => {
+  it('a file that exists already is not taken', () => {
     SharedFile.make(path, MIB);
     expect(() => SharedFile.make(path, MIB)).toThrow('EEXIST');
   });
@@ -170,7 +170,7 @@ describe('slabs in a shared file', () => {
   });
 
   it.skipIf(cannotMount)(
-    'a slab without room is ordinary memory, which is told once, until there is room again',
+    'a slab without room is ordinary memory, which is reported once, until there is room again',
     () => {
       const place = join(folder.mount('small', 4 * MIB), 'slabs');
       const { pool, slabs, told } = sharedPool({ slabsMax: 8, idleMax: 0, path: place });

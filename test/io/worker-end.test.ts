@@ -71,7 +71,7 @@ it.each(['terminate', 'exit', 'throw', 'heap'])(
   },
 );
 
-it('a blocking call outlives its worker and harms nobody', async () => {
+it('a blocking call outlives its worker without harm', async () => {
   await ended('exit');
   const waiting = threads();
   const reader = openSync(join(folder, 'pipe'), constants.O_RDONLY | constants.O_NONBLOCK);

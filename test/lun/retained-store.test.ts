@@ -128,7 +128,7 @@ describe('what a killed process has retained', () => {
     expect(files(place)).toEqual([]);
   });
 
-  it('a journal stays until it is on the disk, also if the process that found it is killed', () => {
+  it('a journal stays until it is on the disk, even if the process that found it is killed', () => {
     const place = killedWriter();
     expect(leftIn(place).recover(SESSION, 0).journals).toHaveLength(1);
     expect(leftIn(place).recover(SESSION, 0).journals).toHaveLength(1);
@@ -262,7 +262,7 @@ describe('a journal that cannot be used', () => {
     expectSetAside(place, `they are of LUN 7 of session ${SESSION}`);
   });
 
-  it('one whose slab file is gone, cut short or somebody else’s is set aside', () => {
+  it('one whose slab file is gone, cut short or another user’s is set aside', () => {
     for (const spoil of [
       (slabs: string) => unlinkSync(slabs),
       (slabs: string) => truncateSync(slabs, 3 << 20),
@@ -312,7 +312,7 @@ describe('where nothing can outlive the process', () => {
     store.close();
   }
 
-  it('a directory that is on a disk is told once, when there is something to retain', () => {
+  it('a directory that is on a disk is reported once, when there is something to retain', () => {
     const place = mkdtempSync('/var/tmp/iscsi-nbd-test-');
     expectNone(place, `${place} is not in memory: mount a tmpfs there`);
     expect(readdirSync(place)).toEqual([]);
@@ -334,23 +334,26 @@ describe('where nothing can outlive the process', () => {
     expect(files(join(folder.path, 'elsewhere'))).toEqual([]);
   });
 
-  it('a user without a runtime directory is told what to set', () => {
+  it('a user without a runtime directory gets a warning with the setting', () => {
     expectNone(null, 'XDG_RUNTIME_DIR is not set');
   });
 
-  it.skipIf(cannotMount)('a full directory is told, and the next process knows of the gap', () => {
-    const place = folder.mount('small', 1 << 20);
-    const { store } = process_(place);
-    const [first, second] = [begun(store, 0), begun(store, 1)];
-    expect(first.memory()?.length).toBe(INDEX_BYTES);
-    expect(() => writeFileSync(join(place, 'more'), Buffer.alloc(1 << 20))).toThrow('ENOSPC');
-    expect(second.memory()).toBe(null);
-    expect(begun(store, 2).memory()).toBe(null);
-    expect(warnings).toEqual([expect.stringContaining(`there is no room in ${place} (ENOSPC)`)]);
-    const left = leftIn(folder.asLeft(place, 'left'));
-    expect(left.recover(SESSION, 0).journals).toHaveLength(1);
-    expect(left.recover(SESSION, 1)).toEqual({ journals: [], hasLoss: true });
-  });
+  it.skipIf(cannotMount)(
+    'a full directory is reported, and the next process knows of the gap',
+    () => {
+      const place = folder.mount('small', 1 << 20);
+      const { store } = process_(place);
+      const [first, second] = [begun(store, 0), begun(store, 1)];
+      expect(first.memory()?.length).toBe(INDEX_BYTES);
+      expect(() => writeFileSync(join(place, 'more'), Buffer.alloc(1 << 20))).toThrow('ENOSPC');
+      expect(second.memory()).toBe(null);
+      expect(begun(store, 2).memory()).toBe(null);
+      expect(warnings).toEqual([expect.stringContaining(`there is no room in ${place} (ENOSPC)`)]);
+      const left = leftIn(folder.asLeft(place, 'left'));
+      expect(left.recover(SESSION, 0).journals).toHaveLength(1);
+      expect(left.recover(SESSION, 1)).toEqual({ journals: [], hasLoss: true });
+    },
+  );
 });
 
 describe('the directory of retained writes', () => {

@@ -325,7 +325,7 @@ describe('"Metadata querying"', () => {
     }
   });
 
-  test('a later SET replaces the selection, also when it fails', () => {
+  test('a later SET replaces the selection, even if it fails', () => {
     const failures = [
       query(10, '0'),
       query(10, 'nope', ALLOCATION),

@@ -64,7 +64,7 @@ test.each(ABSENCES)(
 );
 
 test.each(ABSENCES)(
-  'requests to a LUN that stays %s fail when the removal latency is over, neither before nor after',
+  'requests to a LUN that stays %s fail when the removal latency has passed, neither before nor after',
   async (_name, answer) => {
     for (const removalLatencySeconds of [10, 100]) {
       const world = await newWorld({ session: { removalLatencySeconds } });

@@ -87,7 +87,7 @@ test('no flush fails after a LUN was gone if all that was written had been flush
   await endWell(world);
 });
 
-test('a write that the disk lost while its LUN was gone is written again before anybody reads', async () => {
+test('a write that the disk lost while its LUN was gone is written again before any client reads', async () => {
   const world = await newWorld(VOLATILE);
   const client = world.newClient();
   expect((await answerTo(world, client, write(1))).error).toBe(0);

@@ -88,7 +88,7 @@ describe('how the states of target port groups are read', () => {
     await endWell(world);
   });
 
-  it('a unit whose INQUIRY data tell of no groups is not asked for any', async () => {
+  it('a unit whose INQUIRY data report no groups gets no query for them', async () => {
     let reports = 0;
     const { world } = await twoPaths();
     world.commands.add(({ opcode }) => {

@@ -38,7 +38,7 @@ describe('the fence of a lost path', () => {
     await endWell(world);
   });
 
-  it('writes go on if the lost session is logged in again though the target does no resets', async () => {
+  it('writes continue if the lost session is logged in again though the target does no resets', async () => {
     const { world, first, client } = await twoPaths();
     world.node.faults.onTaskManagement = () => NOT_SUPPORTED;
     const answerAgain = ignoreWrites(world);
@@ -78,7 +78,7 @@ describe('the fence of a lost path', () => {
     expect(asked.reply?.error).toBe(EIO);
   });
 
-  it('writes go on if the target asks for a logout while the reset is under way', async () => {
+  it('writes continue if the target asks for a logout while the reset is under way', async () => {
     const { world, first, client } = await twoPaths();
     let resets = 0;
     world.node.faults.onTaskManagement = () => {

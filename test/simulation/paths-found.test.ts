@@ -126,7 +126,7 @@ describe('a portal of another group that a discovery tells', () => {
   });
 });
 
-describe('a portal that somebody logs in to while a disk is served', () => {
+describe('a portal to which an operator logs in while a disk is served', () => {
   it('an outage of the other portal ends, and old writes do not come after newer ones', async () => {
     const { world, first, second, client } = await onePortal();
     world.commands.add(({ opcode, portalGroupTag }) =>

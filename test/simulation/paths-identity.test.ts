@@ -110,7 +110,7 @@ describe('another disk behind one of several paths', () => {
 });
 
 describe('a power loss of a disk with several paths', () => {
-  it('no acknowledged write is lost if one path tells of it and the other one is silent', async () => {
+  it('no acknowledged write is lost if one path reports it and the other one is silent', async () => {
     const { world, first, second, client } = await twoPaths({
       disk: { writeCache: 'volatile' },
       session: { noopIntervalSeconds: 5, noopTimeoutSeconds: 5 },

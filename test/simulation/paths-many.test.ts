@@ -4,7 +4,7 @@ import { eventsOf } from './several-paths.js';
 
 const NEVER = new AbortController().signal;
 
-it('a discovery that tells of too many portals gives one warning', async () => {
+it('a discovery that reports too many portals gives one warning', async () => {
   const world = await newWorld({ portals: 100, told: 1, session: { multipath: 'auto' } });
   await world.until(world.stack.pathSources.find(NEVER), 60_000);
   expect(world.stack.paths?.members.length).toBe(64);

@@ -138,7 +138,7 @@ describe('a disk with two paths', () => {
 });
 
 describe('a disk whose target port groups have states (ALUA)', () => {
-  it('commands go over the group that is optimized, and follow a change that is told', async () => {
+  it('commands go over the group that is optimized, and follow a change that is reported', async () => {
     const { world, become, used } = await twoGroups();
     expect(await used()).toEqual([1]);
     become(1, 'nonOptimized');

@@ -91,7 +91,7 @@ describe('AttachedSession.close', () => {
     await expect(attached.close()).rejects.toThrow('broken');
   });
 
-  it('a close with keepDevices leaves them and the session, also if a forced one follows', async () => {
+  it('a close with keepDevices leaves them and the session, even if a forced one follows', async () => {
     const { world, attached } = fixture(['closes'], true);
     await attached.close();
     await attached.closed;

@@ -133,7 +133,7 @@ describe('the identity of an attached session', () => {
     await end(owned);
   });
 
-  it('the record has the newest facts of each device before the kernel is told', async () => {
+  it('the record has the newest facts of each device before the kernel gets them', async () => {
     const owned = await open();
     const one = withDisk(owned.record, { lun: 1, facts: FACTS }, 1);
     const two = withDisk(one, { lun: 2, facts: FACTS }, 1);
@@ -299,7 +299,7 @@ describe('the identity of a session that is served on a socket', () => {
     await end(second);
   });
 
-  it('the identity stays while clients have not been told of a loss', async () => {
+  it('the identity stays while a loss has not been reported to clients', async () => {
     const first = await serve('/run/one.sock');
     first.losses.changed(3, true);
     await end(first, { isLoggedOut: true });

@@ -14,7 +14,7 @@ function phaseOf(...events: SessionPhaseEvent[]): SessionPhase {
 }
 
 describe('a managed session', () => {
-  it('a session was of use from the moment its exports are there, also when it is gone', () => {
+  it('a session was of use from the moment its exports exist, even after its end', () => {
     expect(hasOpened(phaseOf())).toBe(false);
     for (const events of [[], ['left'], ['closed'], ['brokenOff'], ['left', 'closed']] as const) {
       expect(hasOpened(phaseOf('opened', ...events))).toBe(true);

@@ -146,7 +146,7 @@ describe('a disk with something on it', () => {
     expect(version()).toBe(before);
   });
 
-  it('data is found where blkid finds nothing, and blkid is asked where there are zeros', async () => {
+  it('data is found where blkid finds nothing, and blkid runs if there are zeros', async () => {
     const silent = { ...systemHost, run: async () => ({ status: 2, stdout: '', stderr: '' }) };
     expect(await contentOf(silent, disk)).toEqual({ kind: 'blank' });
     write([[MIB - 1, [1]]]);

@@ -154,7 +154,7 @@ describe('volumes of a node', () => {
     expect(world.leftovers()).toEqual(NOTHING);
   });
 
-  it('a volume has one operation at a time: another one is told that it is busy', async () => {
+  it('a volume has one operation at a time: another one gets an error that it is busy', async () => {
     world.addDisk(1);
     world.addDisk(2);
     const volumes = await world.start();
@@ -196,7 +196,7 @@ describe('volumes of a node', () => {
     await after.stage(staging('v', 1));
   });
 
-  it('a volume that names its disk is staged on no other one, also where it never was', async () => {
+  it('a volume that names its disk is staged on no other one, even if it was never staged', async () => {
     world.addDisk(1, { serial: 'other' });
     const volumes = await world.start();
     const spec = specOf(1, { diskId: 'mine' });

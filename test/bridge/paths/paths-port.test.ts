@@ -145,7 +145,7 @@ describe('several paths to one logical unit', () => {
     expect(blocksOn(1)).toEqual([1]);
   });
 
-  it('what waits behind the fence comes back as lost if it is recalled', () => {
+  it('a command behind the fence comes back as lost if it is recalled', () => {
     const { port, send, goes, blocksOn, over } = bench();
     const told = send('write', 1);
     goes(0);
@@ -173,14 +173,14 @@ describe('several paths to one logical unit', () => {
     expect(blocksOn(1)).toEqual([5, 6]);
   });
 
-  it('the sender is told if all ports are on standby', () => {
+  it('the sender gets a notice if all ports are on standby', () => {
     const { ports, send } = bench();
     const told = send('read', 5);
     for (const port of ports) port.check(port.take(), STANDBY);
     expect(told).toEqual([{ outcome: 'answered', status: 2 }]);
   });
 
-  it('a change of the access states is told to the owner of the paths and to the sender', () => {
+  it('a change of the access states is reported to the owner of the paths and to the sender', () => {
     const { ports, send, attentions } = bench();
     const told = send('read', 5);
     ports[0]!.check(ports[0]!.take(), GROUPS_CHANGED);
@@ -195,13 +195,13 @@ describe('several paths to one logical unit', () => {
     expect([told.length, blocksOn(1), fenced]).toEqual([1, [], []]);
   });
 
-  it('each path is asked by its own LUN', () => {
+  it('each path is queried by its own LUN', () => {
     const { ports, send } = bench('AB', 'round-robin');
     for (let block = 0; block < 2; block += 1) send('read', block);
     expect(ports.map(({ sent }) => sent[0]?.command.lun.upper)).toEqual([0, 1]);
   });
 
-  it('a path that may lead to another disk is not used, and what waits in its session comes back', () => {
+  it('a path that may lead to another disk is not used, and commands in its session come back', () => {
     const { port, ports, paths, send, blocksOn } = bench();
     const recalled: string[] = [];
     ports[0]!.recall = () => recalled.push('A');

@@ -30,7 +30,7 @@ describe('the table of quirks', () => {
 });
 
 describe('QuirkLog', () => {
-  it('a quirk is told once, with the words of the first time', () => {
+  it('a quirk is reported once, with the words of the first time', () => {
     const told: TargetQuirk[] = [];
     const log = new QuirkLog((quirk) => told.push(quirk));
     log.met('login-isid', 'first');
@@ -71,7 +71,7 @@ describe('a target that breaks the same rule on each connection', () => {
     peer.login();
   }
 
-  it('three connections without an answered command are told once, with the reason', () => {
+  it('three connections without an answered command are reported once, with the reason', () => {
     const peer = ScriptedPeer.loggedIn();
     breakRule(peer);
     breakRule(peer);
@@ -85,7 +85,7 @@ describe('a target that breaks the same rule on each connection', () => {
     expect(peer.session.stuckOn?.message).toMatch(/Logout Response/);
   });
 
-  it('the session goes on trying, and an answered command ends the streak', () => {
+  it('the session keeps trying, and an answered command ends the streak', () => {
     const peer = ScriptedPeer.loggedIn();
     for (let count = 0; count < 3; count += 1) breakRule(peer);
     expect(peer.session.state).toBe('loggedIn');

@@ -184,7 +184,7 @@ describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
     expect(warnings.join()).not.toContain('\u001b');
   });
 
-  it('a target that rejects SendTargets is told as that', () => {
+  it('a target that rejects SendTargets is reported as that', () => {
     expect(() => parseSendTargets([['SendTargets', 'Reject']], VIA)).toThrow(ProtocolError);
   });
 
@@ -212,7 +212,7 @@ describe('RFC 7143 Appendix C (SendTargets Operation)', () => {
     expect(warnings).toEqual([expect.stringContaining('brackets')]);
   });
 
-  it('an address before any name, and a key nobody knows, hide no target (open-iscsi, FreeBSD)', () => {
+  it('an address before any name, and an unknown key, hide no target (open-iscsi, FreeBSD)', () => {
     const pairs: TextPair[] = [
       ['TargetAddress', 'a:1,1'],
       ['TargetAlias', 'x'],

@@ -42,7 +42,7 @@ it('gotgt ends the connection at the keys of RFC 7143, and is logged in to witho
   expect(linesOf(operational(peer)).join()).not.toMatch(NEW_KEYS);
 });
 
-it('a link that is lost twice at the keys of RFC 7143 is told once, and the keys are offered again', () => {
+it('a link that is lost twice at the keys of RFC 7143 is reported once, and the keys are offered again', () => {
   const peer = ScriptedPeer.started({ offer: OFFER });
   meetGotgt(peer);
   peer.at(peer.session.deadlineAtMs);
@@ -105,7 +105,7 @@ it('mutual CHAP is never left out: a target that has to prove itself is refused'
   expect(peer.session.state).toBe('closed');
 });
 
-it('a login without CHAP that is refused too is tried once, and the first reason is told', () => {
+it('a login without CHAP that is refused too is tried once, and the first reason is reported', () => {
   const peer = ScriptedPeer.started({ login: { chap: CHAP } });
   refuseChap(peer, 0x0201);
   peer.at(peer.session.deadlineAtMs);
@@ -189,7 +189,7 @@ it('the login fails with Not Found after it has tried each spelling of the name 
   expect(peer.failure).toMatchObject({ statusClass: 2, statusDetail: 3 });
 });
 
-it('a target that repeats its name in small letters keeps its session', () => {
+it('a target that repeats its name in lower case keeps its session', () => {
   const login = { targetName: 'IQN.2001-04.COM.EXAMPLE:DISK' };
   const peer = ScriptedPeer.started({ login, firstLogin: 'once' });
   const lines = ['TargetPortalGroupTag=1', 'AuthMethod=None', `TargetName=${LOWER}`];
