@@ -210,8 +210,8 @@ class NativeSocket : public Napi::ObjectWrap<NativeSocket>, public PumpListener 
     return Napi::Number::New(info.Env(), DataOf(info.Env())->loose.Hold(fd));
   }
 
-  // Nothing more is told. The callback knows its owner, which knows this object: a reference from
-  // here would keep all three, with the session behind them, for ever.
+  // Nothing more is reported. The callback knows its owner, which knows this object: a reference
+  // from here would keep all three, with the session behind them, for ever.
   void LetGo() {
     callback_.Reset();
     window_.Reset();

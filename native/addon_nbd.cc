@@ -80,7 +80,7 @@ std::shared_ptr<Fd> CopyOf(Napi::Env env, int fd) {
   return std::make_shared<Fd>(std::move(copy));
 }
 
-// The environment closes what nobody there has taken or closed.
+// The environment closes what was neither taken nor closed there.
 Answer DescriptorAnswer(Fd fd) {
   auto opened = std::make_shared<Fd>(std::move(fd));
   return [opened](Napi::Env env) {
@@ -276,7 +276,7 @@ Napi::Value IsAtEndJs(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), IsAtEnd(ToInt(info[0], "fd")));
 }
 
-// (fd); for descriptors nobody else owns
+// (fd); for descriptors without another owner
 void CloseFd(const Napi::CallbackInfo& info) {
   const int fd = ToInt(info[0], "fd");
   DataOf(info.Env())->loose.LetGo(fd);

@@ -19,7 +19,7 @@ constexpr int64_t kRunNs = 2'000'000;
 constexpr size_t kPumpsMax = 4;
 
 // Both ways are tried in turns of 2 ms, eight each, once a second; more often in the beginning,
-// when everything is only about to reach its speed. A longer silence is nobody's.
+// when everything is only about to reach its speed. A longer silence does not count.
 constexpr int64_t kSlotNs = 2'000'000;
 constexpr int kSlots = 16;
 constexpr int64_t kKeepMinNs = 64'000'000;

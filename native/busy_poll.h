@@ -1,4 +1,4 @@
-// Looks for answers for a while before the event loop goes to sleep.
+// Busy-polls for a while before the event loop goes to sleep.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ class SocketPump;
 
 // Whether something that may be done or left pays: now and then both are tried in short turns, and
 // what moved more bytes in its time is kept until the next time. Nothing that could be reckoned
-// with says the same, for it depends on who else wants the processors.
+// with says the same, for it depends on other users of the processors.
 class Trial {
  public:
   // Call it often; `bytes` is the count of all that have been moved. True: do it now.
@@ -39,16 +39,17 @@ class Trial {
 };
 
 // The pumps of a thread that have just sent and not received since. A processor that goes to sleep
-// takes longer to wake than most answers take to come, and so does whoever has to wake it. So
-// after a wake the answers are tried for, for some microseconds, where that pays. It does not where
-// the processor is needed by those who are to answer, or where more would have come at once later.
+// takes longer to wake than most answers take to come, and so does the process that has to wake
+// it. So after a wake the answers are tried for, for some microseconds, where that pays. It does
+// not where the processor is needed by those who are to answer, or where more would have come at
+// once later.
 class BusyPoll {
  public:
   // Nanoseconds to try for at most; with 0 nothing is tried.
   void SetLimit(int64_t nanoseconds) { limit_ns_ = nanoseconds; }
   void Await(SocketPump* pump);
   void Forget(SocketPump* pump);
-  // Receives what comes; other handles of the loop get their turn after a bounded time.
+  // Receives arriving data; other handles of the loop get their turn after a bounded time.
   void Run(uint64_t bytes_moved);
 
  private:

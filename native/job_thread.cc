@@ -127,7 +127,7 @@ void JobHome::Settle() {
   if (away_ == 0) uv_unref(reinterpret_cast<uv_handle_t*>(&wake_->async));
   for (const auto& job : settled) {
     const Napi::HandleScope handles(env_);
-    // Whoever waits for the promise runs when it ends.
+    // Code that waits for the promise runs when it ends.
     const Napi::CallbackScope callback(env_, *context_);
     job->Settle(env_);
   }

@@ -24,7 +24,7 @@ using Job = std::function<Answer()>;
 
 struct RunningJob;
 
-// Where the jobs of an environment come back to. A job may outlive it; then nobody is told.
+// Where the jobs of an environment come back to. A job may outlive it; then its result is dropped.
 class JobHome : public std::enable_shared_from_this<JobHome> {
  public:
   static std::shared_ptr<JobHome> Open(Napi::Env env);

@@ -9,7 +9,7 @@ namespace iscsi_nbd {
 
 // A worker that dies runs nothing of its own any more. What it held as a number is closed with it,
 // as the end of a process would: an end of a device's link that stayed open would hide from the
-// kernel that nobody serves the device.
+// kernel that the device is not served.
 class LooseDescriptors {
  public:
   LooseDescriptors() = default;
@@ -24,7 +24,7 @@ class LooseDescriptors {
     if (fd >= 0) held_.insert(fd);
     return fd;
   }
-  // Somebody else owns it from now on.
+  // It has another owner from now on.
   void LetGo(int fd) { held_.erase(fd); }
 
  private:

@@ -15,8 +15,8 @@ void ReserveRange(int fd, uint64_t offset, uint64_t length);
 // Gives the room of the range back; its bytes read as zeros then. The file keeps its length.
 void PunchRange(int fd, uint64_t offset, uint64_t length);
 
-// False if somebody else holds the lock of the file; a shared lock excludes exclusive ones only. It
-// is held until `fd` is closed, at the latest by the end of the process.
+// False if another process holds the lock of the file; a shared lock excludes exclusive ones only.
+// It is held until `fd` is closed, at the latest by the end of the process.
 bool TryLock(int fd, bool is_exclusive);
 
 // The bytes of the file, none of which is in a core file. They stay mapped when `fd` is closed.

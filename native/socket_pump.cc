@@ -82,7 +82,7 @@ void SocketPump::WatchWritable(bool on) {
   Update();
 }
 
-// A peer that is gone is noticed while nobody reads, too: what it has sent and is not read yet must
+// A peer that is gone is noticed without a reader, too: what it has sent and is not read yet must
 // not be taken for requests of a living one later.
 void SocketPump::Update() {
   const bool is_read = (wanted_ & UV_READABLE) != 0;

@@ -14,7 +14,7 @@ namespace iscsi_nbd {
 
 enum class PumpEvent : int32_t {
   kData = 1,      // value: bytes received at the receive window
-  kEnd = 2,       // the peer has closed its direction; told while nobody reads, too
+  kEnd = 2,       // the peer has closed its direction; reported without a reader, too
   kError = 3,     // value: errno
   kWritable = 4,  // after a send that would have blocked, or a connect that is decided
   kAccepted = 5,  // value: descriptor of a new connection, owned by the receiver
@@ -60,7 +60,7 @@ class SocketPump {
   // Sends `count` entries of the ring `table` (triples; `capacity` entries) from `first` on.
   // Returns the bytes the socket took (fewer than asked: it watches for room by itself), or -errno.
   int64_t Send(const int32_t* table, uint32_t first, uint32_t count, uint32_t capacity);
-  // Receives once; false when there is nothing, or nobody wants it.
+  // Receives once; false when there is nothing, or no reader wants it.
   bool TryReceive() { return IsWanted() && Receive(); }
   bool IsWanted() const { return (wanted_ & UV_READABLE) != 0; }
   void Close();

@@ -105,7 +105,7 @@ export async function discover(
 
 /**
  * Logs in to the target of `iscsi://[user@]host[:port]/<target-name>`. A LUN in the URL is checked
- * to be there. The session goes on over outages until `close`; dispose of it in any case, or the
+ * to be there. The session continues over outages until `close`; dispose of it in any case, or the
  * process stays alive. Rejects as `discover` does; UsageError 21 without the LUN.
  */
 export async function openSession(

@@ -43,10 +43,10 @@ const HEADERS = [
 ];
 const COMPILE = [
   ...['-std=c++17', '-O2', '-DNDEBUG', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra'],
-  // A new compiler's new warning must not keep anybody from installing.
+  // A new compiler's new warning must not prevent an installation.
   ...(existsSync(join(ROOT, VENDOR)) ? [] : ['-Werror']),
   ...['-DNAPI_VERSION=8', '-DNODE_ADDON_API_DISABLE_DEPRECATED', '-DNODE_ADDON_API_CPP_EXCEPTIONS'],
-  // The end of a worker while a job's callback runs throws what nobody can catch.
+  // The end of a worker while a job's callback runs throws an error that no code can catch.
   '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
 ];
 

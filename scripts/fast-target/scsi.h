@@ -10,7 +10,7 @@ typedef struct {
   uint8_t *memory;
   uint64_t bytes;
   int luns;
-  bool write_cache;  // WCE=1: it tells of a volatile cache, which RAM is anyway
+  bool write_cache;  // WCE=1: it reports a volatile cache, which RAM is anyway
 } Disk;
 
 typedef enum { SCSI_STATUS, SCSI_PAGE, SCSI_READ, SCSI_WRITE } ScsiKind;

@@ -146,7 +146,7 @@ static void ask(Session *session, Write *write) {
   pdu_send(session, out, NULL, 0);
 }
 
-// The data of a write goes on; `final` is the end of a sequence.
+// The data of a write continues; `final` is the end of a sequence.
 static bool write_data(Session *session, Write *write, const uint8_t *data, uint32_t length,
                        bool final) {
   if (length > write->length - write->received) return false;

@@ -50,7 +50,7 @@ function isListening(port) {
 }
 
 /**
- * A process of ours that tells of its memory.
+ * A process of ours that reports its memory.
  * @param {string} folder
  * @param {readonly string[]} words
  */

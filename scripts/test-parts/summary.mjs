@@ -1,5 +1,5 @@
 // node scripts/test-parts/summary.mjs FOLDER: adds up the steps of scripts/test. FOLDER/steps has a
-// line `name status seconds` per step; FOLDER/<name>.json, where there is one, is vitest's report of
+// line `name status seconds` per step; FOLDER/<name>.json, if it exists, is vitest's report of
 // it. The last line printed is `N passed, N failed`; the exit status is 1 when anything failed.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -7,7 +7,7 @@ type Deferred<T> = {
   readonly reject: (error: unknown) => void;
 };
 
-/** A rejection that nobody waits for does not count as an unhandled one. */
+/** A rejection without a waiting caller does not count as an unhandled one. */
 export function deferred<T>(): Deferred<T> {
   let settle: Pick<Deferred<T>, 'resolve' | 'reject'> | undefined;
   const promise = new Promise<T>((resolve, reject) => {

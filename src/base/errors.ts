@@ -16,7 +16,7 @@ export class ProductError extends Error {
   }
 }
 
-/** A bug of ours. Nobody catches it: it is logged and the process exits; devices survive. */
+/** A bug of ours. No code catches it: it is logged and the process exits; devices survive. */
 export class InvariantError extends ProductError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_INVARIANT', message, options);
@@ -102,10 +102,10 @@ export class ScsiError extends ProductError {
   }
 }
 
-/** Errno names a block client can be told (NBD protocol, "Error values"). */
+/** Errno names that a block client can get (NBD protocol, "Error values"). */
 export type BlockErrno = 'EIO' | 'ENOSPC' | 'EPERM' | 'EINVAL' | 'ENOMEM' | 'ENOTSUP' | 'ESHUTDOWN';
 
-/** What the kernel or a socket client is told about one request; made only in `bridge/`. */
+/** What the kernel or a socket client gets as the result of one request; made only in `bridge/`. */
 export class BlockError extends ProductError {
   readonly errno: BlockErrno;
 

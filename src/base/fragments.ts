@@ -5,8 +5,8 @@ import type { SlabPool } from './slab.js';
 export const FRAGMENT_NUMBERS = 3;
 
 /**
- * Shorter pieces are copied together once a payload has some entries. Whoever sends a payload cuts
- * it where they like, and each entry costs more than a few bytes do: a payload has at most
+ * Shorter pieces are copied together once a payload has some entries. A sender can cut a payload
+ * anywhere, and each entry costs more than a few bytes do: a payload has at most
  * `PIECES_KEPT` entries and two for each `PIECE_BYTES_MIN` bytes.
  */
 const PIECE_BYTES_MIN = 2048;

@@ -35,7 +35,7 @@ export class SlabWriter {
   }
 }
 
-/** A copy of some bytes of our own; whoever has it clears it. */
+/** A copy of some bytes of our own; its owner clears it. */
 export function fragmentsOf(bytes: Uint8Array, pool: SlabPool): Fragments {
   const fragments = new Fragments(pool);
   const writer = new SlabWriter(pool);

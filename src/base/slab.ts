@@ -147,7 +147,7 @@ export class SlabPool {
     return this.#references[index] ?? 0;
   }
 
-  /** One more reference to a slab that has some: one without may be anybody's. */
+  /** One more reference to a slab that has some: one without may have another owner. */
   retain(index: number): void {
     const before = this.#references[index] ?? 0;
     invariant(before > 0, 'a slab without holders is retained');

@@ -12,7 +12,7 @@ import type { QmpEvent } from './boot-test-qmp.js';
 
 /** Images may start again once or twice on their first boot; more is a circle. */
 const RESETS_MAX = 5;
-/** Consoles come a character at a time: they are looked at when some have gathered. */
+/** Consoles come a character at a time: they are examined when some have gathered. */
 const LOOK_INTERVAL_MS = 50;
 /** How long the rest of a line that fails is waited for: it says why. */
 const LINE_END_MS = 1000;

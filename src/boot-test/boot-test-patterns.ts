@@ -41,7 +41,7 @@ export function compilePattern(flag: string, text: string): RegExp {
 
 type PatternHit = { readonly kind: 'expected' | 'failed'; readonly line: string };
 
-/** Runs where it can be interrupted, which nothing else in the language can. */
+/** Runs in an interruptible way, which nothing else in the language can. */
 const FIRST_HIT = new Script(`
   (() => {
     for (const [index, line] of lines.entries()) {
@@ -53,7 +53,7 @@ const FIRST_HIT = new Script(`
 `);
 
 /**
- * What a boot is judged by. A pattern is looked for in one line of the console at a time, and a
+ * What a boot is judged by. A pattern is searched in one line of the console at a time, and a
  * look is ended after two seconds: one that backtracks for ever must not stop the data path, which
  * is in this thread.
  */

@@ -22,7 +22,7 @@ export type QmpEvent = {
 
 type Waiting = { resolve: (answer: unknown) => void; reject: (error: Error) => void };
 
-/** The control connection of one QEMU. Its end is told by rejecting what waits. */
+/** The control connection of one QEMU. Its end rejects the pending commands. */
 export class QmpClient {
   readonly #socket: Duplex;
   readonly #onEvent: (event: QmpEvent) => void;

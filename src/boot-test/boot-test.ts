@@ -26,8 +26,8 @@ const QEMU_IMG_MS_MAX = 60_000;
 
 /**
  * Boots the URL's LUN in a virtual machine and says whether the image comes up. The machine gets
- * the LUN over a socket that nobody else can reach; unless `write` is set the session is read-only
- * and what the machine writes goes to an overlay.
+ * the LUN over a socket that no other process can reach; unless `write` is set the session is
+ * read-only and what the machine writes goes to an overlay.
  *
  * Rejects where nothing can be said of the image: UsageError 27 without QEMU, the errors of the
  * login, LinkError when the target stays away for longer than the removal latency, and what
@@ -136,7 +136,7 @@ class BootTest {
 
   /**
    * An empty qcow2 file over the LUN. It names the LUN by its URL, which is what it needs when it
-   * is kept: the socket of this process will be gone. The machine is told of the socket instead.
+   * is kept: the socket of this process will be gone. The machine gets the socket instead.
    */
   async #makeOverlay(entry: LunExport): Promise<string> {
     const { keepOverlayPath } = this.#options;

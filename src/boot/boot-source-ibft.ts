@@ -68,7 +68,7 @@ class Entry {
     return this.isValid && (this.#flags & FLAG.bootSelected) !== 0;
   }
 
-  /** The attribute; empty where the firmware gave none, since the kernel then leaves it away. */
+  /** The attribute; empty where the firmware gave none, since the kernel then omits it. */
   text(attribute: string): string {
     const path = join(this.#path, attribute);
     let text: string;
@@ -208,7 +208,7 @@ function requireName(entry: Entry, attribute: string, name: string): void {
   if (fault !== null) throw entry.wrong(attribute, fault);
 }
 
-/** Null where there is no table. */
+/** Null without a table. */
 function namesIn(path: string): readonly string[] | null {
   try {
     return readdirSync(path);

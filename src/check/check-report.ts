@@ -35,7 +35,7 @@ const diskSchema = z.object({
   readOnly: z.boolean(),
   identity: z.object({
     /**
-     * How well it is known again after an outage: by a name from a worldwide registry, by one that
+     * How well it is identified after an outage: by a name from a worldwide registry, by one that
      * a vendor or an administrator chose, by a serial number alone, or not at all.
      */
     strength: z.enum(['worldwide', 'chosen', 'serial', 'none']),
@@ -53,7 +53,7 @@ const diskSchema = z.object({
     unmapBytesMax: bytes.nullable(),
     readsZero: z.boolean(),
   }),
-  /** Of one READ or WRITE; null: no limit is told. */
+  /** Of one READ or WRITE; null: no limit is reported. */
   transferBytesMax: bytes.nullable(),
   rotational: z.boolean().nullable(),
   portGroups: z.object({
@@ -99,7 +99,7 @@ const loginSchema = z.object({
 const hostSchema = z.object({
   /** Whether LUNs can be made `/dev/nbdX` here. `serve` works in any case. */
   canAttach: z.boolean(),
-  /** Why not, and what to do; null where it can. */
+  /** Why not, and what to do; null if it can. */
   whyNot: z.string().nullable(),
   localAddress: z.string().nullable(),
   /** The network interface of that address, and its MTU. */

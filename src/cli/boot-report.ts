@@ -137,7 +137,7 @@ export class BootReport {
     if (this.#redraw !== null) this.#draw();
   }
 
-  /** Whoever reads is slower than the console, which may talk without end. */
+  /** The reader is slower than the console, which may talk without end. */
   #isBehind(): boolean {
     const output = this.#subject.json ? this.#io.stdout : this.#io.stderr;
     const waiting: unknown = 'writableLength' in output ? output.writableLength : 0;

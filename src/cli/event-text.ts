@@ -30,7 +30,7 @@ export function readyEvent(stack: OpenSession, entry: LunExport, time: Date): Pr
   };
 }
 
-/** NBD URI of an export on a unix socket; empty where there is no socket. */
+/** NBD URI of an export on a unix socket; empty without a socket. */
 export function uriOf(entry: LunExport): string {
   if (entry.uri !== undefined) return entry.uri;
   return entry.socket === undefined ? '' : `nbd+unix:///?socket=${entry.socket}`;

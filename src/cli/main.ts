@@ -4,7 +4,7 @@ import { codeOf, errnoOf } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { readVersion } from './version.js';
 
-/** A reader that goes away, as `head` does, is no error: the rest is for nobody. */
+/** A reader that goes away, as `head` does, is not an error: the rest is dropped. */
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error) => {
     if (errnoOf(error) === 'EPIPE') return;

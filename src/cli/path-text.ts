@@ -6,7 +6,7 @@ export function usablePathsText(paths: readonly PathView[]): string {
   return `${paths.filter(isPathUsable).length}/${paths.length}`;
 }
 
-/** `group 1, preferred, not trusted`; a dash where there is nothing to say. */
+/** `group 1, preferred, not trusted`; a dash for none of these. */
 export function groupText({ group, preferred, suspect }: PathView): string {
   const notes = [
     group === null ? '' : `group ${group}`,

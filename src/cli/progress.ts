@@ -8,7 +8,7 @@ const CLEAR_LINE = '\r\u001b[K';
 
 /**
  * Tells a person at a terminal what is waited for and how long already, once it takes over a
- * second, and takes the words away again. Programs and files are told nothing.
+ * second, and removes the words again. Programs and files get nothing.
  */
 export async function withProgress<T>(
   io: CliIo,

@@ -104,7 +104,7 @@ function exportVariables(stack: OpenSession): Record<string, string> {
 
 /**
  * Prints the ready lines first and then events as they happen. Before, it keeps them: when it
- * comes to nothing, the error alone says why. People who have to wait longer are told at once.
+ * comes to nothing, the error alone says why. People who have to wait longer get a message at once.
  */
 class EventPrinter {
   readonly #url: TargetUrl;

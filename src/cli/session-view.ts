@@ -75,7 +75,7 @@ export function printSession(io: CliIo, session: SessionView): void {
   );
 }
 
-/** Why a session is away and what comes next; empty while all is well. */
+/** Why a session is away, and the next step; empty while all is well. */
 function troubleOf(session: SessionView): string {
   const { lastError, nextAttemptInSeconds: attempt, removalInSeconds: removal } = session;
   if (session.state === 'loggedIn' || lastError === null) return '';

@@ -4,7 +4,7 @@ import type { CliIo } from './context.js';
 const TEXT_LENGTH_MIN = 8;
 const GAP = 2;
 
-/** Width of the terminal; `undefined` where there is none and nothing is to be cut. */
+/** Width of the terminal; `undefined` if it has none and nothing is to be cut. */
 export function columnsOf(io: CliIo): number | undefined {
   if (io.stdout.isTTY !== true) return undefined;
   const columns: unknown = 'columns' in io.stdout ? io.stdout.columns : undefined;

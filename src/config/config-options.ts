@@ -32,7 +32,7 @@ type OptionRow<T> = {
   readonly expects: string;
   readonly help: string;
   readonly isBoolean?: true;
-  /** The numbers it takes, where it is one; a row may take a word or 0 beside them. */
+  /** The numbers it takes, if it is a number; a row may take a word or 0 beside them. */
   readonly range?: NumberRange;
 };
 

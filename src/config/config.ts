@@ -22,7 +22,7 @@ const CONFIG_PATH = '/etc/iscsi-nbd/config.yaml';
 /** A configuration is a page of settings; anything larger is another file given by mistake. */
 const CONFIG_BYTES_MAX = 1 << 20;
 
-/** Options without a default, which are absent where nobody gives them. */
+/** Options without a default, which are absent if they are not given. */
 type OptionalName =
   | 'initiatorName'
   | 'chapUser'
@@ -99,7 +99,7 @@ function joinConfig(layers: readonly GivenByName[]): Config {
   const sources: Partial<Record<OptionName, OptionSource>> = {};
   for (const name of OPTION_NAMES) {
     const row = OPTION_ROWS[name];
-    // Every layer is checked, also where a higher one wins: a wrong line never lies in wait.
+    // Every layer is checked, even if a higher one wins: a wrong line never lies in wait.
     for (const layer of layers) {
       const given = layer.get(name);
       if (given === undefined) continue;

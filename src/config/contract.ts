@@ -33,11 +33,11 @@ export type ChapCredentials = {
 };
 
 export type Multipath = 'auto' | 'off';
-/** Who changes states of target port groups: the target, we too, or nobody (they are ignored). */
+/** Who changes states of target port groups: the target, we too, or neither (they are ignored). */
 export type Alua = 'implicit' | 'explicit' | 'off';
 export type PathPolicy = 'least-queue' | 'round-robin' | 'failover';
 
-/** Everything a session can be told, defaults applied. Lists are in order of preference. */
+/** Everything that can be set for a session, defaults applied. Lists are in order of preference. */
 export type SessionOptions = {
   readonly initiatorName: string;
   readonly sessionType: SessionType;
@@ -82,7 +82,7 @@ export type SessionOptions = {
   readonly readOnly: boolean;
   /** LUNs another session of this host may write to are used all the same. */
   readonly shared?: boolean;
-  /** A disk without identity is known again, after an outage, by its make and size. */
+  /** A disk without identity is identified, after an outage, by its make and size. */
   readonly allowUnidentified?: boolean;
   /** Only these LUNs; absent: the URL's LUN, or all. */
   readonly luns?: readonly number[];
@@ -92,7 +92,7 @@ export type SessionOptions = {
 export type ProcessSettings = {
   /** It keeps to these processors; absent: it does not care. */
   readonly cpuAffinity?: readonly number[];
-  /** How long it looks for answers before it sleeps, where that is faster; absent: never. */
+  /** How long it busy-polls before it sleeps, if that is faster; absent: never. */
   readonly busyPollMicroseconds?: number;
 };
 
@@ -185,7 +185,7 @@ export type EventBody =
       readonly reason: ReplayReason;
     } & LunEvent)
   | ({ readonly event: 'deviceRemoved'; readonly reason: string } & LunEvent)
-  /** It cannot be taken away, or come back, while `holders` use it. */
+  /** It cannot be removed, or come back, while `holders` use it. */
   | ({ readonly event: 'deviceInUse'; readonly holders: string } & LunEvent)
   | ({ readonly event: 'deviceResized'; readonly sizeBytes: number } & LunEvent)
   /** A path of a disk that has several: `down`, or the state in which its port is. */
@@ -272,11 +272,11 @@ export type BootTestOptions = SessionOptions & {
   readonly cpus: number;
   /** A name QEMU knows; default: all this machine, or QEMU itself, can. */
   readonly cpuModel?: string;
-  /** Where a picture of the screen goes when it is over. */
+  /** Where a picture of the screen goes at the end. */
   readonly screenshotPath?: string;
   /** Where the overlay is made and left; nothing may be there. */
   readonly keepOverlayPath?: string;
-  /** As in `PATH`: where QEMU is looked for. */
+  /** As in `PATH`: where QEMU is searched. */
   readonly searchPath: string;
 };
 
@@ -300,7 +300,7 @@ export type BootReason =
 export type BootVerdict = {
   readonly passed: boolean;
   readonly reason: BootReason;
-  /** The line of the console that decided, or QEMU's own words; absent where there is none. */
+  /** The line of the console that decided, or QEMU's own words; absent if neither exists. */
   readonly line?: string;
   readonly elapsedMs: number;
   /** Times the guest started again. */
@@ -310,7 +310,7 @@ export type BootVerdict = {
 };
 
 export type BootTestHooks = SessionHooks & {
-  /** The LUN is there. */
+  /** The LUN exists. */
   onReady(stack: OpenSession): void;
   onStarted(machine: BootMachineFacts): void;
   /** Lines of the serial console that have ended, and the beginning of the next. */

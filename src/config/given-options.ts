@@ -23,7 +23,7 @@ export function optionNamed(key: string, place: string): OptionName {
   throw new UsageError(`${place}: there is no option ${shown(key)}.${hint}`);
 }
 
-/** A value may be nested deeper than the stack of whoever writes it down. */
+/** A value may be nested deeper than the stack of the code that writes it down. */
 function jsonOf(value: unknown): string {
   try {
     return JSON.stringify(value) ?? String(value);

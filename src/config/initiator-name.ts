@@ -11,7 +11,7 @@ const SYSTEM_NAME_PATH = '/etc/iscsi/initiatorname.iscsi';
 
 const FILE_NAME = 'initiatorname.iscsi';
 /**
- * Names of hosts that were given none. `.local` belongs to nobody (RFC 6762 §3), so the random
+ * Names of hosts that were given none. `.local` has no owner (RFC 6762 §3), so the random
  * part alone keeps them apart: 12 hex digits.
  */
 const GENERATED_PREFIX = 'iqn.2025-01.local.iscsi-nbd:';

@@ -80,12 +80,12 @@ export type SecretInputs = {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** User and password of the target URL; they win over everything else. */
   readonly url: { readonly user?: string; readonly password?: string };
-  /** Asks a person; absent where there is no terminal. */
+  /** Asks a person; absent without a terminal. */
   readonly prompt?: (question: string) => Promise<Secret>;
 };
 
 /**
- * The credentials of a session, or `undefined` for none. A secret is looked for in the URL,
+ * The credentials of a session, or `undefined` for none. A secret is searched in the URL,
  * `chapSecretFile`, `LIBISCSI_CHAP_PASSWORD`, systemd's credentials, and asked for last.
  * Throws UsageError when a user has no secret, or a secret no user.
  */

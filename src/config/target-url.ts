@@ -76,7 +76,7 @@ export function wantedLuns(
   return luns.length === 0 ? null : luns;
 }
 
-/** `host[:port]` as text: IPv6 in brackets, the usual port left away. */
+/** `host[:port]` as text: IPv6 in brackets, the usual port omitted. */
 export function formatHostPort(portal: { readonly host: string; readonly port: number }): string {
   const host = portal.host.includes(':') ? `[${portal.host}]` : portal.host;
   return portal.port === DEFAULT_PORT ? host : `${host}:${portal.port}`;

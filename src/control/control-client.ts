@@ -4,7 +4,7 @@ import * as z from 'zod';
 import { codeOf, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
-/** The codes of errors where the daemon has ended the connection, and where there is none. */
+/** The codes of errors where the daemon has ended the connection, and without a daemon. */
 export const DAEMON_GONE = 'ERR_DAEMON_GONE';
 export const DAEMON_UNREACHABLE = 'ERR_DAEMON_UNREACHABLE';
 
@@ -36,7 +36,7 @@ export class ControlClient {
     socket.on('close', () => this.#ended());
   }
 
-  /** Throws UsageError 20 when no daemon is there, 13 or 18 when it cannot be reached. */
+  /** Throws UsageError 20 if no daemon runs, 13 or 18 when it cannot be reached. */
   static connect(path: string): Promise<ControlClient> {
     return new Promise((resolve, reject) => {
       const socket = connect(path);

@@ -18,7 +18,7 @@ import {
 const OUTSTANDING_MAX = 16;
 /** Unsent bytes to a client beyond which it is not read. */
 const UNSENT_BYTES_HIGH = 256 << 10;
-/** Unsent bytes beyond which a client that was told news is dropped: it does not read them. */
+/** Unsent bytes beyond which a client with subscriptions is dropped: it does not read them. */
 const UNSENT_BYTES_MAX = 4 << 20;
 /** A client that asks nothing and hears nothing for so long is forgotten. */
 const IDLE_MS_MAX = 120_000;
@@ -124,7 +124,7 @@ export class ControlConnection implements ControlClient {
     this.#goOn();
   }
 
-  /** Takes up what waits as far as this client may; reads on only when nothing waits. */
+  /** Takes up waiting requests as far as this client may; reads on only when nothing waits. */
   #goOn(): void {
     while (this.#mayBegin) {
       const line = this.#waiting.shift();

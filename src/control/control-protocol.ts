@@ -75,7 +75,7 @@ export function faultLine(id: RpcId, error: RpcFault): string {
   return `${JSON.stringify({ jsonrpc: '2.0', id, error })}\n`;
 }
 
-/** A message of the server that nobody asked for by id: one event of a subscription. */
+/** A message of the server that answers no request: one event of a subscription. */
 export function notificationLine(method: string, params: unknown): string {
   return `${JSON.stringify({ jsonrpc: '2.0', method, params })}\n`;
 }

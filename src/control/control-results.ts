@@ -33,7 +33,7 @@ export const targetsSchema = z.object({
 
 export const loginSchema = z.object({
   UniqueSessionId: id,
-  /** The session was there already and is as it was wished for. */
+  /** The session existed already, with the requested options. */
   existed: z.boolean(),
   session: sessionSchema,
 });

@@ -7,12 +7,12 @@ import { listenPrivately, requireFreePath } from '../io/unix-socket-path.js';
 import { type CallMethod, ControlConnection } from './control-connection.js';
 import { RpcCode } from './control-protocol.js';
 
-/** Clients at a time; others are told so and sent away. */
+/** Clients at a time; others get an error and are disconnected. */
 const CLIENTS_MAX = 128;
 /** Clients that are being told to go; beyond that they are cut off without a word. */
 const LEAVING_MAX = 128;
 
-/** The control socket: who can open the path may give every order. */
+/** The control socket: a process that can open the path may give every order. */
 export class ControlServer {
   readonly path: string;
   readonly #call: CallMethod;
@@ -49,7 +49,7 @@ export class ControlServer {
     this.#server = server;
   }
 
-  /** Takes the path away and ends every client. */
+  /** Removes the path and ends every client. */
   async close(): Promise<void> {
     const server = this.#server;
     this.#server = null;

@@ -14,7 +14,7 @@ export interface DemoDisk {
   close(): Promise<void>;
 }
 
-/** A kernel device. Requests wait in the thread pool, so that a held one holds up nobody else. */
+/** A kernel device. Requests wait in the thread pool, so that a held one delays no other. */
 export class DeviceDisk implements DemoDisk {
   readonly #path: string;
   #file: FileHandle;
@@ -79,7 +79,7 @@ export class SocketDisk implements DemoDisk {
   readonly #socket: Socket;
   readonly #requests = new Map<bigint, Request>();
   #cookie = 0n;
-  /** The bytes being waited for, how many are there, and who waits. */
+  /** The bytes being waited for, how many have arrived, and the waiting caller. */
   #wanted: Buffer = Buffer.alloc(0);
   #filled = 0;
   #waiter: Waiter | null = null;
@@ -96,7 +96,7 @@ export class SocketDisk implements DemoDisk {
   static async open(path: string): Promise<SocketDisk> {
     const disk = new SocketDisk(createConnection(path));
     await disk.#handshake();
-    // Ends when the socket does; every request is told then.
+    // Ends when the socket does; every request ends then.
     disk.#receiveReplies().catch((error: Error) => disk.#fail(error));
     return disk;
   }

@@ -32,7 +32,7 @@ export class DemoReport {
     if (!this.#hooks.json) this.#line(step, text, this.elapsedMs);
   }
 
-  /** An event of the session; people are told of it by a step. */
+  /** An event of the session; a step reports it to people. */
   event(event: ProductEvent): void {
     if (this.#hooks.json) this.#hooks.log(JSON.stringify(event));
   }

@@ -63,7 +63,7 @@ export class DemoTarget {
     return this.#node.sessions[0]?.isid.toString('hex') ?? '';
   }
 
-  /** As when the process of a target dies: nobody listens, sessions and tasks are gone. */
+  /** As when the process of a target dies: nothing listens, sessions and tasks are gone. */
   async stop(): Promise<void> {
     const closing = this.#server.close();
     this.#node.restart();

@@ -156,7 +156,7 @@ class Demo {
     await this.#verify(target, disk);
   }
 
-  /** Writes requests `from … to` of the pattern; `onDone` is told how many are done. */
+  /** Writes requests `from … to` of the pattern; `onDone` gets the number that is done. */
   async #write(
     disk: DemoDisk,
     from: number,

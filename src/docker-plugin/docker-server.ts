@@ -127,7 +127,7 @@ async function bodyOf(request: IncomingMessage): Promise<unknown> {
     chunks.push(chunk);
   }
   const text = Buffer.concat(chunks).toString('utf8').trim();
-  // Docker sends no body where there is nothing to say.
+  // Docker sends no body if a request has no parameters.
   return text === '' ? {} : JSON.parse(text);
 }
 

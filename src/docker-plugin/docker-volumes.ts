@@ -55,7 +55,7 @@ export class DockerVolumes {
     this.#now = options.now;
   }
 
-  /** Only writes down what the volume is: its disk is looked at when it is mounted. */
+  /** Only writes down what the volume is: its disk is examined when it is mounted. */
   create(name: string, options: Readonly<Record<string, string>>): Promise<void> {
     return this.#queue.run(async () => {
       if (!NAME.test(name)) {
@@ -65,7 +65,7 @@ export class DockerVolumes {
       const { records } = await this.#records.all();
       const known = records.find((record) => record.name === name);
       if (known !== undefined) {
-        // Podman and Compose create what is there already.
+        // Podman and Compose create volumes that exist already.
         if (JSON.stringify(known.spec) === JSON.stringify(spec)) return;
         const words = `The volume ${name} is there with other options`;
         throw new VolumeError('exists', `${words}; remove it first.`);

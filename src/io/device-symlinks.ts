@@ -97,7 +97,7 @@ export async function withdrawNames(
     try {
       await remove(path);
     } catch (error) {
-      // Other devices have names there, or somebody was quicker.
+      // Other devices have names there, or another process was quicker.
       if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(errnoOf(error))) throw error;
     }
   }

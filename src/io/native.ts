@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { UsageError } from '../base/errors.js';
 import type { SlabPool } from '../base/slab.js';
 
-/** Kinds of event a NativeSocket tells of; see native/socket_pump.h. */
+/** Kinds of event that a NativeSocket reports; see native/socket_pump.h. */
 export const SocketEvent = { data: 1, end: 2, error: 3, writable: 4, accepted: 5 } as const;
 
 /** Numeric address and port of one end of a connection. */
@@ -62,7 +62,7 @@ interface NativeAddon {
   /** Gives the slab's pages to the system; the memory stays usable and reads as anything. */
   dropSlab(index: number): void;
   counters(): SocketCounters;
-  /** How long the thread looks for answers before it sleeps, where that is faster; 0: never. */
+  /** How long the thread busy-polls before it sleeps, if that is faster; 0: never. */
   setBusyPoll(microseconds: number): void;
   /** For tests: the part of the time in which that is chosen, by bytes a millisecond either way. */
   simulateTrial(bytesWith: number, bytesWithout: number, milliseconds: number): number;

@@ -22,7 +22,7 @@ export const NBD_SERVER_FLAG = {
   canMultiConn: 1 << 8,
 } as const;
 
-/** Our end of a device's connection, as whoever serves it owns it. */
+/** Our end of a device's connection, as the serving process owns it. */
 export interface NbdLink {
   /** `shutdown(2)` of both directions, at once; nothing more is read. */
   shutDown(): void;
@@ -54,7 +54,7 @@ interface NbdDeviceOptions {
   readonly serve: ServeLink;
 }
 
-/** A device nobody else can open meanwhile; the kernel lets go of it with `release`. */
+/** A device that no other process can open meanwhile; the kernel lets go of it with `release`. */
 export interface NbdClaim {
   /** Writes what the kernel has cached; waits while the link is down. Throws NbdKernelError. */
   write(): Promise<void>;
@@ -212,13 +212,13 @@ export class NbdKernelDevice {
   }
 
   /**
-   * Takes the device away. Without `force` only if nobody uses it, and with all its data written:
-   * this waits while the link is down. With `force` at once: what waits fails with EIO, and while
-   * the device is held open its index stays busy (`isConfigured`). A forced call may overtake one
-   * that waits.
+   * Removes the device. Without `force` only if it is not in use, and with all its data written:
+   * this waits while the link is down. With `force` at once: waiting requests fail with EIO, and
+   * while the device is held open its index stays busy (`isConfigured`). A forced call may
+   * overtake one that waits.
    *
    * Throws UsageError 28 naming who holds the device; NbdKernelError when its data could not be
-   * written. In both cases it goes on working.
+   * written. In both cases it keeps working.
    */
   async disconnect(options: { readonly force: boolean }): Promise<void> {
     if (this.#state === 'disconnected') return;
@@ -236,7 +236,7 @@ export class NbdKernelDevice {
   }
 
   /**
-   * Opens the device for us alone: nobody can mount it, and dirty it, from now on. Throws
+   * Opens the device for us alone: no process can mount it, and dirty it, from now on. Throws
    * UsageError 28 naming who holds it.
    */
   async claim(): Promise<NbdClaim> {
@@ -255,8 +255,8 @@ export class NbdKernelDevice {
   }
 
   /**
-   * Ends the link and leaves the device as it is: its requests wait for whoever takes it over. A
-   * request that is being carried out is carried out again then.
+   * Ends the link and leaves the device as it is: its requests wait for the process that takes it
+   * over. A request that is being carried out is carried out again then.
    */
   leave(): void {
     this.#state = 'disconnected';
@@ -289,8 +289,8 @@ export class NbdKernelDevice {
   }
 
   /**
-   * Our end is shut down before DISCONNECT. The kernel sends a farewell on the link, and if nobody
-   * reads a full socket it waits there, with the lock that every netlink command needs.
+   * Our end is shut down before DISCONNECT. The kernel sends a farewell on the link, and if a full
+   * socket is not read it waits there, with the lock that every netlink command needs.
    */
   async #endLinkAndDisconnect(): Promise<void> {
     if (this.#state === 'disconnected') return;
@@ -337,7 +337,7 @@ export class NbdKernelDevice {
   }
 }
 
-/** Takes away a device that nobody serves, as one left behind and no longer wanted. */
+/** Removes a device that no process serves, as one left behind and no longer wanted. */
 export async function disconnectIndex(addon: NbdAddon, index: number): Promise<void> {
   try {
     await addon.nbdDisconnect(index);

@@ -55,7 +55,7 @@ export class NbdServerConnection implements SocketUser {
   #finishing: string | null = null;
   /** Set once its end is waited for; ends it at the latest. */
   #draining: NodeJS.Timeout | null = null;
-  /** While it completes what was asked: what comes next. */
+  /** While it completes what was asked: the next action. */
   #completing: 'requests' | 'replies' | 'end' | null = null;
   readonly #ended = deferred<void>();
   #closed = false;

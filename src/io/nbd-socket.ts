@@ -121,7 +121,7 @@ export class NbdSocketServer {
 
 /**
  * Throws UsageError where `listen` would: a path is free when its directory can be written and
- * nothing is there, or the socket of a server that has died, which is removed.
+ * nothing exists there, or the socket of a server that has died, which is removed.
  */
 export async function refuseTakenPath(path: string): Promise<void> {
   await access(dirname(path), constants.W_OK | constants.X_OK).catch((cause: unknown) => {

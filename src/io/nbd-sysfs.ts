@@ -169,7 +169,7 @@ export async function findHolders(
   return holders;
 }
 
-/** "nbd0p1 is mounted on /mnt, nbd0p2 is used as swap"; also when nobody can be named. */
+/** "nbd0p1 is mounted on /mnt, nbd0p2 is used as swap"; even if no holder can be named. */
 export function describeHolders(holders: readonly DeviceHolder[]): string {
   if (holders.length === 0) {
     return 'its user is not visible here (another mount namespace, or a program holds it open)';
@@ -231,7 +231,7 @@ export async function applyQueueSettings(
 }
 
 /**
- * Makes sure that `/dev/nbdX` is there and is this device. devtmpfs has made it by the time CONNECT
+ * Makes sure that `/dev/nbdX` exists as this device. devtmpfs has made it by the time CONNECT
  * returns; in a container without devtmpfs it is made here. Never opens it.
  */
 export async function ensureNode(

@@ -37,9 +37,9 @@ export type LockPlace = {
 };
 
 /**
- * A lock that ends with the process that holds it, also when it is killed: flock(2) on a file. It
+ * A lock that ends with the process that holds it, even if it is killed: flock(2) on a file. It
  * holds between the processes of one user, whatever version of Node runs them; and a user gives way
- * to root. Nobody else can hold it: root gives way to root only.
+ * to root. No other user can hold it: root gives way to root only.
  */
 export class ProcessLock {
   readonly #fd: number;
@@ -92,7 +92,7 @@ export class ProcessLock {
   }
 }
 
-/** Its descriptor, with the lock; null if somebody else has that. */
+/** Its descriptor, with the lock; null if another process has that. */
 function lockedFile(path: string, place: LockPlace): number | null {
   try {
     requireDirectory(place);
@@ -138,7 +138,7 @@ function isOwnedBy(path: string, uid: number): boolean {
   }
 }
 
-/** Throws UsageError if others could put something there, or take something away. */
+/** Throws UsageError if others could add or remove files there. */
 function requireDirectory({ own, ofRoot, uid }: LockPlace): void {
   const isRoots = own === ofRoot;
   const parent = dirname(own);

@@ -43,7 +43,7 @@ export class ReceiveBuffer {
     return start;
   }
 
-  /** After a receipt has been dealt with: the slab's start if nobody kept any of it, else on. */
+  /** After a receipt has been dealt with: the slab's start if no part of it was kept, else on. */
   open(): void {
     if (this.#users === 0) return;
     if (this.#slab >= 0 && this.#pool.references(this.#slab) === 1) this.#filled = 0;

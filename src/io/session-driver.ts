@@ -9,7 +9,7 @@ import type { SendBatch } from './send-batch.js';
 import type { Transport, TransportAddresses, TransportOpener, TransportUser } from './transport.js';
 import { TurnClock } from './turn-clock.js';
 
-/** Longest single timer; a later deadline is looked at again then. */
+/** Longest single timer; a later deadline is checked again then. */
 const TIMER_MS_MAX = 3_600_000;
 
 /**
@@ -43,7 +43,9 @@ export class SessionDriver implements ScsiPort {
     readonly clock: Clock;
     /** Told of every effect, links included, in order. */
     readonly onEffect: (effect: SessionEffect) => void;
-    /** Effects have been told and the commands that ended with them are back at their owners. */
+    /**
+     * Effects have been performed and the commands that ended with them are back at their owners.
+     */
     readonly onSettled?: () => void;
     /** The link has taken all that was queued for the target, or may be another one now. */
     readonly onAllSent?: () => void;

@@ -89,7 +89,7 @@ export class SharedFile {
 
   /**
    * Takes the lock that says that the owner lives, until `close` or the end of the process. False
-   * when somebody else looks at the file just now.
+   * if another process examines the file just now.
    */
   tryOwn(): boolean {
     return addon.tryLock(this.#open(), true);
@@ -100,12 +100,12 @@ export class SharedFile {
     return !addon.tryLock(this.#open(), false);
   }
 
-  /** Somebody has removed the file from its directory. */
+  /** The file was removed from its directory. */
   get isUnlinked(): boolean {
     return fstatSync(this.#open()).nlink === 0;
   }
 
-  /** Throws what the system says: ENOSPC where there is no room. */
+  /** Throws what the system says: ENOSPC without room. */
   reserve(offset: number, length: number): void {
     addon.reserveRange(this.#open(), offset, length);
   }
@@ -116,8 +116,8 @@ export class SharedFile {
   }
 
   /**
-   * The bytes of a range, which stay mapped after `close`, until `unmap` or until nobody knows the
-   * buffer. A write to those of a file that was opened ends the process.
+   * The bytes of a range, which stay mapped after `close`, until `unmap` or until the buffer has
+   * no reference. A write to those of a file that was opened ends the process.
    */
   map(offset: number, length: number): Buffer {
     invariant(offset + length <= this.lengthBytes, `a mapping beyond the end of ${this.path}`);

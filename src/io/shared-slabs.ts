@@ -27,7 +27,7 @@ export class SharedSlabs {
 
   /**
    * Takes the memory of `pool` from `file`, which has `slabFileBytes`. The pool has made none yet,
-   * and the addon knows it (`shareSlabs`). `onUnshared` is told once, when a slab is ordinary
+   * and the addon knows it (`shareSlabs`). `onUnshared` is called once, when a slab is ordinary
    * memory. Throws what the system says when there is not even room for the table.
    */
   constructor(pool: SlabPool, file: SharedFile, onUnshared: (reason: string) => void) {
@@ -86,7 +86,7 @@ export class SharedSlabs {
   }
 }
 
-/** Length of the slab file of a pool. It takes room only for slabs that are there. */
+/** Length of the slab file of a pool. It takes room only for slabs that exist. */
 export function slabFileBytes(slabsMax: number): number {
   return slabsMax * SLAB_BYTES + tableBytes(slabsMax);
 }
@@ -126,7 +126,7 @@ export class LeftSlabs {
     return index >= 0 && index < this.#slabsMax && this.#table[index] === 1;
   }
 
-  /** Memory of a slab, which nobody may write to. */
+  /** Memory of a slab, which must not be written. */
   slab(index: number): Buffer {
     invariant(this.has(index), `slab ${index} is not in ${this.#file.path}`);
     const known = this.#mapped.get(index);

@@ -97,7 +97,7 @@ class TcpLink implements Transport, SocketUser {
 /**
  * Opens a TCP connection: the addresses of the name one after another, each with a head start
  * before the next. Resolves to a descriptor owned by the caller, whose close resets the connection.
- * Rejects with LinkError, also when `signal` aborts.
+ * Rejects with LinkError, even if `signal` aborts.
  */
 export async function connectTcp(to: TcpAddress, signal: AbortSignal): Promise<number> {
   const addresses = await resolve(to.host, signal);

@@ -5,9 +5,9 @@ import type { LinkEnd } from '../iscsi/session/session-effect.js';
 
 /** Who uses a link to a target. After `Link.close` nothing is called any more. */
 export interface TransportUser {
-  /** The link is there: what is queued leaves and bytes arrive from now on. */
+  /** The link is open: what is queued leaves and bytes arrive from now on. */
   linkOpened(): void;
-  /** Bytes `start…end` of slab `slab`; whoever keeps a part of them retains the slab. */
+  /** Bytes `start…end` of slab `slab`; an owner that keeps a part of them retains the slab. */
   bytesReceived(slab: number, buffer: Buffer, start: number, end: number): boolean;
   /** The system has taken everything that was queued. */
   allSent(): void;

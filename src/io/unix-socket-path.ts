@@ -2,14 +2,14 @@ import { lstat, unlink } from 'node:fs/promises';
 import { connect, type ListenOptions, type Server } from 'node:net';
 import { errnoOf, UsageError } from '../base/errors.js';
 
-/** Whoever may use the socket may use disks: it is for its owner. */
+/** A process that may use the socket may use disks: it is for its owner. */
 const SOCKET_UMASK = 0o177;
 
 /** `file`: something else has this name. `busy`: another process listens there. */
 type SocketPathFault = 'file' | 'busy';
 
 /**
- * Makes sure that a unix socket can be bound to `path`: nothing is there, or the socket of a
+ * Makes sure that a unix socket can be bound to `path`: nothing exists there, or the socket of a
  * process that has died, which is removed. Null when it can.
  */
 export async function freeSocketPath(path: string): Promise<SocketPathFault | null> {
@@ -43,13 +43,13 @@ export async function requireFreePath(
 type ListenPlace = ListenOptions | { readonly fd: number };
 
 /**
- * Listens; a unix socket is for its owner from the instant at which its path is there. Rejects with
+ * Listens; a unix socket is for its owner from the instant at which its path exists. Rejects with
  * what the system says.
  */
 export function listenPrivately(server: Server, place: ListenPlace): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    // The path is bound inside `listen`, so nobody ever sees another mode.
+    // The path is bound inside `listen`, so no process ever sees another mode.
     const before = process.umask(SOCKET_UMASK);
     try {
       server.listen(place, () => resolve());

@@ -38,7 +38,7 @@ export interface NbdHandshakeResult {
   /** As the client wrote it; `export.name` is the canonical name. */
   readonly exportName: string;
   readonly export: NbdExportInfo;
-  /** The flags the client was told, which may be fewer than the export's. */
+  /** The flags that were sent to the client, which may be fewer than the export's. */
   readonly transmissionFlags: number;
   readonly structuredReplies: boolean;
   readonly metaContexts: readonly NbdMetaContext[];
@@ -91,7 +91,7 @@ export class NbdHandshake {
     this.#catalog = catalog;
   }
 
-  /** `transmission`: `result` is there and requests follow. `closed`: send the output, close. */
+  /** `transmission`: `result` is set and requests follow. `closed`: send the output, close. */
   get state(): 'handshaking' | 'transmission' | 'closed' {
     const kind = this.#step.kind;
     return kind === 'transmission' || kind === 'closed' ? kind : 'handshaking';
@@ -194,7 +194,7 @@ export class NbdHandshake {
     return null;
   }
 
-  /** The data was not kept: it was too long, or nobody knows the option. */
+  /** The data was not kept: it was too long, or the option is unknown. */
   #dataSkipped(option: number): void {
     this.#awaitOption();
     if (option === NBD_OPT.EXPORT_NAME) this.#close('the export name is too long');
@@ -303,7 +303,7 @@ export class NbdHandshake {
 
   #metaContextReceived(option: number, data: Buffer): void {
     const isSet = option === NBD_OPT.SET_META_CONTEXT;
-    // NBD_OPT_SET_META_CONTEXT replaces what was set before, also when it fails.
+    // NBD_OPT_SET_META_CONTEXT replaces what was set before, even if it fails.
     if (isSet) this.#selection = NO_SELECTION;
     const request = parseMetaContextRequest(data);
     if (request === null || !this.#structuredReplies) {

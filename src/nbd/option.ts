@@ -46,7 +46,7 @@ const NBD_STRING_BYTES_MAX = 4096;
 /** Magic (8), option (4), length of the data (4). */
 export const NBD_OPTION_HEADER_BYTES = 16;
 
-/** What a client is told about one export. */
+/** What a client learns of one export. */
 export interface NbdExportInfo {
   /** At most 4096 bytes of UTF-8. */
   readonly name: string;

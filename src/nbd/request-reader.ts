@@ -43,7 +43,7 @@ export class NbdRequestReader {
   readonly payloadBytesMax: number;
   /** Slab that was fed last; PAYLOAD pieces lie in it. */
   slab = -1;
-  /** Offset in the slab and length of the piece that PAYLOAD tells of, in bytes. */
+  /** Offset in the slab and length of the piece that PAYLOAD reports, in bytes. */
   fragmentOffset = 0;
   fragmentLength = 0;
 

@@ -61,7 +61,7 @@ export function writeWriteSame16Cdb(
   blockCount: number,
   options: { readonly unmap: boolean; readonly noDataOut: boolean },
 ): void {
-  // A count of 0 would mean "to the end of the disk": nobody asks for that here.
+  // A count of 0 would mean "to the end of the disk": no caller requests that.
   invariant(blockCount > 0, 'WRITE SAME of no blocks would mean all blocks up to the end');
   writeRange16(cdb, Opcode.writeSame16, lba, blockCount);
   cdb[1] = (options.unmap ? 0x08 : 0) | (options.noDataOut ? 0x01 : 0);

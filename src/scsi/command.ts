@@ -105,10 +105,10 @@ export class ScsiCommand {
 
 /** Where commands go: stated here, filled by `io`. */
 export interface ScsiPort {
-  /** Takes a prepared command; its owner is told when it has an outcome. Never throws for I/O. */
+  /** Takes a prepared command; its owner is called when it has an outcome. Never throws for I/O. */
   submit(command: ScsiCommand): void;
   /**
-   * Gives back, as `lost`, what waits to be sent to the unit: it must not go to whatever is there
+   * Gives back, as `lost`, the commands that are not sent yet: it must not go to whatever is there
    * by now. Control commands stay: they are what finds that out.
    */
   recall(lun: LunField): void;

@@ -201,7 +201,7 @@ function namesNothing(text: string): boolean {
   }
 }
 
-/** True for a text of zeros, spaces and dashes only, as devices have it that nobody named. */
+/** True for a text of zeros, spaces and dashes only, as unnamed devices have it. */
 export function isBlank(text: string): boolean {
   return /^[0 -]*$/.test(text);
 }

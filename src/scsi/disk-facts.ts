@@ -35,7 +35,7 @@ export type DiskFacts = {
   readonly vendor: string;
   readonly product: string;
   readonly revision: string;
-  /** VPD page 80h; empty where there is none. */
+  /** VPD page 80h; empty without one. */
   readonly serial: string;
   /** Names of the logical unit from VPD page 83h, the most unique first. */
   readonly identifiers: readonly string[];
@@ -87,7 +87,7 @@ export type FactReply = {
   readonly status: number;
   /** Exactly the bytes that arrived. */
   readonly data: Buffer;
-  /** Sense bytes; empty where there are none. */
+  /** Sense bytes; empty without any. */
   readonly sense: Buffer;
 };
 
@@ -110,7 +110,7 @@ export class DiskFactsProbe {
   #index = 0;
   #attempts = 0;
 
-  /** Standard INQUIRY data once they arrived; shows what else than a disk the unit may be. */
+  /** Standard INQUIRY data once they arrived; shows what the unit is if it is not a disk. */
   get inquiry(): InquiryData | null {
     return this.#found.inquiry;
   }

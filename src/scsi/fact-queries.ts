@@ -180,7 +180,7 @@ function isDisk(found: FoundFacts): boolean {
   return isConnected(found) && found.inquiry?.deviceType === DEVICE_TYPE_DISK;
 }
 
-/** Pages that say which disk it is: asked for also if the list of pages cannot be read. */
+/** Pages that say which disk it is: requested even if the list of pages cannot be read. */
 const IDENTITY_PAGES: readonly number[] = [VpdPage.unitSerialNumber, VpdPage.deviceIdentification];
 
 function vpdQuery(

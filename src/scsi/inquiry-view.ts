@@ -48,7 +48,7 @@ const PAGE_NAMES: ReadonlyMap<number, string> = new Map([
   [0xb6, 'zoned block device characteristics'],
 ]);
 
-/** A page in words, also where its content has no decoder. */
+/** A page in words, even if its content has no decoder. */
 function vpdPageName(page: number): string {
   return PAGE_NAMES.get(page) ?? (page >= 0xc0 ? 'vendor specific' : 'unknown page');
 }

@@ -25,7 +25,7 @@ const DEVICE_TYPE_NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 
 export type InquiryData = {
-  /** 0: a device is there; 1: none now, but possible; 3: none possible. */
+  /** 0: a device exists; 1: none now, but possible; 3: none possible. */
   readonly peripheralQualifier: number;
   readonly deviceType: number;
   readonly removable: boolean;

@@ -15,7 +15,7 @@ export function requireBytes(data: Buffer, bytesMin: number, what: string): void
 
 /**
  * The big-endian 64-bit number at `at`, or `null` where it is over 2^53-1 and so not exact.
- * The caller has checked that the bytes are there.
+ * The caller has checked that there are enough bytes.
  */
 export function uint64OrNull(data: Buffer, at: number): number | null {
   const value = data.readUInt32BE(at) * 0x1_0000_0000 + data.readUInt32BE(at + 4);

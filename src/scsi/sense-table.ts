@@ -9,7 +9,8 @@ import type { BlockErrno } from '../base/errors.js';
  *   Notification));
  * - `cachedWriteLost`: a deferred error; a write that was acknowledged earlier has failed;
  * - `mediumChanged`, `inquiryChanged`: it may be another disk: the identity has to be read;
- * - `lunsChanged`: LUNs may have come, gone or changed places, of which each may be told or one;
+ * - `lunsChanged`: LUNs may have come, gone or changed places, of which each may be reported or
+ *   only one;
  * - `lunGone`: the target has no such LUN; `mediumGone`: the unit has no medium; `becomingReady`,
  *   `notReady`: it cannot serve for now, cannot for long;
  * - `accessTransition`, `portStandby`, `portUnavailable`: it cannot over this port, for now or
@@ -48,8 +49,8 @@ export type Attention =
  * - `retryAfterDelay`: send it again after a pause;
  * - `attention`: act on `attention`, then send it again;
  * - `away`: the unit cannot serve: act on `attention`, and send it again when the unit is back;
- * - `fail`: the client is told `errno`.
- * The caller bounds all repetition; when it gives up, `errno` is what the client is told.
+ * - `fail`: the client gets `errno`.
+ * The caller bounds all repetition; when it gives up, `errno` is what the client gets.
  */
 export type VerdictAction = 'success' | 'retry' | 'retryAfterDelay' | 'attention' | 'away' | 'fail';
 
@@ -116,7 +117,7 @@ type SenseRow = readonly [senseKey: number, asc: number, ascq: number, verdict: 
  * decides: key, ASC and ASCQ; then key and ASC; then the key alone, which every key has.
  */
 export const SENSE_TABLE: readonly SenseRow[] = [
-  // An unknown amount of data moved and nobody says that all did, so it is done once more.
+  // An unknown amount of data moved and it is not certain that all did, so it is done once more.
   [0x0, ANY, ANY, retry('no reason is given for the check condition')],
 
   [0x1, ANY, ANY, success('done after recovery by the device')],

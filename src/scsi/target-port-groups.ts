@@ -85,8 +85,8 @@ export function optimizedGroupParameters(group: number): Buffer {
  * (6–4) and 5 implicit transition time; then a descriptor a group: 0 PREF (7) and state (3–0),
  * 2–3 group, 7 number of ports, then each port with its identifier in bytes 2–3. The header is
  * judged by its own format, since a target may ignore what was asked for: where it has none, these
- * bits are reserved bits of the first descriptor. Of a descriptor that is cut off the ports count
- * that are there: LIO leaves the extended header out of its length, so the last port is missing.
+ * bits are reserved bits of the first descriptor. Of a descriptor that is cut off the complete
+ * ports count: LIO leaves the extended header out of its length, so the last port is missing.
  * ScsiDataError below 4 bytes.
  */
 export function decodeTargetPortGroups(data: Buffer, isExtended: boolean): TargetPortGroups {

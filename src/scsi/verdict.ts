@@ -35,7 +35,7 @@ const STATUS_VERDICTS: ReadonlyMap<number, Verdict> = new Map([
 ]);
 
 /**
- * What a status byte (SAM-5 §5.3.1), with its sense data where there are any, means for the
+ * What a status byte (SAM-5 §5.3.1), with its sense data if it has any, means for the
  * command that got it. Statuses this product does not know fail with EIO.
  */
 export function verdictOf(status: number, sense: SenseData | null): Verdict {

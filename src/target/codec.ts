@@ -39,7 +39,7 @@ export const FINAL = 0x80;
 export const CONTINUE = 0x40;
 const IMMEDIATE = 0x40;
 
-/** One PDU from the initiator. The buffers belong to whoever received the PDU. */
+/** One PDU from the initiator. The buffers belong to the receiver of the PDU. */
 export type Pdu = {
   readonly header: Buffer;
   readonly ahs: Buffer;

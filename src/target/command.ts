@@ -37,12 +37,13 @@ export function commandArrived(pdu: Pdu, place: Place): void {
   }
   if (task.fault === 'ignore') return;
   if (startsLate(task)) {
-    // Its data is taken for what the disk is now; what it meets is asked for when it starts.
+    // Its data is taken for what the disk is now; what it meets is queried when it starts.
     plan(task, place, 'withoutAttention');
     const before = diskOf(task, place);
     task.planLate = () => {
       plan(task, place, 'keepingData');
-      // A command of the old disk's is not the new one's, whoever was told of the change first.
+      // A command of the old disk's is not the new one's, whichever initiator got the report of
+      // the change first.
       if (diskOf(task, place) !== before) task.failure ??= INQUIRY_DATA_CHANGED;
     };
   } else {
@@ -150,7 +151,7 @@ function plan(task: TargetTask, place: Place, how?: 'withoutAttention' | 'keepin
   }
 }
 
-/** The reply is the fault's, and no data is asked for. */
+/** The reply is the fault's, and no data is requested. */
 function isForced(fault: TargetTask['fault']): boolean {
   if (typeof fault !== 'object' || 'delayMs' in fault) return false;
   return !('undone' in fault) || fault.undone === 'residual';

@@ -167,7 +167,7 @@ function sendR2T(task: TargetTask, bytes: number, place: TaskPlace): void {
   task.connection.send(header, null, 'shows');
 }
 
-/** Finds the task of a Data-Out; data for a task that has ended meanwhile is no error. */
+/** Finds the task of a Data-Out; data for a task that has ended meanwhile is not an error. */
 export function dataOutArrived(
   pdu: Pdu,
   place: TaskPlace & { readonly connection: ConnectionPort },

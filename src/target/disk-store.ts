@@ -60,7 +60,7 @@ export class RamStore implements DiskStore {
   }
 
   unmap(offset: number, length: number): void {
-    // A huge range is cheaper by what is mapped than by what is asked for.
+    // A huge range is cheaper by what is mapped than by what is requested.
     if (length / CHUNK_BYTES > this.#chunks.size) {
       for (const index of [...this.#chunks.keys()]) {
         const from = Math.max(offset, index * CHUNK_BYTES);

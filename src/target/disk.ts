@@ -30,7 +30,7 @@ export type TargetDiskOptions = {
   readonly cachingPage?: boolean;
   /** False: CMDQUE is 0, one untagged command at a time. */
   readonly commandQueuing?: boolean;
-  /** INQUIRY has an allocation length of one byte, as in SCSI-2: only byte 4 is looked at. */
+  /** INQUIRY has an allocation length of one byte, as in SCSI-2: only byte 4 is read. */
   readonly shortAllocationLength?: boolean;
   /** False: no UNMAP, no WRITE SAME with UNMAP, no GET LBA STATUS, LBPME is 0. */
   readonly thin?: boolean;
@@ -80,7 +80,7 @@ export class TargetDisk {
     this.product = options.product ?? 'EMBEDDED DISK';
     this.revision = options.revision ?? '0001';
     const hash = createHash('sha256').update(this.serial).digest('hex');
-    // NAA 3h: locally assigned, the one kind nobody has to register (SPC-4 §7.8.6.6.4).
+    // NAA 3h: locally assigned, the one kind without registration (SPC-4 §7.8.6.6.4).
     this.naa = options.naa ?? `3${hash.slice(0, 15)}`;
     this.readOnly = options.readOnly ?? false;
     this.writeCacheEnabled = options.writeCache === 'volatile';

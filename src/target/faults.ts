@@ -1,7 +1,7 @@
 import type { SenseFacts } from './scsi/sense.js';
 import type { KeyPair } from './text-keys.js';
 
-/** What a fault hook is told about a command before it runs. */
+/** What a fault hook gets about a command before it runs. */
 export type CommandContext = {
   readonly targetName: string;
   readonly initiatorName: string;
@@ -31,8 +31,8 @@ export type CommandContext = {
  * - `goodWithResidual`: it does nothing, asks for no data, and reports GOOD with this residual;
  * - `response`: an iSCSI response code (RFC 7143 §11.4.3 (Response)) other than 0;
  * - `delayMs`: it runs later; `outlivesLink` lets it run even when the link has gone meanwhile,
- *   as long as the session was not reinstated: the ghost of an old write. `startsLate`: it waits
- *   in the task set and meets the disk, and a unit attention, that are there when it starts.
+ *   as long as the session was not reinstated: a stale write. `startsLate`: it waits
+ *   in the task set and meets the disk, and a unit attention, that exist at its start.
  *   `runsAtOnce`: it runs without delay, and its answer comes later;
  * - `undone`: GOOD with nothing done. `unasked`: a write whose data did not all come by itself ends
  *   without asking for the rest and without a residual (others run as usual); `residual`: the
@@ -90,7 +90,9 @@ export type Faults = {
   ignoreNops?: boolean | undefined;
   /** Answer to task management instead of doing it. */
   onTaskManagement?: ((functionCode: number) => number | 'ignore' | undefined) | undefined;
-  /** Task management is done, and answered, so much later; tasks sent after the request go on. */
+  /**
+   * Task management is done, and answered, so much later; tasks sent after the request continue.
+   */
   taskManagementDelayMs?: number | ((functionCode: number) => number) | undefined;
   /** A LOGICAL UNIT RESET is reported to the session that asked for it, too, as LIO does. */
   isResetToldToAsker?: boolean | undefined;

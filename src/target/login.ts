@@ -19,7 +19,7 @@ const TRANSIT = 0x80;
 const STAGE = { security: 0, operational: 1, fullFeature: 3 } as const;
 /** Login text of one request at most, over all its pieces. */
 const TEXT_BYTES_MAX = 65_536;
-/** RFC 7143 §13.12 (MaxRecvDataSegmentLength): the most before anybody has declared theirs. */
+/** RFC 7143 §13.12 (MaxRecvDataSegmentLength): the most before a declaration. */
 const LOGIN_SEGMENT_BYTES_MAX = 8192;
 
 /** Who logged in, where and how. */

@@ -33,7 +33,7 @@ export class NodeState {
   #lastTsih = 0;
   #restarted = false;
   #seenSinceRestart = new Set<string>();
-  /** Attentions that a nexus has not been told of outlive its session (SAM-5 §5.14). */
+  /** Attentions that were not reported to a nexus outlive its session (SAM-5 §5.14). */
   readonly #known = new Set<string>();
   readonly #pendingOf = new Map<string, ReadonlyMap<number, readonly UnitAttention[]>>();
   #fallbackCount = 0;

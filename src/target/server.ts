@@ -55,7 +55,7 @@ export class TargetServer {
     this.#server = server;
   }
 
-  /** Nobody can connect any more (connection refused); open links stay. */
+  /** No initiator can connect any more (connection refused); open links stay. */
   async stopListening(): Promise<void> {
     const server = this.#server;
     this.#server = null;

@@ -212,7 +212,7 @@ export class TargetSession {
     return unit.pending.shift() ?? null;
   }
 
-  /** Attentions of each LUN that nobody has been told yet. */
+  /** Attentions of each LUN that were not reported yet. */
   get pendingAttentions(): ReadonlyMap<number, readonly UnitAttention[]> {
     const pending = [...this.#units].filter(([, unit]) => unit.pending.length > 0);
     return new Map(pending.map(([lun, unit]) => [lun, [...unit.pending]]));

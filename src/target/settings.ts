@@ -33,9 +33,9 @@ export type PortGroup = {
 
 /** How a target with `portGroups` speaks of them. */
 export type PortGroupSettings = {
-  /** If the extended header is asked for: 05/24, or an answer with the plain one. */
+  /** If the extended header is requested: 05/24, or an answer with the plain one. */
   extendedHeader?: 'refused' | 'ignored';
-  /** IMPLICIT TRANSITION TIME; by default 0, which tells of none. */
+  /** IMPLICIT TRANSITION TIME; by default 0, which reports none. */
   transitionSeconds?: number;
   /** SET TARGET PORT GROUPS is taken; one group is optimized then, and others are not any more. */
   canBeSet?: boolean;

@@ -51,7 +51,7 @@ export class TargetNode {
   }
 
   /**
-   * A new link. `send` is given bytes in order, which nobody changes afterwards; `closed` says
+   * A new link. `send` is given bytes in order, which are not changed afterwards; `closed` says
    * that the target ends the link.
    */
   connect(
@@ -123,8 +123,8 @@ export class TargetNode {
   }
 
   /**
-   * A new window size, now. A window that opens is told by NOP-In: RFC 7143 §11.4.11 (MaxCmdSN -
-   * Maximum CmdSN from This Initiator).
+   * A new window size, now. A window that opens is reported by NOP-In: RFC 7143 §11.4.11 (MaxCmdSN
+   * - Maximum CmdSN from This Initiator).
    */
   setCommandWindow(size: number): void {
     this.state.commandWindow = size;

@@ -157,7 +157,7 @@ function keepSecrets(login: NodeLogin, directory: string): void {
     if (secret === undefined) return;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     requirePrivate(directory);
-    // A new file takes the place of what is there, whose mode or link may be anyone's.
+    // A new file replaces the old one, whose mode or link may be anyone's.
     const path = secretPath(directory, login, kind);
     rmSync(`${path}.new`, { force: true });
     writeFileSync(`${path}.new`, `${secret.secret}\n`, { mode: 0o600, flag: 'wx' });

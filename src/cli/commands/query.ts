@@ -32,7 +32,7 @@ const LUN_DEFAULT = 0;
 const LOGOUT_MS_MAX = 500;
 /** Warnings of one session that are shown. */
 const WARNINGS_MAX = 32;
-/** SPC-4 §6.6.2: qualifier 011b and type 1Fh, where there is no logical unit of this number. */
+/** SPC-4 §6.6.2: qualifier 011b and type 1Fh, if no logical unit has of this number. */
 const NO_UNIT = 0x7f;
 
 export const DISCOVER: CommandBody = { build: withPortal, run: runDiscover };

@@ -123,7 +123,7 @@ async function failedToKeep(
   return new UsageError(`${error.message} ${next}`, { code, exitCode, cause: error });
 }
 
-/** What `LoginToTarget` is asked for: the flags that were given, by their options' names. */
+/** The parameters of `LoginToTarget`: the flags that were given, by their options' names. */
 export function loginParams(
   context: CommandContext,
   args: Arguments,
@@ -202,7 +202,7 @@ async function logout(
     if (!(error instanceof UsageError)) throw error;
     const { code: vague } = EXIT_CODES.error;
     const exitCode = error.exitCode === vague ? EXIT_CODES.logoutFailed.code : error.exitCode;
-    // What is lost is told once: the next logout does not fail for it.
+    // What is lost is reported once: the next logout does not fail for it.
     const goesOn = ' The session continues: log it out again to end it.';
     const next = error.code === 'ERR_FLUSH_FAILED' ? goesOn : '';
     throw new UsageError(`${session.TargetiSCSIName}: ${error.message}${next}`, {

@@ -38,7 +38,7 @@ type AsyncOrder =
   | { readonly type: 'none' }
   /** Log out and in again, no later than this. */
   | { readonly type: 'logOut'; readonly withinMs: number }
-  /** The target takes the connection away; not before this time may we come back. */
+  /** The target ends the connection; we may not reconnect before this time. */
   | { readonly type: 'connectionGoes'; readonly time2WaitMs: number };
 
 /**
@@ -69,7 +69,7 @@ export function asyncOrderOf(
       }
       return { type: 'none' };
     default:
-      // SCSI and vendor events, and those nobody has assigned: news, no orders.
+      // SCSI and vendor events, and unassigned ones: they are reported and have no effect.
       return { type: 'none' };
   }
 }

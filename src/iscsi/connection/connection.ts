@@ -83,7 +83,7 @@ export class Connection {
     });
   }
 
-  /** The transport is there: the first login request goes out. */
+  /** The transport is open: the first login request goes out. */
   linkOpened(nowMs: number): void {
     this.#move('linkOpened');
     this.lastReceivedAtMs = nowMs;
@@ -124,7 +124,7 @@ export class Connection {
     this.#logoutTag = this.send.logout(reason);
   }
 
-  /** Ends a task; what comes for it after that is dropped. */
+  /** Ends a task; PDUs for it after that are dropped. */
   endTask(task: Task, outcome: ScsiOutcome): void {
     const { damaged, bytesDone } = task;
     const command = this.tasks.end(task);
@@ -173,7 +173,7 @@ export class Connection {
           break;
         default:
           this.#pduReceived();
-          // What a target sends after the end of a connection is nobody's.
+          // What a target sends after the end of a connection is dropped.
           if (this.state === 'S1-free' || this.state === 'S8-cleanupWait') return;
       }
     }

@@ -5,7 +5,7 @@ import { decodeAsyncMessage } from './async-message.js';
 import type { ConnectionNotice } from './connection-notice.js';
 
 /**
- * What a session is told of a PDU that concerns no task of the connection. Throws ProtocolError for
+ * What a session learns of a PDU that concerns no task of the connection. Throws ProtocolError for
  * an opcode that no target has.
  */
 export function controlNotice(

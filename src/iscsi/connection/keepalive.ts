@@ -11,8 +11,8 @@ const NO_DATA = Buffer.alloc(0);
 const SLOW_LINK_BYTES_PER_SECOND = 4096;
 
 /**
- * A path is looked at twice before it is called dead, with this time between: if this process
- * itself stood still, the answers lie in the socket, which is read between two timers.
+ * A path is checked twice before it is called dead, with this time between: if this process
+ * itself was suspended, the answers lie in the socket, which is read between two timers.
  */
 const SECOND_LOOK_MS = 100;
 /** A process that stands still during the second look as well has to be judged at some time. */
@@ -25,7 +25,7 @@ const LOOKS_MAX = 5;
  * Life is progress: a PDU that has ended or begun, or one that grows fast enough to end within
  * `timeoutMs`. A PDU that trickles in keeps no connection. Progress is judged when the time for a
  * ping or for its answer is up, from two counters of the reader, so that receiving costs nothing.
- * A process that stood still has to read its socket first, so a path is looked at twice.
+ * A process that was suspended has to read its socket first, so a path is checked twice.
  */
 export class Keepalive {
   readonly #connection: Connection;
@@ -37,7 +37,7 @@ export class Keepalive {
   #looks = 0;
   /** Instant of the last sign of life that is known of. */
   #lifeAtMs: number;
-  /** What the reader had received when that was looked at last. */
+  /** What the reader had received at the last check. */
   #seen: { readonly atMs: number; readonly bytes: number; readonly pdu: number };
 
   /** `intervalMs` 0 turns the keepalive off. */

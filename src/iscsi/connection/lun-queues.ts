@@ -43,7 +43,7 @@ export class LunQueue {
     this.#untold += 1;
   }
 
-  /** Its owner has been told. */
+  /** Its owner has the outcome. */
   told(): void {
     this.#untold = Math.max(0, this.#untold - 1);
   }
@@ -67,9 +67,9 @@ export class LunQueue {
  * The commands of a session that wait, one queue a LUN, and the order in which the LUNs are served:
  * control commands first, then block I/O round robin. A LUN that hangs must not stop the others, so
  * of the `n` LUNs in use each has a share of the capacity of its own: half of it divided by `n`, at
- * least one command. The other half is taken by whoever comes first. A LUN that has been idle for a
- * minute claims one place, which is what its next command needs when another LUN has the rest; and
- * no more than half is ever kept for LUNs that do not use it.
+ * least one command. The other half is taken by the first that needs it. A LUN that has been idle
+ * for a minute claims one place, which is what its next command needs when another LUN has the
+ * rest; and no more than half is ever kept for LUNs that do not use it.
  */
 export class LunQueues {
   /** Block I/O in flight at most; the shares of LUNs that were idle may come on top. */

@@ -39,7 +39,7 @@ const ASCS_OF_CLEARED_TASKS: ReadonlySet<number> = new Set([0x29, 0x2f]);
 
 /**
  * Does the reply say that tasks of this LUN have been cleared? With TAS=0 they are never answered
- * (SAM-5 §5.3.1), so that somebody has to ask about them.
+ * (SAM-5 §5.3.1), so that their state must be queried.
  */
 export function saysTasksCleared({ status, sense, senseLength }: ScsiCommand): boolean {
   if (status !== CHECK_CONDITION || senseLength === 0) return false;
@@ -66,8 +66,8 @@ export function checkExpDataSN(task: Task, header: ResponseHeader, quirks: Quirk
 
 /**
  * Bytes not transferred (underflow) as positive, bytes that did not fit (overflow) as negative
- * (RFC 7143 §11.4.1 (Flags (Byte 1))). With both bits nobody knows: the bytes of a read are
- * counted, and of a write all counts as missing.
+ * (RFC 7143 §11.4.1 (Flags (Byte 1))). With both bits the meaning is unknown: the bytes of a read
+ * are counted, and of a write all counts as missing.
  */
 export function residualOf(
   { flags, residualCount }: ResponseHeader,

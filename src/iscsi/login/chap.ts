@@ -18,7 +18,7 @@ export type ChapOptions = {
   readonly target?: { readonly user?: string; readonly secret: Uint8Array };
   /** In order of preference. */
   readonly algorithms: readonly ChapAlgorithm[];
-  /** Shared by the logins of one initiator; without it only this login is looked at. */
+  /** Shared by the logins of one initiator; without it only this login is checked. */
   readonly memory?: ChallengeMemory;
 };
 

@@ -5,7 +5,7 @@ import { AuthenticationError, type ChapAlgorithm, ChapExchange, type ChapOptions
 
 /**
  * The security stage of a login as steps of keys: RFC 7143 §6.3.2 (iSCSI Security Negotiation)
- * and §12.1 (AuthMethod). Who speaks which step is the login machine's business.
+ * and §12.1 (AuthMethod). The login machine decides which side speaks at a step.
  */
 
 export type AuthMethod = 'None' | 'CHAP';

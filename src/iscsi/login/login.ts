@@ -164,7 +164,7 @@ export class LoginMachine {
     return this.#options.tsih === 0;
   }
 
-  /** The first request: who we are, whom we want, and how we can authenticate. */
+  /** The first request: our name, the target's name, and the methods of authentication. */
   start(): LoginRequest {
     invariant(this.#state === 'fresh', 'a login is started once');
     const { initiatorName, initiatorAlias, targetName, sessionType } = this.#options;

@@ -34,7 +34,7 @@ export type KeyRow = {
   readonly leadingOnly: boolean;
   /** "Irrelevant when: SessionType=Discovery". */
   readonly irrelevantInDiscovery: boolean;
-  /** In force when nothing is negotiated; empty where there is none. */
+  /** In force when nothing is negotiated; empty without a default. */
   readonly defaultValue: string;
   /**
    * Defined after RFC 3720, so a target of that age answers NotUnderstood; for all other rows

@@ -81,7 +81,7 @@ function judge(rule: KeyRule, offered: string, reply: string, key: string): Judg
     case 'list':
       if (offered.split(',').includes(reply)) return fine(reply);
       // RFC 7143 §6.2.1 (List Negotiations): a value not proposed is a protocol error. That a
-      // digest is refused which the operator requires is told in the operator's words.
+      // digest is refused which the operator requires is reported in the operator's words.
       if (isDigest(key) && reply === 'None') return fine(reply);
       return { value: undefined, fault: `is not among the ${offered} offered` };
     case 'obsolete':

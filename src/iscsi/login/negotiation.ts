@@ -78,7 +78,7 @@ export class Negotiation {
     this.#wanted = new Map(options.wanted);
   }
 
-  /** Notes that `pairs` are sent, so that what comes back for them is a reply. */
+  /** Notes that `pairs` are sent, so that the answer to them is a reply. */
   offer(pairs: readonly TextPair[]): void {
     for (const [key, value] of pairs) {
       const state = this.#state(key);

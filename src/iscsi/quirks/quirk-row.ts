@@ -3,7 +3,7 @@
  *
  * - `strict`: the connection ends, because the rule decides which bytes go where, whether a write
  *   is done, who the peer or the disk is, how the stream is cut, or how much memory a peer takes;
- * - `tolerate`: the session goes on with the more cautious of what was offered and answered;
+ * - `tolerate`: the session continues with the more cautious of what was offered and answered;
  * - `wait`: what is missing may still come, so it gets a short time first;
  * - `fallback`: there is another legal way to ask, which is tried once and kept for the session.
  */

@@ -48,8 +48,8 @@ export function brokenRule(
 }
 
 /**
- * What one target does against RFC 7143, over all connections of its session: each quirk is told
- * once, when it is met for the first time.
+ * What one target does against RFC 7143, over all connections of its session: each quirk is
+ * reported once, when it is met for the first time.
  */
 export class QuirkLog {
   readonly #met = new Map<QuirkId, TargetQuirk>();

@@ -11,10 +11,10 @@ import type { SessionTimers } from './session-config.js';
 import type { SessionEffect } from './session-effect.js';
 import { type EscalationOrder, TaskEscalation } from './task-escalation.js';
 
-/** How often the tasks in flight are looked at for one that takes too long. */
+/** How often the tasks in flight are checked for one that takes too long. */
 const TASK_SCAN_MS = 1000;
 
-/** A reset of a logical unit that somebody wants, by a number of theirs. */
+/** A reset of a logical unit that a caller requests, by a number of the caller. */
 type ResetRequest = { readonly lun: LunField; readonly request: number };
 
 /**
@@ -91,7 +91,7 @@ export class CommandFlow {
     this.#stalledSinceMs = NEVER_MS;
   }
 
-  /** Nothing new may be sent; what comes is kept until `close`, and answers still count. */
+  /** Nothing new may be sent; new commands are kept until `close`, and answers still count. */
   pause(): void {
     this.#state = 'paused';
     this.#scanAtMs = NEVER_MS;
@@ -127,8 +127,8 @@ export class CommandFlow {
 
   /**
    * Tells the owner of a command that has an outcome. Until the owner of one that ended in CHECK
-   * CONDITION has been told nothing more is sent to the LUN: it may be another disk by now, and the
-   * owner may want to recall what waits.
+   * CONDITION has the outcome nothing more is sent to the LUN: it may be another disk by now, and
+   * the owner may want to recall waiting commands.
    */
   tell(command: ScsiCommand, nowMs: number): void {
     // The owner may send the command again at once, and then it has no status.
@@ -236,10 +236,10 @@ export class CommandFlow {
   }
 
   /**
-   * A command of `lun` with this CmdSN was told that tasks have been cleared. Commands of one LUN
-   * are delivered in the order of their CmdSN, so those with a lower one were there before it: they
-   * would have been told in its place had they come after the clearing. They are asked about now,
-   * for they may never be answered.
+   * A command of `lun` with this CmdSN got the report that tasks have been cleared. Commands of
+   * one LUN are delivered in the order of their CmdSN, so those with a lower one were there before
+   * it: they would have got it in its place had they come after the clearing. They are asked about
+   * now, for they may never be answered.
    */
   tasksCleared(lun: LunField, cmdSN: number, nowMs: number): void {
     this.#connection?.tasks.forEach((task) => {
@@ -329,7 +329,7 @@ export class CommandFlow {
   }
 }
 
-/** The command has been handed to the link; whoever is told only notes it. */
+/** The command has been handed to the link; the receiver of this call only notes it. */
 function tellSent(command: ScsiCommand): void {
   const { onSent } = command;
   command.onSent = null;

@@ -50,10 +50,10 @@ export class LoginFactory {
    * A login at `portal`. TSIH 0 with the same ISID reinstates the session: its old tasks end at the
    * target first (RFC 7143 §6.3.5 (Session Reinstatement, Closure, and Timeout)). But a session is
    * one of a portal group (§4.4.1 (iSCSI Architecture Model)): a login to another group ends
-   * nothing, and a write sent again there could be overtaken by its ghost. So while requests wait
-   * only the group of the last login will do. The target's Time2Retain does not change that: it
-   * counts from when the target notices the loss, which this side cannot see. With nothing waiting
-   * any group will do: tags are given anew when a target is configured.
+   * nothing, and a write sent again there could be overtaken by the stale one. So while requests
+   * wait only the group of the last login will do. The target's Time2Retain does not change that:
+   * it counts from when the target notices the loss, which this side cannot see. With nothing
+   * waiting any group will do: tags are given anew when a target is configured.
    */
   begin(portal: PortalAddress): LoginMachine {
     const bound = this.#bound;
@@ -114,7 +114,7 @@ export class LoginFactory {
 
 /**
  * What a process before this one has left. Where its target told no group, one portal stands for
- * one group; of several nobody can say which it was.
+ * one group; of several it is unknown which it was.
  */
 function boundBefore(identity: SessionIdentity, config: SessionConfig): Bound | null {
   const { portalGroupTag } = identity;

@@ -43,8 +43,8 @@ export class LoginRounds {
   }
 
   /**
-   * The attempt failed (`null`: it was given up). `error` is why, to be told; `isRoundOver` is
-   * false when another portal, or another way to log in, is tried next.
+   * The attempt failed (`null`: it was given up). `error` is the reason, for the report;
+   * `isRoundOver` is false when another portal, or another way to log in, is tried next.
    */
   failed(
     error: ProductError | null,
@@ -73,8 +73,8 @@ export class LoginRounds {
   }
 
   /**
-   * The target sent the login elsewhere; false when it has done so too often. Whoever answers may
-   * redirect, but only one that has been authenticated as configured does so for good.
+   * The target sent the login elsewhere; false when it has done so too often. Any machine that
+   * answers may redirect, but only one that has been authenticated as configured does so for good.
    * RFC 7143 §13.8 (TargetAddress): in a redirection it has no portal group tag.
    */
   redirected(redirect: Extract<ConnectionNotice, { type: 'redirect' }>): boolean {

@@ -53,7 +53,7 @@ export class PortalList {
     return false;
   }
 
-  /** Other portals are somebody else's from now on. */
+  /** Other portals belong to other sessions from now on. */
   keepCurrent(): void {
     const { current } = this;
     this.#portals.splice(0, this.#portals.length, current);

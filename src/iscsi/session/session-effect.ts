@@ -39,24 +39,24 @@ export type SessionEffect =
   | { readonly type: 'portalChanged'; readonly from: PortalAddress; readonly to: PortalAddress }
   /** `isOfKeys`: of what a login settled otherwise than usual, of no use to who only asks. */
   | { readonly type: 'warned'; readonly message: string; readonly isOfKeys?: true }
-  /** The target does something against the RFC that the session lives with; told once for each. */
+  /** The target violates the RFC in a way that the session tolerates; reported once for each. */
   | ({ readonly type: 'targetQuirk' } & TargetQuirk)
   /**
    * The target broke the same rule on each of the last `connections` connections, and answered no
-   * command in between. Attempts go on; what waits for a first success need not.
+   * command in between. Attempts continue; a caller that waits for a first success need not.
    */
   | { readonly type: 'stuck'; readonly error: ProtocolError; readonly connections: number }
   | { readonly type: 'pingAnswered'; readonly initiatorTaskTag: number; readonly data: Buffer }
   | { readonly type: 'textReceived'; readonly response: TextResponse }
   | { readonly type: 'asyncReceived'; readonly message: AsyncMessage }
   /** A task took too long: this is done about it. */
-  /** `isWanted`: somebody asked for it, see `CommandFlow.resetUnit`; else a task is late. */
+  /** `isWanted`: a caller requested it, see `CommandFlow.resetUnit`; else a task is late. */
   | { readonly type: 'escalated'; readonly step: EscalationStep; readonly isWanted: boolean }
   /** How a reset of the LUN that was asked for has ended: the target has done it, or has not. */
   | {
       readonly type: 'unitReset';
       readonly lun: LunField;
-      /** Number of the request, by whoever asked. */
+      /** Number of the request, of the caller. */
       readonly request: number;
       readonly isDone: boolean;
     }

@@ -2,7 +2,7 @@ import { movesOf } from '../../base/state-table.js';
 
 /**
  * Life of a session. What becomes of its disks while it is `reconnecting` is not the session's
- * business: attempts go on whether or not they have been removed.
+ * business: attempts continue whether or not they have been removed.
  */
 export type SessionState = 'loggingIn' | 'loggedIn' | 'reconnecting' | 'loggingOut' | 'closed';
 

@@ -4,7 +4,7 @@ import { quoted } from '../pdu/text.js';
 
 /**
  * The name of the target as it was given, and its other spellings. Targets compare names byte for
- * byte and have them as somebody once typed them there, so what was given here is sent first; if it
+ * byte and have them as they were once typed there, so what was given here is sent first; if it
  * is not found, the normal form is tried (RFC 7143 §4.2.7.2 (iSCSI Name Encoding)), and of a name
  * in hexadecimal digits the capital ones that some targets make of it (illumos). The spelling that
  * a target knows is kept for the session.

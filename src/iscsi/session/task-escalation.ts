@@ -65,7 +65,7 @@ export class TaskEscalation {
   }
 
   /**
-   * Somebody wants all tasks of the LUN to end, also those of other sessions: nothing follows if
+   * A caller wants all tasks of the LUN to end, also those of other sessions: nothing follows if
    * the target does not do it.
    */
   beginReset(lun: LunField, nowMs: number): EscalationOrder {
@@ -105,7 +105,7 @@ export class TaskEscalation {
     return { ended: step === 'logicalUnitReset' ? 'logicalUnit' : 'all', next: null };
   }
 
-  /** No answer in time: the next order, or null when the task is over and needs none. */
+  /** No answer in time: the next order, or null if the task has ended and needs none. */
   timedOut(nowMs: number): EscalationOrder | null {
     return this.#next(this.#step ?? 'abortTask', nowMs);
   }
