@@ -30,7 +30,7 @@ const PAGES = [
 /** Folders whose comments are in plain technical English. */
 const COMMENT_FOLDERS: readonly string[] = [
   ...['base', 'scsi', 'nbd', 'iscsi', 'io', 'target', 'config', 'errors', 'boot', 'boot-test'],
-  ...['check', 'demo', 'control', 'cli', 'csi', 'docker-plugin'],
+  ...['bridge', 'lun', 'session', 'check', 'demo', 'control', 'cli', 'csi', 'docker-plugin'],
 ].map((room) => `src/${room}`);
 
 describe('the language of pages and texts', () => {

@@ -3,7 +3,7 @@ import type { BlockRequest, BlockRequestOwner } from './block-device.js';
 /**
  * Requests that change the disk, whose clients are gone while the requests are still at the target,
  * and the requests of others that wait for their end. Which of two that overlap the target does
- * last is its choice, and the older one is nobody's any more: the newer one must not be
+ * last is its choice, and the older one has no client any more: the newer one must not be
  * acknowledged before.
  */
 export class AbandonedRequests {

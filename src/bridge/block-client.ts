@@ -6,7 +6,7 @@ import { type BlockDevice, BlockRequest, type BlockRequestOwner } from './block-
 import type { LogicalUnit } from './logical-unit.js';
 import type { UnitBudget } from './unit-budget.js';
 
-/** Bytes of one request; more is asked for piece by piece. */
+/** Bytes of one request; more is requested piece by piece. */
 const PIECE_BYTES_MAX = 4 << 20;
 
 /** What all clients of one session share. */
@@ -15,7 +15,7 @@ type ClientResources = { readonly pool: SlabPool };
 export type BlockOptions = {
   /**
    * Ends the wait, not the work: a write that was sent may or may not be done. Whichever it is, it
-   * is before what is asked for afterwards.
+   * is before all later requests.
    */
   readonly signal?: AbortSignal | undefined;
 };
@@ -126,7 +126,7 @@ class PendingRequest implements BlockRequestOwner {
   readonly #size: number;
   #isAnswered = false;
   #answer: Buffer = Buffer.alloc(0);
-  /** May be rejected when nobody waits any more, because the signal was aborted. */
+  /** May be rejected when no caller waits any more, because the signal was aborted. */
   readonly #done = deferred<void>();
 
   constructor(place: Place, work: Work, fua: boolean) {

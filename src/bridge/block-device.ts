@@ -22,13 +22,13 @@ export type ByteRange = { readonly startBytes: number; readonly endBytes: number
 
 export interface BlockRequestOwner {
   /**
-   * Nobody waits for the owner's requests any more: none is sent again, since it could then
+   * The owner does not wait for its requests any more: none is sent again, since it could then
    * overwrite something newer.
    */
   readonly isGone: boolean;
   /**
    * Parts of the disk with a user of their own each, as the partitions of a kernel device. Asked
-   * only when acknowledged writes were lost; empty where there are none.
+   * only when acknowledged writes were lost; empty without partitions.
    */
   readonly partitions?: (() => readonly ByteRange[]) | undefined;
   /** The request is answered: `errno` says how. The owner reads it and may use it again. */
@@ -78,7 +78,7 @@ export class BlockRequest {
   awaySinceMs = 0;
   wrongTransfers = 0;
 
-  /** Used by the disk while the request is there: what is sent so far, and where that ends. */
+  /** Used by the disk while the request exists: what is sent so far, and where that ends. */
   issuedBytes = 0;
   issueEndBytes = 0;
   partsIssued = 0;
@@ -98,7 +98,7 @@ export class BlockRequest {
     this.data = new Fragments(pool);
   }
 
-  /** It puts bytes on the disk, which are there when it has succeeded. */
+  /** It puts bytes on the disk, which the disk has when it has succeeded. */
   get writes(): boolean {
     return this.operation === 'write' || this.operation === 'writeZeroes';
   }
@@ -144,11 +144,11 @@ export interface BlockDevice {
   /** A client uses the disk from now on. */
   clientCame?(owner: BlockRequestOwner): void;
   /**
-   * The client is gone. Of its requests under way those not sent yet end now; the others are told
-   * by `abandonedRequestDone` when they have ended.
+   * The client is gone. Of its requests under way those not sent yet end now; the others are
+   * reported by `abandonedRequestDone` when they have ended.
    */
   clientGone(owner: BlockRequestOwner, underWay: readonly BlockRequest[]): void;
   abandonedRequestDone?(request: BlockRequest): void;
-  /** A client has been told that this request failed; for those who watch the disk. */
+  /** This request failed, as its client knows; for those who watch the disk. */
   requestFailed?(request: BlockRequest): void;
 }

@@ -22,8 +22,8 @@ export interface BudgetPart {
 /**
  * Requests and bytes that all clients of one session may have under way, held ones included.
  * Beyond it clients are not read: back-pressure, never an error (docs/block-semantics.md,
- * "Bounds"). One half is guaranteed to the logical units, in equal parts; the other is for whoever
- * comes first.
+ * "Bounds"). One half is guaranteed to the logical units, in equal parts; the other is for the
+ * first that needs it.
  */
 export class Budget {
   readonly requestsMax: number;
@@ -33,7 +33,7 @@ export class Budget {
   /** What each unit may have whatever the others have; at least one request of any size. */
   requestsGuaranteed = 1;
   bytesGuaranteed = 1;
-  /** There is more than one unit; one that is alone has nobody to keep anything free for. */
+  /** There is more than one unit; one that is alone keeps nothing free for others. */
   isShared = false;
   /** Of all guarantees, what is not used now. */
   requestsReserved = 0;
@@ -80,7 +80,7 @@ export class Budget {
 
   /**
    * False while memory is scarce or much waits for the link, whichever unit wants more. A single
-   * request may begin whatever the memory: else nobody's end would make room for the next.
+   * request may begin whatever the memory: else no request would end and make room for the next.
    */
   get mayGrow(): boolean {
     return (

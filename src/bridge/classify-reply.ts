@@ -12,14 +12,14 @@ import type { RetryReason } from './retry-policy.js';
 /**
  * What happens next to a command that did not end with GOOD and all its bytes:
  * - `succeed`: it did its work all the same, or there was none to do;
- * - `lost`: nobody knows; the request has to be submitted again;
+ * - `lost`: its outcome is unknown; the request has to be submitted again;
  * - `away`: the disk cannot serve and did nothing; the request waits until it is back;
  * - `otherwise`: the disk refuses the command as it is: the request is done by other commands,
  *   zeros by data and a big transfer by smaller ones;
  * - `again`, `againLater`, `afterAttention`: the same command once more, at once or after a pause;
  *   `errno` when that has no end;
  * - `wrongTransfer`: it moved other bytes than its blocks have: the request begins anew;
- * - `fail`: the client is told `errno`.
+ * - `fail`: the client gets `errno`.
  */
 export type ReplyAction = {
   readonly next: 'succeed' | 'lost' | 'away' | 'otherwise' | 'wrongTransfer' | 'fail' | RetryReason;

@@ -35,7 +35,7 @@ export class CommandBuilder {
     this.#writer = new SlabWriter(pool);
   }
 
-  /** True where write zeroes only takes blocks away, which is quick on any disk. */
+  /** True if write zeroes only unmaps blocks, which is quick on any disk. */
   zeroesFast(request: BlockRequest, { thin }: DiskFacts): boolean {
     const unmaps = !request.noHole && thin.writeSame16Unmap && thin.readsZero;
     return unmaps && !this.#writeSameRefused;

@@ -21,7 +21,7 @@ type GateOccasion = {
    * False within a session that goes on, as after a change of mode or capacity.
    */
   readonly mayBeExchanged: boolean;
-  /** A disk without identity is known again by its make and size. */
+  /** A disk without identity is identified by its make and size. */
   readonly allowUnidentified: boolean;
 };
 
@@ -64,7 +64,7 @@ export function identityMismatch(
 }
 
 /**
- * Why it cannot be told now which disk this is: a clause, or null. `found` has nothing of `known`.
+ * Why this disk cannot be identified now: a clause, or null. `found` has nothing of `known`.
  * Its requests wait then, as another disk may be at the LUN.
  */
 export function identityNotRead(
@@ -117,7 +117,7 @@ function isToldByOther(part: IdentityPart, known: DiskIdentity, found: DiskIdent
 /** Kinds of names that a registry keeps from being given twice. */
 const WORLDWIDE: ReadonlySet<string> = new Set(['naa', 'eui', 'uuid']);
 
-/** A name that no other disk has is equal: whatever else is told may have been renamed. */
+/** A name that no other disk has is equal: all other data may have been renamed. */
 function hasSameWorldwideName(known: DiskIdentity, found: DiskIdentity): boolean {
   const [kind] = commonKind(known.identifiers, found.identifiers) ?? [];
   const isWorldwide = kind !== undefined && WORLDWIDE.has(kind);

@@ -10,9 +10,9 @@ export type IoError = {
 };
 
 /**
- * Tells of failed requests without flooding: the first of a disk, then each time their number has
- * doubled. What the client did wrong itself (EINVAL) or asked for on trial (ENOTSUP) is no failure
- * of the disk.
+ * Reports failed requests without flooding: the first of a disk, then each time their number has
+ * doubled. What the client did wrong itself (EINVAL) or asked for on trial (ENOTSUP) does not
+ * count as a failure of the disk.
  */
 export class IoErrorReporter {
   readonly #tell: (error: IoError) => void;

@@ -112,7 +112,7 @@ export class LogicalUnit {
     return this.#replay.run();
   }
 
-  /** Nothing of a replay is sent any more: nobody knows which disk is there. */
+  /** Nothing of a replay is sent any more: the disk at the LUN is unknown. */
   interruptReplay(): void {
     if (this.#replay === null) return;
     this.#replay.interrupt();

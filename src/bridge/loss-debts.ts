@@ -4,23 +4,23 @@ import type { WrittenRegions } from './written-regions.js';
 /** Flushes of one client that fail for one loss at most, however many partitions its disk has. */
 const FAILED_FLUSHES_MAX = 32;
 
-/** What a client has not been told yet. */
+/** The loss that is not reported to a client yet. */
 type Debt = {
-  /** Partitions whose users are to be told; null until it is asked which there are. */
+  /** Partitions whose users need a report; null until it is asked which there are. */
   unpaid: ByteRange[] | null;
   failuresLeft: number;
 };
 
 /**
- * Who has to be told that acknowledged writes are lost. A flush that fails is the only way to tell,
- * and it tells one user: so each client owes one failed flush, whoever wrote, because a program may
- * write on one connection and flush on another (CAN_MULTI_CONN). A client that comes after a loss
- * owes one too while nobody has been told of it.
+ * The clients to which a loss of acknowledged writes must be reported. A flush that fails is the
+ * only way to tell, and it tells one user: so each client owes one failed flush, whichever client
+ * wrote, because a program may write on one connection and flush on another (CAN_MULTI_CONN). A
+ * client that comes after a loss owes one too while the loss is not reported to any client.
  *
  * The kernel is one client for the users of all partitions of its device, and a flush does not say
  * whose it is. So it owes one for each partition that had writes to lose. The user of a partition
- * that was written to since the flush before is the most probable one; where that is nobody who
- * still has to be told, another one's debt is paid, so that this has an end.
+ * that was written to since the flush before is the most probable one; if that one owes nothing
+ * any more, another one's debt is paid, so that this has an end.
  */
 export class LossDebts {
   /** Clients that are connected. */
@@ -28,7 +28,7 @@ export class LossDebts {
   readonly #regions: WrittenRegions;
   readonly #onChanged: (isUntold: boolean) => void;
   #owing = 0;
-  /** There was a loss of which no client has been told. */
+  /** There was a loss that is not reported to any client. */
   #isUnheard = false;
   #wasUntold = false;
   /** Writes with a number over this are, or may be, lost. */
@@ -39,7 +39,7 @@ export class LossDebts {
     this.#onChanged = onChanged;
   }
 
-  /** Somebody has to be told of a loss, be it a client that is yet to come. */
+  /** A loss must still be reported, be it a client that is yet to come. */
   get isUntold(): boolean {
     return this.#isUnheard || this.#owing > 0;
   }

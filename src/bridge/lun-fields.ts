@@ -4,8 +4,8 @@ import { lunEquals, lunField, lunFieldOfHex, lunFieldToHex, lunNumber } from '..
 /**
  * The fields by which a target knows the LUNs of one session, by plain number. The same number has
  * several fields (SAM-5 §4.7: 0005h, 4005h, …), which may be different logical units; a LUN is
- * asked by the one the target reported. The disk that is made of a LUN fixes its field: questions
- * and data of one unit go to one place, whatever the target reports later.
+ * addressed by the one that the target reported. The disk that is made of a LUN fixes its field:
+ * questions and data of one unit go to one place, whatever the target reports later.
  */
 export class LunFields {
   /** Told, once for each field, of one that cannot be used beside another of the same number. */

@@ -7,7 +7,7 @@ import type { UnitBudget } from './unit-budget.js';
 export interface ServedDisk {
   readonly device: BlockDevice;
   readonly budget: UnitBudget;
-  /** Partitions that the client has made of the disk, where that can be told. */
+  /** Partitions that the client has made of the disk, if they are known. */
   readonly partitions?: () => readonly ByteRange[];
 }
 
@@ -50,7 +50,7 @@ export function transmissionFlags(device: BlockDevice, capabilities: ExportCapab
   return flags;
 }
 
-/** What a client is told about the disk in the handshake. */
+/** What a client learns of the disk in the handshake. */
 export function exportInfo(
   name: string,
   description: string,

@@ -11,16 +11,16 @@ import {
 type OutageMode = 'open' | 'holding' | 'failing';
 
 /**
- * Times a request may be lost while the session goes on (damaged replies, aborted tasks, a logout
- * under way) before its client is told. With the pauses below that is more than 20 seconds.
+ * Times a request may be lost while the session continues (damaged replies, aborted tasks, a logout
+ * under way) before its client gets an error. With the pauses below that is more than 20 seconds.
  */
 export const LOSSES_MAX = 16;
 const PAUSE_FIRST_MS = 100;
 const PAUSE_MAX_MS = 2000;
 
 /**
- * Stands before a disk: passes requests on while the session is there, holds them while it is
- * away, fails them when the disk has been taken away. Requests the link lost on their way come
+ * Stands before a disk: passes requests on while the session is logged in, holds them while it is
+ * away, fails them when the disk has been removed. Requests the link lost on their way come
  * back here and are sent again in the order in which they arrived. How many there can be is the
  * clients' budget's business.
  */
@@ -94,8 +94,8 @@ export class OutageQueue implements BlockDevice {
       this.#pass(request);
       return;
     }
-    // The session goes on (a damaged reply, an aborted task): the request is sent again, the first
-    // time at once. What keeps losing it may be a session about to end, which says so soon.
+    // The session continues (a damaged reply, an aborted task): the request is sent again, the
+    // first time at once. What keeps losing it may be a session about to end, which says so soon.
     request.losses += 1;
     if (request.losses > LOSSES_MAX) {
       request.done('EIO', `the request was lost ${request.losses} times on its way`);
@@ -121,7 +121,7 @@ export class OutageQueue implements BlockDevice {
     this.#passOn(held);
   }
 
-  /** The disk is taken away: held requests and all that follow fail with EIO. */
+  /** The disk is removed: held requests and all that follow fail with EIO. */
   fail(reason: string): void {
     this.#mode = 'failing';
     this.failReason = reason;
@@ -132,7 +132,7 @@ export class OutageQueue implements BlockDevice {
   }
 
   /**
-   * Nobody waits for the client's requests any more. What is held ends here, and what is at the
+   * The client does not wait for its requests any more. Held requests end here, and what is at the
    * target is not sent again: a write sent later could overtake one that the same client sends over
    * its next connection. Until the target is done with it, requests that overlap it wait.
    */
@@ -196,7 +196,7 @@ export class OutageQueue implements BlockDevice {
     return inOrder(held);
   }
 
-  /** One pause at a time, the shortest asked for; what is held then goes on. */
+  /** One pause at a time, the shortest requested; held requests then continue. */
   #pause(wantedMs: number): void {
     const endsAtMs = this.#clock.nowMs() + Math.min(wantedMs, PAUSE_MAX_MS);
     if (this.#cancelPause !== null && this.#pauseEndsAtMs <= endsAtMs) return;

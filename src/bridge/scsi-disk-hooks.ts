@@ -20,7 +20,7 @@ export interface ScsiDiskHooks {
   /** The disk wants fewer commands at a time. */
   congested(): void;
   /**
-   * Acknowledged writes are known to be lost and somebody has not been told, or would have to be if
+   * Acknowledged writes are known to be lost and a report is missing, or would have to be if
    * this process ended now; or that is over. Called before anything that follows is answered.
    */
   lossChanged(isUntold: boolean): void;

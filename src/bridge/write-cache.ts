@@ -5,7 +5,7 @@ import type { RetainedWrites } from './retained/retained-writes.js';
 import type { ScsiDiskHooks } from './scsi-disk-hooks.js';
 import { WrittenRegions } from './written-regions.js';
 
-/** What a client is told when acknowledged writes are gone. */
+/** What a client learns when acknowledged writes are gone. */
 export const CACHE_LOST = 'the disk lost acknowledged writes that were not yet flushed';
 
 function isReplayDue(retained: RetainedWrites | null): boolean {
@@ -19,8 +19,8 @@ const BEFORE_ALL = -1;
  * The rule about a volatile write cache (docs/block-semantics.md, "A write cache that is lost"):
  * when the disk says that it lost power, or that an acknowledged write failed, and there are
  * acknowledged writes that no flush covered, a flush of each client has to fail (`LossDebts` says
- * whose); so has every flush that is under way at that moment, because nobody knows whether the
- * disk ran it before or after.
+ * whose); so has every flush that is under way at that moment, because it is unknown whether
+ * the disk ran it before or after.
  *
  * Writes that are retained are not lost by that: they have to be written again.
  */
@@ -122,7 +122,7 @@ export class WriteCacheWatch {
     this.retained?.flushed(mark);
   }
 
-  /** The session was lost: nobody knows what the disk has, or a loss may have been told unheard. */
+  /** The session was lost: it is unknown what the disk has, or a report of a loss may be lost. */
   sessionLost(): void {
     this.retained?.replayDue('sessionLost');
   }
@@ -178,7 +178,7 @@ export class WriteCacheWatch {
     this.#lost(BEFORE_ALL);
   }
 
-  /** True when the client's flush has to fail: the client is told of a loss by it. */
+  /** True when the client's flush has to fail: it reports a loss to the client. */
   flushTells(owner: BlockRequestOwner): boolean {
     const tells = this.debts.pay(owner, this.#flushBegan);
     if (tells) this.#flushBegan = this.#acknowledged;

@@ -26,7 +26,7 @@ export class WrittenRegions {
     for (let region = first + 1; region <= last; region += 1) this.#last[region] = number;
   }
 
-  /** Nobody knows which: any may have been. */
+  /** It is unknown which: any may have been. */
   anyWritten(number: number): void {
     this.#last.fill(number);
   }

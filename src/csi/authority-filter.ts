@@ -1,7 +1,7 @@
 /**
  * Kubelets before 1.29 or so register a plugin with the socket's path as the host (`:authority`) of
  * their requests, as other clients in Go do. RFC 9113 does not permit that, and the HTTP/2 of Node
- * refuses it before anybody of ours sees it. The host has no meaning on a unix socket, so it is
+ * refuses it before our code sees it. The host has no meaning on a unix socket, so it is
  * replaced in the bytes that arrive.
  */
 import type { Socket } from 'node:net';

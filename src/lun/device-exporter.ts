@@ -34,7 +34,7 @@ export const nbdAddon = loadedAddon as NbdAddon;
 
 /**
  * How long the kernel lets requests wait for a process that has died. Long, so that a restart, even
- * a slow one, is a pause; finite, so that nothing waits for ever if nobody comes back.
+ * a slow one, is a pause; finite, so that nothing waits for ever if no process comes back.
  */
 const DEAD_CONN_TIMEOUT_SECONDS = 600;
 
@@ -46,10 +46,10 @@ type DeviceExporterOptions = {
   readonly sessionId: string;
   /** The kernel let go of a device that we did not take away. */
   readonly onLinkLost: (unit: LogicalUnit, reason: string) => void;
-  /** A device cannot be taken away, or come back, while `holders` use it; told when they change. */
+  /** A device cannot be removed, or come back, while `holders` use it; told when they change. */
   readonly onInUse?: (place: { lun: number; device: string }, holders: string) => void;
   readonly onWarning?: (message: string) => void;
-  /** Writes down what a device is made of; awaited before the kernel is told. */
+  /** Writes down what a device is made of; awaited before the kernel gets it. */
   readonly keep?: (lun: number, facts: DiskFacts) => Promise<void>;
   /** Stable names are made of these; without it there are none. */
   readonly names?: {
@@ -133,7 +133,7 @@ export class DeviceExporter implements LunExporter {
     await this.#withdraw(unit.lun);
   }
 
-  /** A record that cannot be written is told of; the disk goes on. */
+  /** A record that cannot be written is reported; the disk goes on. */
   async keepFacts(unit: LogicalUnit): Promise<void> {
     try {
       await this.#options.keep?.(unit.lun, unit.facts);
@@ -171,7 +171,7 @@ export class DeviceExporter implements LunExporter {
   }
 
   /**
-   * Takes every device away. Without `force` all are asked first: one in use refuses the whole
+   * Removes every device. Without `force` all are asked first: one in use refuses the whole
    * (UsageError 28), so that nothing is half gone.
    */
   async close(how: LunExporterClose): Promise<void> {
@@ -274,7 +274,7 @@ export class DeviceExporter implements LunExporter {
     await this.#tryNames(unit.lun, () => publishNames(nbdAddon, name));
   }
 
-  /** Warns if it fails: /run or /dev is read-only in some containers, and the device is there. */
+  /** Warns if it fails: /run or /dev is read-only in some containers, and the device exists. */
   async #tryNames(lun: number, step: () => Promise<void>): Promise<void> {
     try {
       await step();

@@ -20,7 +20,7 @@ const PAUSE_MS = 250;
 
 /** What asks questions of a target: commands over the session as it is now, and pauses. */
 export interface ScsiExecutor {
-  /** What the target reports goes here; absent where nobody keeps it. */
+  /** What the target reports goes here; absent if it is not kept. */
   readonly lunFields?: LunFields;
   /** Rejects with LinkError when the session is away, or the link goes before the answer. */
   execute(request: ScsiRequest): Promise<ScsiAnswer>;

@@ -25,8 +25,8 @@ type ClaimedTarget = {
 /**
  * The right of one session of this host to its identity, and to write to its LUNs. Two disks made
  * of one LUN have caches that know nothing of each other, and a file system on them does not
- * survive that. A session that only reads, or is told to share, claims no LUN. Claims end with
- * their process.
+ * survive that. A session that only reads, or has the option to share, claims no LUN. Claims end
+ * with their process.
  */
 export class HostClaims {
   readonly #subject: ClaimSubject;
@@ -100,7 +100,7 @@ export class HostClaims {
     for (const { otherLun } of units) await this.#takeAt(otherLun, [portal], targetName);
   }
 
-  /** Somebody else coordinates the writers, or nobody writes. */
+  /** A cluster coordinates the writers, or the session only reads. */
   get #isOpen(): boolean {
     return this.#options.readOnly || this.#options.shared === true;
   }

@@ -21,7 +21,7 @@ const STALE_MAX = 4;
 export const DEVICE_GONE = 'the kernel does not have their device any more';
 
 export type LeftJournalsOptions = {
-  /** Null: nobody leaves anything. */
+  /** Null: no process leaves anything. */
   readonly directory: string | null;
   /** /proc/sys/kernel/random/boot_id of this boot of the machine. */
   readonly bootId: string;
@@ -37,9 +37,9 @@ export type LeftJournal = {
   readonly isDevice: boolean;
   /** A copy of its index. */
   readonly index: Buffer;
-  /** The slab was where it can be read when the process ended. */
+  /** The slab was in readable memory when the process ended. */
   readonly hasSlab: (slab: number) => boolean;
-  /** Its memory, of which nobody may write a byte; it has none after `drained` and `setAside`. */
+  /** Its memory, of which no byte may be written; it has none after `drained` and `setAside`. */
   readonly slab: (slab: number) => Buffer;
   /**
    * All of it is on the disk, or of no use any more: its files go. To be called before anything

@@ -32,7 +32,7 @@ export class LossRecord {
   readonly #written: Set<number>;
   #isEnding = false;
 
-  /** `onFailure` is told when the system does not let us read or write: the rule then has a gap. */
+  /** `onFailure` is called if the system does not let us read or write: the rule then has a gap. */
   constructor(options: {
     readonly path: string;
     readonly sessionId: string;
@@ -69,9 +69,9 @@ export class LossRecord {
     return this.#written.has(lun);
   }
 
-  /** The LUN has a loss nobody was told of, or has none any more. */
+  /** The LUN has an unreported loss, or has none any more. */
   changed(lun: number, isUntold: boolean): void {
-    // Clients that are sent away have not been told: they may come back to the next process.
+    // Clients that are disconnected did not get the report: they may come back to the next process.
     if (isUntold === this.#lost.has(lun) || (!isUntold && this.#isEnding)) return;
     if (isUntold) this.#lost.add(lun);
     else this.#lost.delete(lun);

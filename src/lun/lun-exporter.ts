@@ -2,11 +2,11 @@ import type { LogicalUnit } from '../bridge/logical-unit.js';
 import type { LunExport } from '../config/contract.js';
 
 export type LunExporterClose = {
-  /** Nobody is asked, and nothing is flushed. */
+  /** No user is asked, and nothing is flushed. */
   readonly force: boolean;
   /** A unit that does not serve cannot be flushed. */
   readonly isServing: (unit: LogicalUnit) => boolean;
-  /** Called when no user refuses any more, before those that do not serve are taken away. */
+  /** Called when no user refuses any more, before those that do not serve are removed. */
   readonly unused: () => void;
 };
 
@@ -14,7 +14,7 @@ export type LunExporterClose = {
 export interface LunExporter {
   /** Makes the unit usable (again); its name stays what it was. */
   add(unit: LogicalUnit): Promise<void>;
-  /** Takes it away after its requests have been failed: nobody is waited for. */
+  /** Removes it after its requests have been failed, without a wait for users. */
   remove(unit: LogicalUnit, reason: string): Promise<void>;
   /** Writes down what the unit is now, for a process that takes it over. */
   keepFacts?(unit: LogicalUnit): Promise<void>;
@@ -23,8 +23,8 @@ export interface LunExporter {
   /** Its disks are reached over other portals than before: they have names by these. */
   pathsChanged?(): Promise<void>;
   describe(unit: LogicalUnit): LunExport;
-  /** Device path where there is one, for events. */
+  /** Device path if it has one, for events. */
   deviceOf(unit: LogicalUnit): string | undefined;
-  /** Takes everything away in order. Without `force` it refuses while a device is in use. */
+  /** Removes everything in order. Without `force` it refuses while a device is in use. */
   close(how: LunExporterClose): Promise<void>;
 }

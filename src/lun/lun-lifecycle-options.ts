@@ -6,7 +6,7 @@ import type { ScsiAnswer, ScsiRequest } from '../config/contract.js';
 import type { LunExporter } from './lun-exporter.js';
 import type { RemovalTimers } from './removal-timer.js';
 
-/** What happens to a LUN; whoever publishes it adds which LUN it is. */
+/** What happens to a LUN; the publisher adds which LUN it is. */
 export type LunNews =
   | { readonly event: 'deviceHeld'; readonly requests: number; readonly bytes: number }
   | { readonly event: 'deviceReleased' | 'deviceAttached' }

@@ -44,7 +44,7 @@ export class LunLifecycle {
   #exported: DiskFacts;
   /** Number of the newest export: one before it that still waits for its turn makes nothing. */
   #exports = 0;
-  /** Resolves when the export that is being made is there, or has failed. */
+  /** Resolves when the export that is being made exists, or has failed. */
   #exporting: Promise<void> = Promise.resolve();
 
   constructor(options: LunLifecycleOptions) {
@@ -71,7 +71,7 @@ export class LunLifecycle {
     return this.#state;
   }
 
-  /** Its export or device is there. */
+  /** Its export or device exists. */
   get isExported(): boolean {
     return this.state === 'serving' || this.state === 'checking' || this.state === 'away';
   }
@@ -81,7 +81,7 @@ export class LunLifecycle {
     return isHeld(this.state);
   }
 
-  /** Instant at which what waits is failed; Infinity while that is not due. */
+  /** Instant at which waiting requests fail; Infinity while that is not due. */
   get removalAtMs(): number {
     return this.isHeld ? this.#removal.dueAtMs : NEVER_MS;
   }
@@ -130,7 +130,7 @@ export class LunLifecycle {
   }
 
   /**
-   * A command of whoever met a unit attention of this LUN. A LUN that is away reports so to every
+   * A command of any owner met a unit attention of this LUN. A LUN that is away reports so to every
    * probe, which is no news.
    */
   attentionMet(attention: Attention, action: VerdictAction): void {
@@ -291,7 +291,7 @@ export class LunLifecycle {
     await this.#serve(wasRemoved, facts);
   }
 
-  /** The disk is there and takes writes: what keeps its users waiting is not its absence. */
+  /** The disk answers and takes writes: what keeps its users waiting is not its absence. */
   #replayGoesOn(): void {
     if (this.isHeld) this.#removal.start(this.#options.clock.nowMs(), () => false);
   }
@@ -365,14 +365,14 @@ export class LunLifecycle {
     this.#options.onRemoved();
   }
 
-  /** The session went meanwhile, or the disk has to be probed again: the export is there. */
+  /** The session went meanwhile, or the disk has to be probed again: the export exists. */
   #exportedTooLate(): void {
     this.#move('exportedTooLate');
     this.#emit({ event: 'deviceAttached' });
     this.#startRemoval();
   }
 
-  /** What is held fails now, and the export or device is removed. */
+  /** Held requests fail now, and the export or device is removed. */
   #removed(event: 'removalLatencyPassed' | 'otherDiskFound', reason: string): void {
     this.#noteHold();
     const from = this.#move(event);

@@ -127,7 +127,7 @@ export class LunLifecycles {
     return this.#all.some(({ isHeld }) => isHeld);
   }
 
-  /** True if a disk is away though the session is there; probes under way are waited for. */
+  /** True if a disk is away though the session is logged in; probes under way are waited for. */
   async isSomeAway(): Promise<boolean> {
     await this.probesEnded();
     return this.isSomeHeld;

@@ -35,7 +35,7 @@ const NOT_READY: ReadonlySet<Attention> = new Set<Attention>([
   'portUnavailable',
   'notReady',
 ]);
-/** Those after which another disk may be at the LUN; a disk without a name is not known again. */
+/** Those after which another disk may be at the LUN; a disk without a name is not identified. */
 const EXCHANGED: ReadonlySet<Attention> = new Set<Attention>([
   'mediumChanged',
   'mediumGone',
@@ -58,7 +58,7 @@ export type Finding =
 
 export type LunProbeOptions = {
   readonly unit: LogicalUnit;
-  /** A disk without identity is known again by its make and size. */
+  /** A disk without identity is identified by its make and size. */
   readonly allowUnidentified: boolean;
   /** One command over the session as it is now; `onSent` is called when it leaves. */
   readonly execute: (request: ScsiRequest, onSent: () => void) => Promise<ScsiAnswer>;
@@ -103,7 +103,7 @@ export class LunProbe {
     };
   }
 
-  /** The session goes on, and neighbours keep the question from being sent. */
+  /** The session continues, and neighbours keep the question from being sent. */
   get isKeptFromAsking(): boolean {
     return this.#isUnsent && !this.isAfterLoss;
   }
@@ -136,7 +136,7 @@ export class LunProbe {
     this.#mayBeExchanged = false;
   }
 
-  /** Nobody waits for the question that is in the queue. */
+  /** No caller waits for the queued question. */
   abandoned(): void {
     this.#isUnsent = false;
   }
@@ -196,8 +196,8 @@ export class LunProbe {
   }
 
   /**
-   * A disk that loses its power while it is not at the LUN has nobody to report that to, and a
-   * target may make a LUN anew without a unit attention (tgt does). So loss has to be assumed.
+   * A disk that loses its power while it is not at the LUN has no initiator to report that to, and
+   * a target may make a LUN anew without a unit attention (tgt does). So loss has to be assumed.
    */
   #diskIsThere(): void {
     if (this.#wasGone) this.#options.unit.disk.cache.mayBeLost();
@@ -216,7 +216,7 @@ export class LunProbe {
   }
 }
 
-/** A disk has failed the command, and not a LUN where there is none. */
+/** A disk has failed the command, and not an absent LUN. */
 function isDiskThere(error: unknown): boolean {
   if (!(error instanceof ScsiError)) return false;
   const { attention } = verdictOfSense(senseOfCodes(error));

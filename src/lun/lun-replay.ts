@@ -7,7 +7,7 @@ const INTERRUPTED_MAX = 8;
 
 /**
  * Writes again what is retained of a LUN, after the gate has found that it is the same disk and
- * before anybody else reads or writes it.
+ * before any client reads or writes it.
  */
 export class LunReplay {
   readonly #unit: LogicalUnit;

@@ -4,11 +4,12 @@ import { movesOf } from '../base/state-table.js';
  * Life of a LUN as its users see it; the answer to "may a held request go to this disk?".
  *
  * - `serving`: requests go to the target;
- * - `checking`: requests are held; the session is there, and a probe finds out which disk it is;
+ * - `checking`: requests are held; the session is logged in, and a probe finds out which disk it
+ *   is;
  * - `away`: requests are held; the session is gone, or the target says that the disk is not there;
  * - `returning`: the same disk is back after its removal, and its export or device is being made;
  * - `removed`: requests fail, and the export or device is gone; probes go on;
- * - `closed`: the session is being logged out, or somebody else took the device; nothing follows.
+ * - `closed`: the session is being logged out, or another process took the device; nothing follows.
  */
 export const LUN_STATES = [
   'serving',
@@ -23,7 +24,7 @@ export type LunState = (typeof LUN_STATES)[number];
 export type LunEvent =
   | 'sessionLost'
   | 'sessionBack'
-  /** The disk, or somebody, says that it may be another one, or have other properties. */
+  /** The disk, or a caller, reports that it may be another one, or have other properties. */
   | 'probeRequested'
   | 'sameDiskFound'
   | 'otherDiskFound'

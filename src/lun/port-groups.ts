@@ -15,7 +15,7 @@ import { askPatiently, CDB_BYTES, type Readiness, type ScsiExecutor } from './di
 const IDENTIFICATION_BYTES = 4092;
 /** Some hundred groups; an array has two to eight, with some ports each. */
 const GROUPS_BYTES = 4092;
-/** A list that is longer than the first allocation is asked for again, up to this. */
+/** A list that is longer than the first allocation is requested again, up to this. */
 const GROUPS_BYTES_MAX = 64 << 10;
 /** Bit 1 of TPGS: the states can be set by command. */
 const EXPLICIT = 2;
@@ -116,7 +116,7 @@ export async function readOwnPort(asker: ScsiExecutor, lun: number): Promise<Own
   }
 }
 
-/** Its group among those that are told: by its number, or as the one that lists the port. */
+/** Its group among those that are reported: by its number, or as the one that lists the port. */
 export function groupOfPort(
   { group, port }: OwnPort,
   groups: readonly TargetPortGroup[],

@@ -7,7 +7,7 @@ import { type Clock, NEVER_MS } from '../base/clock.js';
 const ANSWERS_MAX = 64;
 
 /**
- * The time that something may be away before what waits for it fails: the removal latency, and the
+ * The time that something may be away before waiting requests fail: the removal latency, and the
  * only place that measures it.
  */
 export class RemovalTimer {
@@ -46,7 +46,7 @@ export class RemovalTimer {
     this.#count(sinceMs, isUnasked);
   }
 
-  /** The disk is there and answers questions: the time counts from now, so often at most. */
+  /** The disk exists and answers questions: the time counts from now, so often at most. */
   answered(): void {
     if (this.#sinceMs === NEVER_MS || this.#answersLeft === 0) return;
     this.#answersLeft -= 1;

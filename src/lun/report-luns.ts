@@ -10,7 +10,7 @@ const REPORT_LUNS_BYTES = 8 + 8 * 4096;
 /** The REPORT LUNS well-known logical unit (SPC-4 §8.2), which knows that command. */
 export const REPORT_LUNS_WELL_KNOWN: LunField = { upper: 0xc101_0000, lower: 0 };
 
-/** LUNs to go on with if the target does not say which it has, and who is told of that. */
+/** LUNs to use if the target does not report which it has, and the receiver of a warning. */
 export type WithoutList = {
   readonly luns: readonly number[];
   readonly onWarning: (message: string) => void;

@@ -33,7 +33,7 @@ export function slabsName(owner: string): string {
   return `${owner}.slabs`;
 }
 
-/** Sorts the names of a directory; others are nobody's business here. */
+/** Sorts the names of a directory; others are ignored. */
 export function filesAmong(names: readonly string[]): FoundFiles {
   const journals: JournalName[] = [];
   const owners: string[] = [];
@@ -68,7 +68,7 @@ const factsSchema = z.strictObject({
   lun: z.number(),
   slabs: z.string(),
   indexBytes: z.number(),
-  /** The disk is a kernel device, without which nobody comes back to it. */
+  /** The disk is a kernel device, without which no process comes back to it. */
   isDevice: z.boolean(),
   /** On the clock of the boot, in nanoseconds. */
   madeAtNs: z.string().regex(/^\d{1,20}$/),

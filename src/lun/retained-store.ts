@@ -25,7 +25,7 @@ import { threadRuntime } from './runtime.js';
 const RUN_DIRECTORY = '/run/iscsi-nbd/retained';
 /** f_type of tmpfs, see statfs(2): a file elsewhere would be written to a disk. */
 const TMPFS_MAGIC = 0x0102_1994;
-/** A new slab file that somebody looks at just now is one of another name. */
+/** A new slab file that another process examines just now is one of another name. */
 const OWN_TRIES_MAX = 16;
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -47,8 +47,8 @@ export type JournalSubject = Pick<JournalFacts, 'sessionId' | 'lun' | 'isDevice'
 /** The memory of one LUN that the next process finds. */
 export type OwnJournal = {
   /**
-   * Room for its index, zeros; asked for once, when there is something to be noted. Null where
-   * there is none: the next process then knows that it does not know everything, and a warning has
+   * Room for its index, zeros; asked for once, when there is something to be noted. Null
+   * without one: the next process then knows that it does not know everything, and a warning has
    * said why.
    */
   readonly memory: () => Buffer | null;
@@ -89,8 +89,8 @@ export class RetainedStore {
   }
 
   /**
-   * The journal of a LUN, empty, made before its disk is of use to anybody: the next process learns
-   * from it that nothing was retained, if nothing was.
+   * The journal of a LUN, empty, made before its disk is of use to a client: the next process
+   * learns from it that nothing was retained, if nothing was.
    */
   open({ sessionId, lun, isDevice }: JournalSubject): OwnJournal {
     const { indexBytes, bootId, directory } = this.#options;
@@ -170,7 +170,7 @@ export class RetainedStore {
     for (let tries = 0; tries < OWN_TRIES_MAX; tries += 1) {
       const owner = randomBytes(8).toString('hex');
       const file = SharedFile.make(join(directory, slabsName(owner)), lengthBytes);
-      // Whoever removes what dead processes left may have come between.
+      // A process that removes what dead processes left may have come between.
       if (file.tryOwn() && !file.isUnlinked) {
         this.#owner = owner;
         return file;

@@ -11,7 +11,7 @@ const AWAITED_RETRY_MS = 10;
 
 /**
  * What the LUNs of one session retain over the end of this process, and what they retained before
- * it. Of what a process before this one left, each LUN takes over all before anybody uses it, or
+ * it. Of what a process before this one left, each LUN takes over all before any client uses it, or
  * nothing, and then it is set aside: what is newer than it must never be overwritten by it.
  */
 export class SessionRetained implements RetainedMemory {
@@ -86,8 +86,8 @@ export class SessionRetained implements RetainedMemory {
   }
 
   /**
-   * All LUNs that take something over have done so, and nothing was acknowledged yet: what else was
-   * left of the session is set aside, and what this process retains counts.
+   * All LUNs that take something over have done so, and nothing was acknowledged yet: all else that
+   * was left of the session is set aside, and what this process retains counts.
    */
   settle(): void {
     if (this.#isSettled) return;

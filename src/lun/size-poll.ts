@@ -39,7 +39,7 @@ export class SizePoll {
     const { clock } = this.#options;
     this.#cancel = clock.at(clock.nowMs() + this.#pauseMs, () => {
       this.#ask()
-        // A question nobody answered is asked again; what the link lost is the session's to tell.
+        // A question without an answer is asked again; the session reports what the link lost.
         .catch((error: unknown) => {
           productError(error);
           this.#pauseMs = Math.min(2 * this.#pauseMs, SIZE_POLL_MS_MAX);

@@ -7,7 +7,7 @@ import { NbdSocketServer } from '../io/nbd-socket.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';
 import type { SessionResources } from './runtime.js';
 
-/** What an end of the export is told to. */
+/** What gets the end of the export. */
 export type SocketExporterEnd = {
   /** The clients are about to be sent away. */
   readonly begins: () => void;

@@ -21,7 +21,7 @@ export async function updateExport(
   }
 }
 
-/** The exporter's users lose the disk, for a reason that is told when it is gone. */
+/** The exporter's users lose the disk, for a reason that is reported at the end. */
 export function removeExport(
   unit: LogicalUnit,
   { turns, exporter, emit }: Pick<LunLifecycleOptions, 'turns' | 'exporter' | 'emit'>,

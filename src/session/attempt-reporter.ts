@@ -45,7 +45,7 @@ export class AttemptReporter {
     this.#counts.clear();
   }
 
-  /** Counts a reason; null when it is not to be told again yet. */
+  /** Counts a reason; null when it is not to be reported again yet. */
   #timesToTell(reason: string): string | null {
     const known = this.#counts.get(reason);
     if (known === undefined && this.#counts.size >= REASONS_MAX) return null;

@@ -5,12 +5,12 @@ import type { HostClaims } from '../lun/host-claims.js';
 import type { LossRecord } from '../lun/loss-record.js';
 import type { PathPlace } from './paths/path-places.js';
 
-/** What a stack is told beside its target. */
+/** What a stack gets beside its target. */
 export type BlockSessionOptions = {
   /** Memory for retained writes that outlives this process; absent: they end with it. */
   readonly retained?: RetainedMemory | undefined;
   readonly options: SessionOptions;
-  /** Those of the portals that nobody has asked for by name. */
+  /** Those of the portals that were not requested by name. */
   readonly spares?: readonly PortalAddress[];
   /** Paths over targets of other names, of which a record tells. */
   readonly others?: readonly PathPlace[];
@@ -23,7 +23,7 @@ export type BlockSessionOptions = {
   readonly mayHaveGhosts?: boolean;
   /** The first write to a LUN is about to be acknowledged from its volatile cache. */
   readonly onFirstWrite?: (lun: number) => void;
-  /** The right to write to the LUNs; without it nobody is asked. */
+  /** The right to write to the LUNs; without it no claim is made. */
   readonly claims?: HostClaims;
   /** The target says that it has other LUNs now; new ones are the caller's to add. */
   readonly onLunsChanged?: () => void;

@@ -63,7 +63,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   /** The connection that was there last has ended with a logout that the target has answered. */
   #isLoggedOut = false;
   #closing: Promise<void> | null = null;
-  /** The close under way has been told not to wait for anything. */
+  /** The close under way must not wait for anything. */
   readonly #forcing = new AbortController();
   readonly #whenClosed = deferred<void>();
 
@@ -173,7 +173,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
 
   /**
    * Makes a disk that was found usable. Throws UsageError 15 when another session has it, and 2
-   * when the session is being closed: what is made then, nobody would take away. `field` is that
+   * when the session is being closed: what is made then would not be removed. `field` is that
    * of a record, where it has one.
    */
   async addDisk(lun: number, facts: DiskFacts, field?: string): Promise<void> {
@@ -229,7 +229,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.#luns.probeAgain();
   }
 
-  /** True when a disk is away though the session is there; probes under way are waited for. */
+  /** True when a disk is away though the session is logged in; probes under way are waited for. */
   isSomeAway(): Promise<boolean> {
     return this.#luns.isSomeAway();
   }
@@ -249,7 +249,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     this.#depth.limit(depthMax);
   }
 
-  /** The kernel let go of a device without being asked: somebody else disconnected it. */
+  /** The kernel let go of a device without being asked: another process disconnected it. */
   deviceLinkLost(unit: LogicalUnit, reason: string): void {
     if (this.#closing !== null) return;
     this.#luns.of(unit)?.close(reason);
@@ -268,7 +268,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
     if (this.#closing === null) {
       this.#closing = this.#close(force).catch((error: unknown) => {
         this.#closing = null;
-        // Whoever forced it meanwhile has had the requests fail: there is no way back.
+        // A forced close meanwhile has had the requests fail: there is no way back.
         if (!force && this.#forcing.signal.aborted) return this.close({ force: true });
         throw error;
       });
@@ -283,7 +283,7 @@ export class BlockSession implements OpenSession, ScsiExecutor {
   async #close(force: boolean): Promise<void> {
     const { isReachable } = this;
     if (!force && isReachable) await this.#luns.probesEnded(this.#forcing.signal);
-    // While the session is away nothing can be written: what is held has to fail.
+    // While the session is away nothing can be written: held requests have to fail.
     const isForced = force || this.#forcing.signal.aborted || !isReachable;
     if (isForced) this.#failRequests();
     await this.#turns.run(async () => {

@@ -9,7 +9,7 @@ import { warningText } from './warning-text.js';
 
 /**
  * Asks a portal for its targets in a Discovery session (RFC 7143 Appendix C (SendTargets
- * Operation)). `warn` is told what is left out and what is odd. Rejects with LinkError,
+ * Operation)). `warn` gets what is left out and what is odd. Rejects with LinkError,
  * LoginRefusedError, ProtocolError or the signal's reason.
  */
 export async function discover(

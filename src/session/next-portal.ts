@@ -47,7 +47,7 @@ export function portalWalk(
   };
 }
 
-/** How the disks of a session that begins are looked for. */
+/** How the disks of a session that begins are found. */
 export function diskSearch(
   stack: BlockSession,
   options: Omit<PortalWalkOptions, 'warn'>,

@@ -29,10 +29,10 @@ type Asked = {
 /**
  * Commands that people and scripts send, over the times their session is away, as Microsoft's
  * LoginToTarget has it ("Device removal latency"): INQUIRY and REPORT LUNS are answered from what
- * was last heard, marked as `cached`; every other command waits for the session. What waits fails
- * with LinkError when the removal latency has passed or the session is logged out, and with the
- * ProtocolError when the target breaks the same rule on each connection. A command that was already
- * on its way when the link went fails too, since nobody knows whether it was done.
+ * was last heard, marked as `cached`; every other command waits for the session. Waiting commands
+ * fail with LinkError when the removal latency has passed or the session is logged out, and with
+ * the ProtocolError when the target breaks the same rule on each connection. A command that was
+ * already on its way when the link went fails too, since it is unknown whether it was done.
  * Over all reconnects together a command has one deadline, after which it is not sent again.
  */
 export class PassthroughQueue {

@@ -227,7 +227,7 @@ async function readCapacity(session: InformationalSession, place: LunPlace): Pro
 
 /**
  * Sends a command until it succeeds or its verdict is final, and at most `ATTEMPTS_MAX` times, but
- * for a minute while the unit becomes ready; one that is on standby here is asked at each portal.
+ * for a minute while the unit becomes ready; one that is on standby here is queried at each portal.
  * Where no LUN is at the usual field of the number, the target may report it with another.
  */
 async function read(

@@ -32,7 +32,9 @@ export type ScsiOrder = {
 };
 
 const REPORT_LUNS = 0xa0;
-/** Whoever has asked for the end does not wait longer for the target's answer to the logout. */
+/**
+ * A caller that has requested the end does not wait longer for the target's answer to the logout.
+ */
 const HURRIED_LOGOUT_MS = 500;
 
 /** A session with promises: for the control path. The data path uses `initiator` itself. */
@@ -54,13 +56,13 @@ export class SessionClient {
   onReportLuns: (is: 'sent' | 'answered') => void = () => undefined;
   /**
    * Told of every attention that a command of `send` meets, before its asker is: a unit attention
-   * is reported once (SAM-5 §5.14), and whoever meets it, it is the logical unit's.
+   * is reported once (SAM-5 §5.14), and whichever command meets it, it is the logical unit's.
    */
   onAttention: (lun: number, ...met: Parameters<AttentionHandler>) => void = () => undefined;
   /** True while requests of a disk wait for the session. */
   isSomeHeld: () => boolean = () => false;
   /**
-   * Its disks have other paths: what waits for them waits for no session, and what old sessions
+   * Its disks have other paths: requests for them wait for no session, and what old sessions
    * have left is the business of the fence (`FenceProof`).
    */
   isOnePath = false;
@@ -190,7 +192,9 @@ export class SessionClient {
     return this.#control.execute(request);
   }
 
-  /** Runs `action` once the effects being told, and the commands they end, have all been told. */
+  /**
+   * Runs `action` once the effects being told, and the commands they end, have all been handled.
+   */
   whenSettled(action: () => void): void {
     this.#afterSettling.push(action);
   }
@@ -322,7 +326,7 @@ export class SessionClient {
     throw brokenRule('text-rejected', `the target rejected the text request${reason}`);
   }
 
-  /** Before an end that somebody has asked for by a signal, while nothing is served yet. */
+  /** Before an end that a signal has requested, while nothing is served yet. */
   hurryLogout(): void {
     const { timers } = this.session;
     timers.logoutTimeoutMs = Math.min(timers.logoutTimeoutMs, HURRIED_LOGOUT_MS);
@@ -370,7 +374,7 @@ export class SessionClient {
     if (event.type === 'stateChanged') this.#control.stateChanged(event.to);
   }
 
-  /** A portal of another group is refused for what waits; with nothing waiting it will do. */
+  /** A portal of another group is refused for waiting requests; with nothing waiting it will do. */
   #groupRefused(error: ProductError): void {
     if (error.code !== 'ERR_PORTAL_GROUP' || (!this.isOnePath && this.isSomeHeld())) return;
     this.whenSettled(() => this.initiator.dispatch((session) => session.requestsFailed()));

@@ -29,14 +29,14 @@ describe('inputs that a fuzzer makes, guided by the code that they reach', () =>
     expect(said).not.toMatch(/input [0-9a-f]/);
   });
 
-  it('a fault behind four conditions is found, and its input is told', {
+  it('a fault behind four conditions is found, and its input is reported', {
     timeout: 150_000,
   }, async () => {
     const said = await fuzz({ FUZZ_ENTRY: 'test/fuzz/planted.ts', FUZZ_KEEP: '' }, '60', 'planted');
     expect(said).toMatch(/the planted fault[\s\S]*input 6e62642169716e2ead1b4c554e/);
   });
 
-  it('an input that hangs is told', async () => {
+  it('an input that hangs is reported', async () => {
     const more = { FUZZ_ENTRY: 'test/fuzz/planted.ts', FUZZ_KEEP: '', FUZZ_HANG_MS: '1000' };
     expect(await fuzz(more, '60', 'endless')).toMatch(/endless: it hangs\n.* input 2a/);
   });

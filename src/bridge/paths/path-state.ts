@@ -4,8 +4,8 @@ import { movesOf } from '../../base/state-table.js';
  * Life of a path; the answer to "may a request go over it?".
  *
  * - `down`: its session is not logged in;
- * - `checking`: the session is there, and the disk is not known to be the same over it, or cannot
- *   be used over it now;
+ * - `checking`: the session is logged in, and the disk is not known to be the same over it, or
+ *   cannot be used over it now;
  * - `ready`: the identity of the disk was read over it in this session, and nothing since has said
  *   that it may be another one.
  */

@@ -47,7 +47,7 @@ export function isServing(access: AccessState): boolean {
 
 /**
  * One way to a logical unit: a session (an I_T nexus), and the LUN by which the unit is known over
- * it. What is true of it is found out by whoever owns the session.
+ * it. What is true of it is found out by the owner of the session.
  */
 export class Path {
   readonly port: ScsiPort;
@@ -117,7 +117,7 @@ export class Path {
     this.#rerank();
   }
 
-  /** It is worse than any other with the same access: nobody has asked for it by name. */
+  /** It is worse than any other with the same access: it was not requested by name. */
   get isSpare(): boolean {
     return this.#isSpare;
   }
@@ -132,7 +132,7 @@ export class Path {
     return this.rank !== NO_RANK;
   }
 
-  /** Its state as people know it: that of its port where the target tells of one. */
+  /** Its state as people know it: that of its port if the target reports one. */
   get words(): PathWords {
     if (this.#state === 'down') return 'down';
     if (this.#state !== 'ready' && isServing(this.#access)) return 'checking';

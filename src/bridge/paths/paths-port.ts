@@ -116,12 +116,12 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     this.giveUp();
   }
 
-  /** The session of the path is gone; to be told before its commands come back. */
+  /** The session of the path is gone; to be reported before its commands come back. */
   pathDown(path: Path): void {
     if (path.writesInFlight > 0) this.fence(path);
   }
 
-  /** The path is not used for now: what waits in its session to be sent goes over another one. */
+  /** The path is not used for now: commands that wait in its session go over another one. */
   takenOut(path: Path): void {
     path.port.recall(path.lun);
   }
@@ -131,7 +131,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     for (const path of this.#paths) if (path !== told) path.era += 1;
   }
 
-  /** Writes may be under way over the path, and nobody hears of their end. */
+  /** Writes may be under way over the path, and their end is not reported. */
   fence(path: Path | null): void {
     const fence = { path, nexus: path?.nexus ?? null };
     this.#fences.add(fence);
@@ -147,14 +147,16 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
     if (this.#fences.delete(fence) && this.#fences.size === 0) this.release();
   }
 
-  /** What waits is sent, except for what still has to wait. */
+  /** Waiting commands are sent, except for what still has to wait. */
   release(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const command of waiting) this.submit(command);
   }
 
-  /** What waits is not sent by us: whoever holds requests, or fails them, has it. */
+  /**
+   * Waiting commands are not sent by us: the owner that holds requests, or fails them, has them.
+   */
   giveUp(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
@@ -188,7 +190,7 @@ export class PathsPort implements ScsiPort, ScsiCommandOwner {
       });
       if (attention === null) return false;
       if (this.#hooks.pathAttention(path, attention) === 'ours') command.outcome = 'lost';
-      // An attention that the unit raises is for whoever sends the command, also over one path.
+      // An attention that the unit raises is for the sender of the command, even over one path.
       else if (action !== 'away' || !ACCESS_OF.has(attention) || path.isUsable) return false;
     }
     if (this.#hooks.isHeld() || !(this.isUsable || this.#hooks.isAwaited())) return false;

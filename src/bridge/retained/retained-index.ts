@@ -68,7 +68,7 @@ export class RetainedIndex {
     return (this.#tail - this.#head) >>> 0;
   }
 
-  /** False: not all that should be retained is here, and who comes after us must not rely on it. */
+  /** False: not all that should be retained is here, and a later process must not rely on it. */
   setWhole(isWhole: boolean): void {
     Atomics.store(this.#words, IS_NOT_WHOLE, isWhole ? 0 : 1);
   }
@@ -106,8 +106,8 @@ export class RetainedIndex {
   }
 
   /**
-   * Drops the oldest entry, and calls `release` for the slab of each piece of it once nobody who
-   * comes after us would read them any more. Returns the bytes that its pieces had.
+   * Drops the oldest entry, and calls `release` for the slab of each piece of it once no later
+   * process would read them any more. Returns the bytes that its pieces had.
    */
   dropOldest(release: (slab: number) => void): number {
     const at = this.#at(this.#head);

@@ -34,13 +34,13 @@ export type RetainedSource = RetainedEntry & {
 /**
  * Acknowledged writes of one disk that no flush covers, with their bytes: what a target that loses
  * its volatile cache would lose (NFS's UNSTABLE and COMMIT, RFC 1813 §3.3.7 and §3.3.21, for a
- * block device). After a loss, or a reconnect after which nobody knows, they are written again.
+ * block device). After a loss, or a reconnect after which it is unknown, they are written again.
  *
  * Nothing is looked up when a write is acknowledged: it is added at the end, and only a replay
  * finds out which write is the newest for each block.
  */
 export class RetainedWrites {
-  /** Also if the disk reports no volatile cache: it may lie. */
+  /** Even if the disk reports no volatile cache: it may lie. */
   readonly isAlways: boolean;
   /** Why they have to be written again before anything else is read or written; null: not yet. */
   replayReason: ReplayReason | null = null;
@@ -84,7 +84,9 @@ export class RetainedWrites {
     readonly isAlways: boolean;
     readonly share?: RetainedShare;
     readonly memory?: () => Uint8Array | null;
-    /** `release` gives the bytes back, once nobody will look for them in that memory any more. */
+    /**
+     * `release` gives the bytes back, once no process will look for them in that memory any more.
+     */
     readonly closed?: (release: () => void) => void;
   }) {
     this.#clock = options.clock;
@@ -151,7 +153,7 @@ export class RetainedWrites {
   /** What is retained of the range must not be written again: something newer is there for good. */
   supersede(request: BlockRequest, number: number): void {
     if (this.isEmpty) {
-      // No flush is due that would let go what waits for the room that the request had.
+      // No flush is due that would let go the requests that wait for the room that the request had.
       if (this.isAwaited) this.roomFound();
       return;
     }
@@ -179,7 +181,7 @@ export class RetainedWrites {
     this.roomFound();
   }
 
-  /** A flush that nobody asked for could not be done: it is tried again. */
+  /** A flush of our own could not be done: it is tried again. */
   flushDeferred(): void {
     this.#setTimer(FLUSH_RETRY_MS);
   }
@@ -187,7 +189,7 @@ export class RetainedWrites {
   /** Whether all acknowledged writes that no flush covers are retained. */
   setWhole(isWhole: boolean): void {
     this.#isWhole = isWhole;
-    // An index that nobody has asked for says that nothing was written.
+    // An unused index says that nothing was written.
     if (isWhole) this.#index?.setWhole(isWhole);
     else this.#openIndex().setWhole(isWhole);
   }

@@ -23,7 +23,7 @@ type RetainingDiskHooks = {
  * room and the time for which a write is at risk has an end.
  */
 export class RetainingDisk implements BlockDevice, BlockRequestOwner {
-  /** Nobody waits for a flush of ours: it is not sent again when it is lost. */
+  /** No client waits for a flush of ours: it is not sent again when it is lost. */
   readonly isGone = true;
   readonly #disk: ScsiDisk;
   readonly #retained: RetainedWrites;

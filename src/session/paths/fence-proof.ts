@@ -131,7 +131,7 @@ export class FenceProof {
   }
 }
 
-/** A reset is asked for, which the unit may report over each of the paths. */
+/** A reset is requested, which the unit may report over each of the paths. */
 function askedOver(all: readonly UnitPath[]): AskedReset {
   const asked = new Map<UnitPath, OwnReset>();
   for (const each of all) {

@@ -18,7 +18,7 @@ export type PathMemberHooks = {
     attention: Attention,
     action: VerdictAction,
   ) => void;
-  /** All that the session tells, for whoever publishes it. */
+  /** All that the session tells, for the publisher. */
   readonly heard: (member: PathMember, event: SessionEvent) => void;
 };
 
@@ -28,7 +28,7 @@ export type PathMemberHooks = {
  */
 export class PathMember {
   readonly client: SessionClient;
-  /** Nobody has asked for it by name: see `Path.isSpare`. */
+  /** It was not requested by name: see `Path.isSpare`. */
   isSpare: boolean;
   /** It goes to a target of another name; null: to that of the first session. */
   readonly other: OtherTarget | null;

@@ -11,7 +11,7 @@ export type PathPlace = {
   readonly portal: PortalAddress;
   /** Its number among the sessions to this portal: 0, 1, … */
   readonly number: number;
-  /** Nobody has asked for it by name: a discovery has told of it. See `Path.isSpare`. */
+  /** It was not requested by name: a discovery has reported it. See `Path.isSpare`. */
   readonly isSpare: boolean;
   /** The other target that it goes to; absent: that of the first session. */
   readonly other?: OtherTarget;
@@ -41,7 +41,7 @@ export function isSamePlace(left: PathPlace, right: PathPlace): boolean {
 }
 
 /**
- * The places of all paths but the one that is there already, which is the first one to `current`:
+ * The places of all paths but the one that exists already, which is the first one to `current`:
  * one to each portal, then the second one to each, and so on.
  */
 export function otherPlaces(
@@ -55,7 +55,7 @@ export function otherPlaces(
   for (let number = 0; number < sessionsPerPortal; number += 1) {
     for (const portal of all) {
       const isSpare = spares.some((spare) => samePortal(spare, portal));
-      // Nobody has asked for more than one session to it.
+      // No option requests more than one session to it.
       const isOne = number === 0 ? portal !== current : !isSpare;
       if (isOne) places.push({ portal, number, isSpare });
     }

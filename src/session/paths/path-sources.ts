@@ -32,7 +32,7 @@ type PathSourcesOptions = {
 
 /**
  * Where the paths of a session come from: its options, and, while it runs, portals of other groups
- * that a discovery tells, and logins that somebody asks for. Each is written down, and its LUNs are
+ * that a discovery tells, and requested logins. Each is written down, and its LUNs are
  * claimed, before it is used.
  */
 export class PathSources {
@@ -125,7 +125,7 @@ export class PathSources {
   }
 
   /**
-   * One more portal, which somebody names. Rejects with the reason if it does not let us log in,
+   * One more portal, which an operator names. Rejects with the reason if it does not let us log in,
    * and then nothing has changed; with UsageError 15 if another process has a LUN by it.
    */
   async login(portal: PortalAddress): Promise<void> {
@@ -188,7 +188,7 @@ export class PathSources {
     return this.paths.members.length >= PATHS_MAX;
   }
 
-  /** Null: it is there already. */
+  /** Null: it exists already. */
   #add(place: PathPlace): Promise<PathMember | null> {
     const { paths } = this;
     const { setup, luns, isClosing } = this.#options;
@@ -198,7 +198,7 @@ export class PathSources {
       if (place.other !== undefined) await setup.claims?.takeOther(place.other, place.portal);
       else await setup.claims?.addPortal(place.portal, luns.luns);
       await setup.onPaths?.([...paths.places, place]);
-      // Whoever closes the session logs out those that are there.
+      // The close of the session logs out those that exist.
       if (isClosing()) throw new LinkError('ECONNABORTED', 'the session is being logged out');
       const member = paths.add(place);
       member.start();

@@ -100,7 +100,7 @@ export class SessionPaths {
     return this.#isSpread;
   }
 
-  /** A session that can be used now is there. */
+  /** A session that can be used now exists. */
   get isReachable(): boolean {
     return this.#members.some(({ isLoggedIn }) => isLoggedIn);
   }
@@ -126,7 +126,7 @@ export class SessionPaths {
     this.spread([]);
   }
 
-  /** A session of this place is there, be it logged in or not. */
+  /** A session of this place exists, be it logged in or not. */
   has(place: PathPlace): boolean {
     return this.#members.some((member) => {
       const its = this.#placeOf(member);
@@ -164,7 +164,7 @@ export class SessionPaths {
     for (const { client } of this.#members) client.session.requestsFailed();
   }
 
-  /** Somebody has asked for a place that a discovery had told of. True if that is new. */
+  /** A place that a discovery had reported was requested. True if that is new. */
   isNamed(place: PathPlace): boolean {
     const member = this.#members.find((each) => isSamePlace(this.#placeOf(each), place));
     if (member === undefined || !member.isSpare) return false;
@@ -245,7 +245,7 @@ export class SessionPaths {
     paths.add(member);
   }
 
-  /** The unit is there; `isFound`: it was found over the searcher just now, and serves. */
+  /** The unit exists; `isFound`: it was found over the searcher just now, and serves. */
   begin(lun: number, { isFound }: { readonly isFound: boolean }): void {
     this.#units.get(lun)?.begin(isFound ? this.searcher : null);
   }
@@ -273,7 +273,7 @@ export class SessionPaths {
     this.#news.delete(member);
   }
 
-  /** One command to a LUN over a session that is there, preferably one over which it is served. */
+  /** One command to a LUN over a session, preferably one over which it is served. */
   send(request: ScsiRequest, onSent?: () => void): Promise<ScsiAnswer> {
     const member = this.#memberFor(request);
     if (member !== undefined) return member.execute(request, onSent);

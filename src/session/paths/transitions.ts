@@ -14,7 +14,7 @@ export class Transitions {
   /** What ends the wait for a path; null: it has taken too long. */
   readonly #waits = new Map<UnitPath, (() => void) | null>();
 
-  /** `ended` is told of a path that has taken too long. */
+  /** `ended` gets a path that has taken too long. */
   constructor(clock: Clock, ended: (each: UnitPath, reason: string) => void) {
     this.#clock = clock;
     this.#ended = ended;

@@ -88,7 +88,7 @@ export const OF_THE_PAST: ReadonlySet<Attention> = new Set<Attention>([
   'reset',
   'nexusLost',
 ]);
-/** Attentions after which another disk may be there, be it because nobody has watched it. */
+/** Attentions after which another disk may be there, be it because it was not watched. */
 export const MAY_BE_OTHER: ReadonlySet<Attention> = new Set<Attention>([
   'inquiryChanged',
   'lunsChanged',

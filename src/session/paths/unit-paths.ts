@@ -25,7 +25,7 @@ const OUTAGE_CHECK_MS = 5000;
 
 /**
  * The paths of one logical unit: which can be used, and how that is found out. Whether the unit can
- * be used follows from the paths and the fence, and is told by `#settle` only.
+ * be used follows from the paths and the fence, and is reported by `#settle` only.
  */
 export class UnitPaths {
   readonly port: PathsPort;
@@ -35,7 +35,7 @@ export class UnitPaths {
   readonly #check: PathCheck;
   readonly #transitions: Transitions;
   readonly #states: PortStates;
-  /** What has been told last. */
+  /** What was reported last. */
   #isServed = false;
   #isClosed = false;
 
@@ -111,7 +111,7 @@ export class UnitPaths {
   }
 
   /**
-   * The unit is there. Over the session of `found` its disk was found just now, and it serves; if
+   * The unit exists. Over the session of `found` its disk was found just now, and it serves; if
    * that is null it has to be found first.
    */
   begin(found: PathMember | null): void {
@@ -128,7 +128,7 @@ export class UnitPaths {
     }
   }
 
-  /** The member is none of the paths any more; its session is logged out by whoever asks for it. */
+  /** The member is none of the paths any more; its session is logged out by the caller. */
   remove(member: PathMember): void {
     const each = this.of(member);
     if (each === undefined) return;
@@ -138,7 +138,7 @@ export class UnitPaths {
     this.port.remove(each.path);
   }
 
-  /** No request goes over the session any more; what waits there goes over another path. */
+  /** No request goes over the session any more; requests that wait there go over another path. */
   takeOut(member: PathMember): Path | undefined {
     const each = this.of(member);
     if (each === undefined) return undefined;
@@ -188,7 +188,7 @@ export class UnitPaths {
     if (each === undefined) return true;
     if (meetsOwnReset(each, attention)) return false;
     if (OF_THE_PAST.has(attention) && !each.path.isUsable && this.#ready.length > 0) {
-      // If it were about now, the paths that are used would be told, too: see `#pastIsOver`.
+      // If it were about now, the paths that are used would get it, too: see `#pastIsOver`.
       each.past = attention;
       each.path.happened('doubted');
       return false;
@@ -250,7 +250,7 @@ export class UnitPaths {
   async #whyUnusable(each: UnitPath, signal: AbortSignal): Promise<string | null> {
     const { path, member } = each;
     const ready = await this.#check.isReady(member).catch((error: unknown) => {
-      // The answer that is lost may have been the one about the power: it is told once.
+      // The answer that is lost may have been the one about the power: it is reported once.
       if (error instanceof LinkError && !path.isUsable) each.past ??= 'powerOn';
       throw error;
     });
@@ -275,7 +275,7 @@ export class UnitPaths {
 
   /**
    * A unit attention that a new session has met may be about what happened before it. If the disk
-   * had lost its power now, the sessions that are there would be told, too: one of them has to deny
+   * had lost its power now, the sessions that are there would get it, too: one of them has to deny
    * it. If none does, the attention counts.
    */
   async #pastIsOver(each: UnitPath): Promise<void> {
@@ -302,7 +302,7 @@ export class UnitPaths {
     each.path.happened('sameDiskFound');
     each.failures.isBack();
     this.#transitions.over(each);
-    // A disk that loses its power while it is not at the LUN has nobody to report that to.
+    // A disk that loses its power while it is not at the LUN has no initiator to report that to.
     if (each.wasGone && !hasWatcher) this.#options.unit().disk.cache.mayBeLost();
     each.wasGone = false;
     this.#told(each, from, FOUND);
