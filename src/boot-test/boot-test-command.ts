@@ -5,6 +5,9 @@ import type { BootPrograms } from './boot-test-programs.js';
 const CONSOLE_FD = 3;
 const CONTROL_FD = 4;
 
+/** QEMU's filter of system calls: what it needs to run an image that is not trusted. */
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
 /** The machine to make, apart from what the person chose. */
 type MachineParts = {
   readonly programs: BootPrograms;
@@ -22,6 +25,7 @@ export function qemuArguments(parts: MachineParts, options: BootTestOptions): st
   const model = options.cpuModel ?? (accelerators[0] === 'kvm' ? 'host' : 'max');
   return [
     ...['-name', 'iscsi-nbd-boot-test', '-nodefaults', '-no-user-config', '-display', 'none'],
+    ...['-sandbox', SANDBOX],
     ...accelerators.flatMap((name) => ['-accel', name]),
     ...['-machine', machineOf(parts), '-cpu', model],
     ...['-smp', String(options.cpus), '-m', `${options.memoryMiB}M`],

@@ -62,7 +62,7 @@ export class BootMachine {
   ): Promise<BootMachine> {
     const child = spawn(
       command.setpriv,
-      ['--pdeathsig', 'KILL', '--', command.qemu, ...command.args],
+      ['--pdeathsig', 'KILL', ...confinement(), '--', command.qemu, ...command.args],
       // Secrets may be in our environment; QEMU needs nothing of it.
       { stdio: [...STDIO], detached: true, env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } },
     );
@@ -131,6 +131,13 @@ export class BootMachine {
     const told = lines.filter((line) => line !== '' && !/: warning: /.test(line));
     return told.map((line) => line.replace(/^\S*qemu\S*: /, '')).join('; ');
   }
+}
+
+/** What the image is not trusted with, should it break out of the machine. */
+function confinement(): string[] {
+  // Only root can give them up, and only root has them.
+  const capabilities = ['--bounding-set', '-all', '--inh-caps', '-all'];
+  return ['--no-new-privs', ...(process.geteuid?.() === 0 ? capabilities : [])];
 }
 
 function socketOf(stream: unknown): Socket {

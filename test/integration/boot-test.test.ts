@@ -349,6 +349,19 @@ describe('boot-test that is interrupted', { timeout: SLOW }, () => {
     expect(await own.content()).toEqual([]);
   });
 
+  it('QEMU has no capabilities, cannot get any, and a filter of system calls, even if root runs it', async () => {
+    await using own = await Workplace.make();
+    await using running = own.start(['boot-test', url('prompt'), ...forever]);
+    await seen(running, isUp);
+    const status = readFileSync(`/proc/${qemuOf(running.pid)}/status`, 'utf8');
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    if (process.geteuid?.() === 0) expect(status).toMatch(/^CapBnd:\t0+$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
+    running.kill('SIGTERM');
+    await running.result;
+  });
+
   it('a SIGKILL leaves no QEMU, and nothing of the size of an overlay', async () => {
     await using own = await Workplace.make();
     await using process = own.start(['boot-test', url('prompt'), ...forever]);
