@@ -49,11 +49,12 @@ export const LAYER_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   volume: [...SESSION_AND_BELOW, 'supervisor', 'control'],
   csi: [...SESSION_AND_BELOW, 'supervisor', 'control', 'volume'],
   'docker-plugin': [...SESSION_AND_BELOW, 'supervisor', 'control', 'volume'],
-  daemon: [...SESSION_AND_BELOW, 'supervisor', 'control', 'boot'],
+  workers: [...SESSION_AND_BELOW, 'supervisor', 'control'],
+  daemon: [...SESSION_AND_BELOW, 'supervisor', 'control', 'workers', 'boot'],
   cli: [
     'base',
     ...['errors', 'config', 'session', 'boot', 'check', 'supervisor'],
-    ...['boot-test', 'demo', 'control', 'volume', 'docker-plugin', 'csi', 'daemon'],
+    ...['boot-test', 'demo', 'control', 'volume', 'docker-plugin', 'csi', 'workers', 'daemon'],
   ],
 };
 /** The public entry may import anything but the command line. */
@@ -64,7 +65,7 @@ const PURE_LAYERS = ['base', 'scsi', 'nbd', ...ISCSI_ROOMS, 'bridge'];
 /** Layers, and one file of the target, that may use the operating system. */
 const OS_LAYERS = [
   ...['io', 'errors', 'config', 'lun', 'session', 'boot', 'check', 'boot-test', 'demo'],
-  ...['supervisor', 'control', 'volume', 'docker-plugin', 'csi', 'daemon', 'cli'],
+  ...['supervisor', 'control', 'volume', 'docker-plugin', 'csi', 'workers', 'daemon', 'cli'],
 ];
 const OS_FILES = ['src/target/server.ts', LIBRARY];
 /** Builtins that compute only. */

@@ -116,4 +116,5 @@ export const LABEL_TEXTS = {
   state: 'The state; one time series for each state.',
   portal: 'Portal of the path.',
   path: 'UniqueSessionId of the session of the path.',
+  worker: 'Number of the worker, from 0 on.',
 };

@@ -45,7 +45,7 @@ export const OPTION_GROUPS = [
     options: ['readOnly', 'shared', 'allowUnidentified', 'retainWrites', 'retainedBytesMax'],
   },
   { title: 'Bounds', options: ['queueDepthMax', 'heldBytesMax'] },
-  { title: 'Process', options: ['cpuAffinity', 'busyPollMicroseconds'] },
+  { title: 'Process', options: ['cpuAffinity', 'busyPollMicroseconds', 'workers'] },
   {
     title: 'Login keys (RFC 7143 chapter 13)',
     options: [

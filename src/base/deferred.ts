@@ -1,7 +1,7 @@
 import { invariant } from './errors.js';
 
 /** A promise that its owner settles later. */
-type Deferred<T> = {
+export type Deferred<T> = {
   readonly promise: Promise<T>;
   readonly resolve: (value: T) => void;
   readonly reject: (error: unknown) => void;

@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=1 --v8-pool-size=1
 // The flags save 18 MB: the heap of new objects may grow to 16 MiB otherwise, and stays so large.
+import { isMainThread } from 'node:worker_threads';
 import { codeOf, errnoOf } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { readVersion } from './version.js';
@@ -27,9 +28,15 @@ const io = {
   signals: process,
 };
 
-const exitCode = await run(process.argv.slice(2));
-await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-process.exit(exitCode);
+if (isMainThread) {
+  const exitCode = await run(process.argv.slice(2));
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  process.exit(exitCode);
+} else {
+  // A daemon with workers runs this program in each of them.
+  const { runWorker } = await import('../workers/worker-thread.js');
+  await runWorker();
+}
 
 /** The version needs nothing else of the program: packages and scripts ask for it often. */
 async function run(words: readonly string[]): Promise<number> {

@@ -27,6 +27,8 @@ export function withSessionFlags(parser: Argv): Argv {
     describe: 'configuration file to read in place of /etc/iscsi-nbd/config.yaml',
   });
   for (const name of OPTION_NAMES) {
+    // A process of one session has no use for them.
+    if (name === 'workers') continue;
     const row = OPTION_ROWS[name];
     const isBoolean = 'isBoolean' in row;
     parser.option(flagOf(name), {

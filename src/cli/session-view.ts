@@ -24,6 +24,7 @@ export function appliesText(applies: string): string {
 /** A line for each session, and below them what is wrong with those and their LUNs. */
 export function printSessions(io: CliIo, sessions: readonly SessionView[]): void {
   const hasPaths = sessions.some(({ paths }) => paths.length > 0);
+  const hasWorkers = sessions.some(({ worker }) => worker !== undefined);
   const rows = sessions.map((session) => [
     session.UniqueSessionId,
     session.state,
@@ -31,10 +32,11 @@ export function printSessions(io: CliIo, sessions: readonly SessionView[]): void
     formatHostPort(session.portal),
     String(session.devices.length),
     ...(hasPaths ? [usablePathsText(session.paths)] : []),
+    ...(hasWorkers ? [String(session.worker ?? '-')] : []),
     session.TargetiSCSIName,
   ]);
-  const paths = hasPaths ? ['PATHS'] : [];
-  const headings = ['SESSION', 'STATE', 'TYPE', 'PORTAL', 'LUNS', ...paths, 'TARGET'];
+  const more = [...(hasPaths ? ['PATHS'] : []), ...(hasWorkers ? ['WORKER'] : [])];
+  const headings = ['SESSION', 'STATE', 'TYPE', 'PORTAL', 'LUNS', ...more, 'TARGET'];
   printTable(io, headings, fitted(headings, rows, columnsOf(io)));
   for (const session of sessions) {
     const trouble = troubleOf(session);

@@ -104,6 +104,13 @@ const lunList = z.preprocess(
     .refine(hasNoTwins),
 );
 
+/** More processors than a host has targets that keep them busy. */
+const WORKERS_MAX = 64;
+const workers = z.preprocess(
+  (value) => (value === 'auto' ? value : toNumber(value)),
+  z.union([z.literal('auto'), z.number().int().min(0).max(WORKERS_MAX)]),
+);
+
 /** A text as the kernel has it, or the numbers and ranges of a YAML list. */
 const cpuList = z
   .union([z.string(), z.number(), z.array(z.union([z.string(), z.number()]))])
@@ -312,13 +319,22 @@ export const OPTION_ROWS = {
     50,
     'microseconds to busy-poll before sleeping, if that improves throughput; 0: off',
   ),
+  workers: {
+    ...row<number | 'auto'>(
+      workers,
+      `a whole number from 0 to ${WORKERS_MAX}, or auto`,
+      'threads of the daemon that serve its sessions; auto: one for each processor',
+      0,
+    ),
+    range: { min: 0, max: WORKERS_MAX },
+  },
 } as const;
 
 export type OptionName = keyof typeof OPTION_ROWS;
 export const OPTION_NAMES = Object.keys(OPTION_ROWS) as readonly OptionName[];
 
 /** Options of the process that serves; a login has them not. */
-const PROCESS_OPTIONS = ['cpuAffinity', 'busyPollMicroseconds'] as const;
+const PROCESS_OPTIONS = ['cpuAffinity', 'busyPollMicroseconds', 'workers'] as const;
 type ProcessOption = (typeof PROCESS_OPTIONS)[number];
 
 export function isProcessOption(name: OptionName): name is ProcessOption {

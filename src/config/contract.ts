@@ -94,6 +94,8 @@ export type ProcessSettings = {
   readonly cpuAffinity?: readonly number[];
   /** How long it busy-polls before it sleeps, if that is faster; absent: never. */
   readonly busyPollMicroseconds?: number;
+  /** Threads that serve the sessions of a daemon; 0 or absent: they are all served in one. */
+  readonly workers?: number | 'auto';
 };
 
 export type ServeOptions = SessionOptions & ProcessSettings & { readonly socketPath: string };

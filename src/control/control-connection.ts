@@ -46,6 +46,16 @@ export class RpcFaultError extends Error {
   }
 }
 
+/** The error as it is reported to a client. */
+export function faultOf(error: unknown): RpcFault {
+  if (error instanceof RpcFaultError) return error.fault;
+  if (isForeignFault(error)) {
+    const report = reportError(error, {});
+    return { code: RpcCode.failed, message: report.message, data: report };
+  }
+  return { code: RpcCode.internalError, message: 'internal error; see the log of the daemon' };
+}
+
 /** One client of the control socket. Whatever it does, it harms only itself. */
 export class ControlConnection implements ControlClient {
   readonly #socket: Socket;
@@ -165,13 +175,9 @@ export class ControlConnection implements ControlClient {
   }
 
   #faultOf(error: unknown): RpcFault {
-    if (error instanceof RpcFaultError) return error.fault;
-    if (isForeignFault(error)) {
-      const report = reportError(error, {});
-      return { code: RpcCode.failed, message: report.message, data: report };
-    }
-    this.#onFailure(error);
-    return { code: RpcCode.internalError, message: 'internal error; see the log of the daemon' };
+    const fault = faultOf(error);
+    if (fault.code === RpcCode.internalError) this.#onFailure(error);
+    return fault;
   }
 
   #write(line: string): void {

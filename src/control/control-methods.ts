@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { closestMatch } from '../base/closest-match.js';
 import { productError, UsageError } from '../base/errors.js';
+import type { ProductEvent } from '../config/contract.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { type PortalAddress, readPortal } from '../iscsi/login/portal.js';
 import { discover } from '../session/discovery-session.js';
@@ -210,10 +211,7 @@ const METHODS = {
     },
   ),
   SubscribeEvents: method(noParams, async (_params, { supervisor }, client) => {
-    // Asked for twice, each event still comes once.
-    if (subscribers.has(client)) return {};
-    subscribers.add(client);
-    client.onGone(supervisor.listen((event) => client.notify('event', event)));
+    subscribe(client, (listener) => supervisor.listen(listener));
     return {};
   }),
 };
@@ -243,6 +241,22 @@ export function controlMethods(subject: ControlSubject): CallMethod {
     }
     return found.run(params.data, subject, client);
   };
+}
+
+/** The login that the parameters of a method wish for; throws if they are wrong. */
+export function loginOf(params: Readonly<Record<string, unknown>>): LoginParams {
+  const { DryRun: _dryRun, ...login } = params;
+  return loginRequest(loginParams.parse(login));
+}
+
+/** A client hears every event from now on, once, however often it asks. */
+export function subscribe(
+  client: ControlClient,
+  listen: (listener: (event: ProductEvent) => void) => () => void,
+): void {
+  if (subscribers.has(client)) return;
+  subscribers.add(client);
+  client.onGone(listen((event) => client.notify('event', event)));
 }
 
 function method<Params>(

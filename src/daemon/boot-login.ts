@@ -29,7 +29,7 @@ export function withBootChap(environment: Environment, source: BootSource): Envi
  * then its session is the one to go on with.
  */
 export async function keepBootLogin(
-  supervisor: Supervisor,
+  host: Pick<Supervisor, 'persistentLogins' | 'addPersistentLogin'>,
   source: BootSource,
   log: Logger,
 ): Promise<WantedLun> {
@@ -37,9 +37,9 @@ export async function keepBootLogin(
   log.info({ origin, target: targetName, lun }, 'the boot LUN is known');
   for (const warning of source.warnings) log.warn(warning);
   const wanted = { targetName, lun };
-  const logins = await supervisor.persistentLogins();
+  const logins = await host.persistentLogins();
   if (logins.some((login) => login.sessionType === 'boot')) return wanted;
-  await supervisor.addPersistentLogin({
+  await host.addPersistentLogin({
     targetName,
     portal: { host: portal.host, port: portal.port },
     sessionType: 'boot',

@@ -4,19 +4,20 @@ import { UsageError } from '../base/errors.js';
 import type { BootSource } from '../boot/boot-source.js';
 import { type BootFrom, readBootSource } from '../boot/read-boot-source.js';
 import { loadConfig } from '../config/config.js';
+import type { ProcessSettings } from '../config/contract.js';
 import type { Logger } from '../config/log.js';
-import { controlMethods } from '../control/control-methods.js';
 import { ControlServer } from '../control/control-server.js';
 import { protectFromOomKiller } from '../io/oom-protection.js';
 import { nbdAddon } from '../lun/device-exporter.js';
 import { applyProcessSettings } from '../lun/process-settings.js';
-import { openRetainedStore, retainedDirectoryOf } from '../lun/retained-store.js';
-import { threadRuntime } from '../lun/runtime.js';
+import { retainedDirectoryOf } from '../lun/retained-store.js';
 import type { DaemonEnvironment } from '../supervisor/resolved-login.js';
-import { Supervisor } from '../supervisor/supervisor.js';
+import { workerCount } from '../workers/worker-count.js';
+import type { WorkerPoolOptions } from '../workers/worker-pool.js';
 import { keepBootLogin, withBootChap } from './boot-login.js';
 import { SessionLogs } from './event-log.js';
 import { metricsOf, serveMetrics } from './metrics.js';
+import { openSessionHost, type SessionHost } from './session-host.js';
 import { StateLock } from './state-lock.js';
 import { SystemdNotify } from './systemd-notify.js';
 import { parseWantedLuns, waitForLuns } from './wait-for-luns.js';
@@ -31,6 +32,9 @@ type DaemonOptions = {
   /** As `--cpu-affinity` and `--busy-poll` have it; else the configuration's. */
   readonly cpuAffinity?: string;
   readonly busyPoll?: string;
+  readonly workers?: string;
+  /** The program, which workers run as well. */
+  readonly entry: string;
   /** `<target>/<lun>`, ready only when all of them are there. */
   readonly waitFor: readonly string[];
   /** Holds the LUN that the system starts from, as well. */
@@ -67,48 +71,31 @@ export async function runDaemon(
 ): Promise<void> {
   const { log, stateDirectory, socketDirectory, environment } = options;
   const wanted = parseWantedLuns(options.waitFor);
-  await settleAsConfigured(options);
+  const settings = await settleAsConfigured(options);
   const boot = options.bootFrom === undefined ? null : readBootSource(options.bootFrom);
   await StateLock.take(stateDirectory, { takeOver: options.takeOver });
   if (socketDirectory !== undefined) await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
-  const supervisor = await Supervisor.make({
-    retained: await openRetainedStore({
-      directory: retainedDirectoryOf(environment),
-      onWarning: (message) => log.warn(message),
-    }),
-    surroundings: surroundingsOf(options, boot),
-    exportPlan:
-      socketDirectory === undefined
-        ? { kind: 'devices' }
-        : { kind: 'sockets', directory: socketDirectory },
-    loginsMax: options.loginsMax,
-    log,
-  });
-  const logs = new SessionLogs(log, (id) => {
-    return supervisor.sessions.find(({ sessionId }) => sessionId === id)?.record.targetName;
-  });
-  supervisor.listen((event) => logs.write(event));
-  if (boot !== null) wanted.push(await keepBootLogin(supervisor, boot, log));
+  // Threads that are started later have what it sets.
   if (socketDirectory === undefined) {
     for (const reason of await protectFromOomKiller(nbdAddon)) log.warn(reason);
   }
+  const host = await openSessionHost(hostOptions(options, { settings, boot }));
+  const logs = new SessionLogs(log, (id) => host.targetOf(id));
+  host.listen((event) => logs.write(event));
+  if (boot !== null) wanted.push(await keepBootLogin(host, boot, log));
   const control = new ControlServer({
     path: options.controlPath,
-    call: controlMethods({
-      supervisor,
-      version: options.version,
-      nowMs: () => threadRuntime().clock.nowMs(),
-    }),
+    call: host.call,
     onFailure: (error) => log.error({ err: error }, 'a control method broke'),
   });
   const systemd = new SystemdNotify(environment, log);
   let metrics: Server | null = null;
   try {
     await control.listen();
-    if (options.metricsListen !== undefined) metrics = await metricsServer(options, supervisor);
-    await supervisor.restore();
+    if (options.metricsListen !== undefined) metrics = await metricsServer(options, host);
+    await host.restore();
     await systemd.starting(options.waitTimeoutSeconds * 1000);
-    await waitForLuns(supervisor, wanted, {
+    await waitForLuns(host, wanted, {
       timeoutMs: options.waitTimeoutSeconds * 1000,
       signal,
       onWaiting: (missing) => systemd.status(`waiting for ${missing.join(', ')}`),
@@ -120,30 +107,57 @@ export async function runDaemon(
     }
   } finally {
     await systemd.stopping();
-    await supervisor.close();
+    await host.close();
     metrics?.close();
     metrics?.closeAllConnections();
     await control.close();
   }
 }
 
-async function settleAsConfigured(options: DaemonOptions): Promise<void> {
+function hostOptions(
+  options: DaemonOptions,
+  found: { readonly settings: ProcessSettings; readonly boot: BootSource | null },
+): WorkerPoolOptions {
+  const { socketDirectory, loginsMax, version, log, entry, environment } = options;
+  const { cpuAffinity, busyPollMicroseconds = 0 } = found.settings;
+  const count = workerCount(found.settings);
+  return {
+    count,
+    entry,
+    log,
+    version,
+    surroundings: surroundingsOf(options, found.boot),
+    exportPlan:
+      socketDirectory === undefined
+        ? { kind: 'devices' }
+        : { kind: 'sockets', directory: socketDirectory },
+    // Each worker has its part of those that are under way at a time.
+    loginsMax: Math.ceil(loginsMax / Math.max(1, count)),
+    retainedDirectory: retainedDirectoryOf(environment),
+    busyPollMicroseconds,
+    ...(cpuAffinity === undefined ? {} : { cpuAffinity }),
+  };
+}
+
+async function settleAsConfigured(options: DaemonOptions): Promise<ProcessSettings> {
   const { configPath, environment } = options;
   const { values } = await loadConfig({
-    flags: { 'cpu-affinity': options.cpuAffinity, 'busy-poll': options.busyPoll },
+    flags: {
+      'cpu-affinity': options.cpuAffinity,
+      'busy-poll': options.busyPoll,
+      workers: options.workers,
+    },
     environment,
     ...(configPath === undefined ? {} : { configPath }),
   });
   await applyProcessSettings(values);
+  return values;
 }
 
-function metricsServer(options: DaemonOptions, supervisor: Supervisor): Promise<Server> {
+function metricsServer(options: DaemonOptions, host: SessionHost): Promise<Server> {
   const place = options.metricsListen;
   if (place === undefined) throw new UsageError('--metrics-listen needs a place.');
-  return serveMetrics(
-    place,
-    metricsOf(supervisor, () => threadRuntime().clock.nowMs()),
-  );
+  return serveMetrics(place, metricsOf(host));
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

@@ -5,9 +5,11 @@ import { EXIT_CODES } from '../errors/exit-codes.js';
 import { listenPrivately, requireFreePath } from '../io/unix-socket-path.js';
 import { readPortal } from '../iscsi/login/portal.js';
 import { LUN_STATES } from '../lun/lun-state.js';
-import { type StatisticsView, viewStatistics } from '../supervisor/session-report.js';
-import type { Supervisor } from '../supervisor/supervisor.js';
+import type { StatisticsView } from '../supervisor/session-report.js';
+import type { WorkerView } from '../workers/worker-pool.js';
 import { pathMetrics } from './path-metrics.js';
+import type { SessionHost } from './session-host.js';
+import { workerMetrics } from './worker-metrics.js';
 
 type Row = {
   readonly name: string;
@@ -67,10 +69,13 @@ const ROWS: readonly Row[] = [
 ];
 
 /** The text of all metrics, in Prometheus' exposition format. */
-export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Promise<string> {
-  const { registry, set } = metricsRegistry();
+export function metricsOf(
+  host: Pick<SessionHost, 'statistics' | 'workers'>,
+): () => Promise<string> {
+  const { registry, set, setWorkers } = metricsRegistry();
   return async () => {
-    set(supervisor.sessions.map((session) => viewStatistics(session, nowMs())));
+    set(await host.statistics());
+    setWorkers(await host.workers());
     return registry.metrics();
   };
 }
@@ -79,6 +84,7 @@ export function metricsOf(supervisor: Supervisor, nowMs: () => number): () => Pr
 export function metricsRegistry(): {
   readonly registry: Registry;
   readonly set: (views: readonly StatisticsView[]) => void;
+  readonly setWorkers: (views: readonly WorkerView[]) => void;
 } {
   const registry = new Registry();
   const rows = ROWS.map((row) => {
@@ -110,7 +116,7 @@ export function metricsRegistry(): {
     setLuns(views);
     setPaths(views);
   };
-  return { registry, set };
+  return { registry, set, setWorkers: workerMetrics(registry) };
 }
 
 /** What each LUN is doing. The returned function takes over a reading. */

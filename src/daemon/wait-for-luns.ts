@@ -1,10 +1,12 @@
 import { UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
-import type { Supervisor } from '../supervisor/supervisor.js';
+import type { SessionHost } from './session-host.js';
 
 /** How often it is looked whether the LUNs are there; events hasten it. */
 const LOOK_MS = 1000;
+
+type Host = Pick<SessionHost, 'listen' | 'usableLuns'>;
 
 export type WantedLun = { readonly targetName: string; readonly lun: number };
 
@@ -23,7 +25,7 @@ export function parseWantedLuns(texts: readonly string[]): WantedLun[] {
 
 /** Resolves when all are there, or at an abort. Throws UsageError 33 that names the missing. */
 export async function waitForLuns(
-  supervisor: Supervisor,
+  host: Host,
   wanted: readonly WantedLun[],
   limits: {
     readonly timeoutMs: number;
@@ -34,7 +36,8 @@ export async function waitForLuns(
   const startedAtMs = performance.now();
   let told = '';
   for (;;) {
-    const missing = missingOf(supervisor, wanted);
+    const there = await host.usableLuns();
+    const missing = namesOf(wanted).filter((name) => !there.has(name));
     if (missing.length === 0 || limits.signal.aborted) return;
     const leftMs = startedAtMs + limits.timeoutMs - performance.now();
     if (leftMs <= 0) {
@@ -46,20 +49,15 @@ export async function waitForLuns(
     }
     if (told !== missing.join()) limits.onWaiting(missing);
     told = missing.join();
-    await nextChange(supervisor, Math.min(leftMs, LOOK_MS), limits.signal);
+    await nextChange(host, Math.min(leftMs, LOOK_MS), limits.signal);
   }
 }
 
-function missingOf(supervisor: Supervisor, wanted: readonly WantedLun[]): string[] {
-  const there = new Set(
-    supervisor.sessions.flatMap((session) =>
-      session.exports.map((entry) => `${session.plan.request.targetName}/${entry.lun}`),
-    ),
-  );
-  return wanted.map((one) => `${one.targetName}/${one.lun}`).filter((name) => !there.has(name));
+function namesOf(wanted: readonly WantedLun[]): string[] {
+  return wanted.map((one) => `${one.targetName}/${one.lun}`);
 }
 
-function nextChange(supervisor: Supervisor, waitMs: number, signal: AbortSignal): Promise<void> {
+function nextChange(host: Host, waitMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const finish = () => {
       clearTimeout(timer);
@@ -68,7 +66,7 @@ function nextChange(supervisor: Supervisor, waitMs: number, signal: AbortSignal)
       resolve();
     };
     const timer = setTimeout(finish, waitMs);
-    const unlisten = supervisor.listen(finish);
+    const unlisten = host.listen(finish);
     signal.addEventListener('abort', finish, { once: true });
   });
 }

@@ -19,7 +19,6 @@ const id = z.string().regex(/^[0-9a-f]{16}$/);
 const count = z.number().int().min(0);
 /** Bytes of a disk: whole blocks, so exact beyond 2^53, where zod's own integers end. */
 export const diskBytes = z.number().min(0).refine(Number.isInteger).meta({ type: 'integer' });
-const numberOrNever = z.union([z.number().min(0), z.literal('never')]);
 const settingSchema = z.object({
   option: z.string(),
   value: z.unknown(),
@@ -145,7 +144,7 @@ export const sessionSchema = z.object({
     }),
   ),
   /** What `set` can change, in seconds, bytes or commands. */
-  options: z.record(z.string(), numberOrNever),
+  options: z.record(z.string(), z.union([z.number().min(0), z.literal('never')])),
   /** Every option of the session, and when another value would count. */
   settings: z.array(settingSchema),
   /** Until the first device is removed; null while that is not due. */
@@ -161,6 +160,7 @@ export const sessionSchema = z.object({
   /** Until the next login attempt; null while one is under way or none is wanted. */
   nextAttemptInSeconds: z.number().min(0).nullable(),
   devices: z.array(deviceSchema),
+  worker: count.optional(),
   /** Of disks that have several. */
   paths: z.array(pathSchema),
 });
@@ -197,6 +197,9 @@ export const statisticsSchema = z.object({
   luns: z.array(z.object(lunStatusFields)),
   /** Of disks that have several. */
   paths: z.array(pathSchema),
+  /** Its worker, if there are workers, and how busy that is: 1 is one processor. */
+  worker: count.optional(),
+  workerLoad: z.number().min(0).optional(),
   /** Monotonic instant of the reading, for rates. */
   atMs: z.number(),
 });

@@ -1,13 +1,13 @@
 import { isDeepStrictEqual } from 'node:util';
 import { InvariantError } from '../base/errors.js';
-import { isUnidentified, otherTargetMismatch } from '../bridge/disk-identity.js';
+import { otherTargetMismatch } from '../bridge/disk-identity.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
-import { isSameUnit, unitNames } from '../scsi/designator.js';
-import type { DiskFacts } from '../scsi/disk-facts.js';
 import { lunFieldToHex } from '../scsi/lun.js';
 import type { OtherUnit } from '../session/paths/path-places.js';
 import type { DaemonSession } from './daemon-session.js';
+import type { Neighbours } from './neighbours.js';
 import { logoutPath, refuseOnlyPath } from './one-path.js';
+import { isAlike, isSame, noPath, type UnitPlace, unproven } from './unit-words.js';
 
 /** A disk of a session, by the facts that were written down last. */
 type Known = { readonly session: DaemonSession; readonly disk: FoundDisk };
@@ -21,22 +21,29 @@ const ALIKE = ['chap', 'initiatorName', 'readOnly', 'shared'] as const;
  */
 export class SharedUnits {
   readonly #sessions: () => Promise<readonly DaemonSession[]>;
+  readonly #neighbours: Neighbours | undefined;
   /** Disks that a session has found and is about to write down. */
   readonly #found = new WeakMap<DaemonSession, readonly FoundDisk[]>();
 
   /** `sessions` resolves to all that there are, those included whose record has just been read. */
-  constructor(sessions: () => Promise<readonly DaemonSession[]>) {
+  constructor(
+    sessions: () => Promise<readonly DaemonSession[]>,
+    neighbours: Neighbours | undefined,
+  ) {
     this.#sessions = sessions;
+    this.#neighbours = neighbours;
   }
 
   /**
    * Those of the disks of a session that no other session has. The target of the session becomes a
    * path of the others' disks; rejects if it cannot.
    */
-  async ownDisks(session: DaemonSession, found: readonly FoundDisk[]): Promise<FoundDisk[]> {
-    const all = await this.#sessions();
+  async ownDisks(session: DaemonSession, all: readonly FoundDisk[]): Promise<FoundDisk[]> {
+    const found =
+      this.#neighbours === undefined ? all : await this.#neighbours.disksHere(session, all);
+    const sessions = await this.#sessions();
     // No `await` until the own ones are kept: two sessions may ask at the same time.
-    const others = all.filter((other) => other !== session && !other.isEnding);
+    const others = sessions.filter((other) => other !== session && !other.isEnding);
     const own: FoundDisk[] = [];
     const joins = new Map<DaemonSession, OtherUnit[]>();
     for (const disk of found) {
@@ -85,16 +92,14 @@ export class SharedUnits {
     const [owner] = same;
     if (owner === undefined) {
       const like = known.find((it) => isAlike(it.disk, disk));
-      if (like !== undefined) session.stack.warn(unproven(disk, session, like));
+      if (like !== undefined)
+        session.stack.warn(unproven(disk, session.plan.request.targetName, placeOf(like)));
       return null;
     }
     const why = whyNotJoined(session, disk, { found, same });
     if (why === null) return owner;
-    session.stack.warn(
-      `LUN ${disk.lun} of ${session.plan.request.targetName} has the name ` +
-        `${unitNames(disk.facts.identifiers).join(', ')} of ${nameOf(owner)}, and is no path of ` +
-        `it: ${why}`,
-    );
+    const { targetName } = session.plan.request;
+    session.stack.warn(noPath(disk, targetName, { owner: placeOf(owner), why }));
     return null;
   }
 
@@ -119,27 +124,6 @@ function recordedUnit(other: DaemonSession, session: DaemonSession, disk: FoundD
   // Before the other session has found its disk again, nothing tells that it has been exchanged.
   if (known !== undefined && otherTargetMismatch(known.facts, disk.facts) !== null) return [];
   return [{ session: other, disk: { ...disk, lun: unit.lun } }];
-}
-
-function isSame(one: FoundDisk, other: FoundDisk): boolean {
-  return isSameUnit(one.facts.identifiers, other.facts.identifiers);
-}
-
-/** All that they tell of themselves is equal. */
-function isAlike({ facts: one }: FoundDisk, { facts: other }: FoundDisk): boolean {
-  const told = ({ identifiers, serial, vendor, product, blockCount }: DiskFacts) => {
-    return { identifiers, serial, vendor, product, blockCount };
-  };
-  return !isUnidentified(one) && isDeepStrictEqual(told(one), told(other));
-}
-
-function unproven(disk: FoundDisk, session: DaemonSession, like: Known): string {
-  return (
-    `LUN ${disk.lun} of ${session.plan.request.targetName} reports the same as ${nameOf(like)}, ` +
-    'and has no name that only one disk can have (NAA, EUI-64, UUID, SCSI name): they stay two ' +
-    'disks. If they are one disk, log out one of them, or use both read-only: two writers ' +
-    'corrupt its data'
-  );
 }
 
 /** Null: the disk becomes a path of the only one of the same name. */
@@ -200,6 +184,6 @@ async function join(
   }
 }
 
-function nameOf({ session, disk }: Known): string {
-  return `LUN ${disk.lun} of ${session.plan.request.targetName} (session ${session.sessionId})`;
+function placeOf({ disk, session }: Known): UnitPlace {
+  return { disk, targetName: session.plan.request.targetName, sessionId: session.sessionId };
 }

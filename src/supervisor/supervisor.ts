@@ -30,19 +30,14 @@ import { waitingDisks } from './session-exports.js';
 import { keyText, type SessionRecord } from './session-record.js';
 import { type BrokenRecord, SessionRecords } from './session-records.js';
 import { WINDOW_MS } from './session-statistics.js';
+import { type Entry, SessionTable } from './session-table.js';
 import { SharedUnits } from './shared-units.js';
 import type { SupervisorOptions } from './supervisor-options.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
 const SESSIONS_MAX = 1024;
-
-/** A session and its place in the table, from the wish to the last trace. */
-type Entry = {
-  /** Null until its secrets are read and its record is written. */
-  session: DaemonSession | null;
-  readonly ready: Promise<DaemonSession>;
-  readonly done: Promise<void>;
-};
+/** Nobody wants the session here any more. */
+const IS_OVER = ['ERR_LOGGED_OUT', 'ERR_OTHER_THREAD'];
 
 type Beginning = {
   /** What is written down of the session before this one. */
@@ -55,9 +50,9 @@ type Beginning = {
 export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #records: SessionRecords;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries: SessionTable;
   readonly #slots: Semaphore;
-  readonly #units = new SharedUnits(() => this.#readySessions());
+  readonly #units: SharedUnits;
   readonly #listeners = new Set<(event: ProductEvent) => void>();
   readonly #ending = new AbortController();
   readonly #windows: NodeJS.Timeout;
@@ -67,6 +62,8 @@ export class Supervisor {
     this.#options = options;
     this.#records = new SessionRecords(options.surroundings.stateDirectory);
     this.#slots = new Semaphore(options.loginsMax);
+    this.#entries = new SessionTable(options.neighbours);
+    this.#units = new SharedUnits(() => this.#readySessions(), options.neighbours);
   }
 
   /** The caller owns the state directory. */
@@ -133,14 +130,17 @@ export class Supervisor {
     await entry?.done;
   }
 
-  /** Logs in again what is to be there: persistent logins, and all that a crash interrupted. */
-  async restore(): Promise<void> {
+  /**
+   * Logs in again what is to be there: persistent logins, and all that a crash interrupted; of
+   * these `keys` only, where they are given.
+   */
+  async restore(keys?: ReadonlySet<string>): Promise<void> {
     const { bootId } = this.#options;
     const { records, broken } = await this.#records.load();
     for (const record of broken) this.#tellBroken(record);
     for (const record of records) {
       // Somebody was quicker, and logged it in by this record.
-      if (this.#entries.has(keyText(record))) continue;
+      if (this.#entries.has(keyText(record)) || keys?.has(keyText(record)) === false) continue;
       const isLeft = leftBehind(record, bootId) !== null;
       if (record.persistent || isLeft) this.#restoreOne(record);
       // What a logout has left at its target may still be at work there.
@@ -243,7 +243,8 @@ export class Supervisor {
 
   #restoreOne(record: SessionRecord): void {
     const { log } = this.#options;
-    this.#keepTrying(record).catch((error: unknown) => {
+    const kept = this.#entries.hold(keyText(record), () => this.#keepTrying(record));
+    kept.catch((error: unknown) => {
       const { message } = productError(error);
       log.error({ target: record.targetName, reason: message }, 'a login is not restored');
     });
@@ -273,7 +274,7 @@ export class Supervisor {
           .then(() => null, productError)
           .finally(unlisten);
       });
-      if (error === null || error.code === 'ERR_LOGGED_OUT') return;
+      if (error === null || IS_OVER.includes(error.code)) return;
       const facts = { target: record.targetName, reason: error.message };
       this.#options.log.warn(facts, 'logged in, but not usable; it is tried again');
       const { signal } = this.#ending;

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Argv } from 'yargs';
 import { UsageError } from '../../base/errors.js';
@@ -49,7 +50,8 @@ function withDaemonFlags(parser: Argv): Argv {
       text(`logins that the daemon performs concurrently at its start [${LOGINS}]`),
     )
     .option('cpu-affinity', text('processors to run on, e.g. 0-3,5 [all]'))
-    .option('busy-poll', text(optionHelp('busyPollMicroseconds')));
+    .option('busy-poll', text(optionHelp('busyPollMicroseconds')))
+    .option('workers', text(optionHelp('workers')));
   return withLogLevel(flags);
 }
 
@@ -63,6 +65,7 @@ async function runDaemonCommand(context: CommandContext, args: Arguments): Promi
   const metricsListen = textArgument(args, 'metrics-listen');
   const cpuAffinity = textArgument(args, 'cpu-affinity');
   const busyPoll = textArgument(args, 'busy-poll');
+  const workers = textArgument(args, 'workers');
   const bootFrom = BOOT_FROM.find((known) => known === textArgument(args, 'boot-from'));
   const isBoot = bootFrom !== undefined;
   const controlPath =
@@ -87,6 +90,8 @@ async function runDaemonCommand(context: CommandContext, args: Arguments): Promi
       ...(metricsListen === undefined ? {} : { metricsListen }),
       ...(cpuAffinity === undefined ? {} : { cpuAffinity }),
       ...(busyPoll === undefined ? {} : { busyPoll }),
+      ...(workers === undefined ? {} : { workers }),
+      entry: realpathSync(process.argv[1] ?? ''),
       waitFor: (textArgument(args, 'wait-for') ?? '').split(',').filter((name) => name !== ''),
       waitTimeoutSeconds: numberOf(args, 'wait-timeout', {
         // Without its root disk a system has nothing else to do than wait.

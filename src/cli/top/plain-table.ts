@@ -5,7 +5,7 @@ import { drawPaths, perSecond, secondsSince } from '../path-rates.js';
 import { humanBytes, printable, printLine } from '../print.js';
 import { printTable } from '../print-table.js';
 import { columnsOf, fitted } from '../table-width.js';
-import { milliseconds, shortId } from './session-columns.js';
+import { milliseconds, shortId, workerText } from './session-columns.js';
 
 /** A terminal of fewer columns is spared the median. */
 const NARROW_COLUMNS = 100;
@@ -18,9 +18,16 @@ export function printStatistics(
 ): void {
   const columns = columnsOf(io);
   const isNarrow = columns !== undefined && columns < NARROW_COLUMNS;
+  const hasWorkers = now.some(({ worker }) => worker !== undefined);
   const headings = [
     ...['SESSION', 'STATE', 'IN/s', 'OUT/s', 'IOPS', ...(isNarrow ? [] : ['P50']), 'P99'],
-    ...['QD', 'HELD', ...(isNarrow ? [] : ['UNFLUSHED']), 'TARGET'],
+    ...[
+      'QD',
+      'HELD',
+      ...(isNarrow ? [] : ['UNFLUSHED']),
+      ...(hasWorkers ? ['WORKER'] : []),
+      'TARGET',
+    ],
   ];
   const rows = now.map((view) => {
     const last = before.find((other) => other.UniqueSessionId === view.UniqueSessionId);
@@ -41,6 +48,7 @@ export function printStatistics(
       String(view.commandsInFlight + view.commandsWaiting),
       String(view.heldRequests),
       ...(isNarrow ? [] : [humanBytes(view.luns.reduce((sum, lun) => sum + lun.retainedBytes, 0))]),
+      ...(hasWorkers ? [workerText(view)] : []),
       view.TargetiSCSIName,
     ];
   });

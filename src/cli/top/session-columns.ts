@@ -1,3 +1,4 @@
+import type { StatisticsView } from '../../supervisor/session-report.js';
 import { humanBytes } from '../print.js';
 import type { Line, Style } from './styled-line.js';
 import type { SessionRow } from './top-state.js';
@@ -54,10 +55,23 @@ const COLUMNS: readonly Column[] = [
     text: ({ view }) => humanBytes(view.luns.reduce((sum, lun) => sum + lun.retainedBytes, 0)),
   },
 ];
+/** Only with workers. */
+const WORKER: Column = {
+  ...{ heading: 'WORKER', rank: 8, isNumber: true },
+  text: ({ view }) => workerText(view),
+};
 const NAME: Column = {
   ...{ heading: 'TARGET', rank: 0, isNumber: false },
   text: ({ view }) => view.TargetiSCSIName,
 };
+
+/** Number and load of the worker of a session. */
+export function workerText({
+  worker,
+  workerLoad = 0,
+}: Pick<StatisticsView, 'worker' | 'workerLoad'>): string {
+  return worker === undefined ? '-' : `${worker} ${Math.round(workerLoad * 100)}%`;
+}
 
 /** Below a millisecond in microseconds, from a second on in seconds. */
 export function milliseconds(value: number): string {
@@ -74,7 +88,9 @@ export function sessionTable(
   rows: readonly SessionRow[],
   columns: number,
 ): { readonly headings: Line; readonly lines: readonly Line[] } {
-  const widths = new Map(COLUMNS.map((column) => [column, widthOf(column, rows)]));
+  const hasWorkers = rows.some(({ view }) => view.worker !== undefined);
+  const all = hasWorkers ? [...COLUMNS, WORKER] : COLUMNS;
+  const widths = new Map(all.map((column) => [column, widthOf(column, rows)]));
   const shown = fitting(widths, columns - MARK_COLUMNS);
   const used = shown.reduce((sum, column) => sum + (widths.get(column) ?? 0) + GAP, MARK_COLUMNS);
   const cell = (column: Column, text: string) => {
@@ -100,7 +116,7 @@ function widthOf({ heading, text }: Column, rows: readonly SessionRow[]): number
 }
 
 function fitting(widths: ReadonlyMap<Column, number>, columns: number): readonly Column[] {
-  let shown: readonly Column[] = COLUMNS;
+  let shown: readonly Column[] = [...widths.keys()];
   const total = () => shown.reduce((sum, column) => sum + (widths.get(column) ?? 0) + GAP, 0);
   while (total() + NAME_COLUMNS_MIN > columns) {
     const rank = Math.max(...shown.map((column) => column.rank));
