@@ -26,8 +26,9 @@ export const systemHost: VolumeHost = {
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw unusable(path, error);
     }
-    const parent = await realpath(dirname(path)).catch(() => dirname(path));
-    return join(parent, basename(path));
+    const parent = dirname(path);
+    // What is not there yet is made below the nearest folder that is.
+    return parent === path ? path : join(await this.resolvePath(parent), basename(path));
   },
 
   async kindOf(path: string): Promise<PathKind> {

@@ -1,6 +1,6 @@
 import type { Mount } from '../io/mount-info.js';
 import { mount, readyFileSystem, unmount } from './file-system.js';
-import { isOfNbd, mountAt } from './mount-table.js';
+import { isNodeOf, isOfNbd, mountAt } from './mount-table.js';
 import { VolumeError } from './volume-error.js';
 import type { VolumeHost } from './volume-host.js';
 import type { VolumeSpec } from './volume-spec.js';
@@ -24,8 +24,9 @@ export async function mountDisk(
   if (at !== null) {
     if (await isOf(host, at, device)) return;
     if (!isOfNbd(at)) throw somethingElse(at);
-    await unmountAll(host, path);
+    await unmountAll(host, path, { device, isShared: false });
   }
+  await requireNotShown(host, device);
   await host.makeFolder(path);
   await readyFileSystem(host, { device, type: spec.fsType, fsck: spec.fsck, isReadOnly });
   // systemd ends a mount of the network before it stops iscsi-nbd.service (systemd.mount(5)).
@@ -55,6 +56,7 @@ export async function bindFolder(
   if (at === null) {
     await host.makeFolder(to);
     await mount(host, ['--bind', from, to]);
+    await requireShown(host, { device, from, to });
   }
   // The flags of a bind mount are set by a second call (mount(8)).
   const isReadOnly = at?.options.includes('ro') ?? false;
@@ -79,28 +81,63 @@ export async function bindDevice(
   await mount(host, ['--bind', device, to]);
 }
 
-/** Takes away what of a volume is mounted at a path, and the empty folder or file under it. */
-export async function unbind(host: VolumeHost, path: string): Promise<void> {
-  await unmountAll(host, path);
+/** Whose mounts may be unmounted at a path. */
+export type Unmounting = {
+  /** The volume's device; null if it has none any more. */
+  readonly device: string | null;
+  /** Another volume is at the path as well: only what is of the device goes. */
+  readonly isShared: boolean;
+};
+
+/** Unmounts what of a volume is mounted at a path, and the empty folder or file under it. */
+export async function unbind(host: VolumeHost, path: string, whose: Unmounting): Promise<void> {
+  await unmountAll(host, path, whose);
+  if (whose.isShared) return;
   const kind = await host.kindOf(path);
   if (kind === 'folder') await host.removeFolder(path);
   else if (kind === 'file') await host.removeFile(path);
 }
 
 /** Unmounts what of a volume is mounted at a path. Throws VolumeError for any other mount. */
-export async function unmountAll(host: VolumeHost, path: string): Promise<void> {
+export async function unmountAll(
+  host: VolumeHost,
+  path: string,
+  { device, isShared }: Unmounting,
+): Promise<void> {
   for (let round = 0; round < MOUNTS_MAX; round += 1) {
     const at = mountAt(await host.mounts(), path);
     if (at === null) return;
-    if (!isOfNbd(at)) throw somethingElse(at);
+    const isOurs = device !== null && (await isOf(host, at, device));
+    if (!isOurs && isShared) return;
+    if (!isOurs && !isOfNbd(at)) throw somethingElse(at);
     await unmount(host, path);
   }
   throw new VolumeError('failed', `More than ${MOUNTS_MAX} mounts lie over each other at ${path}.`);
 }
 
+/** Throws VolumeError `refused` if containers are shown the device itself. */
+async function requireNotShown(host: VolumeHost, device: string): Promise<void> {
+  const shown = (await host.mounts()).find((at) => isNodeOf(at, device));
+  if (shown === undefined) return;
+  const words = `${device} is shown at ${shown.path} as a block device`;
+  throw new VolumeError('refused', `${words}: its file system is not mounted as well.`);
+}
+
+/** A bind mount shows what is seen at the path, which is another folder if that is mounted over. */
+async function requireShown(
+  host: VolumeHost,
+  { device, from, to }: { readonly device: string; readonly from: string; readonly to: string },
+): Promise<void> {
+  const at = mountAt(await host.mounts(), to);
+  if (at !== null && (await isOf(host, at, device))) return;
+  if (at !== null) await unmount(host, to);
+  const words = `The volume cannot be seen at ${from}: something else is mounted over it`;
+  throw new VolumeError('refused', `${words}. Unmount that first.`);
+}
+
 /** A file system of the device, or its node: btrfs has device numbers of its own. */
 async function isOf(host: VolumeHost, at: Mount, device: string): Promise<boolean> {
-  if (at.source === device) return true;
+  if (at.source === device || isNodeOf(at, device)) return true;
   const number = await host.deviceNumberOf(device);
   return number !== null && at.device === number;
 }

@@ -3,6 +3,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../base/errors.js';
 import { writeFileAtomically } from '../io/atomic-file.js';
+import { normalIscsiName } from '../iscsi/login/target-name.js';
 import type { VolumeSecrets } from './volume-spec.js';
 
 /**
@@ -54,7 +55,7 @@ export class VolumeSecretFiles {
   }
 
   #prefixOf(targetName: string): string {
-    return `${digest(targetName)}-`;
+    return `${digest(normalIscsiName(targetName))}-`;
   }
 }
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SerialQueue } from '../base/serial-queue.js';
 import { identityMismatch } from '../bridge/disk-identity.js';
+import { iscsiNamesEqual, normalIscsiName } from '../iscsi/login/target-name.js';
 import type { DeviceView, VolumeDaemon } from './volume-daemon.js';
 import { VolumeError } from './volume-error.js';
 import { nextVolumePhase } from './volume-phase.js';
@@ -97,6 +98,20 @@ export class VolumeSessions {
     }
   }
 
+  /** Throws VolumeError `refused` unless the daemon has the volume's disk as its device now. */
+  async requireDisk(record: VolumeRecord): Promise<DeviceView> {
+    const view = await this.viewOf(record);
+    if (view === null || view.device !== record.device) {
+      const words = `The device of the volume was ${record.device}`;
+      const now = `and is ${view?.device ?? 'gone'} now: unstage it and stage it again.`;
+      throw new VolumeError('refused', `${words}, ${now}`);
+    }
+    // Somebody may have logged out and in again: the LUN may be another disk's since.
+    const recordPlace = this.#records.placeOf(record.volumeId);
+    requireSameDisk(record, view, { recordPlace, mayBeExchanged: false });
+    return view;
+  }
+
   /** The disk of a staged volume as the daemon has it now; null: it has none. */
   async viewOf({ spec }: VolumeRecord): Promise<DeviceView | null> {
     const session = await this.#daemon.sessionTo(spec.targetName);
@@ -148,19 +163,21 @@ export class VolumeSessions {
       ({ volumeId, phase, spec }) =>
         volumeId !== record.volumeId &&
         phase !== 'known' &&
-        spec.targetName === record.spec.targetName,
+        iscsiNamesEqual(spec.targetName, record.spec.targetName),
     );
   }
 
   async #atTarget<T>(targetName: string, work: () => Promise<T>): Promise<T> {
-    const place = this.#queues.get(targetName) ?? { queue: new SerialQueue(), users: 0 };
-    this.#queues.set(targetName, place);
+    // Two spellings of one name are one session of the daemon.
+    const name = normalIscsiName(targetName);
+    const place = this.#queues.get(name) ?? { queue: new SerialQueue(), users: 0 };
+    this.#queues.set(name, place);
     place.users += 1;
     try {
       return await place.queue.run(work);
     } finally {
       place.users -= 1;
-      if (place.users === 0) this.#queues.delete(targetName);
+      if (place.users === 0) this.#queues.delete(name);
     }
   }
 }
@@ -182,7 +199,7 @@ function deviceOf({ device, lun }: DeviceView): string {
 export function requireSameDisk(
   { spec, volumeId, identity }: VolumeRecord,
   view: DeviceView,
-  recordPlace: string,
+  { recordPlace, mayBeExchanged }: { recordPlace: string; mayBeExchanged: boolean },
 ): RecordedIdentity {
   const found = identityOf(view);
   const where = `LUN ${spec.lun} of ${spec.targetName}`;
@@ -198,8 +215,9 @@ export function requireSameDisk(
   }
   if (identity === null) return found;
   const mismatch = identityMismatch(identity, found, {
-    mayBeExchanged: true,
-    allowUnidentified: spec.options['allowUnidentified'] === true,
+    mayBeExchanged,
+    // Options come as texts.
+    allowUnidentified: String(spec.options['allowUnidentified']) === 'true',
   });
   if (mismatch === null) return found;
   throw new VolumeError(

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { formatPortal, readPortal } from '../iscsi/login/portal.js';
-import { iscsiNameFault } from '../iscsi/login/target-name.js';
+import { iscsiNameFault, iscsiNamesEqual } from '../iscsi/login/target-name.js';
 import { FILE_SYSTEM_TYPES, FSCK_POLICIES } from './file-system.js';
 import { VolumeError } from './volume-error.js';
 
@@ -65,9 +65,12 @@ export function parseVolumeSpec(value: z.input<typeof volumeSpecSchema>): Volume
   throw new VolumeError('invalid', `The volume is not described well: ${issues.join('; ')}.`);
 }
 
+/** Two descriptions of one place of a disk. */
+export function isSameDisk(one: VolumeSpec, other: VolumeSpec): boolean {
+  return iscsiNamesEqual(one.targetName, other.targetName) && one.lun === other.lun;
+}
+
 /** Two descriptions of one disk used in one way; secrets and portals may change. */
 export function isSameVolume(one: VolumeSpec, other: VolumeSpec): boolean {
-  return (
-    one.targetName === other.targetName && one.lun === other.lun && one.fsType === other.fsType
-  );
+  return isSameDisk(one, other) && one.fsType === other.fsType;
 }

@@ -5,11 +5,12 @@ import type { DeviceView, VolumeDaemon } from './volume-daemon.js';
 import { VolumeError } from './volume-error.js';
 import type { FileSystemStatistics, VolumeHost } from './volume-host.js';
 import { bindDevice, bindFolder, mountDisk, unbind, unmountAll } from './volume-mounts.js';
+import { VolumeNeighbours } from './volume-neighbours.js';
 import { nextVolumePhase } from './volume-phase.js';
 import { TARGETS_MAX, type VolumeRecord, type VolumeRecords } from './volume-record.js';
 import type { VolumeSecretFiles } from './volume-secrets.js';
 import { requireSameDisk, VolumeSessions, type VolumeWaits } from './volume-sessions.js';
-import { isSameVolume, type VolumeSecrets, type VolumeSpec } from './volume-spec.js';
+import { isSameDisk, isSameVolume, type VolumeSecrets, type VolumeSpec } from './volume-spec.js';
 
 export type StageRequest = {
   readonly volumeId: string;
@@ -58,7 +59,8 @@ export class Volumes {
   readonly #host: VolumeHost;
   readonly #records: VolumeRecords;
   readonly #sessions: VolumeSessions;
-  /** Volumes with an operation under way. */
+  readonly #neighbours: VolumeNeighbours;
+  /** Volumes, and paths, with an operation under way. */
   readonly #busy = new Set<string>();
 
   private constructor(options: VolumesOptions) {
@@ -66,6 +68,7 @@ export class Volumes {
     this.#host = options.host;
     this.#records = options.records;
     this.#sessions = new VolumeSessions(options);
+    this.#neighbours = new VolumeNeighbours(options.records);
   }
 
   /** Brings the records in line with what is mounted, and takes down what was interrupted. */
@@ -105,6 +108,10 @@ export class Volumes {
     return this.#alone(volumeId, async () => {
       const record = await this.#staged(volumeId);
       const path = await this.#host.resolvePath(request.targetPath);
+      await this.#neighbours.requireNoneAt(path, volumeId);
+      if (path === record.stagingPath) {
+        throw new VolumeError('invalid', `${path} is where the volume is staged.`);
+      }
       const others = record.targets.filter((target) => target.path !== path);
       const before = record.targets.find((target) => target.path === path);
       if (before !== undefined && before.readOnly !== readOnly) {
@@ -119,9 +126,9 @@ export class Volumes {
       }
       await this.#records.save({ ...record, targets: [...others, { path, readOnly }] });
       try {
-        await this.#bind(record, path, readOnly);
+        await this.#only(`path ${path}`, () => this.#bind(record, path, readOnly));
       } catch (error) {
-        if (before === undefined) await this.#unpublish(record, path).catch(this.#tell);
+        if (before === undefined) await this.#unpublish(record, path, volumeId).catch(this.#tell);
         throw error;
       }
     });
@@ -131,7 +138,7 @@ export class Volumes {
   unpublish(volumeId: string, targetPath: string): Promise<void> {
     return this.#alone(volumeId, async () => {
       const path = await this.#host.resolvePath(targetPath);
-      await this.#unpublish(await this.#records.find(volumeId), path);
+      await this.#unpublish(await this.#records.find(volumeId), path, volumeId);
     });
   }
 
@@ -141,7 +148,9 @@ export class Volumes {
       const record = await this.#records.find(volumeId);
       if (record !== null && record.phase !== 'known') return await this.#takeDown(record);
       if (stagingPath === null) return;
-      await unmountAll(this.#host, await this.#host.resolvePath(stagingPath));
+      const path = await this.#host.resolvePath(stagingPath);
+      const isShared = await this.#neighbours.areAt(path, volumeId);
+      await unmountAll(this.#host, path, { device: null, isShared });
     });
   }
 
@@ -151,6 +160,7 @@ export class Volumes {
       const record = await this.#staged(volumeId);
       const { device, stagingPath, spec } = record;
       const sizeBytes = await this.#sessions.grown(record, requiredBytes);
+      await this.#sessions.requireDisk(record);
       if (spec.fsType === null || device === null || stagingPath === null) return sizeBytes;
       await growFileSystem(this.#host, spec.fsType, device, stagingPath);
       return sizeBytes;
@@ -197,7 +207,7 @@ export class Volumes {
     known: VolumeRecord | null,
     stagingPath: string | null,
   ): VolumeRecord {
-    const isSamePlace = known?.spec.targetName === spec.targetName && known.spec.lun === spec.lun;
+    const isSamePlace = known !== null && isSameDisk(known.spec, spec);
     return {
       ...{ version: 1, volumeId, spec, stagingPath, bootId: this.#options.bootId },
       phase: known?.phase ?? 'known',
@@ -213,13 +223,19 @@ export class Volumes {
     const { record, sessionId } = await this.#sessions.open(beginning, secrets);
     const { volumeId, spec, stagingPath } = record;
     const { view, device } = await this.#sessions.diskOf(sessionId, record);
-    const identity = requireSameDisk(record, view, this.#records.placeOf(volumeId));
+    const recordPlace = this.#records.placeOf(volumeId);
+    const identity = requireSameDisk(record, view, { recordPlace, mayBeExchanged: true });
     const seen = { ...record, device, identity };
     // Which disk it is stands there before anything is done to it.
     await this.#records.save(seen);
+    await this.#neighbours.requireNoneHave(seen);
     const isReadOnly = spec.readOnly || view.readOnly;
     if (stagingPath !== null) {
-      await mountDisk(this.#host, { spec, device, path: stagingPath, isReadOnly });
+      await this.#neighbours.requireNoneAt(stagingPath, volumeId);
+      const mounting = { spec, device, path: stagingPath, isReadOnly };
+      await this.#only(`path ${stagingPath}`, () => mountDisk(this.#host, mounting));
+    } else if (seen.phase !== 'staged' && !(await this.#host.isFree(device))) {
+      throw new VolumeError('refused', `${device} is in use: by a mount, a mapper or a program.`);
     }
     await this.#records.save({ ...seen, phase: nextVolumePhase(seen.phase, 'stageDone') });
   }
@@ -231,11 +247,7 @@ export class Volumes {
       await bindFolder(this.#host, { device, from: stagingPath, to, readOnly });
       return;
     }
-    const view = await this.#sessions.viewOf(record);
-    if (view?.device !== device) {
-      const words = `The device of the volume was ${device}, and is ${view?.device ?? 'gone'} now`;
-      throw new VolumeError('refused', `${words}: unstage it and stage it again.`);
-    }
+    const view = await this.#sessions.requireDisk(record);
     if (readOnly && !view.readOnly) {
       const words = 'A block device is read-only for all its users or for none';
       throw new VolumeError('refused', `${words}; write-protect the LUN, or use a file system.`);
@@ -243,8 +255,9 @@ export class Volumes {
     await bindDevice(this.#host, { device, to });
   }
 
-  async #unpublish(record: VolumeRecord | null, path: string): Promise<void> {
-    await unbind(this.#host, path);
+  async #unpublish(record: VolumeRecord | null, path: string, volumeId: string): Promise<void> {
+    const isShared = await this.#neighbours.areAt(path, volumeId);
+    await unbind(this.#host, path, { device: record?.device ?? null, isShared });
     if (record === null || record.phase === 'known') return;
     const targets = record.targets.filter((target) => target.path !== path);
     await this.#records.save({ ...record, targets });
@@ -260,7 +273,11 @@ export class Volumes {
     }
     const leaving = { ...record, phase: nextVolumePhase(record.phase, 'unstageBegun') };
     await this.#records.save(leaving);
-    if (record.stagingPath !== null) await unmountAll(this.#host, record.stagingPath);
+    const { device, stagingPath, volumeId } = record;
+    if (stagingPath !== null) {
+      const isShared = await this.#neighbours.areAt(stagingPath, volumeId);
+      await unmountAll(this.#host, stagingPath, { device, isShared });
+    }
     await this.#sessions.release(leaving);
   }
 
@@ -322,15 +339,19 @@ export class Volumes {
     }
   }
 
-  async #alone<T>(volumeId: string, work: () => Promise<T>): Promise<T> {
-    if (this.#busy.has(volumeId)) {
-      throw new VolumeError('busy', `Another operation on volume ${volumeId} is under way.`);
+  #alone<T>(volumeId: string, work: () => Promise<T>): Promise<T> {
+    return this.#only(`volume ${volumeId}`, work);
+  }
+
+  async #only<T>(what: string, work: () => Promise<T>): Promise<T> {
+    if (this.#busy.has(what)) {
+      throw new VolumeError('busy', `Another operation on ${what} is under way.`);
     }
-    this.#busy.add(volumeId);
+    this.#busy.add(what);
     try {
       return await work();
     } finally {
-      this.#busy.delete(volumeId);
+      this.#busy.delete(what);
     }
   }
 

@@ -58,6 +58,8 @@ describe('paths', () => {
     symlinkSync(folder, link);
     expect(await systemHost.resolvePath(join(link, 'new'))).toBe(join(folder, 'new'));
     expect(await systemHost.resolvePath(link)).toBe(folder);
+    // A mount is seen at the path that has no link in it, however much of it is made first.
+    expect(await systemHost.resolvePath(join(link, 'a', 'b', 'c'))).toBe(join(folder, 'a/b/c'));
   });
 
   it('a folder or a file with something in it is not removed', async () => {

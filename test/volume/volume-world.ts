@@ -6,6 +6,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Mount } from '../../src/io/mount-info.js';
+import { iscsiNamesEqual } from '../../src/iscsi/login/target-name.js';
 import type { DeviceView, VolumeDaemon, VolumeLogin } from '../../src/volume/volume-daemon.js';
 import { VolumeError } from '../../src/volume/volume-error.js';
 import type { PathKind, ProgramEnd, VolumeHost } from '../../src/volume/volume-host.js';
@@ -51,6 +52,8 @@ export class VolumeWorld {
   /** What a call waits for, to be caught in the middle. */
   pause: Promise<void> | null = null;
   isDaemonUp = true;
+  /** Folders that something else is mounted over: a bind mount shows that. */
+  readonly hidden = new Set<string>();
   readonly secretsFolder = mkdtempSync(join(tmpdir(), 'iscsi-nbd-secrets-'));
   #sessionCount = 0;
   #devices = new Map<string, string>();
@@ -220,6 +223,11 @@ export class VolumeWorld {
       return done;
     }
     const source = this.mountTable.findLast((mount) => mount.path === from);
+    if (this.hidden.has(from)) {
+      const root = { device: '0:44', root: from, options: ['rw'], type: 'tmpfs', source: 'tmpfs' };
+      this.mountTable.push({ ...root, path });
+      return done;
+    }
     if (args[0] !== '--bind') {
       const device = numberOf(from) ?? '';
       const options = flags.split(',').includes('ro') ? ['ro'] : ['rw'];
@@ -241,7 +249,9 @@ export class VolumeWorld {
         if (!this.isDaemonUp) throw new VolumeError('unavailable', 'No daemon listens.');
         return effect();
       });
-    const sessionTo = (name: string) => this.sessions.find(({ target }) => target === name) ?? null;
+    const sessionTo = (name: string) => {
+      return this.sessions.find(({ target }) => iscsiNamesEqual(target, name)) ?? null;
+    };
     return {
       sessionTo: (name) => step(() => sessionTo(name)),
       login: (login) => step(() => this.#login(login, sessionTo(login.targetName))),
