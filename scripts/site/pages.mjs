@@ -27,6 +27,7 @@ export const GROUPS = [
         'docs/PERFORMANCE.md',
         'docs/TARGETS.md',
         'docs/TESTING.md',
+        'docs/FINDINGS.md',
       ],
       'docs/rfc7143-map.md',
     ],
@@ -46,6 +47,7 @@ export const GROUPS = [
       'docs/adr/0006-one-process-one-thread.md',
       'docs/adr/0007-paths-with-a-fence.md',
       'docs/adr/0008-node-in-the-package.md',
+      'docs/adr/0009-workers.md',
     ],
   ],
 ];
