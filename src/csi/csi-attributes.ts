@@ -78,10 +78,15 @@ export function readVolumeContext(context: Texts, capability: Capability): Volum
     fsType: capability.isBlock ? null : fileSystemOf(fsType),
     fsck: INPUT.oneOf('fsck', found.get('fsck') ?? 'auto', FSCK_POLICIES),
     mountOptions: capability.isBlock ? [] : flags.flatMap((flag) => flag.split(',')),
-    readOnly: capability.isReadOnly || found.get('readOnly') === 'true',
+    readOnly: capability.isReadOnly || isTrue(found.get('readOnly') || 'false'),
     diskId: found.get('diskId') || null,
     options,
   });
+}
+
+/** Kubernetes' own spellings of a truth value, of which YAML makes several. */
+function isTrue(text: string): boolean {
+  return INPUT.oneOf('readOnly', text.toLowerCase(), ['true', 'false'] as const) === 'true';
 }
 
 /**

@@ -98,8 +98,12 @@ export class DockerVolumes {
       const record = await this.#known(name);
       const stagingPath = this.#mountpointOf(record);
       const { spec } = record;
-      await this.#volumes.stage({ volumeId: name, spec, secrets: {}, stagingPath });
       const users = [...new Set([...this.#usersOf(record), user])];
+      if (users.length > USERS_MAX) {
+        const words = `The volume ${name} has ${USERS_MAX} containers, which is the most.`;
+        throw new VolumeError('refused', `${words} Remove one, or restart the machine.`);
+      }
+      await this.#volumes.stage({ volumeId: name, spec, secrets: {}, stagingPath });
       await this.#records.save({ ...record, bootId: this.#bootId, users });
       return stagingPath;
     });

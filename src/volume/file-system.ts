@@ -9,7 +9,10 @@ const MOUNT_MS_MAX = 120_000;
 type Tool = { readonly program: string; readonly args: readonly string[] };
 
 type FileSystemRow = {
-  /** Its own refusal to overwrite a signature stays on: no -f or -F. */
+  /**
+   * No -f or -F: XFS and btrfs refuse to overwrite a signature. mke2fs asks a terminal only, so
+   * that an ext is not overwritten rests on what `contentOf` has found just before.
+   */
   readonly make: Tool;
   /** Repairs what is safe to repair; null: the mount replays its journal. */
   readonly check: Tool | null;

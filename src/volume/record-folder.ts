@@ -60,12 +60,16 @@ export class RecordFolder<T> {
     }
   }
 
-  /** Resolves when it is on the disk. */
+  /** Resolves when it is on the disk. Nothing is written that could not be read again. */
   async save(record: T): Promise<void> {
     const path = this.placeOf(this.#keyOf(record));
-    await writeFileAtomically(path, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+    try {
+      const text = `${JSON.stringify(this.#schema.parse(record))}\n`;
+      if (Buffer.byteLength(text) > RECORD_BYTES_MAX) throw new Error('it is too large');
+      await writeFileAtomically(path, text);
+    } catch (error) {
       throw unusable(path, error);
-    });
+    }
   }
 
   async remove(key: string): Promise<void> {

@@ -18,12 +18,20 @@ const portal = z
     return z.NEVER;
   });
 
+/**
+ * Words of mount(8) that make another mount of it than that of the disk at the path: its record
+ * would not be true, and nobody could end it.
+ */
+const OTHER_MOUNT =
+  /^(?:loop|offset|sizelimit|remount|bind|rbind|move|r?(?:shared|private|slave|unbindable))(?:=|$)/;
+
 /** One mount option: `mount -o` cuts at commas, so each is a word of its own. */
 const mountOption = z
   .string()
   .min(1)
   .max(1024)
-  .regex(/^[^,\s\p{Cc}]+$/u, 'a mount option has neither commas nor spaces');
+  .regex(/^[^,\s\p{Cc}]+$/u, 'a mount option has neither commas nor spaces')
+  .refine((word) => !OTHER_MOUNT.test(word), 'loop, remount, bind and the like are not possible');
 
 /** Which disk a volume is and how it is used: all that is written down of it, and no secret. */
 export const volumeSpecSchema = z.strictObject({
@@ -58,7 +66,11 @@ export type VolumeSecrets = {
 /** Throws VolumeError `invalid` that names what is wrong. */
 export function parseVolumeSpec(value: z.input<typeof volumeSpecSchema>): VolumeSpec {
   const parsed = volumeSpecSchema.safeParse(value);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const spec = parsed.data;
+    // A disk that is not to be written is neither formatted nor repaired.
+    return { ...spec, readOnly: spec.readOnly || spec.mountOptions.includes('ro') };
+  }
   const issues = parsed.error.issues.slice(0, 3).map(({ path, message }) => {
     return `${path.map(String).join('.')}: ${message}`;
   });

@@ -263,6 +263,17 @@ describe('attributes of other drivers', () => {
     expect(JSON.stringify([...world.stored.values(), world.logins])).not.toMatch(/a password/);
   });
 
+  it.each([{ readOnly: 'True' }, { mountOptions: 'noatime,ro' }])(
+    'the attributes %j make a volume that is not written',
+    async (attributes) => {
+      const volume_context = { targetPortal: '192.0.2.1', iqn: TARGET, lun: '1', ...attributes };
+      const request = stageOf({ volume_context });
+      // It is blank, and gets no file system.
+      expect(await client.codeOf('Node.NodeStageVolume', request)).toBe('FAILED_PRECONDITION');
+      expect(world.programs.filter((line) => line.startsWith('mk'))).toEqual([]);
+    },
+  );
+
   it.each([
     [{ lun: 'x' }, {}],
     [{ iqn: 'disk1' }, {}],
@@ -270,6 +281,10 @@ describe('attributes of other drivers', () => {
     [{ portals: '[1' }, {}],
     [{ removalLatncySeconds: '3' }, {}],
     [{ chapUser: 'user' }, {}],
+    [{ readOnly: 'yes' }, {}],
+    [{ mountOptions: 'noatime,loop' }, {}],
+    [{ mountOptions: 'remount' }, {}],
+    [{ mountOptions: 'rshared' }, {}],
     [{ sessionCHAPAuth: 'true' }, {}],
     [{}, { 'node.session.auth.username': 'user' }],
     [{}, { ...CHAP, 'node.session.auth.password_in': 'without a user' }],

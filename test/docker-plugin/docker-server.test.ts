@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -111,6 +111,23 @@ describe('the volume plugin of Docker', () => {
     expect(world.mountTable).toHaveLength(1);
     await unmount('c');
     expect(world.sessions).toEqual([]);
+  });
+
+  it('a volume has 1024 containers at most, and one more changes nothing', async () => {
+    await create();
+    await mount('a');
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+    const [name = ''] = files.filter((each) => each.endsWith('.json'));
+    const record = JSON.parse(readFileSync(join(folder, name), 'utf8'));
+    const users = Array.from({ length: 1024 }, (_none, at) => `container-${at}`);
+    writeFileSync(join(folder, name), JSON.stringify({ ...record, users }));
+    const refused = await mount('one more');
+    expect(refused).toMatchObject({
+      status: 500,
+      body: { Err: expect.stringContaining('has 1024 containers') },
+    });
+    expect((await mount('container-7')).status).toBe(200);
+    expect((await post('/VolumeDriver.List')).body['Volumes']).toHaveLength(1);
   });
 
   it('a volume is listed with its condition and with the time of its creation', async () => {

@@ -33,6 +33,14 @@ describe('records of volumes', () => {
     expect(await records.find(written.volumeId)).toBeNull();
   });
 
+  it('a record that could not be read again is not written', async () => {
+    const records = new VolumeRecordFiles(folder);
+    await records.save(record('v'));
+    const targets = [{ path: 'x'.repeat(1 << 20), readOnly: true }];
+    await expect(records.save({ ...record('v'), targets })).rejects.toThrow(/malformed/);
+    expect(await records.find('v')).toEqual(record('v'));
+  });
+
   it('a malformed record, and one of a newer version, is set aside and does not hide others', async () => {
     const records = new VolumeRecordFiles(folder);
     await records.save(record('good'));
