@@ -36,7 +36,7 @@ export interface NbdLink {
  */
 type ServeLink = (fd: number) => NbdLink;
 
-interface NbdDeviceOptions {
+export interface NbdDeviceOptions {
   /** Bytes, a multiple of `blockSizeBytes`. */
   readonly sizeBytes: number;
   /** 512 to 4096, a power of two. */

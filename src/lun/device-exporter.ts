@@ -12,7 +12,12 @@ import {
   withdrawNames,
 } from '../io/device-symlinks.js';
 import { loadedAddon } from '../io/native.js';
-import { type NbdClaim, NbdKernelDevice, type NbdLink } from '../io/nbd-device.js';
+import {
+  type NbdClaim,
+  type NbdDeviceOptions,
+  NbdKernelDevice,
+  type NbdLink,
+} from '../io/nbd-device.js';
 import { type NbdAddon, NbdKernelError } from '../io/nbd-netlink.js';
 import { NbdServerConnection } from '../io/nbd-server-connection.js';
 import { requireKernelNbd } from '../io/nbd-support.js';
@@ -26,6 +31,7 @@ import {
 } from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
+import { AbsentIndexes } from './absent-indexes.js';
 import { deviceIdentifier } from './device-identifier.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';
 import type { SessionResources } from './runtime.js';
@@ -59,6 +65,9 @@ type DeviceExporterOptions = {
     readonly places: (lun: number) => readonly DevicePlace[];
   };
 };
+
+/** Of all sessions of this thread. */
+const absentIndexes = new AbsentIndexes();
 
 /** Kernel devices, one for each unit, that keep their index while the session lives. */
 export class DeviceExporter implements LunExporter {
@@ -112,16 +121,16 @@ export class DeviceExporter implements LunExporter {
     const device =
       left !== null
         ? await NbdKernelDevice.takeOver(nbdAddon, { ...options, index: left.index })
-        : await NbdKernelDevice.connect(nbdAddon, {
-            ...options,
-            ...(index === undefined ? {} : { index }),
-          });
+        : await (index === undefined
+            ? absentIndexes.connectNew((free) => connect(options, free))
+            : connect(options, index));
     if (this.#isLeft) {
       device.leave();
       throw leftToTheNext(unit.lun);
     }
     this.#devices.set(unit, device);
     this.#indexes.set(unit.lun, device.index);
+    absentIndexes.over(device.index);
     await this.#publish(unit, device.index);
   }
 
@@ -129,6 +138,8 @@ export class DeviceExporter implements LunExporter {
     const device = this.#devices.get(unit);
     if (device === undefined) return;
     this.#devices.delete(unit);
+    // Before the kernel may give the index to another disk.
+    absentIndexes.removed(device.index);
     await device.disconnect({ force: true });
     await this.#withdraw(unit.lun);
   }
@@ -190,6 +201,7 @@ export class DeviceExporter implements LunExporter {
         this.#devices.delete(unit);
         await this.#withdraw(unit.lun);
       }
+      for (const index of this.#indexes.values()) absentIndexes.over(index);
     } finally {
       // The kernel frees a device with its last close.
       for (const claim of claims) await claim.release();
@@ -321,6 +333,13 @@ function leftToTheNext(lun: number): UsageError {
  * A device that was left is taken back by what is written down of its disk. Without that, as when
  * the record of a boot session is lost, its size at least has to fit. Throws UsageError 1.
  */
+function connect(options: NbdDeviceOptions, index?: number): Promise<NbdKernelDevice> {
+  return NbdKernelDevice.connect(nbdAddon, {
+    ...options,
+    ...(index === undefined ? {} : { index }),
+  });
+}
+
 async function refuseShrunk(index: number, unit: LogicalUnit): Promise<void> {
   const sizeBytes = await sizeOf(index);
   if (sizeBytes <= unit.queue.sizeBytes) return;
