@@ -102,7 +102,7 @@ export async function runDaemon(
     });
     if (!signal.aborted) {
       onReady();
-      await systemd.ready('serving');
+      await systemd.ready('serving', () => host.responded());
       await untilAborted(signal);
     }
   } finally {

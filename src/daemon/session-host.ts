@@ -20,6 +20,8 @@ export type SessionHost = Pick<
   /** `<target>/<lun>` of each LUN that can be used. */
   usableLuns(): Promise<ReadonlySet<string>>;
   workers(): Promise<readonly WorkerView[]>;
+  /** Resolves when every thread with sessions has responded; one that hangs never does. */
+  responded(): Promise<void>;
 };
 
 /** In this thread, or with a `count` in workers. Those rejects if they cannot be started. */
@@ -52,6 +54,7 @@ async function openHere(options: WorkerPoolOptions): Promise<SessionHost> {
     statistics: async () => supervisor.sessions.map((session) => viewStatistics(session, nowMs())),
     usableLuns: async () => usableHere(supervisor),
     workers: async () => [],
+    responded: async () => undefined,
   };
 }
 
@@ -76,5 +79,6 @@ async function openInWorkers(options: WorkerPoolOptions): Promise<SessionHost> {
     statistics: () => allStatistics(pool),
     usableLuns: () => usableLuns(pool),
     workers: () => pool.views(),
+    responded: () => pool.responded(),
   };
 }

@@ -35,14 +35,15 @@ export class SystemdNotify {
   }
 
   /**
-   * The service is ready; from now on the watchdog is fed, by the thread that serves the devices:
-   * one that hangs there is restarted.
+   * The service is ready; from now on the watchdog is fed, by the thread that serves the devices, or
+   * when all the threads that do have responded: one that hangs there is restarted.
    */
-  async ready(status: string): Promise<void> {
+  async ready(status: string, responded: () => Promise<void>): Promise<void> {
     await this.#send(['READY=1', statusOf(status)]);
     const intervalMs = this.#watchdogMs() / 2;
     if (intervalMs <= 0 || this.#socketPath === null) return;
-    this.#watchdog = setInterval(() => this.#send(['WATCHDOG=1']), intervalMs);
+    const feed = () => responded().then(() => this.#send(['WATCHDOG=1']));
+    this.#watchdog = setInterval(feed, intervalMs);
     this.#watchdog.unref();
   }
 

@@ -152,6 +152,11 @@ export class WorkerPool {
     });
   }
 
+  /** Resolves when each worker has responded or ended: one that hangs does neither. */
+  async responded(): Promise<void> {
+    await Promise.allSettled(this.ready.map((worker) => worker.ask({ type: 'usage' })));
+  }
+
   async views(): Promise<readonly WorkerView[]> {
     return Promise.all(
       this.#workers.map(async (worker) => ({

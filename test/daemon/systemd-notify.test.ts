@@ -29,6 +29,7 @@ let manager: ChildProcess | null = null;
 let output = '';
 const logged: string[] = [];
 const stream = new PassThrough().on('data', (line) => logged.push(String(line)));
+const responded = async () => undefined;
 const log = createLog({ level: 'warn', pretty: false, stream });
 
 beforeEach(() => {
@@ -66,7 +67,7 @@ describe('SystemdNotify (sd_notify(3))', () => {
       const systemd = new SystemdNotify({ NOTIFY_SOCKET: path }, log);
       await systemd.starting(180_000);
       await systemd.status('waiting for iqn.x/1');
-      await systemd.ready('serving');
+      await systemd.ready('serving', responded);
       await systemd.stopping();
       const { pid } = process;
       expect(await told(4)).toEqual([
@@ -82,7 +83,7 @@ describe('SystemdNotify (sd_notify(3))', () => {
     const path = join(directory, 'notify');
     await startManager(path);
     const systemd = new SystemdNotify({ NOTIFY_SOCKET: path, WATCHDOG_USEC: '100000' }, log);
-    await systemd.ready('serving');
+    await systemd.ready('serving', responded);
     const messages = await told(4);
     expect(messages.slice(1).map(({ text }) => text)).toEqual(Array(3).fill('WATCHDOG=1'));
     await systemd.stopping();
@@ -90,12 +91,25 @@ describe('SystemdNotify (sd_notify(3))', () => {
     expect((await told(5)).at(-1)?.text).toMatch(/^STOPPING=1/);
   });
 
+  it('the watchdog is not notified while a thread that serves devices hangs', async () => {
+    const path = join(directory, 'notify');
+    await startManager(path);
+    const systemd = new SystemdNotify({ NOTIFY_SOCKET: path, WATCHDOG_USEC: '100000' }, log);
+    let isHanging = true;
+    await systemd.ready('serving', () => (isHanging ? new Promise(() => undefined) : responded()));
+    await sleep(300);
+    expect(await told(1)).toMatchObject([{ text: expect.stringMatching(/^READY=1/) }]);
+    isHanging = false;
+    expect((await told(2))[1]?.text).toBe('WATCHDOG=1');
+    await systemd.stopping();
+  });
+
   it('the watchdog of another process is not notified (WATCHDOG_PID)', async () => {
     const path = join(directory, 'notify');
     await startManager(path);
     const other = { WATCHDOG_USEC: '1000', WATCHDOG_PID: '1' };
     const systemd = new SystemdNotify({ NOTIFY_SOCKET: path, ...other }, log);
-    await systemd.ready('serving');
+    await systemd.ready('serving', responded);
     await sleep(100);
     await systemd.stopping();
     expect((await told(2)).map(({ text }) => text.split('\n')[0])).toEqual([
@@ -109,7 +123,7 @@ describe('SystemdNotify (sd_notify(3))', () => {
     await startManager(path, 'slow');
     let queued = 0;
     while (native.sendNotify(path, 'STATUS=noise') === 0) queued += 1;
-    const ready = new SystemdNotify({ NOTIFY_SOCKET: path }, log).ready('serving');
+    const ready = new SystemdNotify({ NOTIFY_SOCKET: path }, log).ready('serving', responded);
     manager?.stdin?.write('\n');
     await ready;
     const messages = await told(queued + 1);
@@ -125,7 +139,7 @@ describe('SystemdNotify (sd_notify(3))', () => {
   });
 
   it('a process that systemd did not start sends no message', async () => {
-    await new SystemdNotify({}, log).ready('serving');
+    await new SystemdNotify({}, log).ready('serving', responded);
     expect(logged).toEqual([]);
   });
 
@@ -133,7 +147,7 @@ describe('SystemdNotify (sd_notify(3))', () => {
     const addresses = ['relative', '@', '/', join(directory, 'absent'), `/${'x'.repeat(107)}`];
     for (const address of addresses) {
       logged.length = 0;
-      await new SystemdNotify({ NOTIFY_SOCKET: address }, log).ready('serving');
+      await new SystemdNotify({ NOTIFY_SOCKET: address }, log).ready('serving', responded);
       expect(logged, address).toHaveLength(1);
     }
   });
