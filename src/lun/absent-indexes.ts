@@ -17,14 +17,14 @@ export class AbsentIndexes {
     this.#absent.add(index);
   }
 
-  /** The disk is back, or nobody expects it any more. */
+  /** The disk has returned, or its session has ended. */
   over(index: number): void {
     this.#absent.delete(index);
   }
 
   /**
    * Connects a disk that is new to the kernel: `connect` is called without an index while none is
-   * absent, else with the first that belongs to nobody.
+   * absent, else with the lowest that is neither absent nor in use.
    */
   async connectNew<T>(connect: (index?: number) => Promise<T>): Promise<T> {
     if (this.#absent.size === 0) return connect();
