@@ -83,8 +83,10 @@ export const EVENT_TEXTS = {
     },
   },
   deviceInUse: {
-    when: 'A device is to be removed and is still in use. The process goes on serving it.',
-    fields: { holders: 'What holds the device.' },
+    when:
+      'A device is still in use, and is to be removed (it is served until it is released) or to ' +
+      'return after a removal (it returns when it is released).',
+    fields: { holders: 'The processes, mounts, swap or dm/md that hold the device.' },
   },
   targetQuirk: {
     when:
