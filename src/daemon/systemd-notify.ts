@@ -35,8 +35,8 @@ export class SystemdNotify {
   }
 
   /**
-   * The service is ready; from now on the watchdog is fed, by the thread that serves the devices, or
-   * when all the threads that do have responded: one that hangs there is restarted.
+   * The service is ready; from now on the watchdog is fed, by the thread that serves the devices,
+   * or when all the threads that do have responded: one that hangs there is restarted.
    */
   async ready(status: string, responded: () => Promise<void>): Promise<void> {
     await this.#send(['READY=1', statusOf(status)]);
