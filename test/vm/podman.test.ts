@@ -36,6 +36,8 @@ const CHECK = `
   echo all is there`;
 
 const FAULTS = 'I/O error|EXT4-fs (error|warning)|Aborting journal';
+/** udev reads a disk that was closed, perhaps while it is removed; the containers check theirs. */
+const OF_UDEV = '[(]READ[)]|async page read';
 
 describe('volumes of Podman on tgt', () => {
   it('two containers write to one volume while the target restarts and plugin and daemon are killed', async ({
@@ -91,6 +93,6 @@ describe('volumes of Podman on tgt', () => {
     await podman.run('volume', 'rm', 'data');
     expect(await podman.run('volume', 'ls', '--quiet')).toBe('');
     await nothingIsLeft();
-    expect(await shell(`dmesg | grep -E '${FAULTS}' || true`)).toBe('');
+    expect(await shell(`dmesg | grep -vE '${OF_UDEV}' | grep -E '${FAULTS}' || true`)).toBe('');
   });
 });
