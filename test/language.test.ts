@@ -31,6 +31,7 @@ const PAGES = [
 const COMMENT_FOLDERS: readonly string[] = [
   ...['base', 'scsi', 'nbd', 'iscsi', 'io', 'target', 'config', 'errors', 'boot', 'boot-test'],
   ...['bridge', 'lun', 'session', 'check', 'demo', 'control', 'cli', 'csi', 'docker-plugin'],
+  ...['supervisor', 'volume', 'daemon', 'workers'],
 ].map((room) => `src/${room}`);
 
 describe('the language of pages and texts', () => {

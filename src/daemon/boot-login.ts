@@ -4,8 +4,8 @@ import type { Supervisor } from '../supervisor/supervisor.js';
 import type { WantedLun } from './wait-for-luns.js';
 
 /**
- * Where a daemon that holds the boot LUN keeps its state and its control socket: in memory, for its
- * disk may be the one that nobody can write to while it is away.
+ * Where a daemon that holds the boot LUN keeps its state and its control socket: in memory, since
+ * its disk may be the boot LUN, which no process can write to while it is away.
  */
 export const BOOT_DIRECTORY = '/run/iscsi-nbd/boot';
 

@@ -35,7 +35,7 @@ type DaemonOptions = {
   readonly workers?: string;
   /** The program, which workers run as well. */
   readonly entry: string;
-  /** `<target>/<lun>`, ready only when all of them are there. */
+  /** `<target>/<lun>`; the daemon is ready only when all of them are usable. */
   readonly waitFor: readonly string[];
   /** Holds the LUN that the system starts from, as well. */
   readonly bootFrom?: BootFrom;
@@ -61,7 +61,7 @@ function surroundingsOf(options: DaemonOptions, boot: BootSource | null): Daemon
 }
 
 /**
- * Runs a daemon until `signal` aborts. `onReady` is called once everything asked for is there.
+ * Runs a daemon until `signal` aborts. `onReady` is called once all requested LUNs are usable.
  * Throws UsageError: 28 when another daemon has the state or the socket, 33 when LUNs are missing.
  */
 export async function runDaemon(

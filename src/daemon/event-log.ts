@@ -69,7 +69,7 @@ function wordsOf(event: ProductEvent): string {
   }
 }
 
-/** How much an event matters to whoever reads a log. */
+/** How much an event matters to the reader of a log. */
 export function eventLevel(event: ProductEvent): EventLevel {
   switch (event.event) {
     case 'ioError':

@@ -16,7 +16,7 @@ const OWNER_BYTES = 64;
  * Ownership of a state directory by one living process. The owner is named by the file
  * `owner.<n>` of the highest `n`. A file is made complete under another name and linked, so there
  * is never half of one; a dead owner's successor links the next number, which only one of many can.
- * Files below one's own are removed only after one's own is there, so a late comer that still saw
+ * Files below one's own are removed only after one's own exists, so a late comer that still saw
  * the old number finds a higher one than its own and gives way. An owner keeps room for its
  * successor's file (`.owner-spare`), who must not fail because the file system is full.
  */

@@ -3,7 +3,7 @@ import { EXIT_CODES } from '../errors/exit-codes.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 import type { SessionHost } from './session-host.js';
 
-/** How often it is looked whether the LUNs are there; events hasten it. */
+/** Interval of the poll for the LUNs; an event polls at once. */
 const LOOK_MS = 1000;
 
 type Host = Pick<SessionHost, 'listen' | 'usableLuns'>;
@@ -23,7 +23,7 @@ export function parseWantedLuns(texts: readonly string[]): WantedLun[] {
   });
 }
 
-/** Resolves when all are there, or at an abort. Throws UsageError 33 that names the missing. */
+/** Resolves when all are usable, or at an abort. Throws UsageError 33 that names the missing. */
 export async function waitForLuns(
   host: Host,
   wanted: readonly WantedLun[],

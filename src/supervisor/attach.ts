@@ -88,7 +88,7 @@ export async function attachBy(
     await over;
     throw error;
   }
-  // The system runs from a boot disk: whoever ends this process does not mean that.
+  // The system runs from a boot disk: a signal to this process is not meant to end that.
   const keepDevices = options.keepDevices === true || options.boot;
   return new AttachedSession({ session, over, keepDevices });
 }
@@ -130,7 +130,7 @@ function sessionOf(owned: OwnedRecord, setup: AttachSetup): DaemonSession<Sessio
     exportPlan: setup.plan.exportPlan,
     firstLogin: 'once',
     waiting: record.disks,
-    // Nobody comes back to a device that is gone.
+    // No client comes back to a device that is removed.
     isLeft: false,
     isClean: (lun) => left !== null && isHandedOver(left, lun),
     keepsIdentity: true,

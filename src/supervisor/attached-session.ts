@@ -19,10 +19,10 @@ export type AttachedSessionOptions = {
 };
 
 /**
- * A session with kernel devices as whoever attached them sees it. Closing it while a device is
- * mounted or held waits until that is over, since taking it away would lose what its users have not
- * written; a forced close does take it away. While the session is away a close is forced: what
- * waits could not be written anyway.
+ * A session with kernel devices as the caller that attached them sees it. A close waits while a
+ * device is mounted or held, since a removal would lose the data that its users have not written; a
+ * forced close removes the device. While the session is away a close is forced: the writes that
+ * wait could not reach the disk anyway.
  */
 export class AttachedSession implements OpenSession {
   readonly closed: Promise<void>;
@@ -76,7 +76,7 @@ export class AttachedSession implements OpenSession {
     await over;
   }
 
-  /** Lost writes, which the disk tells of once, are the caller's to hear of when all is gone. */
+  /** Lost writes, which the disk reports once, are reported to the caller after the removal. */
   async #closeUnused(): Promise<void> {
     const { session, over } = this.#options;
     let loss: ProductError | null = null;

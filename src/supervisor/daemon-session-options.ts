@@ -18,7 +18,7 @@ export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
   readonly exportPlan: ExportPlan;
   /** `once`: a login that fails ends the session; `forever`: it is tried until logout. */
   readonly firstLogin: 'once' | 'forever';
-  /** Disks whose devices wait since a crash: they are taken back before the target is there. */
+  /** Disks whose devices wait since a crash: they are taken back before the login. */
   readonly waiting: readonly FoundDisk[];
   /** A daemon before this one had the session until it ended, in this boot of the machine. */
   readonly isLeft: boolean;
@@ -26,7 +26,7 @@ export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
   readonly isClean: (lun: number) => boolean;
   /** A session of this identity that was here in this boot may have commands at the target. */
   readonly mayHaveGhosts: boolean;
-  /** The next process has this identity, too, also if this one never logs in. */
+  /** The next process has this identity, too, even if this one never logs in. */
   readonly keepsIdentity?: boolean;
   /**
    * Those of the disks that this session makes usable: the others are paths of disks that another
@@ -34,7 +34,7 @@ export type DaemonSessionOptions<Plan extends SessionPlan = ResolvedLogin> = {
    */
   readonly ownDisks?: (found: readonly FoundDisk[]) => Promise<FoundDisk[]>;
   readonly onEvent: (event: ProductEvent) => void;
-  /** What the disks of the session have lost, known before their users are told. */
+  /** Losses of the session's disks, known before they are reported to their users. */
   readonly losses: LossRecord;
   /** What its LUNs retain over the end of a process; absent: nothing. */
   readonly retained?: SessionRetained | undefined;

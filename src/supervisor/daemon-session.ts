@@ -146,7 +146,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     return this.plan.request.sessionType === 'boot';
   }
 
-  /** Throws UsageError 28 for the boot session, which nobody ends by accident. */
+  /** Throws UsageError 28 for the boot session, which must not end by accident. */
   refuseEndOfBoot(): void {
     if (!this.isBoot) return;
     throw bootInUse(this.sessionId);
@@ -189,8 +189,8 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
   }
 
   /**
-   * Logs out. Without `force` a device in use refuses (UsageError 28) and the session goes on,
-   * unless its target is away: then it ends at once.
+   * Logs out. Without `force` it throws UsageError 28 for a device in use and the session stays,
+   * unless its target is away: then the session ends at once.
    */
   async close(options: { readonly force: boolean }): Promise<void> {
     if (this.hasOpened) {
@@ -270,7 +270,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     return [...known()].filter((lun) => !before.has(lun));
   }
 
-  /** Nobody waits for it. */
+  /** No caller waits for it. */
   #lunsChanged(): void {
     this.rescan().catch((error: unknown) => {
       const { message } = productError(error);
@@ -299,7 +299,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     }
   }
 
-  /** Work that nobody waits for has failed: the rest of the session is of no use. */
+  /** Work that no caller waits for has failed: the rest of the session is of no use. */
   async breakOff(): Promise<void> {
     // Of an abandoned one it is `close` that does this.
     if (this.isEnding) return;
@@ -331,7 +331,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     await stack.openExports();
   }
 
-  /** Takes devices back, which hold their requests until the session is there again. */
+  /** Takes devices back, which hold their requests until the session is logged in again. */
   async #resume(waiting: readonly FoundDisk[], signal: AbortSignal): Promise<void> {
     const { stack } = this;
     const { exporter, opened, leave } = this.#exports();
@@ -340,7 +340,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
       for (const { lun, facts, field } of waiting) await stack.addDisk(lun, facts, field);
       signal.throwIfAborted();
     } catch (error) {
-      // They are not ours to take away: somebody's data wait in them.
+      // This process must not remove them: data of their users wait in them.
       await leave();
       throw error;
     }
@@ -356,7 +356,7 @@ export class DaemonSession<Plan extends SessionPlan = ResolvedLogin> {
     stack.resume();
   }
 
-  /** What waits for us since a crash takes no other disk than the one that was there. */
+  /** A device that waits since a crash takes no other disk than the one that it had. */
   #requireKnownDisks(disks: readonly FoundDisk[]): void {
     const other = strangeDisk(this.record, disks, this.options);
     if (other === null) return;

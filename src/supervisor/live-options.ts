@@ -65,7 +65,7 @@ export type ChangedOption = {
 
 export type Setting = {
   readonly option: OptionName;
-  /** As the configuration file writes it; null where there is none. */
+  /** As the configuration file writes it; null without one. */
   readonly value: unknown;
   readonly applies: Applies;
 };

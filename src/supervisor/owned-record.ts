@@ -12,7 +12,7 @@ import { waitingDisks } from './session-exports.js';
 import type { SessionRecord, SessionSubject } from './session-record.js';
 import { SessionRecords } from './session-records.js';
 
-/** How long another process may hold a lock to see whether a record is still somebody's. */
+/** How long another process may hold a lock to see whether a record still has an owner. */
 const LOCK_RETRY_MS = 200;
 
 export type OwnedRecordOptions = {
@@ -25,7 +25,7 @@ export type OwnedRecordOptions = {
 export type OwnedRecordEnd = {
   /** The target has seen the logout: nothing of the session is at work there. */
   readonly isLoggedOut: boolean;
-  /** Its disks have been of use to somebody in this process. */
+  /** Its disks have been of use to a client in this process. */
   readonly wasOpen: boolean;
 };
 
@@ -132,10 +132,10 @@ export class OwnedRecord {
   }
 
   /**
-   * The session is over; `record` is its last one. Devices that are still there keep it for the
-   * next process, and so do clients of a socket who have not been told what their disk has lost, or
-   * whose acknowledged writes could not be flushed. What the target has not heard of may still be
-   * at work there: the next session takes its place. Called again it is the same end.
+   * The session has ended; `record` is its last one. Devices that still exist keep it for the next
+   * process, and so do clients of a socket if a loss has not been reported to them or if their
+   * acknowledged writes could not be flushed. A session whose end has not reached the target may
+   * still have commands there: the next session takes its place. A repeated call changes nothing.
    */
   end(record: SessionRecord, how: OwnedRecordEnd): Promise<void> {
     this.#ended ??= this.#end(record, how);

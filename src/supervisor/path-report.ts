@@ -24,10 +24,10 @@ export const pathSchema = z.object({
   reason: z.string(),
   /** State of its target port group (ALUA); `unknown`: the target has one state for all ports. */
   access: z.enum(ACCESS_STATES),
-  /** Target port group; null if the target tells of none. */
+  /** Target port group; null if the target reports none. */
   group: count.nullable(),
   preferred: z.boolean(),
-  /** It has failed so often of late that it is used only if there is no other. */
+  /** It has failed so often recently that it is used only if no other path is left. */
   suspect: z.boolean(),
   commandsInFlight: count,
   /** Times that its session was lost while requests could go over it. */

@@ -72,8 +72,8 @@ export function withDisk(
 type Strangeness = { readonly lun: number; readonly why: string; readonly isOther: boolean };
 
 /**
- * The first of `disks` that is another one than the record's of that LUN, or of which that cannot
- * be told now (`isOther` is false then); null: none is.
+ * The first of `disks` that is another one than the record's of that LUN, or for which that cannot
+ * be decided now (`isOther` is false then); null: none is.
  */
 export function strangeDisk(
   record: SessionRecord,

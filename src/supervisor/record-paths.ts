@@ -11,7 +11,7 @@ export const recordPathsSchema = z
       port: z.number().int(),
       /** Its number among the sessions to this portal. */
       number: z.number().int().min(0),
-      /** A discovery has told of it, and nobody else. */
+      /** Only a discovery has reported it; no login names it. */
       isSpare: z.boolean(),
       /** The target of another name that it goes to, and which units it has at which LUNs. */
       other: z
@@ -41,8 +41,8 @@ export function recordPaths(places: readonly PathPlace[]): RecordPaths {
 }
 
 /**
- * What the next session of a target keeps of them: of a process before it in this boot all, as each
- * may have commands at the target; else those that somebody has named.
+ * The paths that the next session of a target keeps: all paths of a process before it in this boot,
+ * as each may have commands at the target; else those that a login has named.
  */
 export function keptPaths(
   paths: RecordPaths,
@@ -54,7 +54,7 @@ export function keptPaths(
 }
 
 /**
- * The portals of a session: those it is asked for, and those where a process before it had
+ * The portals of a session: those that the login names, and those where a process before it had
  * sessions. A session that is taken over keeps to the portal that it had.
  */
 export function portalsOf(

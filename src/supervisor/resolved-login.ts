@@ -17,7 +17,7 @@ import { formatPortal, type PortalAddress } from '../iscsi/login/portal.js';
 import { iscsiNameFault } from '../iscsi/login/target-name.js';
 import { samePortal } from '../iscsi/session/portal-list.js';
 
-/** A login as it is asked for. */
+/** A login as a client requests it. */
 export type LoginParams = {
   readonly targetName: string;
   readonly portal: PortalAddress;
@@ -84,8 +84,8 @@ export async function sessionOptionsOf(
 }
 
 /**
- * A login to what is logged in already is no error when the session is as it is wished, or if the
- * portal can be one more path; else UsageError 15 names the first difference.
+ * A login to a target that has a session succeeds if the session has the requested options, or if
+ * the portal can be one more path; else UsageError 15 names the first difference.
  */
 export function requireSameOptions(
   existing: ResolvedLogin,

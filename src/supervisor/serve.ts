@@ -20,7 +20,7 @@ import { portalsOf, recordPaths } from './record-paths.js';
 
 /**
  * Serves the URL's LUN, or every disk of the target, on a unix socket. Resolves when the socket
- * is there and ready. Rejects with the errors of the login, with UsageError 21 without the LUN.
+ * accepts clients. Rejects with the errors of the login, or with UsageError 21 without the LUN.
  */
 export async function serve(
   url: TargetUrl,
@@ -100,7 +100,7 @@ async function exportOn(stack: BlockSession, url: TargetUrl, serving: Serving): 
     for (const unit of stack.units.filter((each) => !known.has(each))) {
       known.add(unit);
       const isClean = losses?.wasWrittenBefore(unit.lun) !== true;
-      // Also where the process before could not write it down itself.
+      // Even if the process before could not write it down itself.
       if (!isClean) losses?.written(unit.lun);
       stack.takenOver(unit, { isClean, hadCache: true });
     }

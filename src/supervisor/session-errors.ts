@@ -1,7 +1,7 @@
 import { type ProductError, UsageError } from '../base/errors.js';
 import { EXIT_CODES } from '../errors/exit-codes.js';
 
-/** What waits for its disk takes no other one. */
+/** A device that waits for its disk takes no other one. */
 export function anotherDisk(
   { lun, why }: { readonly lun: number; readonly why: string },
   targetName: string,
@@ -36,7 +36,7 @@ export function loggedOut(sessionId: string): ProductError {
   });
 }
 
-/** Nobody ends the boot session by accident. */
+/** The boot session must not end by accident. */
 export function bootInUse(sessionId: string): ProductError {
   return new UsageError(
     `Session ${sessionId} has the disk this system was started from; without it nothing ` +

@@ -18,7 +18,7 @@ export type ExportOptions = {
   readonly targetName: string;
   readonly portal: PortalAddress;
   readonly onInUse: (place: { lun: number; device: string }, holders: string) => void;
-  /** Writes down what a device is made of, before the kernel is told. */
+  /** Writes down the parts of a device before the kernel has it. */
   readonly keep: (lun: number, facts: DiskFacts) => Promise<void>;
 };
 

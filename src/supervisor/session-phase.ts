@@ -25,7 +25,7 @@ export function nextPhase(phase: SessionPhase, event: SessionPhaseEvent): Sessio
   return moves[event] ?? phase;
 }
 
-/** Its exports are or were of use to somebody. */
+/** Its exports are or were of use to a client. */
 export function hasOpened(phase: SessionPhase): boolean {
   return phase === 'open' || phase === 'left' || phase === 'over';
 }

@@ -42,9 +42,9 @@ export class SessionRecords {
   }
 
   /**
-   * Every login. A broken one is set aside as `<name>.broken` and told of, never fatal. One that
-   * the system does not let us read now (too many open files, say) is told of and stays: it may be
-   * a good one.
+   * Every login. A broken record is renamed to `<name>.broken` and reported, never fatal. A record
+   * that the system does not let us read now (too many open files, say) is reported and stays: it
+   * may be a good one.
    */
   async load(): Promise<{ records: SessionRecord[]; broken: BrokenRecord[] }> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
@@ -78,7 +78,7 @@ export class SessionRecords {
     } catch (error) {
       const code = errnoOf(error);
       if (code === 'ENOENT') return null;
-      // Whoever took it for none would write another identity over it.
+      // A caller that took it for a missing one would write another identity over it.
       if (code !== '') throw unusable(path, code, error);
       onBroken(await this.#setAside(path, error));
       return null;
@@ -99,8 +99,8 @@ export class SessionRecords {
   }
 
   /**
-   * The same, but where the system does not take it, and what is written there says all that a next
-   * process has to know, that is told to `warn` instead.
+   * The same, but if the system refuses the write and the record that is there has all that a next
+   * process has to know, the error goes to `warn` instead.
    */
   async saveOrKeep(record: SessionRecord, warn: (message: string) => void): Promise<void> {
     const path = this.pathOf(record);
@@ -138,7 +138,7 @@ export class SessionRecords {
 
   /**
    * Removes the records of sessions whose processes ended with the machine, with what their disks
-   * had lost: nobody comes back to them. A living process holds the lock of its record.
+   * had lost: no client comes back to them. A living process holds the lock of its record.
    */
   async forgetOtherBoots(bootId: string, own: SessionKey): Promise<void> {
     const ownPath = this.pathOf(own);
@@ -150,7 +150,7 @@ export class SessionRecords {
       if (!(await isOld(path))) continue;
       const lock = path === ownPath ? null : ProcessLock.take(path);
       if (path !== ownPath && lock === null) continue;
-      // Whoever had the lock until now may have made it a record of this boot.
+      // The process that had the lock until now may have made it a record of this boot.
       if (await isOld(path)) {
         await rm(lossesPathOf(path), { force: true }).catch(() => undefined);
         await rm(path, { force: true }).catch(() => undefined);

@@ -9,7 +9,7 @@ import { liveValues, settingsOf } from './live-options.js';
 import { pathSchema, viewPaths } from './path-report.js';
 
 /**
- * What the daemon tells of its sessions. Names that begin with a capital are those of Microsoft's
+ * The daemon's report of its sessions. Names that begin with a capital are those of Microsoft's
  * WMI classes MSiSCSI_InitiatorSessionInfo, ISCSI_SessionStaticInfo and ISCSI_ConnectionStaticInfo;
  * numbers above 2^53 are 16 hex digits. The others are ours. The schemas are the promise to
  * programs; docs/json-schema is made of them.
@@ -62,7 +62,7 @@ const connectionSchema = z.object({
 const identitySchema = z.object({
   vendor: z.string(),
   product: z.string(),
-  /** VPD page 80h; empty where there is none. */
+  /** VPD page 80h; empty without one. */
   serial: z.string(),
   /** Names of the logical unit from VPD page 83h, the most unique first. */
   identifiers: z.array(z.string()),
@@ -77,7 +77,7 @@ const lunStatusFields = {
   /** Null while it is not there. */
   device: z.string().nullable(),
   lunState: z.enum(LUN_STATES),
-  /** Until what waits fails and the device is removed; null while that is not due. */
+  /** Until held requests fail and the device is removed; null while that is not due. */
   removalInSeconds: z.number().min(0).nullable(),
   /** Why it does not serve; null while it does. */
   lastError: z.string().nullable(),

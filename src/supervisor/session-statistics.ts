@@ -2,7 +2,7 @@ import { LinkError, LoginRefusedError, type ProductError, ProtocolError } from '
 import type { SessionClient } from '../session/session-client.js';
 import type { SessionEvent } from '../session/session-event.js';
 
-/** Readings of late are over the window that runs and the one before it. */
+/** Recent readings are over the window that runs and the one before it. */
 export const WINDOW_MS = 10_000;
 
 /** Where the counts stood when a window began. */
@@ -39,7 +39,7 @@ export class SessionStatistics {
     this.#window = this.#mark(nowMs);
   }
 
-  /** Latency of the commands, and bytes in both directions, of late. */
+  /** Recent latency of the commands, and recent bytes in both directions. */
   recent(nowMs: number): {
     readonly p50Ms: number;
     readonly p99Ms: number;

@@ -9,7 +9,7 @@ export type Entry = {
   readonly done: Promise<void>;
 };
 
-/** Sessions by the key of their login; the supervisors of other threads are told of each. */
+/** Sessions by the key of their login; each is reported to the supervisors of other threads. */
 export class SessionTable extends Map<string, Entry> {
   readonly #neighbours: Neighbours | undefined;
 

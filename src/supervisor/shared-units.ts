@@ -82,7 +82,7 @@ export class SharedUnits {
       others,
     }: { readonly found: readonly FoundDisk[]; readonly others: readonly DaemonSession[] },
   ): Known | null {
-    // It was a disk of this session before: its users are there.
+    // It was a disk of this session before: its users still have it.
     if (session.record.disks.some(({ lun }) => lun === disk.lun)) return null;
     const recorded = others.flatMap((other) => recordedUnit(other, session, disk));
     const known = others.flatMap((other) => this.#disksOf(other));

@@ -36,7 +36,7 @@ import type { SupervisorOptions } from './supervisor-options.js';
 
 /** Sessions of one daemon; each may hold memory for an outage. */
 const SESSIONS_MAX = 1024;
-/** Nobody wants the session here any more. */
+/** The session is no longer wanted here. */
 const IS_OVER = ['ERR_LOGGED_OUT', 'ERR_OTHER_THREAD'];
 
 type Beginning = {
@@ -139,7 +139,7 @@ export class Supervisor {
     const { records, broken } = await this.#records.load();
     for (const record of broken) this.#tellBroken(record);
     for (const record of records) {
-      // Somebody was quicker, and logged it in by this record.
+      // Another caller was quicker, and logged it in by this record.
       if (this.#entries.has(keyText(record)) || keys?.has(keyText(record)) === false) continue;
       const isLeft = leftBehind(record, bootId) !== null;
       if (record.persistent || isLeft) this.#restoreOne(record);
@@ -169,7 +169,7 @@ export class Supervisor {
     return record;
   }
 
-  /** Forgets persistent logins; sessions go on until logout. Resolves to how many there were. */
+  /** Forgets persistent logins; sessions stay until logout. Resolves to how many there were. */
   async removePersistentLogin(is: (record: SessionRecord) => boolean): Promise<number> {
     const found = (await this.persistentLogins()).filter(is);
     for (const record of found) {
@@ -250,7 +250,7 @@ export class Supervisor {
     });
   }
 
-  /** Logs in until it works, the record is gone, or somebody logs out. */
+  /** Logs in until it works, the record is gone, or a client logs out. */
   async #keepTrying(record: SessionRecord): Promise<void> {
     const { initiatorName } = record;
     // The name may come from elsewhere by now; the session is that of the old one.
@@ -363,7 +363,7 @@ export class Supervisor {
     const isAway = isEnding && record.persistent && session.hasOpened && hasGhosts;
     if (!isAway) session.retained?.end({ isOver: end === 'loggedOut' && !isStillLeft });
     if (end === 'failed' && how.firstLogin === 'forever') return;
-    // Nobody has used it here: the next daemon takes over from the one that left it.
+    // No client has used it here: the next daemon takes over from the one that left it.
     if (isStillLeft) return this.#records.save(stillLeft(record, left));
     // Its target was away at the end: what its clients have not flushed is the next daemon's.
     if (isAway) return this.#records.save(record);

@@ -16,7 +16,7 @@ export function isSame(one: FoundDisk, other: FoundDisk): boolean {
   return isSameUnit(one.facts.identifiers, other.facts.identifiers);
 }
 
-/** All that they tell of themselves is equal. */
+/** All that they report about themselves is equal. */
 export function isAlike({ facts: one }: FoundDisk, { facts: other }: FoundDisk): boolean {
   const told = ({ identifiers, serial, vendor, product, blockCount }: DiskFacts) => {
     return { identifiers, serial, vendor, product, blockCount };

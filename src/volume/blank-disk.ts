@@ -7,7 +7,7 @@ const MIB = 1 << 20;
 const BLKID_NOTHING = 2;
 const BLKID_AMBIVALENT = 8;
 
-/** What is on a disk: nothing at all, a file system, or something else that is somebody's data. */
+/** What is on a disk: nothing at all, a file system, or something else, which may be data. */
 export type DiskContent =
   | { readonly kind: 'blank' }
   | { readonly kind: 'fileSystem'; readonly type: string }

@@ -61,7 +61,7 @@ export type FsckPolicy = (typeof FSCK_POLICIES)[number];
 
 /**
  * Makes sure that the disk has a file system of `type` that can be mounted: makes one on a blank
- * disk, and checks one that is there. Throws VolumeError `refused` if the disk has anything else.
+ * disk, and checks an existing one. Throws VolumeError `refused` if the disk has anything else.
  */
 export async function readyFileSystem(
   host: VolumeHost,
@@ -121,7 +121,7 @@ export async function mount(host: VolumeHost, args: readonly string[]): Promise<
   await ended(host, 'mount', args, { timeoutMs: MOUNT_MS_MAX, ok: [0] });
 }
 
-/** Throws VolumeError `refused` if somebody uses the mount; it is never detached by force. */
+/** Throws VolumeError `refused` if a process uses the mount; it is never detached by force. */
 export async function unmount(host: VolumeHost, path: string): Promise<void> {
   const { status, stderr } = await host.run('umount', [path], MOUNT_MS_MAX);
   if (status === 0) return;

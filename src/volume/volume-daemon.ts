@@ -29,7 +29,7 @@ export type VolumeDaemon = {
   login(login: VolumeLogin): Promise<string>;
   devicesOf(sessionId: string): Promise<readonly DeviceView[]>;
   rescan(sessionId: string): Promise<void>;
-  /** `inUse`: it stays, since somebody uses a disk of it; no session is fine. */
+  /** `inUse`: it stays, since a disk of it is in use; no session is fine. */
   logout(sessionId: string): Promise<'loggedOut' | 'inUse'>;
 };
 
@@ -122,7 +122,7 @@ export class ControlledDaemon implements VolumeDaemon {
 
 const { connectTimeout, daemonNotRunning, daemonUnreachable, loginFailed } = EXIT_CODES;
 const { notConnected, pduTimeout, timedOut, transport } = EXIT_CODES;
-/** Statuses that may be others soon, without anybody changing anything. */
+/** Statuses that may change soon without a change of the configuration. */
 const TRY_AGAIN: ReadonlySet<number> = new Set(
   [
     ...[connectTimeout, daemonNotRunning, daemonUnreachable, loginFailed],

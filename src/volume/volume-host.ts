@@ -16,7 +16,7 @@ export type VolumeHost = {
   deviceNumberOf(path: string): Promise<string | null>;
   sizeOf(device: string): Promise<number>;
   read(device: string, offsetBytes: number, lengthBytes: number): Promise<Buffer>;
-  /** True if nobody has the block device for themselves: no mount, mkfs, dm or md. */
+  /** True if the block device has no exclusive user: no mount, mkfs, dm or md. */
   isFree(device: string): Promise<boolean>;
   /** Makes a folder, with those above it; one that is there is fine. */
   makeFolder(path: string): Promise<void>;

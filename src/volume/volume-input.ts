@@ -21,7 +21,7 @@ export class VolumeInput {
     throw this.invalid(`${name} is one of ${known.join(', ')}, not ${given}`);
   }
 
-  /** Throws VolumeError `invalid` for what is no number of a LUN. */
+  /** Throws VolumeError `invalid` if the text is not the number of a LUN. */
   lun(text: string): number {
     if (/^\d{1,8}$/.test(text)) return Number(text);
     throw this.invalid(`lun is not a number: ${JSON.stringify(text)}`);

@@ -6,7 +6,8 @@ import { movesOf } from '../base/state-table.js';
  * - `staging`: it is being logged in and mounted; a process that finds this at its start takes it
  *   down;
  * - `staged`: it can be published;
- * - `unstaging`: it is being unmounted and logged out; whoever finds this goes on with it.
+ * - `unstaging`: it is being unmounted and logged out; a process that finds this
+ *   completes it.
  */
 export type VolumePhase = 'known' | 'staging' | 'staged' | 'unstaging';
 

@@ -8,8 +8,8 @@ import type { VolumeSecrets } from './volume-spec.js';
 
 /**
  * CHAP secrets on their way to the daemon, which takes the names of files only and reads them at
- * each login, also after its own restart. They are in a folder in memory (/run), mode 0600, as long
- * as the session is there.
+ * each login, also after its own restart. They are in a folder in memory (/run), mode 0600, until
+ * the session ends.
  */
 export class VolumeSecretFiles {
   readonly #folder: string;

@@ -106,7 +106,7 @@ export class VolumeSessions {
       const now = `and is ${view?.device ?? 'gone'} now: unstage it and stage it again.`;
       throw new VolumeError('refused', `${words}, ${now}`);
     }
-    // Somebody may have logged out and in again: the LUN may be another disk's since.
+    // A client may have logged out and in again: the LUN may be another disk's since.
     const recordPlace = this.#records.placeOf(record.volumeId);
     requireSameDisk(record, view, { recordPlace, mayBeExchanged: false });
     return view;

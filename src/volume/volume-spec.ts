@@ -20,7 +20,7 @@ const portal = z
 
 /**
  * Words of mount(8) that make another mount of it than that of the disk at the path: its record
- * would not be true, and nobody could end it.
+ * would not be true, and no call could end it.
  */
 const OTHER_MOUNT =
   /^(?:loop|offset|sizelimit|remount|bind|rbind|move|r?(?:shared|private|slave|unbindable))(?:=|$)/;

@@ -51,8 +51,7 @@ export type VolumesOptions = {
 
 /**
  * The volumes of this node. Each call may be repeated, in any order, also after a kill at any
- * point: what is written down, what is mounted and what the daemon has are brought to what is asked
- * for.
+ * point: the records, the mounts and the sessions of the daemon are brought to the requested state.
  */
 export class Volumes {
   readonly #options: VolumesOptions;
@@ -134,7 +133,7 @@ export class Volumes {
     });
   }
 
-  /** Takes a volume away from a path; a path that does not have it is fine. */
+  /** Unmounts a volume from a path; a path that does not have it is fine. */
   unpublish(volumeId: string, targetPath: string): Promise<void> {
     return this.#alone(volumeId, async () => {
       const path = await this.#host.resolvePath(targetPath);

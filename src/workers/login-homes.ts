@@ -13,7 +13,7 @@ type Home = {
   requests: number;
   /** Disks that it has, or is about to have. */
   disks: readonly FoundDisk[];
-  /** Where it goes when it is over here, and who waits for that. */
+  /** Where it goes when it ends here, and the caller that waits for that. */
   move: { readonly to: number; readonly done: Deferred<void> } | null;
   hasMoved: boolean;
   targetName: string;

@@ -68,7 +68,7 @@ export class WorkerChannel<Sent, Received> {
     return question.promise;
   }
 
-  /** The other thread has ended: nobody answers any more. */
+  /** The other thread has ended: it answers no more. */
   close(why: string): void {
     this.#whyClosed = why;
     for (const question of this.#questions.values()) question.reject(ended(why));

@@ -34,7 +34,7 @@ export const METHOD_ROUTES: Readonly<
   SetSessionOption: 'session',
 };
 
-/** Methods that tell of all sessions if they are given none. */
+/** Methods that report all sessions if the call names none. */
 const OF_ALL = ['InitiatorSessionInfo', 'SessionStatistics', 'Rescan'];
 
 type Rows = Readonly<Record<string, readonly Readonly<Record<string, unknown>>[]>>;
@@ -96,7 +96,7 @@ async function routed(pool: WorkerPool, request: RpcRequest): Promise<unknown> {
   return OF_ALL.includes(method) ? withWorker(pool, method, result, worker.index) : result;
 }
 
-/** The record of a session is its worker's; one without a session anybody may remove. */
+/** The record of a session is its worker's; one without a session may be removed by any. */
 async function removeRecord(pool: WorkerPool, request: RpcRequest): Promise<unknown> {
   const id = request.params['UniqueSessionId'];
   const record = (await pool.persistentLogins()).find(({ sessionId }) => sessionId === id);

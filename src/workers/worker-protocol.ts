@@ -22,7 +22,7 @@ import type { ExportPlan } from '../supervisor/session-exports.js';
  * | `ready` | | the worker can be asked |
  * | `begun`, `over` | | a session is in its table, or is not any more |
  * | `place` | `Placement` | disks were found that are not usable yet |
- * | `event`, `log` | | what every client, and the log, is told |
+ * | `event`, `log` | | an event for every client and for the log |
  */
 
 /** What a worker is made with; secrets of the boot LUN are in the surroundings. */
@@ -71,7 +71,7 @@ export type ToMain =
       readonly disks: readonly FoundDisk[];
       /** LUNs that this session had before: they stay. */
       readonly own: readonly number[];
-      /** Nobody uses the session yet. */
+      /** No client uses the session yet. */
       readonly mayMove: boolean;
     }
   | { readonly type: 'event'; readonly event: ProductEvent; readonly target?: string }
@@ -84,7 +84,7 @@ export type ToMain =
 
 /** Why something that was asked for is not done. */
 export type Refusal =
-  /** As the client of the control socket is told. */
+  /** As it is reported to the client of the control socket. */
   | { readonly fault: RpcFault }
   /** The login belongs into another worker. */
   | { readonly moveTo: number };
