@@ -77,31 +77,34 @@ describe('commands in a terminal', { timeout: SLOW }, () => {
   it.each([
     [80, /^ *SESSION +STATE +IN\/s +OUT\/s +IOPS +P99 +QD +HELD +TARGET$/],
     [200, /^ *SESSION +STATE +IN\/s +OUT\/s +IOPS +P50 +P99 +QD +HELD +UNFLUSHED +TARGET$/],
-  ])('top in %i columns has a row for each session and leaves the screen as it was', async (...row) => {
-    const [columns, headings] = row;
-    await using terminal = await Terminal.open(daemon, columns, 'top --interval 0.2');
-    let lines: string[] = [];
-    await daemon.until(async () => {
-      lines = await terminal.lines();
-      return (
-        lines.length >= 3 && headings.test(lines.find((line) => /^ *SESSION/.test(line)) ?? '')
-      );
-    });
-    const rows = lines.filter((line) => line.includes('loggedIn'));
-    expect(rows).toHaveLength(TARGETS.length);
-    for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
-    // The end of a name tells more than its beginning.
-    for (const name of TARGETS) {
-      const shown = columns === 200 ? name : name.slice(-6);
-      expect(
-        rows.some((line) => line.endsWith(shown)),
-        shown,
-      ).toBe(true);
-    }
-    await terminal.type('C-c');
-    await daemon.until(async () => (await terminal.lines()).some((line) => /status/.test(line)));
-    expect(await terminal.lines()).toEqual(['[status 0]']);
-  });
+  ])(
+    'top in %i columns has a row for each session and leaves the screen as it was',
+    async (...row) => {
+      const [columns, headings] = row;
+      await using terminal = await Terminal.open(daemon, columns, 'top --interval 0.2');
+      let lines: string[] = [];
+      await daemon.until(async () => {
+        lines = await terminal.lines();
+        return (
+          lines.length >= 3 && headings.test(lines.find((line) => /^ *SESSION/.test(line)) ?? '')
+        );
+      });
+      const rows = lines.filter((line) => line.includes('loggedIn'));
+      expect(rows).toHaveLength(TARGETS.length);
+      for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
+      // The end of a name tells more than its beginning.
+      for (const name of TARGETS) {
+        const shown = columns === 200 ? name : name.slice(-6);
+        expect(
+          rows.some((line) => line.endsWith(shown)),
+          shown,
+        ).toBe(true);
+      }
+      await terminal.type('C-c');
+      await daemon.until(async () => (await terminal.lines()).some((line) => /status/.test(line)));
+      expect(await terminal.lines()).toEqual(['[status 0]']);
+    },
+  );
 
   it.each([80, 200])('every table fits in %i columns', async (columns) => {
     await using terminal = await Terminal.open(daemon, columns, 'sessions');
