@@ -7,38 +7,40 @@ type AccessState = Exclude<(typeof ACCESS_STATES)[number], 'unknown'>;
 const STATES: Readonly<Record<AccessState, readonly [string, string, string]>> = {
   optimized: [
     '0h',
-    'commands are served over the ports of the group as fast as the target can',
-    'Nothing: requests go over these paths first.',
+    'the target serves commands over the ports of this group at full speed',
+    'No action is needed: requests use these paths first.',
   ],
   nonOptimized: [
     '1h',
-    'commands are served, but slower, e.g. over the link between two controllers',
-    'Nothing: requests go over these paths if no better one can be used.',
+    'the target serves commands more slowly, e.g. over the link between two controllers',
+    'No action is needed: requests use these paths if no better one can be used.',
   ],
   standby: [
     '2h',
-    'the group takes over when the target, or SET TARGET PORT GROUPS, says so',
-    'Nothing while another group serves. If no path can be used, --alua explicit asks for it.',
+    'the group serves no data until the target, or SET TARGET PORT GROUPS, activates it',
+    'No action is needed while another group serves the disk. If no path can be used, ' +
+      '--alua explicit requests this group.',
   ],
   unavailable: [
     '3h',
-    'the group serves no commands for data now',
-    'Check the controller of these ports at the target, if that lasts.',
+    'the group rejects commands that read or write data',
+    'If this state lasts, check the controller of these ports at the target.',
   ],
   blockDependent: [
     '4h',
-    'it depends on the block whether a command is served as fast as the target can',
-    'Nothing: requests go over these paths if none is optimized.',
+    'the speed of a command depends on the blocks that it reads or writes',
+    'No action is needed: requests use these paths if none is optimized.',
   ],
   offline: [
     'Eh',
-    'the ports of the group are not there for the logical unit',
+    'the logical unit cannot be reached over the ports of this group',
     'Check the controller of these ports at the target.',
   ],
   transitioning: [
     'Fh',
-    'the group changes from one state to another',
-    'Nothing: requests go over another group, or wait as long as the target says that it takes.',
+    'the group changes from one access state to another',
+    'No action is needed: requests use another group, or wait for the transition time that the ' +
+      'target reports.',
   ],
 };
 

@@ -10,22 +10,25 @@ import { explainAccessState } from './explain-access.js';
 import type { Explanation } from './explanation.js';
 
 const SENSE_ACTIONS = {
-  success: 'Nothing: the command did its work.',
-  retry: 'Nothing: the command is sent again at once.',
-  retryAfterDelay: 'Nothing: the command is sent again after a pause.',
-  attention: 'Nothing: the disk is read again, then the command is sent again.',
+  success: 'No action is needed: the command succeeded.',
+  retry: 'No action is needed: iscsi-nbd retries the command immediately.',
+  retryAfterDelay: 'No action is needed: iscsi-nbd retries the command after a pause.',
+  attention:
+    'No action is needed: iscsi-nbd reads the properties of the disk again and then retries the ' +
+    'command.',
   away:
-    'Requests wait until the disk is back, up to --removal-latency, and then fail with EIO. If ' +
-    'that takes long, check the LUN at the target.',
+    'Requests wait until the disk responds again. After --removal-latency they fail with EIO. If ' +
+    'the disk does not return, check the LUN at the target.',
 } as const;
 
 const CACHE_MAY_BE_LOST =
-  'Nothing: acknowledged writes that were not flushed are written again first (the event ' +
-  'writesReplayed says how many), then the command. Only with --retain-writes never or --shared ' +
-  'the next flush of each client fails with EIO instead: then check the data.';
+  'No action is needed: the acknowledged writes that were not flushed are written again (the ' +
+  'event writesReplayed reports their number), and then the command is retried. With ' +
+  '--retain-writes never or --shared, the next flush of each client fails with EIO instead; in ' +
+  'that case check the data.';
 const MAY_BE_ANOTHER_DISK =
-  'Check that the LUN still has the same disk. If it has, the command is sent again; if not, the ' +
-  'disk is removed and its requests fail with EIO.';
+  'Check that the LUN is still the same disk. If it is, iscsi-nbd retries the command; if not, ' +
+  'iscsi-nbd removes the disk and its requests fail with EIO.';
 
 /** Attentions after which an operator has something to check or to do. */
 const ATTENTION_STEPS: Readonly<Partial<Record<Attention, string>>> = {
@@ -35,37 +38,43 @@ const ATTENTION_STEPS: Readonly<Partial<Record<Attention, string>>> = {
   inquiryChanged: MAY_BE_ANOTHER_DISK,
   lunsChanged: MAY_BE_ANOTHER_DISK,
   accessStateChanged:
-    'Nothing: the states of the target port groups are read again, and commands go over the best ' +
-    'paths (`iscsi-nbd paths`). The command is sent again.',
-  thresholdReached: 'Add space at the target. The command is sent again.',
+    'No action is needed: iscsi-nbd reads the states of the target port groups again, uses the ' +
+    'best paths (`iscsi-nbd paths`), and retries the command.',
+  thresholdReached: 'Add space at the target. iscsi-nbd retries the command.',
 };
 
 const ANOTHER_PATH =
-  'Nothing, if the disk has another path: the command goes over that one (`iscsi-nbd paths`). ' +
-  'Without one ';
-const WAITS = 'requests wait up to --removal-latency, and then fail with EIO. ';
+  'If the disk has another path (`iscsi-nbd paths`), no action is needed: the command is retried ' +
+  'over it. Otherwise ';
+const WAITS = 'requests wait, and after --removal-latency they fail with EIO. ';
 
 /** As `ATTENTION_STEPS`, where the disk cannot be used over this port. */
 const PORT_STEPS: Readonly<Partial<Record<Attention, string>>> = {
   accessTransition:
-    `${ANOTHER_PATH}${WAITS}A disk with several paths waits first as long as the target says ` +
-    'that a transition takes.',
-  portStandby: `${ANOTHER_PATH}${WAITS}Log in to a portal of the other controller, too.`,
+    `${ANOTHER_PATH}${WAITS}Requests of a disk with several paths first wait for the transition ` +
+    'time that the target reports.',
+  portStandby: `${ANOTHER_PATH}${WAITS}Log in to a portal of the other controller as well.`,
   portUnavailable: `${ANOTHER_PATH}${WAITS}Check the controller of this port at the target.`,
-  lunGone: `${ANOTHER_PATH}${WAITS}Check that the target shows the LUN to this initiator.`,
+  lunGone: `${ANOTHER_PATH}${WAITS}Check that the target maps the LUN to this initiator.`,
 };
 
 /** Errnos a block client meets, where the system's own words are too short to help. */
 const BLOCK_ERRNOS: Readonly<Record<string, readonly [explanation: string, nextStep: string]>> = {
   EIO: [
-    'the device failed, or the outage lasted longer than --removal-latency',
-    "Look at the ioError event, which has the device's own words.",
+    'the device reported an error, or the outage lasted longer than --removal-latency',
+    'Read the ioError event, which has the error that the device reported.',
   ],
   ENOSPC: ['the target could not allocate space for a write', 'Add space at the target.'],
-  EPERM: ['the disk is write protected or reserved', 'Check the access rights at the target.'],
-  EINVAL: ['the request lies outside the disk', 'Check whether the disk was made smaller.'],
-  ENOTSUP: ['the device does not know the command', 'Do without it, e.g. without discard.'],
-  ESHUTDOWN: ['the export is being closed', 'Start it again.'],
+  EPERM: [
+    'the disk is write protected, or another initiator has reserved it',
+    'Check the access rights at the target.',
+  ],
+  EINVAL: ['the request is outside the disk', 'Check whether the disk has shrunk.'],
+  ENOTSUP: [
+    'the device does not support the command',
+    'Disable the feature that sends it, e.g. mount without discard.',
+  ],
+  ESHUTDOWN: ['the process closes the export', 'Start the export again.'],
 };
 
 /**
@@ -83,7 +92,7 @@ export function explain(code: string): Explanation {
   const access = explainAccessState(code);
   if (access !== null) return access;
   throw new UsageError(
-    `'${code}' has none of the forms explain knows: an exit status (24), a login status ` +
+    `'${code}' is not a code that explain supports: an exit status (24), a login status ` +
       '(0201), sense key/ASC/ASCQ (06/29/00), an errno name (EIO), an access state (standby).',
   );
 }
@@ -91,7 +100,9 @@ export function explain(code: string): Explanation {
 function explainExitCode(code: number): Explanation {
   const name = exitNameOfCode(code);
   if (name === undefined) {
-    throw new UsageError(`No command of iscsi-nbd exits with ${code}; --run passes on any status.`);
+    throw new UsageError(
+      `No command of iscsi-nbd exits with ${code}; --run returns the status of its command.`,
+    );
   }
   return {
     kind: 'exitCode',
@@ -99,7 +110,7 @@ function explainExitCode(code: number): Explanation {
     name,
     layer: 'the iscsi-nbd command',
     explanation: EXIT_CODES[name].words,
-    nextStep: 'Read the message on stderr: it names what failed and where.',
+    nextStep: 'Read the message on stderr: it names the operation that failed and its place.',
     reference: 'iscsi-nbd(8), EXIT STATUS',
   };
 }
@@ -158,8 +169,8 @@ function explainErrno(name: string): Explanation {
     explanation: network ?? words,
     nextStep:
       network === undefined
-        ? 'Read the message it came with: it names what failed and where.'
-        : 'Check the address and port, routes, the firewall, and that the target is running.',
+        ? 'Read the message that has this code: it names the operation that failed and its place.'
+        : 'Check the address, the port, the routes, the firewall, and whether the target runs.',
     reference: 'errno(3)',
   };
 }

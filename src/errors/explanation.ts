@@ -3,10 +3,10 @@ export type Explanation = {
   readonly kind: 'exitCode' | 'loginStatus' | 'sense' | 'errno' | 'accessState';
   readonly code: string;
   readonly name: string;
-  /** Which part of the way between a program and its disk speaks so. */
+  /** The part between a program and its disk that reports the code. */
   readonly layer: string;
   readonly explanation: string;
   readonly nextStep: string;
-  /** Where it is laid down. */
+  /** The document that defines it. */
   readonly reference: string;
 };

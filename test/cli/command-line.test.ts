@@ -25,7 +25,7 @@ describe('a wrong command line', () => {
     [['capacity', URL_LUN0, '--raw', '--json'], /--raw and --json exclude each other/],
     [['capacity', 'disk1'], /does not begin with iscsi:\/\//],
     [['capacity', URL_LUN0, '--config', '/no/such/file'], /\/no\/such\/file cannot be read/],
-    [['explain', 'zzz'], /none of the forms/],
+    [['explain', 'zzz'], /not a code that explain supports/],
   ])('the arguments %j are rejected with status 7', async (argv, pattern) => {
     const { code, out, err } = await run(argv);
     expect(err).toMatch(pattern);
@@ -87,19 +87,23 @@ describe('explain', () => {
   });
 
   it.each([
-    ['02/04/0a', /asymmetric access state/, /another path.*as long as the target says/],
+    [
+      '02/04/0a',
+      /asymmetric access state/,
+      /another path.*transition time that the target reports/,
+    ],
     ['02/04/0b', /on standby/, /another path/],
     ['02/04/0c', /unavailable/, /another path/],
     ['05/25/00', /no such logical unit/, /another path/],
-    ['06/2a/06', /access state changed/, /read again.*best paths/],
-    ['06/2a/07', /change of the access state failed/, /read again.*best paths/],
+    ['06/2a/06', /access state changed/, /target port groups again.*best paths/],
+    ['06/2a/07', /change of the access state failed/, /target port groups again.*best paths/],
     ['05/67/0a', /does not set the states of its port groups/, /EIO/],
     ['04/67/0a', /failed to set the states of its port groups/, /EIO/],
     ['standby', /SET TARGET PORT GROUPS/, /--alua explicit/],
-    ['non-optimized', /slower/, /if no better one can be used/],
-    ['transitioning', /changes from one state/, /wait as long as the target says/],
-    ['Optimized', /as fast as the target can/, /first/],
-    ['offline', /not there/, /controller/],
+    ['non-optimized', /more slowly/, /if no better one can be used/],
+    ['transitioning', /changes from one access state/, /wait for the transition time/],
+    ['Optimized', /full speed/, /first/],
+    ['offline', /cannot be reached/, /controller/],
   ])('%s of asymmetric access is explained with what to do next', async (code, words, next) => {
     const result = JSON.parse((await run(['explain', code, '--json'])).out);
     expect(result.explanation).toMatch(words);
@@ -111,7 +115,7 @@ describe('explain', () => {
     async (code) => {
       const { nextStep } = JSON.parse((await run(['explain', code, '--json'])).out);
       expect(nextStep).toMatch(
-        /written again first.*--retain-writes never.*next flush of each client fails with EIO/,
+        /are written again.*--retain-writes never.*next flush of each client fails with EIO/,
       );
     },
   );

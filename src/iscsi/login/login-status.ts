@@ -55,7 +55,7 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Initiator error',
       'refused-for-good',
-      'the target found something wrong in our login and does not say what',
+      'the target found an error in our login and does not report which',
       "look at the target's log; options it does not support are a common cause",
     ),
   ],
@@ -64,7 +64,7 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Authentication failure',
       'authentication',
-      'the target did not accept who we say we are, or cannot authenticate itself to us',
+      'the target did not accept our identity, or cannot authenticate itself to us',
       'check the CHAP user and secret of each direction here and at the target',
     ),
   ],
@@ -101,7 +101,7 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
       'Unsupported version',
       'refused-for-good',
       'the target does not speak version 0 of iSCSI',
-      'update the target; version 0 is the only one there is',
+      'update the target; version 0 is the only version of iSCSI',
     ),
   ],
   [
@@ -118,8 +118,8 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Missing parameter',
       'refused-for-good',
-      'the target misses a key in our login, such as a name or a CHAP answer',
-      'give the target name; configure CHAP if the target asks for it',
+      'our login lacks a key that the target requires, such as a name or a CHAP response',
+      'give the target name; configure CHAP if the target requires it',
     ),
   ],
   [
@@ -145,8 +145,8 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Session does not exist',
       'refused-for-good',
-      'the connection was to be added to a session that the target does not have',
-      'log in anew, which makes a session',
+      'the login adds a connection to a session that the target does not have',
+      'log in again, which makes a new session',
     ),
   ],
   [
@@ -181,7 +181,7 @@ const STATUSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Out of resources',
       'retry',
-      'the target has no room for another session or connection',
+      'the target lacks resources for another session or connection',
       'try later; end sessions that are not needed',
     ),
   ],
@@ -198,7 +198,7 @@ const CLASSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Redirection',
       'redirect-temporary',
-      'the target is to be reached at another address',
+      'the target is at another address',
       'log in at the address it gives',
     ),
   ],
@@ -207,7 +207,7 @@ const CLASSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Initiator error',
       'refused-for-good',
-      'the target refuses this login for a reason of its own',
+      'the target refuses this login and reports no known reason',
       "look at the target's log for the status detail",
     ),
   ],
@@ -216,7 +216,7 @@ const CLASSES: ReadonlyMap<number, LoginStatus> = new Map([
     row(
       'Target error',
       'retry',
-      'the target cannot take the login at present, for a reason of its own',
+      'the target cannot accept the login at present and reports no known reason',
       "try later; look at the target's log for the status detail",
     ),
   ],
