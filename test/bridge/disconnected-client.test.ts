@@ -15,7 +15,7 @@ const write = (block: number, cookie = BigInt(block), blocks = 1): Buffer =>
   });
 const blocksOf = (sent: readonly Sent[]): number[] => sent.map(({ cdb }) => cdb.readUInt32BE(2));
 
-/** A client has gone with a write of blocks 0 to 9 at the target; another one is there. */
+/** A client has gone with a write of blocks 0 to 9 at the target; another one is connected. */
 function abandoned(): { bench: Bench; old: Sent; other: Peer } {
   const bench = diskBench(diskFacts());
   const gone = bench.newPeer();

@@ -219,7 +219,7 @@ describe('NbdConnection: back-pressure', () => {
     }
     expect(disk.requests.length).toBeLessThanOrEqual(256 + 20);
     expect(budget.replyBytes).toBe(disk.requests.length * 2 ** 20);
-    // What comes back to a client that has gone is room for the others.
+    // Replies for a client that has gone free their room for the others.
     const before = disk.requests.length;
     const waits = peers.find((peer) => !peer.reading)!;
     for (const peer of peers) if (peer !== waits) peer.close();

@@ -13,7 +13,7 @@ function acknowledge({ client, port }: Bench, fua = false): void {
   port.good(port.take());
 }
 
-/** The disk reports `sense` to a read of somebody else, which is then read again. */
+/** The disk reports `sense` to a read of another client, which is then retried. */
 function report({ client, port, dataIn }: Bench, sense: Buffer): void {
   client.ask({ operation: 'read', length: 512 });
   port.check(port.take(), sense);

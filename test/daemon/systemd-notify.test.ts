@@ -52,7 +52,7 @@ async function startManager(path: string, ...flags: readonly string[]): Promise<
   await once(child.stdout, 'data');
 }
 
-/** What the manager has been told, once it is `count` messages. */
+/** The messages that the manager has received, once there are `count`. */
 async function told(count: number): Promise<{ pid: number; text: string }[]> {
   const lines = () => output.split('\n').filter((line) => line !== '');
   while (lines().length < count) await sleep(10);

@@ -1,4 +1,4 @@
-/** Fuzz targets of what comes from this host: clients of the sockets, files, the kernel, firmware. */
+/** Fuzz targets for input from this host: clients of the sockets, files, the kernel, firmware. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -100,7 +100,7 @@ export class CommandProcess {
     this.#child.kill(signal);
   }
 
-  /** The first `count` lines of standard output, as soon as they are there. */
+  /** The first `count` lines of standard output, as soon as they are printed. */
   async lines(count: number): Promise<string[]> {
     for (;;) {
       const lines = this.out.split('\n');

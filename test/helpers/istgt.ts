@@ -1,8 +1,8 @@
 /**
  * A real iSCSI target (Debian's `istgt`) for a test. Each one has its own process, port, control
  * port and temporary folder. Its configuration is that of the package's example file
- * (`/usr/share/doc/istgt/examples/istgt.conf`) with other paths, ports and sizes; a test names what
- * else differs.
+ * (`/usr/share/doc/istgt/examples/istgt.conf`) with other paths, ports and sizes; a test names
+ * its other differences.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -104,7 +104,7 @@ export async function startIstgt(options: IstgtOptions = {}): Promise<Istgt> {
         await istgt.start();
         return istgt;
       } catch (error) {
-        // Somebody else may have taken the port since it was found free.
+        // Another process may have taken the port since it was found free.
         const portIsTaken = error instanceof Error && /listen error/.test(error.message);
         if (!portIsTaken || tries === PORT_TRIES_MAX) throw error;
       }

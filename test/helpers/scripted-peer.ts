@@ -188,7 +188,7 @@ export class ScriptedPeer {
       if (this.linkIsOpen) {
         this.session.bytesReceived(slab, buffer, 0, piece.length, this.nowMs);
       }
-      // What nobody refers to is used again: stale bytes must not look right.
+      // Memory without a reference is used again: stale bytes must not look right.
       if (this.pool.references(slab) === 1) buffer.fill(0xee, 0, piece.length);
       this.pool.release(slab);
       this.settle();

@@ -1,6 +1,6 @@
 /**
- * Targets that cannot be had here, imitated by the embedded target: what each does differently, by
- * its source code or by the word of those who met it.
+ * Targets that are not available here, imitated by the embedded target: the differences of each, by
+ * its source code or by reports of its users.
  */
 import type { SessionOptions } from '../../src/config/contract.js';
 import { TargetDisk, type TargetDiskOptions } from '../../src/target/disk.js';
@@ -30,7 +30,7 @@ export type TargetProfile = {
   readonly options?: Partial<SessionOptions>;
   /** What happens instead of a broken connection. */
   readonly outage?: (target: EmbeddedTarget) => void;
-  /** Quirks that the session tells of, in alphabetic order. */
+  /** Quirks that the session reports, in alphabetic order. */
   readonly quirks: readonly string[];
 };
 

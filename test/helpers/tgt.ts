@@ -89,7 +89,7 @@ export async function startTgt(options: TgtOptions): Promise<Tgt> {
         await tgt.start();
         return tgt;
       } catch (error) {
-        // Somebody else may have taken the port since it was found free.
+        // Another process may have taken the port since it was found free.
         const portIsTaken = error instanceof Error && /unable to bind/.test(error.message);
         if (!portIsTaken || options.port !== undefined || tries === PORT_TRIES_MAX) throw error;
       }
@@ -286,7 +286,7 @@ function iqnOf(targets: readonly TgtTarget[], index: number): string {
   return targets[index]?.iqn ?? `iqn.2024-01.com.example:disk${index + 1}`;
 }
 
-/** A TCP port of 127.0.0.1 that nobody listens on now. */
+/** A TCP port of 127.0.0.1 that no process listens on now. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = PORT_FIRST + Math.floor(Math.random() * PORT_COUNT);

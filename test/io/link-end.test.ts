@@ -22,7 +22,7 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close();
 });
 
-/** A peer that reads nothing until it is told to. */
+/** A peer that reads nothing until the test starts its reads. */
 class StalledPeer {
   port = 0;
   socket: Socket | null = null;

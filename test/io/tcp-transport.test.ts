@@ -18,7 +18,7 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close();
 });
 
-/** Says what it was told, in order. */
+/** Records the calls that it received, in order. */
 class Witness implements TransportUser {
   readonly told: string[] = [];
   error: ProductError | null = null;

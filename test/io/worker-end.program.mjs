@@ -14,14 +14,14 @@ new addon.NativeSocket(listening, true, new Int32Array(3), () => {}).watchReadab
 const [ours] = addon.socketPair();
 const window = new Int32Array([0, 0, 1 << 20]);
 new addon.NativeSocket(ours, false, window, () => {}).watchReadable(true);
-// Nobody has taken these two yet.
+// No reader has taken these two yet.
 addon.connectTcp('127.0.0.1', 9);
 new addon.NativeSocket(addon.socketPair()[0], false, window, () => {}).release();
 // Locked and mapped: the lock is free only when both are gone.
 const locked = openSync(join(folder, 'locked'), 'r+');
 addon.tryLock(locked, true);
 globalThis.mapped = addon.mapRange(locked, 0, 65536, true);
-// Waits until somebody reads the pipe.
+// Waits until a process reads the pipe.
 addon.writeAttribute(join(folder, 'pipe'), 'x').catch(() => {});
 parentPort.postMessage('ready');
 

@@ -86,7 +86,7 @@ async function writer(luns: readonly number[], isDevice = true): Promise<string>
   return kill();
 }
 
-/** Bytes of each write that was recovered, by their first one; null: nobody knows. */
+/** Bytes of each write that was recovered, by their first one; null: unknown. */
 function firstBytes(session: SessionRetained, lun: number): number[] | null {
   const recovered = session.recover(lun);
   if (recovered === null) return null;
@@ -211,7 +211,7 @@ describe('a disk that is closed', () => {
   it('the disk leaves its bytes as they are to the next process if its journal stays', async () => {
     const first = await process_();
     closedDisk(first);
-    // Somebody else would use a slab that is free.
+    // Another request would use a slab that is free.
     first.pool.buffer(first.pool.acquire()).fill(0xee);
     const next = await process_(first.kill());
     expect(firstBytes(next.session, 0)).toEqual([7]);

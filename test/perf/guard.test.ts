@@ -33,7 +33,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-guard-'));
   target = await FastTarget.start(folder);
   const socketPath = join(folder, 'nbd');
-  // Looking for answers costs calls that nobody else wants, as many as there is time for.
+  // A busy poll makes calls that have no other use, as many as there is time for.
   const given = { initiatorName: 'iqn.2024-01.com.example:guard', busyPollMicroseconds: 0 };
   const options = { ...(configOf(given).values as SessionOptions), ...given, socketPath };
   const hooks = { onEvent: () => {}, signal: new AbortController().signal };

@@ -8,7 +8,7 @@ import {
   type SessionPhaseEvent,
 } from '../../src/supervisor/session-phase.js';
 
-/** What comes of a session that begins now. */
+/** The outcome of a session that begins now. */
 function phaseOf(...events: SessionPhaseEvent[]): SessionPhase {
   return events.reduce<SessionPhase>(nextPhase, 'opening');
 }

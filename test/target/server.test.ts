@@ -46,7 +46,7 @@ async function loggedIn(): Promise<Socket> {
   return socket;
 }
 
-/** Settles with what comes first: data, or the end of the link (a reset is one, too). */
+/** Settles with the first event: data, or the end of the link (a reset is one, too). */
 const next = (socket: Socket): Promise<string> =>
   new Promise((resolve) => {
     socket.once('data', () => resolve('data'));

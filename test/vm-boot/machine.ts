@@ -87,7 +87,7 @@ export class Machine implements AsyncDisposable {
     return this.#ended(command);
   }
 
-  /** Starts a command whose end nobody hears of, as that of the machine. */
+  /** Starts a command whose end is not reported, as that of the machine. */
   start(command: string): void {
     this.#socket?.write(`${command}\n`);
   }

@@ -7,7 +7,7 @@ import { Machine } from './machine.js';
 import { readmeSteps } from './readme-steps.js';
 
 const MIB = 1 << 20;
-/** Writes, and reads back what it wrote, until it is told to end; the first error ends it. */
+/** Writes, and reads back what it wrote, until `/run/load-end` exists; the first error ends it. */
 const LOAD = `
   cd /srv/data
   until [ -e /run/load-end ]; do
@@ -88,7 +88,7 @@ async function loseProcess(commands: string): Promise<void> {
     ! dmesg | grep -E 'I/O error|EXT4-fs (error|warning)|Aborting journal'
   `);
   expect(await identityNow()).toBe(identity);
-  // The mount has been there all the time: it was not taken away and made again.
+  // The mount existed all the time: it was not removed and made again.
   const { ActiveEnterTimestampMonotonic, ActiveState } = Object.fromEntries(
     await unit('srv-data.mount'),
   );

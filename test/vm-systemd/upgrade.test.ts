@@ -6,7 +6,7 @@ import { buildVersions, changedPackage, MAIN_FILE } from '../packaging/packages.
 import { Machine, machineOfEnvironment } from './machine.js';
 
 const MIB = 1 << 20;
-/** Writes with flushes, and reads back what it wrote, until it is told to end. */
+/** Writes with flushes, and reads back what it wrote, until the test ends it. */
 const LOAD = [
   ...['fio --name=load --directory=/srv/data --size=16m --numjobs=2 --rw=randwrite --bs=16k'],
   ...['--direct=1 --fsync=16 --verify=crc32c --verify_backlog=32 --verify_fatal=1'],

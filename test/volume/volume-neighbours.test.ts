@@ -129,7 +129,7 @@ describe('a staged volume whose disk is not what it was', () => {
   it('a LUN of a new session that is another disk is neither published nor expanded', async () => {
     const volumes = await world.start();
     await volumes.stage(block('v', 1));
-    // Somebody logs out and in again; the number is given to another disk, and so is the device.
+    // A client logs out and in again; the number is given to another disk, and so is the device.
     world.addDisk(1, { serial: "somebody else's", type: 'ext4', hasData: true });
     await expect(volumes.publish(publishing('v'))).rejects.toThrow(/another disk has this LUN now/);
     expect(await faultOf(volumes.expand('v', 1))).toBe('refused');

@@ -49,7 +49,7 @@ function life(isBlock: boolean): readonly Operation[] {
   ];
 }
 
-/** What is there, whatever it took to get there. */
+/** The state of the node; the calls that led to it do not matter. */
 function state() {
   const record = world.record('v');
   return {
@@ -123,7 +123,7 @@ describe('volumes of a node', () => {
       const end = await faultOf(first.stage(staging('v', 1)));
       if (end === 'none') break;
       const again = await world.start();
-      // After the last step it is staged, and nobody has been told.
+      // After the last step it is staged, and the caller has no answer.
       if (world.phases.includes('staged')) break;
       expect(world.leftovers(), `the start after step ${killAt}`).toEqual(NOTHING);
       await again.unstage('v', '/staging/v');
@@ -177,7 +177,7 @@ describe('volumes of a node', () => {
     const volumes = await world.start();
     await volumes.stage(staging('v', 1));
     await volumes.publish(publishing('v'));
-    // The node is away; the target gives the number to the disk of somebody else.
+    // The node is away; the target gives the number to the disk of another owner.
     world.reboot();
     world.addDisk(1, { serial: "somebody else's", type: 'ext4', hasData: true });
     const after = await world.start();

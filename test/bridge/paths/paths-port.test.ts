@@ -136,7 +136,7 @@ describe('several paths to one logical unit', () => {
     const told = send('write', 1);
     paths[1]!.happened('sessionLost');
     goes(0);
-    // Without any path the write is held by whoever sent it.
+    // Without any path the write is held by the caller that sent it.
     expect(told).toEqual([{ outcome: 'lost', status: 0 }]);
     comes(paths[1]!);
     send('write', 1);

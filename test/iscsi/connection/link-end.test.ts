@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FROM, OP } from '../../helpers/peer-pdu.js';
 import { ScriptedPeer } from '../../helpers/scripted-peer.js';
 
-/** A session whose logout request has been sent, and a write of it that nobody answers. */
+/** A session whose logout request has been sent, and a write of it without an answer. */
 function leaving() {
   const peer = ScriptedPeer.loggedIn({ timers: { noopIntervalMs: 0 } });
   peer.submit('write', 4096, { operation: 0x2a });

@@ -8,7 +8,7 @@ const OVERFLOW = 4;
 const LUN0 = [0, 0] as const;
 const LUN1 = [0x00010000, 0] as const;
 
-/** The session lives, and the quirk has been told, once. */
+/** The session lives, and the quirk has been reported, once. */
 function expectQuirk(peer: ScriptedPeer, quirk: string, section: string): void {
   expect(peer.failure).toBeNull();
   expect(peer.session.state).toBe('loggedIn');

@@ -78,7 +78,7 @@ export const accept = (lines: readonly string[] = TGT_ANSWER): Answer => ({
   lines,
 });
 
-/** One login with a target that answers what it is told to. */
+/** One login with a target that sends the given answers. */
 export class LoginScript {
   readonly machine: LoginMachine;
   readonly requests: LoginRequest[] = [];

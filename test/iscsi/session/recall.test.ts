@@ -1,4 +1,4 @@
-/** What waits to be sent to a LUN when the LUN says that it may be another disk now. */
+/** Requests that wait to be sent to a LUN when it reports that it may be another disk now. */
 import { describe, expect, it } from 'vitest';
 import type { ScsiCommand } from '../../../src/scsi/command.js';
 import { FROM, type InitiatorPdu, OP, type TargetPdu } from '../../helpers/peer-pdu.js';

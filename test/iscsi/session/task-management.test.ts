@@ -290,7 +290,7 @@ describe('a unit attention that reports cleared tasks', () => {
   const senseOf = (asc: number, ascq: number) =>
     Buffer.from([0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0]);
 
-  /** Four commands, of which the third is told; the fourth is of another LUN. */
+  /** Four commands, of which the third is returned; the fourth is of another LUN. */
   function told(asc: number, ascq = 0) {
     const peer = ScriptedPeer.loggedIn({ timers: TIMERS });
     const commands = [1, 1, 1, 2, 1].map((lun) => peer.submit('none', 0, { lun: [lun << 16, 0] }));
