@@ -28,7 +28,7 @@ function expectParagraph({ out, err }: CommandResult, pattern: RegExp): void {
   expect(out).toBe('');
 }
 
-/** In a network namespace of its own: one end of a cable whose other end nobody listens at. */
+/** In a network namespace of its own: one end of a cable without a listener at its other end. */
 const HOLE = [
   'ip link add v0 type veth peer name v1',
   'ip addr add 203.0.113.1/24 dev v0',

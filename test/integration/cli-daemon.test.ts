@@ -22,7 +22,7 @@ const CHAP = 'iqn.2024-01.com.example:cli-chap';
 const SECRET = 'a secret of a node record';
 const ID = /^[0-9a-f]{16}$/;
 const exec = promisify(execFile);
-/** What a person is told of a failure: one paragraph. */
+/** The report of a failure to a person: one paragraph. */
 const PARAGRAPH = /^iscsi-nbd: [^\n]+\.\n$/;
 
 let tgt: Tgt;

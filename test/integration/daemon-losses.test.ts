@@ -1,4 +1,4 @@
-/** What a daemon knows of writes that a daemon before it acknowledged and nobody flushed. */
+/** A daemon knows of unflushed writes that a daemon before it has acknowledged. */
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ const uriIn = (folder: string, sessionId: string) =>
 
 const flush = async (uri: string) => (await nbdsh(uri, [...FLUSH, '  print(e.errno)'])).trim();
 
-/** Logs in and writes what nobody flushes; resolves to the session's identifier. */
+/** Logs in and writes without a flush; resolves to the session's identifier. */
 async function written(daemon: DaemonProcess, ...flags: string[]): Promise<string> {
   const login = ['login', server.portal, TARGET, ...flags];
   const { UniqueSessionId } = await daemon.json<{ UniqueSessionId: string }>(...login);
@@ -184,7 +184,7 @@ describe('a daemon that exits', () => {
       unflushedLuns: [1],
     });
     node.faults.onCommand = undefined;
-    // Of a process that goes on after that, the session has to be taken away.
+    // If the process continues after that, its session has to be removed.
     await session.close({ force: true });
   });
 

@@ -50,7 +50,7 @@ const SUM =
   'import hashlib; print(hashlib.sha256(h.pread(4096, 0) + h.pread(414208, 1 << 20)).hexdigest())';
 const sum = async (uri: string) => (await nbdsh(uri, [SUM])).trim();
 
-/** Logs in and writes what nobody flushes; resolves to the session and what is there by now. */
+/** Logs in and writes without a flush; resolves to the session and the present data. */
 async function written(daemon: DaemonProcess, ...flags: string[]) {
   const login = ['login', server.portal, TARGET, ...flags];
   const { UniqueSessionId } = await daemon.json<{ UniqueSessionId: string }>(...login);
@@ -71,7 +71,7 @@ async function targetBackWithoutPower(port: number): Promise<void> {
 }
 
 const started = (daemon: DaemonProcess) => daemon.start('--wait-for', `${TARGET}/0`);
-/** Kinds of files that are there. */
+/** Kinds of the files that exist. */
 const kinds = () => readdirSync(retained).map((name) => name.replace(/^.*\./, ''));
 
 describe('a daemon that is killed with acknowledged writes that no client flushed', () => {

@@ -173,7 +173,7 @@ describe('a daemon', () => {
     const child = spawn(process.execPath, [CLI, 'events', '--json', '--control', daemon.control]);
     const events: { event: string; to?: string }[] = [];
     createInterface({ input: child.stdout }).on('line', (line) => events.push(JSON.parse(line)));
-    // The subscription is there when a first event comes through.
+    // The subscription works once a first event has come through.
     await daemon.until(async () => {
       await daemon.run('login', server.portal, name(3));
       await daemon.run('logout', name(3));

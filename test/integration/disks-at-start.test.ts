@@ -73,7 +73,7 @@ describe('a disk that is not ready at the start', () => {
 
 /**
  * A target with two portals of a group each (ALUA): over the first the disk is on standby. A
- * discovery tells of both.
+ * discovery reports both.
  */
 async function twoPortals(standbyGroups: readonly number[] = [1]) {
   const target = await start({ 0: disk('ZERO') });

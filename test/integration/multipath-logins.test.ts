@@ -14,7 +14,7 @@ vi.setConfig({ testTimeout: 120_000 });
 const NAME = 'iqn.2001-04.com.example:disk';
 const MULTIPATH = ['--multipath', 'auto', '--reconnect-interval', '0.5'];
 
-/** A target with a portal in each of these groups; at the last one nobody listens if so wished. */
+/** A target with a portal in each of these groups; on request the last one has no listener. */
 async function target(groups: readonly number[], lastListens = true) {
   const disk = TargetDisk.ram({ sizeBytes: 16 << 20, writeCache: 'volatile' });
   const ports: number[] = [];

@@ -177,7 +177,7 @@ class NetworkPath {
     this.#ip(...inside, 'link', 'set', 'lo', 'up');
   }
 
-  /** Packets to the target go to a station that is not there; nobody is told. */
+  /** Packets to the target go to a station that does not exist; no error is reported. */
   swallow(on: boolean): void {
     const neighbour = ['dev', this.#device] as const;
     if (on) {

@@ -24,7 +24,7 @@ function seeded(seed: number): () => number {
   };
 }
 
-/** What each block holds; after a trim either that or zeros. Nobody else uses a block in use. */
+/** What each block holds; after a trim either that or zeros. No other request uses a block in use. */
 class Model {
   readonly bytes = Buffer.alloc(DISK_BYTES);
   readonly blockBytes: number;

@@ -1,4 +1,4 @@
-/** What clients of a socket are told by the `serve` that follows another one, however it ended. */
+/** The losses that a `serve` reports to clients of a socket after another one, however it ended. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,7 +22,7 @@ const ME = 'iqn.2024-01.com.example:me';
 const POWER_ON = { asc: 0x29, ascq: 0 };
 const EIO = 5;
 const WRITE_10 = 0x2a;
-/** Somebody the modes of files count for, when the tests run as root. */
+/** A user that the modes of files apply to, if the tests run as root. */
 const USER = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : null;
 
 let folder = '';
@@ -110,7 +110,7 @@ async function flushes(): Promise<number[]> {
   return [(await client.request(NBD.flush)).error, (await client.request(NBD.flush)).error];
 }
 
-/** Nobody may write to the state directory; what is there can be read. */
+/** No process may write to the state directory; its files can be read. */
 function protectState(): void {
   if (USER !== null) chownSync(served(), 0, 0);
   for (const name of readdirSync(served())) chmodSync(join(served(), name), 0o644);

@@ -98,7 +98,7 @@ describe('a daemon with two workers', () => {
       expect(first.session.worker).not.toBe(second.session.worker);
       const uri = uriOf(daemon, first.UniqueSessionId);
       await nbdsh(uri, ["h.pwrite(b'kept' * 4096, 4096)"]);
-      // The target has lost what nobody flushed, and the worker that knows of it dies.
+      // The target has lost unflushed writes, and the worker that knows of it dies.
       disks[1]?.powerLoss();
       crash(first.session.worker, way);
       await daemon.until(() => daemon.log.includes('taken over by the next thread'));
