@@ -35,7 +35,7 @@ const COMMENT_FOLDERS: readonly string[] = [
 ].map((room) => `src/${room}`);
 
 /** Folders of test/ whose comments are not in plain technical English yet. */
-const TEST_FOLDERS_LEFT = ['simulation', 'vm'];
+const TEST_FOLDERS_LEFT = ['simulation'];
 const TEST_FOLDERS = readdirSync(new URL('test', ROOT), { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && !TEST_FOLDERS_LEFT.includes(entry.name))
   .map(({ name }) => `test/${name}`);

@@ -2,11 +2,11 @@
 import { expect } from 'vitest';
 import { type Attached, attach, configuredDevices, type SeenEvent, until } from './attached.js';
 
-/** Whoever makes block devices of the LUNs, over both portals. */
+/** The program that makes block devices of the LUNs, over both portals. */
 export type PathUser = {
   /** In the order of their LUNs. */
   readonly devices: readonly string[];
-  /** Resolves when all paths are there, in the state that their group is in. */
+  /** Resolves when all paths exist, in the state that their group is in. */
   untilBothPaths(): Promise<void>;
   /** Errors that it has told of, and further names of the devices: none of both is expected. */
   troubles(): Promise<readonly string[]>;

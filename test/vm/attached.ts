@@ -142,7 +142,7 @@ export async function cleanUp(): Promise<void> {
   }
 }
 
-/** Takes a device away, as `nbd-client -d` does. */
+/** Removes a device, as `nbd-client -d` does. */
 export async function disconnect(device: string): Promise<void> {
   await addon.nbdDisconnect(Number(device.slice('/dev/nbd'.length)));
 }

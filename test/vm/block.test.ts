@@ -98,7 +98,7 @@ describe('block commands on foreign targets, from the device to the backing file
     ];
     expect(attached.ready.map((event) => event['lun'])).toEqual([0, 1]);
 
-    // LIO says nothing of it: the size is asked for now and then. Looked at again at the end.
+    // LIO does not report it: the size is polled. The end of this test reads it again.
     await shell(`truncate -s ${2 * SIZE} ${looped}; losetup --set-capacity ${loop}`);
 
     const stable = await commandsDuring(() =>
@@ -127,7 +127,7 @@ describe('block commands on foreign targets, from the device to the backing file
     expect(await sizeOf(onLoop)).toBe(2 * SIZE);
     expect(await attached.end('SIGTERM')).toBe(0);
 
-    // LIO knows no GET LBA STATUS: what nobody tells of counts as data, all of it.
+    // LIO knows no GET LBA STATUS: all blocks without a status count as data.
     const extents = await map(`${URL}/0`);
     expect(zeroBytes(extents)).toBe(0);
     expect(extents.reduce((sum, { length }) => sum + length, 0)).toBe(SIZE);
@@ -147,7 +147,7 @@ describe('block commands on foreign targets, from the device to the backing file
   });
 });
 
-/** While another initiator has the unit reserved, requests fail and say why; then all is well. */
+/** While another initiator has the unit reserved, requests fail and say why; then they succeed. */
 async function reservations(
   device: string,
   attached: Awaited<ReturnType<typeof attach>>,

@@ -236,7 +236,7 @@ describe('what a pod gets', () => {
     expect(usage).toMatchObject([{ total: String(32 * MIB) }]);
     await client.call(METHODS.unpublish, calls.unpublish);
     await client.call(METHODS.unstage, calls.unstage);
-    // What somebody wrote to it is no file system: nothing is made over it.
+    // The data on it are not a file system: nothing is made over them.
     const asFolder = node.calls(mountOf());
     expect(await node.codeOf('stage', asFolder.stage)).toBe('FAILED_PRECONDITION');
     await node.expectNothingLeft();

@@ -101,7 +101,7 @@ describe('volumes of tgt', () => {
     expect(mountsBelow(folder)).toEqual([]);
     expect(await configuredDevices()).toEqual([]);
     expect(await sessionsOf(tgt)).toBe(0);
-    // The number of the LUN is given to another disk: nobody gets it.
+    // The number of the LUN is given to another disk: no volume gets it.
     const other = ['--params', 'scsi_sn=other,scsi_id=other'];
     const lun = ['--mode', 'logicalunit', '--op', 'update', '--tid', '1', '--lun', '1'];
     await tgt.adm('--lld', 'iscsi', ...lun, ...other);

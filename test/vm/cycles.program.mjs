@@ -20,7 +20,7 @@ const { values } = configOf({});
 const options = { ...values, initiatorName: 'iqn.2025-01.local.test:cycles', sessionType: 'data' };
 const hooks = { onEvent: () => {}, signal: new AbortController().signal };
 
-/** One life of a device; some are used, some are taken away while they are read. */
+/** One life of a device; some are used, some are removed while they are read. */
 async function cycle(url, force) {
   const stack = await attach(parseTargetUrl(url), { ...options, boot: false }, hooks);
   await sleep(random(DELAY_MS_MAX));

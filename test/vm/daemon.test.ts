@@ -142,7 +142,7 @@ describe('a daemon with kernel devices', () => {
     expect(other).not.toBe(name);
     await one.restart();
     await daemon.until(async () => (await devices())[0] === name);
-    // Once nobody expects the first disk any more, its name is free for others.
+    // Once no login expects the first disk any more, its name is free for others.
     expect((await daemon.run('logout', '--all')).code).toBe(0);
     await daemon.json('login', `127.0.0.1:${two.port}`, two.iqn);
     expect(await devices()).toEqual([name]);

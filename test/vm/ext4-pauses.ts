@@ -102,14 +102,14 @@ function startLoad(folder: string, mount: string) {
       dd if=/dev/urandom of=c$((n % 40)) bs=32k count=$((n % 8 + 1)) status=none
       test $((n % 5)) != 0 || sync -f .; sleep 0.3; done
     sha256sum c* >${folder}/sums`);
-  // A failed write ends it, and then there is nobody to be told of the end.
+  // A failed write ends it, and then no process is left to interrupt.
   const direct = shell(`
     fio --name=direct --directory=${mount} --ioengine=psync --direct=1 --rw=randwrite --bs=4k \
       --size=64k --rate_iops=,100 --time_based --runtime=3600 --output=${folder}/direct & writer=$!
     until test -e ${folder}/enough; do sleep 0.5; done
     kill -INT $writer; wait $writer || true`);
   const ended = Promise.all([fio, copies, direct]);
-  // An end of the load before it is told to end is always a failure.
+  // An end of the load before the test ends it is always a failure.
   const failed = ended.then(() => undefined);
   failed.catch(() => undefined);
   return {

@@ -36,7 +36,7 @@ async function fsync(device: string): Promise<string> {
   return (await run('python3', '-c', script.join('\n'), device)).trim();
 }
 
-/** Writes what nobody flushes: the disk has acknowledged it from its cache. */
+/** Writes without a flush: the disk has acknowledged it from its cache. */
 function write(device: string): Promise<string> {
   return run('dd', `if=${folder}/bytes`, `of=${device}`, 'bs=64k', 'count=1', 'oflag=direct');
 }
@@ -74,7 +74,7 @@ describe('attach --keep-devices on a disk with a volatile write cache', () => {
     expect(await fsync(third.device)).toBe('none');
     await shell(`cmp -n 65536 ${folder}/bytes ${third.device}`);
     await write(third.device);
-    // Where nothing is retained nobody knows: there the rule about volatile caches holds.
+    // Without retained writes the loss is not known: then the rule about volatile caches holds.
     await third.end('SIGKILL');
     const fourth = await attach(tgt.url(), ['--retain-writes', 'never']);
     expect(await fsync(fourth.device)).toBe('EIO');

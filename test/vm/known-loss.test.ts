@@ -1,6 +1,6 @@
 /**
  * A disk that says, to a read, that it has lost its cache, and never says it again: the next fsync
- * fails, whoever serves the device then. The embedded target, because tgt says so at each login.
+ * fails, by any process that serves the device then. The embedded target, because tgt says so at each login.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';

@@ -54,7 +54,7 @@ export interface Lio {
   enable(on: boolean): Promise<void>;
   /**
    * Makes the LUNs' target port group of a portal group (1 or 2) change its state; `seconds` long it
-   * is in transition. Only where there are two.
+   * is in transition. Only with two of them.
    */
   access(group: number, state: LioAccess, seconds?: number): Promise<void>;
   removePortal(portal: string): Promise<void>;

@@ -14,7 +14,7 @@ export type DoneRequest = {
 };
 
 export type MeasuredLoad = {
-  /** Rejects if the load ends before it is told to. */
+  /** Rejects if the load ends before its stop is requested. */
   readonly failed: Promise<unknown>;
   /** Resolves when requests of both kinds have been done. */
   untilBusy(): Promise<void>;

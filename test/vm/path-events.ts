@@ -51,7 +51,7 @@ const optimized = ({ lio }: Stage) => lio.access(1, 'optimized');
 const COMPLAINTS =
   'I/O error, dev (nbd|dm-)|Buffer I/O error|EXT4-fs (error|warning)|Aborting journal';
 
-/** What a way that tells of its end, or of its state, may cost. */
+/** The time that a way which reports its end, or its state, may cost. */
 const AT_ONCE_MS = 500;
 const atOnce = () => AT_ONCE_MS;
 

@@ -1,6 +1,6 @@
 /**
  * A disk that loses what it has not flushed at each power cut, but for what it happened to have
- * written back, while the process that serves its device is killed: nobody notices. The embedded
+ * written back, while the process that serves its device is killed: no client notices. The embedded
  * target, because no other one drops its cache.
  */
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';

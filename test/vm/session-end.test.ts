@@ -1,5 +1,5 @@
 /**
- * One LUN of a target is taken away there while another one is mounted, with data that only the
+ * One LUN of a target is removed there while another one is mounted, with data that only the
  * kernel has: nothing that ends the session in order may cost that data. tgt as it is by default.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
@@ -42,7 +42,7 @@ async function mountWithUnsyncedData(device: string): Promise<void> {
   `);
 }
 
-/** LUN 2, which nobody uses, is unmapped at the target, and the initiator notices. */
+/** LUN 2, which no process uses, is unmapped at the target, and the initiator notices. */
 async function unmapLun2(tgt: Tgt, device: string): Promise<void> {
   const lun = ['--tid', '1', '--lun', '2'];
   await tgt.adm('--lld', 'iscsi', '--mode', 'logicalunit', '--op', 'delete', ...lun);

@@ -59,7 +59,7 @@ async function writtenTo(device: string): Promise<number> {
   return Number(stat.trim().split(/\s+/)[6]) * 512;
 }
 
-/** Kills the process and starts it again as before: its devices have nobody for seconds. */
+/** Kills the process and starts it again as before: its devices have no process for seconds. */
 async function killed(attached: Attached, url: string, count: number): Promise<Attached> {
   await attached.end('SIGKILL');
   return attach(url, [], { count });

@@ -4,7 +4,7 @@
  */
 import { run, shell } from './attached.js';
 
-/** `reset`: every packet is answered with a TCP reset. `drop`: nobody hears of it any more. */
+/** `reset`: every packet is answered with a TCP reset. `drop`: every packet is lost. */
 export type Cut = 'reset' | 'drop';
 
 const TARGETS = { reset: 'REJECT --reject-with tcp-reset', drop: 'DROP' } as const;
@@ -20,7 +20,7 @@ export class Wire {
       await run('ip', 'address', 'replace', `${address}/32`, 'dev', 'lo');
     }
     const wire = new Wire(portal);
-    // Once for all: it takes a while until the filter's modules are there.
+    // Once for all: it takes a while until the filter's modules are loaded.
     await wire.cut('reset');
     await wire.mend();
     return wire;
