@@ -1,4 +1,4 @@
-import { isPathUsable } from '../supervisor/path-report.js';
+import { isPathUsable, type PathView } from '../supervisor/path-report.js';
 import type { StatisticsView } from '../supervisor/session-report.js';
 import type { CliIo } from './context.js';
 import { counted, groupText } from './path-text.js';
@@ -14,9 +14,30 @@ export function secondsSince(last: StatisticsView | undefined, now: StatisticsVi
   return last === undefined ? 0 : (now.atMs - last.atMs) / 1000;
 }
 
-/** By how much a counter grew; 0 if it was not looked at before. */
+/** By how much a counter grew; 0 without a reading before, and if another thread began it anew. */
 export function perSecond(now: number, before: number | undefined, seconds: number): number {
-  return before === undefined || seconds <= 0 ? 0 : Math.round((now - before) / seconds);
+  if (before === undefined || seconds <= 0) return 0;
+  return Math.max(0, Math.round((now - before) / seconds));
+}
+
+/** A path and the bytes a second over its session. */
+export type PathRates = {
+  readonly path: PathView;
+  readonly received: number;
+  readonly sent: number;
+};
+
+/** The rates of each path of a session since the reading before. */
+export function pathRates(now: StatisticsView, last: StatisticsView | undefined): PathRates[] {
+  const seconds = secondsSince(last, now);
+  return now.paths.map((path) => {
+    const old = last?.paths.find(
+      ({ UniqueSessionId, lun }) => UniqueSessionId === path.UniqueSessionId && lun === path.lun,
+    );
+    const rate = (field: 'BytesReceived' | 'BytesSent') =>
+      perSecond(path[field], old?.[field], seconds);
+    return { path, received: rate('BytesReceived'), sent: rate('BytesSent') };
+  });
 }
 
 /** A line for each path of disks that have several, as many as fit: those in trouble first. */
@@ -32,15 +53,12 @@ export function drawPaths(
     readonly linesMax: number;
   },
 ): void {
-  const all = now.flatMap((view) => {
-    const last = before.find((other) => other.UniqueSessionId === view.UniqueSessionId);
-    return view.paths.map((path) => {
-      const old = last?.paths.find((one) => one.UniqueSessionId === path.UniqueSessionId);
-      const rate = (field: 'BytesReceived' | 'BytesSent') =>
-        perSecond(path[field], old?.[field], secondsSince(last, view));
-      return { path, received: rate('BytesReceived'), sent: rate('BytesSent') };
-    });
-  });
+  const all = now.flatMap((view) =>
+    pathRates(
+      view,
+      before.find((other) => other.UniqueSessionId === view.UniqueSessionId),
+    ),
+  );
   if (all.length === 0 || linesMax <= OTHER_LINES) return;
   const troubledFirst = all.toSorted(
     (one, other) => Number(isPathUsable(one.path)) - Number(isPathUsable(other.path)),

@@ -1,10 +1,10 @@
 import type { ProductEvent } from '../config/contract.js';
 import type { CallMethod } from '../control/control-connection.js';
 import { controlMethods } from '../control/control-methods.js';
-import { openRetainedStore } from '../lun/retained-store.js';
 import { threadRuntime } from '../lun/runtime.js';
+import { openSupervisor } from '../supervisor/open-supervisor.js';
 import { type StatisticsView, viewStatistics } from '../supervisor/session-report.js';
-import { Supervisor } from '../supervisor/supervisor.js';
+import type { Supervisor } from '../supervisor/supervisor.js';
 import { allStatistics, usableLuns, workerMethods } from '../workers/worker-methods.js';
 import { WorkerPool, type WorkerPoolOptions, type WorkerView } from '../workers/worker-pool.js';
 
@@ -30,12 +30,9 @@ export function openSessionHost(options: WorkerPoolOptions): Promise<SessionHost
 }
 
 async function openHere(options: WorkerPoolOptions): Promise<SessionHost> {
-  const { log, surroundings, exportPlan, loginsMax, version } = options;
-  const supervisor = await Supervisor.make({
-    retained: await openRetainedStore({
-      directory: options.retainedDirectory,
-      onWarning: (message) => log.warn(message),
-    }),
+  const { log, surroundings, exportPlan, loginsMax, retainedDirectory, version } = options;
+  const supervisor = await openSupervisor({
+    retainedDirectory,
     surroundings,
     exportPlan,
     loginsMax,

@@ -8,14 +8,14 @@ import { RpcCode } from '../control/control-protocol.js';
 import { native } from '../io/native.js';
 import { nbdAddon } from '../lun/device-exporter.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
-import { openRetainedStore } from '../lun/retained-store.js';
 import { threadRuntime } from '../lun/runtime.js';
 import type { DaemonSession } from '../supervisor/daemon-session.js';
 import { OtherThreadError } from '../supervisor/neighbours.js';
 import { pathOf } from '../supervisor/one-path.js';
+import { openSupervisor } from '../supervisor/open-supervisor.js';
 import { subjectOf } from '../supervisor/record-identity.js';
 import { keyText } from '../supervisor/session-record.js';
-import { Supervisor } from '../supervisor/supervisor.js';
+import type { Supervisor } from '../supervisor/supervisor.js';
 import { RefusedError, WorkerChannel } from './worker-channel.js';
 import type {
   LogLevelName,
@@ -68,13 +68,10 @@ class WorkerThread {
   }
 
   static async start(setup: WorkerSetup, channel: Channel): Promise<WorkerThread> {
-    const { surroundings, exportPlan, loginsMax } = setup;
+    const { retainedDirectory, surroundings, exportPlan, loginsMax } = setup;
     const log = logTo(channel);
-    const supervisor = await Supervisor.make({
-      retained: await openRetainedStore({
-        directory: setup.retainedDirectory,
-        onWarning: (message) => log.warn(message),
-      }),
+    const supervisor = await openSupervisor({
+      retainedDirectory,
       surroundings,
       exportPlan,
       loginsMax,

@@ -111,7 +111,7 @@ class Node {
     }
   }
 
-  /** A stage that was interrupted is undone at the next start, or it was at its end. */
+  /** The next start undoes a stage that was interrupted, unless all of it was done. */
   async expectWholeOrNothing(where: string): Promise<void> {
     const isWhole = (await this.plugin.records.find('v'))?.phase === 'staged';
     if (isWhole) expect(await sessionsOf(this.tgt), where).toBe(1);

@@ -72,7 +72,7 @@ describe('the homes of logins', () => {
     });
   });
 
-  it('a login is forgotten at its end, and not while a request or a retry is under way', () => {
+  it('a login that has ended is forgotten, but not while a request or a retry is under way', () => {
     const homes = new LoginHomes();
     homes.enter('a', 1);
     homes.begun('a', 1);

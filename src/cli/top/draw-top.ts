@@ -1,6 +1,7 @@
 import { isPathUsable } from '../../supervisor/path-report.js';
 import type { LunStatus } from '../../supervisor/session-report.js';
 import { retainedText } from '../lun-text.js';
+import type { PathRates } from '../path-rates.js';
 import { counted, groupText } from '../path-text.js';
 import { humanBytes } from '../print.js';
 import {
@@ -12,13 +13,7 @@ import {
 } from './session-columns.js';
 import { barOf, type Line, painted, type Segment, sparkline } from './styled-line.js';
 import { KEY_HELP } from './top-keys.js';
-import {
-  type PathRates,
-  type SessionRow,
-  selectedId,
-  sortedRows,
-  type TopState,
-} from './top-state.js';
+import { type SessionRow, selectedId, sortedRows, type TopState } from './top-state.js';
 
 export type Screen = {
   readonly columns: number;

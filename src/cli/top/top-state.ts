@@ -1,6 +1,5 @@
-import type { PathView } from '../../supervisor/path-report.js';
 import type { SessionView, StatisticsView } from '../../supervisor/session-report.js';
-import { perSecond, secondsSince } from '../path-rates.js';
+import { type PathRates, pathRates, perSecond, secondsSince } from '../path-rates.js';
 
 /** Samples of a session that are kept: more than the columns of a wide terminal. */
 const SAMPLES_MAX = 240;
@@ -10,12 +9,6 @@ export type Sample = {
   readonly bytesPerSecond: number;
   readonly p99Ms: number;
   readonly isAway: boolean;
-};
-
-export type PathRates = {
-  readonly path: PathView;
-  readonly received: number;
-  readonly sent: number;
 };
 
 /** What is shown of one session. Rates are per second. */
@@ -133,7 +126,7 @@ function rowOf(
 ): SessionRow {
   const seconds = secondsSince(last?.view, view);
   const rate = (field: 'BytesReceived' | 'BytesSent' | 'PDUResponsesReceived') =>
-    Math.max(0, perSecond(view[field], last?.view[field], seconds));
+    perSecond(view[field], last?.view[field], seconds);
   const [received, sent] = [rate('BytesReceived'), rate('BytesSent')];
   const sample: Sample = {
     bytesPerSecond: received + sent,
@@ -148,18 +141,9 @@ function rowOf(
     sent,
     responses: rate('PDUResponsesReceived'),
     history,
-    paths: view.paths.map((path) => pathRates(path, last?.view, seconds)),
+    paths: pathRates(view, last?.view),
     outage: outageOf(sessions.find((one) => one.UniqueSessionId === view.UniqueSessionId)),
   };
-}
-
-function pathRates(path: PathView, last: StatisticsView | undefined, seconds: number): PathRates {
-  const old = last?.paths.find(
-    ({ UniqueSessionId, lun }) => UniqueSessionId === path.UniqueSessionId && lun === path.lun,
-  );
-  const rate = (field: 'BytesReceived' | 'BytesSent') =>
-    Math.max(0, perSecond(path[field], old?.[field], seconds));
-  return { path, received: rate('BytesReceived'), sent: rate('BytesSent') };
 }
 
 function outageOf(session: SessionView | undefined): Outage | null {
