@@ -34,10 +34,8 @@ const COMMENT_FOLDERS: readonly string[] = [
   ...['supervisor', 'volume', 'daemon', 'workers'],
 ].map((room) => `src/${room}`);
 
-/** Folders of test/ whose comments are not in plain technical English yet. */
-const TEST_FOLDERS_LEFT = ['simulation'];
 const TEST_FOLDERS = readdirSync(new URL('test', ROOT), { withFileTypes: true })
-  .filter((entry) => entry.isDirectory() && !TEST_FOLDERS_LEFT.includes(entry.name))
+  .filter((entry) => entry.isDirectory())
   .map(({ name }) => `test/${name}`);
 
 describe('the language of pages and texts', () => {

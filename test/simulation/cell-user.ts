@@ -41,7 +41,7 @@ export class CellUser {
     return reply.error === 0 ? valueIn(reply.data, 0, cell) : `errno ${reply.error}`;
   }
 
-  /** Lets time pass until the reply is there; throws when it does not come. */
+  /** Lets time pass until the reply has arrived; throws if it does not arrive. */
   async done(asked: Asked, withinMs = 120_000): Promise<ModelReply> {
     await this.#world.when(() => asked.reply !== null, withinMs);
     if (asked.reply === null) throw new Error(`no reply within ${withinMs} ms`);

@@ -1,4 +1,4 @@
-/** A unit attention is reported once: whoever meets it, the disk's requests have to know. */
+/** A unit attention is reported to one request, and all requests of the disk have to know it. */
 import { expect, test } from 'vitest';
 import { requireDisks } from '../../src/lun/find-disks.js';
 import { queryCapacity } from '../../src/session/scsi-queries.js';

@@ -22,7 +22,7 @@ function exchangeFor(scene: StormScene, unit: StormUnit): void {
   });
 }
 
-/** The disk is exchanged while the session goes on; one command is told, whichever it is. */
+/** The disk is exchanged in a living session; one command has the attention, whichever it is. */
 export function exchange(scene: StormScene): void {
   if (scene.isStarting) return;
   const unit = scene.victim();
@@ -32,8 +32,8 @@ export function exchange(scene: StormScene): void {
 }
 
 /**
- * Unit attention 3Fh/03h for the first command that asks for it, and, as nobody can take back what is
- * on the wire, for those that were sent before the answer had arrived.
+ * Unit attention 3Fh/03h for the first command that asks for it, and, since what is on the wire
+ * cannot be revoked, for those that were sent before the answer had arrived.
  */
 export function tellUntilKnown(world: World, lun: number): void {
   const { faults } = world.node;
@@ -63,12 +63,12 @@ export function tellUntilKnown(world: World, lun: number): void {
   };
 }
 
-/** A write that begins late meets one exchange: of a second one nobody would tell its initiator. */
+/** A late write meets one exchange: a second one would not be reported to its initiator. */
 const awaiting = new WeakSet<StormUnit>();
 
 /**
- * The disk asks for attention, and while it is looked at it is exchanged: the one command that is
- * told is a write that was under way all the time.
+ * The disk has an attention, and it is exchanged during the probe: the one command that has the
+ * second attention is a write that was under way all the time.
  */
 export function exchangeInLook(scene: StormScene): void {
   const { random, world } = scene;
@@ -86,7 +86,7 @@ export function exchangeInLook(scene: StormScene): void {
   scene.tell(`LUN ${unit.lun} wants a look; at its question ${before} it is exchanged`);
   const remove = world.commands.add(({ lun, opcode, lba }) => {
     if (lun !== unit.lun) return undefined;
-    // A write that arrives at the other disk is told of the exchange before it can be late.
+    // A write that arrives at the other disk has the attention before it can be late.
     const isItself = target.luns.get(unit.lun) === unit.disk;
     if (!isLate && isItself && WRITE_OPCODES.includes(opcode)) {
       isLate = true;

@@ -75,7 +75,7 @@ test('tasks that another initiator has cleared are all repeated soon after the a
     await world.pass(500);
     remove();
     world.node.clearTaskSet(TARGET_NAME, 0);
-    // The attention is told to this one, where the depth leaves room for it.
+    // This one has the attention, if the depth leaves room for it.
     const read = user.ask(200);
     const clearedAtMs = world.nowMs;
     for (const asked of [...writes, read]) await user.done(asked, 300_000);

@@ -1,10 +1,10 @@
-/** Whoever is told of writes and flushes; the model only asks whether two are the same. */
+/** A client with replies to writes and flushes; the model compares only their identity. */
 export type ClientId = object;
 
 /**
- * Clients with a flush to fail after a loss: all that are connected then, whoever wrote, because a
- * program may write on one connection and flush on another; and those that come while nobody has
- * been told.
+ * Clients with a flush to fail after a loss: all that are connected then, and not only the writer,
+ * because a program may write on one connection and flush on another; and those that connect before
+ * the loss has been reported to any client.
  */
 export class LossListeners {
   readonly #connected = new Set<ClientId>();
@@ -40,12 +40,12 @@ export class LossListeners {
     this.#waiting.delete(client);
   }
 
-  /** Somebody may have been told, whose answer is lost: who comes now need not be. */
+  /** A reply that reported the loss may be lost: a client that connects now need not have one. */
   perhapsTold(): void {
     this.#isUnheard = false;
   }
 
-  /** Nobody has to be told any more. */
+  /** The loss has to be reported to no client any more. */
   forget(): void {
     this.#isUnheard = false;
     this.#waiting.clear();

@@ -46,7 +46,7 @@ export class ModelClient implements BatchedSender {
   #isReading = true;
   #deliveryDue = false;
   isOpen = true;
-  /** Told once when it is over; what has no reply by then never gets one. */
+  /** Called once at its end; a request without a reply by then never gets one. */
   onClosed: () => void = () => undefined;
 
   constructor(options: {
@@ -108,7 +108,7 @@ export class ModelClient implements BatchedSender {
     this.onClosed();
   }
 
-  /** The server's process has ended: the socket is gone, and nobody is there to hear of it. */
+  /** The server's process has ended: the socket is gone, and no client gets a reply. */
   serverDied(): void {
     if (!this.isOpen) return;
     this.isOpen = false;

@@ -1,23 +1,23 @@
 import { ZERO } from './cell-content.js';
 import { type ClientId, LossListeners } from './loss-listeners.js';
 
-/** One value a cell has had, oldest first. `ackedAt` null: nobody was told that it is there. */
+/** One value a cell has had, oldest first. `ackedAt` null: it was never acknowledged. */
 type Version = {
   readonly values: ReadonlySet<number>;
   readonly ackedAt: number | null;
-  /** A write that somebody was told is there: trims may come undone, and what was merely read. */
+  /** An acknowledged write: trims may come undone, and what was merely read. */
   readonly isWrite?: true;
   /** Of a trim. */
   readonly isTrim?: boolean;
 };
 
 /**
- * What a disk may hold after what its user was told, cell by cell (4 KiB each). A cell's value is a
+ * What a disk may hold after the replies to its user, cell by cell (4 KiB each). A cell's value is a
  * number that its bytes spell. Where the truth is not known (an error, a power loss) a set of
  * values is possible; reading one of them settles it.
  *
- * A client that goes leaves ghosts: writes nobody was told about, which may land at any time until a
- * later write to the cell has been acknowledged. From then on they must never be seen again.
+ * A client that goes leaves stale writes: without a reply, they may land at any time until a later
+ * write to the cell has been acknowledged. From then on they must never be seen again.
  */
 export class ModelDisk {
   readonly hasVolatileCache: boolean;
@@ -65,7 +65,7 @@ export class ModelDisk {
 
   written(cell: number, value: number, how: { readonly stable: boolean }): void {
     const versions = this.#of(cell);
-    // A ghost may be what the cache gives back when it loses this one.
+    // A stale write may be what the cache gives back when it loses this one.
     const ghosts = this.#takeGhosts(cell);
     if (ghosts.size > 0) versions.push({ values: ghosts, ackedAt: null });
     const ackedAt = this.#next();
@@ -74,7 +74,7 @@ export class ModelDisk {
     versions.push({ values: new Set([value]), ackedAt, isWrite: true });
   }
 
-  /** The write failed, or nobody knows how it ended. */
+  /** The write failed, or its end is not known. */
   perhapsWritten(cell: number, value: number): void {
     this.#of(cell).push({ values: new Set([value]), ackedAt: null });
     this.#cachedUpTo = this.#next();
@@ -92,13 +92,13 @@ export class ModelDisk {
     this.#mayHear.came(client);
   }
 
-  /** The client is gone: nobody is there to be told what was lost. */
+  /** The client is gone: what was lost cannot be reported to it. */
   clientGone(client: ClientId): void {
     this.#mustHear.gone(client);
     this.#mayHear.gone(client);
   }
 
-  /** A client went with a flush under way, which may have been told of a loss. */
+  /** A client went with a flush under way, whose reply may have reported a loss. */
   flushLeftBehind(): void {
     this.#mustHear.perhapsTold();
   }
@@ -125,7 +125,7 @@ export class ModelDisk {
     return values;
   }
 
-  /** The same without ghosts. */
+  /** The same without stale writes. */
   #known(cell: number): Set<number> {
     const versions = this.#of(cell);
     const values = new Set<number>();
@@ -143,7 +143,7 @@ export class ModelDisk {
     }
     const known = this.#known(cell);
     if (known.size === 1 && known.has(value)) return null;
-    // What has landed is no ghost any more.
+    // What has landed is no stale write any more.
     if (!known.has(value)) this.#ghosts.get(cell)?.delete(value);
     const versions = this.#of(cell);
     const at = this.#lastAcked(versions);
@@ -175,8 +175,8 @@ export class ModelDisk {
   }
 
   /**
-   * A flush that was sent at `mark`, after `losses` losses, failed with EIO: what was lost has been
-   * told; nothing has been flushed by it. Returns why that is wrong, or null.
+   * A flush that was sent at `mark`, after `losses` losses, failed with EIO: what was lost is
+   * reported; nothing has been flushed by it. Returns why that is wrong, or null.
    */
   flushFailed(mark: number, losses: number, by: ClientId): string | null {
     const mayFail = this.#mayHear.isWaiting(by) || this.flushMayAlwaysFail;
@@ -194,7 +194,7 @@ export class ModelDisk {
   /** The target went down and came up again; with the power its cache went too. */
   restarted(facts: {
     readonly powerLoss: boolean;
-    /** False: nobody is told of it, as the disk was not there. */
+    /** False: it is not reported, since the disk was removed. */
     readonly isReported?: boolean;
     /** Writes are under way, which may have reached the cache. */
     readonly isBusy: boolean;
@@ -222,7 +222,7 @@ export class ModelDisk {
     this.#isUnheard = true;
   }
 
-  /** The cache is gone. True if acknowledged writes are, which nobody writes again. */
+  /** The cache is gone. True if acknowledged writes are, which will not be written again. */
   #powerLost(valueAt: (cell: number) => number | null): boolean {
     if (this.retains) this.#lostRetainedAt = this.#next();
     let isSomeLost = false;
@@ -266,20 +266,20 @@ export class ModelDisk {
     versions.splice(from, versions.length, { values, ackedAt, isWrite: true });
   }
 
-  /** Who was told meanwhile was told of a loss before this one, and may be told once more. */
+  /** A client whose flush failed meanwhile knows an earlier loss, and may have this one reported. */
   lossHeard({ isLast }: { readonly isLast: boolean }): void {
     if (this.#isUnheard) this.#mayHear.all();
     this.#isUnheard = !isLast;
   }
 
-  /** Nobody knows whether the target went down: an answer that may have told it was lost. */
+  /** It is not known whether the target went down: an answer that may have reported it was lost. */
   perhapsRestarted(): void {
     this.restarted({ powerLoss: false, isBusy: true, valueOf: () => null });
   }
 
   /**
-   * The target has told of its power loss once, and nobody has heard that: the link, or the process,
-   * ended with the answer on the wire. Who goes on cannot know of it, and may assume it.
+   * The target has reported its power loss once, and the report was lost: the link, or the process,
+   * ended with the answer on the wire. The next process cannot know of it, and may assume it.
    */
   attentionLost(): void {
     this.#mustHear.forget();
@@ -288,7 +288,7 @@ export class ModelDisk {
 
   /** Another process serves the disk now and does not know what the one before it has flushed. */
   takenOver(): void {
-    // Of a loss that some client has not been told of all are told again.
+    // A loss that has not been reported to some client is reported to all again.
     if (this.#mustHear.isAnybodyWaiting || this.#mayHear.isAnybodyWaiting) this.#mayHear.all();
     this.#cachedUpTo = this.#next();
   }
@@ -313,7 +313,7 @@ export class ModelDisk {
 
   /**
    * The disk was removed: what was retained of it will not be written again. What the disk has lost
-   * of it is lost for good, and whoever comes has to be told; the rest it may lose yet.
+   * of it is lost for good, and has to be reported to the next client; the rest it may lose yet.
    */
   removed(facts: {
     readonly isBusy: boolean;

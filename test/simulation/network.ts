@@ -64,7 +64,7 @@ export class Network {
     return [...this.links].findLast((link) => link.isOpen) ?? null;
   }
 
-  /** From now on the network is like this; a blackhole that ends lets go what waits. */
+  /** From now on the network is like this; a blackhole that ends releases its packets. */
   become(weather: Weather): void {
     this.weather = weather;
     if (weather === 'blackhole') return;

@@ -249,7 +249,7 @@ test('a probe after an attention does not start the removal latency of the outag
   const world = await newWorld({ session: { removalLatencySeconds: 5 } });
   world.node.raiseAttention(TARGET_NAME, 0, { asc: 0x2a, ascq: 0x09 });
   const write = ask(world, WRITE);
-  // The attention is told, and the look that follows is not answered.
+  // The attention is reported, and the probe that follows is not answered.
   let left = 1;
   world.node.faults.onCommand = () => {
     left -= 1;

@@ -8,7 +8,7 @@ const KNOWN_SEEDS: readonly (readonly [number, string])[] = [];
 const SECONDS = Number(process.env['STORM_SECONDS'] ?? 20);
 const FIRST_SEED = Number(process.env['STORM_SEED'] ?? 1);
 const SEEDS_MAX = Number(process.env['STORM_SEEDS_MAX'] ?? Number.POSITIVE_INFINITY);
-/** Failing seeds that are looked for before the run ends. */
+/** The run ends after this number of failing seeds. */
 const FAILURES_MAX = Number(process.env['STORM_FAILURES_MAX'] ?? 10);
 /** These strikes alone, by name, with commas; all of them when it is not set. */
 const ONLY = process.env['STORM_ONLY']?.split(',') ?? null;

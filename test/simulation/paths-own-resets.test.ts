@@ -54,7 +54,7 @@ describe('a report of a reset that is not ours', () => {
     await world.pass(50);
     again();
     world.node.faults.onTaskManagement = () => {
-      // Somebody else's comes just before ours is done.
+      // The reset of another initiator comes just before ours is done.
       world.disk.powerLoss();
       world.node.raiseAttention(TARGET_NAME, 0, RESET);
       world.node.faults.onTaskManagement = undefined;

@@ -41,7 +41,7 @@ describe('a port that refuses commands because of its state', () => {
       const { world, become, newStates } = await refusing(ascq, isReported);
       become(2, reported, false);
       await world.pass(58_000);
-      // What the command has met may come first; each is told once.
+      // What the command has met may come first; each is reported once.
       expect(newStates()).toEqual(met === reported ? [met] : [met, reported]);
       await endWell(world);
     });

@@ -28,7 +28,7 @@ const targetRestarts: Cut = (world, random) => {
   world.clock.at(world.nowMs + random.spread(1, 5000), () => world.network.become('up'));
 };
 
-/** The disk alone loses its power; the session goes on, and the next command is told. */
+/** The disk alone loses its power; the session lives, and the next command has the attention. */
 const diskLosesPower: Cut = (world, random) => {
   for (const session of world.node.sessions) session.endTasks((task) => task.lun === 0);
   world.disk.powerLoss(destaged(random.whole(0, 1 << 20)));

@@ -24,7 +24,7 @@ function ask(client: ModelClient, request: ModelRequest): Promise<ModelReply> {
   return new Promise((resolve) => client.send(request, resolve));
 }
 
-/** Two disks, of which the second is taken away at the target; its user notices. */
+/** Two disks, of which the second is removed at the target; its user notices. */
 async function worldWithoutLun1(removalLatencySeconds: number): Promise<World> {
   const world = new World({
     random: new Seeded(1),
@@ -74,7 +74,7 @@ test('a disk in use refuses the close of all, and continues, though another one 
   expect(world.faults).toEqual([]);
 });
 
-/** Two disks; whoever uses the first writes once more before it is taken away. */
+/** Two disks; the user of the first writes once more before it is removed. */
 async function worldThatWritesBack() {
   const world = new World({ random: new Seeded(1), luns: 2, disk: { sizeBytes: 1 << 20 } });
   await world.start();

@@ -41,7 +41,7 @@ export function firstWriteIsLate(world: World, delayMs: number): () => void {
   });
 }
 
-/** Options of a session over several paths, with a short patience and any policy. */
+/** Options of a session over several paths, with short deadlines and any policy. */
 export function anyPaths(random: Seeded): NonNullable<WorldOptions['session']> {
   return {
     multipath: 'auto',

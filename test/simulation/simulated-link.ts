@@ -60,7 +60,7 @@ export class SimulatedLink implements Transport, BatchedSender {
     return this.#state === 'open';
   }
 
-  /** Bytes the socket has and nobody has received; a process may end with them. */
+  /** Bytes that the socket has and the process has not received; it may end with them. */
   get unsentBytes(): number {
     return this.#toTarget.reduce((sum, bytes) => sum + bytes.length, 0);
   }
@@ -111,7 +111,7 @@ export class SimulatedLink implements Transport, BatchedSender {
     this.#marks.push({ receivedBytes: this.bytesReceivedTotal + toUs, arrivedBytes: null, action });
   }
 
-  /** `arriving` bytes are about to be received: whoever waits for them has not acted on them yet. */
+  /** `arriving` bytes are about to be received: the process has not acted on them yet. */
   #markReceived(arriving: number): void {
     for (const mark of this.#marks) {
       if (mark.arrivedBytes !== null) continue;
@@ -141,7 +141,7 @@ export class SimulatedLink implements Transport, BatchedSender {
   thaw(): void {
     if (this.#state === 'opening') this.#later(() => this.#decide());
     if (this.#state === 'closed') {
-      // Nobody waits for these bytes: they come with the next retransmission of a kernel that has
+      // The process is not receiving these bytes: they come with the next retransmission of a kernel that has
       // tried in vain, at pauses that have grown (RFC 6298 §5.5).
       const { clock, random } = this.#network;
       clock.at(clock.nowMs() + random.spread(200, 60_000), () => this.#deliverToTarget());

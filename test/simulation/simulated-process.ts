@@ -24,7 +24,7 @@ function newPool(): SlabPool {
 export type ProcessOptions = {
   /** One for each portal of the target. */
   readonly networks: readonly Network[];
-  /** Portals that the process knows when it begins, and those of them that nobody has named. */
+  /** Portals that the process knows when it begins, and those of them that the login did not name. */
   readonly portals: readonly PortalAddress[];
   readonly spares: readonly PortalAddress[];
   /** Writes down where the sessions of the process go. */

@@ -29,7 +29,7 @@ export class SlabWindow {
     return take(slab, buffer, start, this.#filled);
   }
 
-  /** The bytes have been used: the next ones may overwrite what nobody has retained. */
+  /** The bytes have been used: the next ones may overwrite what has not been retained. */
   used(): void {
     if (this.#slab >= 0 && this.#pool.references(this.#slab) === 1) this.#filled = 0;
   }

@@ -16,7 +16,7 @@ export interface StormRules {
   /** The shortest removal latency that was in force. */
   readonly latencyMs: number;
   readonly isClosing: boolean;
-  /** What is under way ends now, whoever waits for it. */
+  /** What is under way ends now, with or without a client. */
   readonly isForced: boolean;
 }
 
@@ -34,7 +34,7 @@ export class StormUnit {
   readonly isSpared: boolean;
   /** The LUN was away or another disk, or may have been: errors and a removal are right then. */
   mayFail = false;
-  /** It has been busy for long; twice would be longer than anybody has patience for. */
+  /** It has been busy for long; twice would be longer than the deadlines allow. */
   wasBusy = false;
   /** It answers nothing. */
   isHanging = false;
@@ -45,7 +45,7 @@ export class StormUnit {
   #reportedSinceMs: number | undefined;
   /** A login has not yet led to the release of the unit. */
   #isLooking = false;
-  /** What tells of a power loss, and has not led to anything in the process yet. */
+  /** Reports of a power loss that have not led to anything in the process yet. */
   #unheard: 'nothing' | 'attention' | 'absence' = 'nothing';
   readonly #rules: StormRules;
 
@@ -106,8 +106,8 @@ export class StormUnit {
   sessionLost(): void {
     this.wentAway();
     this.#answersLost();
-    // The answer that tells of a power loss may have been on its way: to a look after the login, or
-    // to one at a removed disk.
+    // The answer that reports a power loss may have been on its way: to a probe after the login, or
+    // to one of a removed disk.
     const isRemoved = !this.#rules.world.exporter.has(this.lun);
     if (this.#isLooking || isRemoved) this.model.perhapsRestarted();
     this.#isLooking = false;
@@ -149,8 +149,8 @@ export class StormUnit {
   }
 
   /**
-   * The disk alone lost its power, of which the next command to it is told. One that is not there
-   * tells nobody, so only who knows already that it is gone can know.
+   * The disk alone lost its power, which the next command to it reports. A removed disk reports it
+   * to no process, so only one that knows already that it is gone can know.
    */
   lostPower(): void {
     const { node } = this.#rules.world;
@@ -226,11 +226,11 @@ export class StormUnit {
     );
   }
 
-  /** What was on its way to the process is gone: that the power failed is told once only. */
+  /** What was on its way to the process is gone: a failure of power is reported once only. */
   #answersLost(): void {
     if (this.#unheard !== 'attention') return;
     this.#unheard = 'nothing';
-    // Who goes on is told, and does not know that nothing was in the cache.
+    // The next process has the report, and does not know that nothing was in the cache.
     if (this.#isReportPending) this.model.perhapsRestarted();
     else this.model.attentionLost();
   }

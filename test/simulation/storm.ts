@@ -18,7 +18,7 @@ const NEIGHBOUR_SLOTS = 8;
 const ANSWER_MS_MAX = 8000;
 /** Commands that reach the target in a second of virtual time; more is a loop without a pause. */
 const COMMANDS_OF_SECOND_MAX = 20_000;
-/** Cells that the users of a spared disk write when it is taken away in order. */
+/** Cells that the users of a spared disk write when it is removed in order. */
 const WRITTEN_BACK_CELLS = [1, 5, 9] as const;
 
 /**
@@ -144,7 +144,7 @@ export class Storm implements StormScene, StormRules {
     const unsentBytes = world.network.current?.unsentBytes ?? 0;
     this.tell(`the process is killed with ${unsentBytes} bytes in its socket, another ${how}`);
     this.#outages += world.stack.counters.outages;
-    // While it is known who was told of losses.
+    // While it is known to which clients losses were reported.
     if (how === 'takesOver') for (const unit of this.units) unit.takenOver();
     world.kill();
     this.isStarting = true;
@@ -219,7 +219,7 @@ export class Storm implements StormScene, StormRules {
     }
   }
 
-  /** Good weather: everything is answered, the units are there, and what they hold is right. */
+  /** Good weather: everything is answered, all units exist, and what they hold is right. */
   async #calm(): Promise<void> {
     const { world } = this;
     this.tell('good weather');
@@ -256,7 +256,7 @@ export class Storm implements StormScene, StormRules {
     const values = new Map(written.map((unit) => [unit, this.#writeBackLater(unit)]));
     this.isClosing = true;
     this.isForced = force;
-    // A target that answers no logout is given three seconds, disks that are looked at ten more,
+    // A target that answers no logout is given three seconds, disks that are probed ten more,
     // and those that are written a minute.
     const beganAtMs = world.nowMs;
     await world.until(world.stack.close({ force }), 120_000);
@@ -272,7 +272,7 @@ export class Storm implements StormScene, StormRules {
   }
 
   /**
-   * What the users of the disk have not written yet they write when it is taken away in order. The
+   * What the users of the disk have not written yet they write when it is removed in order. The
    * returned function says what that was.
    */
   #writeBackLater(unit: StormUnit): () => number | null {

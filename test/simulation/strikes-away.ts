@@ -38,7 +38,7 @@ function away(scene: StormScene): void {
     (opcodes === null || opcodes.includes(opcode));
   const remove = world.commands.add((context) => {
     if (!isMeant(context) || !random.chance(part)) return undefined;
-    // Of a disk that was gone nobody knows what became of its cache.
+    // What became of the cache of a disk that was gone is not known.
     if (GONE.includes(asc)) unit.perhapsRestarted();
     return { sense: { key, asc, ascq } };
   });

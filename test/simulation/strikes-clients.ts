@@ -69,7 +69,7 @@ function leaveWith(scene: StormScene, unit: StormUnit, lba: number): void {
   if (job !== undefined) scene.replace(unit, job.client);
 }
 
-/** Somebody asks the target over the session of the disks, and takes what the answers say. */
+/** An operator asks the target over the session of the disks, and uses the answers. */
 function question(scene: StormScene): void {
   const { random, world } = scene;
   const unit = random.pick(scene.units);

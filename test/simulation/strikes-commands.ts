@@ -38,7 +38,7 @@ function ghosts(scene: StormScene): void {
   const { random, world } = scene;
   const delayMs = random.spread(10, 5000);
   scene.tell(`commands take ${delayMs.toFixed(0)} ms, and outlive the link`);
-  // The session may abort what takes so long, and then nobody hears its answer.
+  // The session may abort what takes so long, and then its answer is lost.
   for (const unit of scene.units) unit.model.flushMayAlwaysFail = true;
   let left = 6;
   world.commands.add(() => {

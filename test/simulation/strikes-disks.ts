@@ -48,7 +48,7 @@ function attention(scene: StormScene): void {
   scene.world.node.raiseAttention(TARGET_NAME, unit.lun, told);
 }
 
-/** The power of the disk fails while the session goes on: its cache and its tasks are gone. */
+/** The power of the disk fails in a living session: its cache and its tasks are gone. */
 function powerLoss(scene: StormScene): void {
   const { random, world } = scene;
   const unit = scene.victim();

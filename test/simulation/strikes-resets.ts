@@ -58,7 +58,7 @@ function lateReset(scene: StormScene): void {
   });
 }
 
-/** Another initiator clears the task set, and nobody says a word but the unit attention. */
+/** Another initiator clears the task set, and only the unit attention reports it. */
 function clearedByAnother(scene: StormScene): void {
   const { random, world } = scene;
   const unit = scene.victim();

@@ -29,7 +29,7 @@ export type WorkloadOptions = {
   readonly answerMsMax: number;
 };
 
-/** What the clients of a storm do: requests of every kind, each to cells nobody else uses now. */
+/** What the clients of a storm do: requests of every kind, each to cells that no other request uses now. */
 export class Workload {
   readonly #options: WorkloadOptions;
   #value = 0;

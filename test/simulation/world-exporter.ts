@@ -6,8 +6,8 @@ import type { ModelClient } from './model-client.js';
 
 /**
  * Clients are closed with the export, and find the unit again when it is back. As with kernel
- * devices, an export that is taken away in order has its users write first what they have not
- * written yet; one that is taken away by force has not.
+ * devices, an export that is removed in order has its users write first what they have not
+ * written yet; one that is removed by force has not.
  */
 export class WorldExporter implements LunExporter {
   readonly clients = new Set<ModelClient>();
@@ -16,7 +16,7 @@ export class WorldExporter implements LunExporter {
   /** By LUN: writes what its users still have to write, and resolves when that is answered. */
   readonly writeBack = new Map<number, () => Promise<void>>();
 
-  /** The first LUN is there. */
+  /** The first LUN is exported. */
   get isExported(): boolean {
     return this.#units.size > 0 && this.has(this.#firstLun);
   }

@@ -36,7 +36,7 @@ export class WorldRetained {
     };
   }
 
-  /** Whoever comes next knows nothing of it. */
+  /** The next process knows nothing of it. */
   clear(): void {
     this.#left = [];
   }

@@ -38,9 +38,9 @@ export type WorldOptions = {
   readonly negotiation?: Partial<NegotiationSettings>;
   /** Portals of the target, each with a network and a portal group of its own; 1 by default. */
   readonly portals?: number;
-  /** Portals that the session is told of; all by default. */
+  /** Portals that the session knows; all by default. */
   readonly told?: number;
-  /** States of the portal groups, by tag (1, 2, …); without them the disks tell of none. */
+  /** States of the portal groups, by tag (1, 2, …); without them the disks report none. */
   readonly portGroups?: Map<number, PortGroup>;
   readonly portGroupSettings?: PortGroupSettings;
 };
@@ -68,7 +68,7 @@ export class World {
   onEvent: (event: ProductEvent) => void = () => undefined;
   /** What a process waits for when it writes down where its sessions go. */
   onPlaces: () => Promise<void> = async () => undefined;
-  /** What the processes write down of losses nobody was told of. */
+  /** What the processes record of losses that were not reported. */
   readonly #lossRecord = new Set<number>();
   /** What they retain, in memory that outlives them. */
   readonly #retained = new WorldRetained();
@@ -188,7 +188,7 @@ export class World {
 
   /**
    * After a kill: the next process knows nothing and logs in anew, with another ISID, until it
-   * succeeds or `isOver` says that nobody waits for it.
+   * succeeds or `isOver` says that it is not needed.
    */
   async startAnew(isOver: () => boolean = () => false): Promise<void> {
     this.#isidsMax += 1;
