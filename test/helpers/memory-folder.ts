@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A folder in memory, of this user alone, that goes with its scope. */
@@ -21,6 +21,8 @@ export class MemoryFolder {
   asLeft(from: string, name: string): string {
     const path = join(this.path, name);
     cpSync(from, path, { recursive: true, preserveTimestamps: true });
+    // Node 20 keeps the mode of a folder, newer ones do not.
+    chmodSync(path, statSync(from).mode);
     return path;
   }
 

@@ -17,6 +17,8 @@ import { nbdsh } from '../helpers/served-disk.js';
 import { DaemonProcess } from './daemon-process.js';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
+/** Node 24 may end the whole process if a thread has no heap left: that is a take-over, as after a kill. */
+const HEAP_ENDS_THE_PROCESS = Number(process.versions.node.split('.')[0]) >= 24;
 const CRASH = fileURLToPath(new URL('../helpers/worker-crash.mjs', import.meta.url));
 const name = (number: number) => `iqn.2001-04.com.example:disk${number}`;
 const NAA = '6001405aaaaaaaaabbbbbbbbcccccccc';
@@ -90,7 +92,7 @@ describe('a daemon with two workers', () => {
     expect(await daemon.stop()).toBe(0);
   });
 
-  it.each(['throw', 'heap'])(
+  it.each(HEAP_ENDS_THE_PROCESS ? ['throw'] : ['throw', 'heap'])(
     'the sessions of a worker that dies (%s) come back with their writes, and others notice nothing',
     async (way) => {
       await using daemon = await started();
