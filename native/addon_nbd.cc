@@ -96,14 +96,13 @@ Answer NumberAnswer(double number) {
   return [number](Napi::Env env) { return Napi::Number::New(env, number); };
 }
 
-// () -> Promise<{id, multicastGroup}>
+// () -> Promise<{id}>
 Napi::Value ResolveFamily(const Napi::CallbackInfo& info) {
   return RunJob(info.Env(), [] {
     const NbdFamily family = NbdResolveFamily();
     return Answer([family](Napi::Env env) {
       Napi::Object result = Napi::Object::New(env);
       result.Set("id", Napi::Number::New(env, family.id));
-      result.Set("multicastGroup", Napi::Number::New(env, family.multicast_group));
       return result;
     });
   });
@@ -316,8 +315,6 @@ Napi::Value ThreadIdJs(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void InitLinkWatch(Napi::Env env, Napi::Object exports);
-
 void InitNbd(Napi::Env env, Napi::Object exports) {
   const auto add = [&](const char* name, auto function) {
     exports.Set(name, Napi::Function::New(env, function, name));
@@ -341,7 +338,6 @@ void InitNbd(Napi::Env env, Napi::Object exports) {
   add("setCpuAffinity", SetCpuAffinityJs);
   add("setThreadAffinity", SetThreadAffinityJs);
   add("threadId", ThreadIdJs);
-  InitLinkWatch(env, exports);
 }
 
 }  // namespace iscsi_nbd

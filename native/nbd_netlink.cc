@@ -186,11 +186,6 @@ void Transact(Message* request, const char* operation, const OnAttribute& visit)
 
 void IgnoreAttribute(uint16_t, View) {}
 
-bool IsName(View value, const char* name) {
-  const size_t length = std::strlen(name) + 1;
-  return value.length == length && std::memcmp(value.data, name, length) == 0;
-}
-
 Message NbdMessage(uint8_t command) {
   return Message(NbdResolveFamily().id, command, NBD_GENL_VERSION, NLM_F_ACK);
 }
@@ -221,16 +216,6 @@ NbdFamily NbdResolveFamily() {
   NbdFamily family;
   Transact(&request, "CTRL_CMD_GETFAMILY nbd", [&family](uint16_t type, View value) {
     if (type == CTRL_ATTR_FAMILY_ID) family.id = Read<uint16_t>(value);
-    if (type != CTRL_ATTR_MCAST_GROUPS) return;
-    ForEachAttribute(value, [&family](uint16_t, View group) {
-      bool wanted = false;
-      uint32_t id = 0;
-      ForEachAttribute(group, [&wanted, &id](uint16_t part, View content) {
-        if (part == CTRL_ATTR_MCAST_GRP_NAME) wanted = IsName(content, NBD_GENL_MCAST_GROUP_NAME);
-        if (part == CTRL_ATTR_MCAST_GRP_ID) id = Read<uint32_t>(content);
-      });
-      if (wanted) family.multicast_group = id;
-    });
   });
   if (family.id == 0) throw SystemError(EBADMSG, "CTRL_CMD_GETFAMILY nbd");
   return family;
@@ -291,38 +276,6 @@ std::vector<NbdStatus> NbdGetStatus(std::optional<uint32_t> index) {
     });
   });
   return devices;
-}
-
-Fd NbdOpenLinkDeadSocket() {
-  const auto group = static_cast<int>(NbdResolveFamily().multicast_group);
-  Fd fd = OpenNetlink(SOCK_NONBLOCK);
-  if (setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
-    throw SystemError(errno, "NETLINK_ADD_MEMBERSHIP nbd_mc_group");
-  }
-  return fd;
-}
-
-std::vector<uint32_t> NbdReadLinkDead(int fd) {
-  std::vector<uint32_t> indexes;
-  std::vector<uint8_t> buffer(4096);
-  for (int datagram = 0; datagram < 64; ++datagram) {
-    View received;
-    try {
-      received = Receive(fd, &buffer);
-    } catch (const SystemError& error) {
-      if (error.error() == EAGAIN || error.error() == EWOULDBLOCK) break;
-      throw;
-    }
-    ForEachMessage(received, [&indexes](const nlmsghdr& header, View body) {
-      if (header.nlmsg_type < NLMSG_MIN_TYPE || body.length < GENL_HDRLEN) return;
-      if (Read<genlmsghdr>(body).cmd != NBD_CMD_LINK_DEAD) return;
-      ForEachAttribute(View{body.data + GENL_HDRLEN, body.length - GENL_HDRLEN},
-                       [&indexes](uint16_t type, View value) {
-                         if (type == NBD_ATTR_INDEX) indexes.push_back(Read<uint32_t>(value));
-                       });
-    });
-  }
-  return indexes;
 }
 
 }  // namespace iscsi_nbd

@@ -76,7 +76,6 @@ struct NbdStatus {
 
 struct NbdFamily {
   uint16_t id = 0;
-  uint32_t multicast_group = 0;
 };
 
 // All throw SystemError.
@@ -85,11 +84,6 @@ uint32_t NbdConnect(const NbdConnectRequest& request);
 void NbdReconfigure(const NbdReconfigureRequest& request);
 void NbdDisconnect(uint32_t index);
 std::vector<NbdStatus> NbdGetStatus(std::optional<uint32_t> index);
-
-// A non-blocking socket that receives the kernel's LINK_DEAD messages, and one pass over what has
-// arrived on it: the indexes of devices whose link died. ENOBUFS says that messages were lost.
-Fd NbdOpenLinkDeadSocket();
-std::vector<uint32_t> NbdReadLinkDead(int fd);
 
 // A stream pair for one device: ours (non-blocking) and the kernel's, both close-on-exec.
 std::pair<Fd, Fd> NbdSocketPair();

@@ -6,18 +6,12 @@ import { errnoOf, ProductError } from '../base/errors.js';
  * its number and `syscall` the call or netlink command. Sizes are bytes below 2^53.
  */
 export interface NbdAddon {
-  nbdResolveFamily(): Promise<{ readonly id: number; readonly multicastGroup: number }>;
+  nbdResolveFamily(): Promise<{ readonly id: number }>;
   /** Resolves with the index of the device. The caller keeps owning `socketFd`. */
   nbdConnect(request: NbdConnectRequest): Promise<number>;
   nbdReconfigure(request: NbdReconfigureRequest): Promise<void>;
   nbdDisconnect(index: number): Promise<void>;
   nbdStatus(index?: number): Promise<readonly NbdStatus[]>;
-  /** Resolves with a descriptor that `NbdLinkWatch` then owns. */
-  nbdOpenLinkDeadSocket(): Promise<number>;
-  readonly NbdLinkWatch: new (
-    fd: number,
-    onLinkDead: (indexes: readonly number[]) => void,
-  ) => NbdLinkWatch;
   /** `EBUSY` while mounted or held. The descriptor is given back with `closeDevice`. */
   openExclusive(path: string): Promise<number>;
   syncDevice(fd: number): Promise<void>;
@@ -67,10 +61,6 @@ interface NbdStatus {
   readonly connected: boolean;
 }
 
-interface NbdLinkWatch {
-  close(): void;
-}
-
 /** The kernel refused something about a device that it should have granted. */
 export class NbdKernelError extends ProductError {
   /** Errno name, e.g. `EINVAL`. */
@@ -91,15 +81,4 @@ export function toNbdKernelError(doing: string, cause: unknown): unknown {
     `${doing} failed: ${cause.message}. The kernel log (dmesg) has the reason.`,
     { cause },
   );
-}
-
-/**
- * Calls `onLinkDead` with the indexes of devices whose link has died, of this process or another;
- * with none when messages were lost and any device may be meant. Keeps no process alive.
- */
-export async function watchDeadLinks(
-  addon: NbdAddon,
-  onLinkDead: (indexes: readonly number[]) => void,
-): Promise<NbdLinkWatch> {
-  return new addon.NbdLinkWatch(await addon.nbdOpenLinkDeadSocket(), onLinkDead);
 }

@@ -34,7 +34,7 @@ function familyFrom(nth: number) {
   return {
     nbdResolveFamily: () => {
       asked += 1;
-      if (asked >= nth) return Promise.resolve({ id: 30, multicastGroup: 8 });
+      if (asked >= nth) return Promise.resolve({ id: 30 });
       const facts = { code: 'ENOENT', errno: 2, syscall: 'CTRL_CMD_GETFAMILY nbd' };
       return Promise.reject(Object.assign(new Error('no such family'), facts));
     },
