@@ -1,5 +1,18 @@
 import { EventEmitter } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -219,6 +232,44 @@ describe('a directory of node records', () => {
     expect(code).toBe(20);
     expect(readFileSync(chapSecretFile, 'utf8')).toBe('correct horse\n');
     expect(statSync(chapSecretFile).mode & 0o777).toBe(0o600);
+  });
+
+  it('a secret takes the place of a file or link of its name, and what that was gets nothing', async () => {
+    put('nodes/disk1/portal', RECORD);
+    const secrets = join(directory, 'secrets');
+    const shown = await importNodes('--dry-run', '--secrets-directory', secrets);
+    const { chapSecretFile, targetChapSecretFile } = JSON.parse(shown.out).imported[0].LoginOptions;
+    mkdirSync(secrets, { mode: 0o700 });
+    const elsewhere = join(directory, 'elsewhere');
+    writeFileSync(elsewhere, 'of somebody');
+    const open = [chapSecretFile, `${chapSecretFile}.new`];
+    for (const path of open) writeFileSync(path, '');
+    for (const path of open) chmodSync(path, 0o666);
+    symlinkSync(elsewhere, targetChapSecretFile);
+    symlinkSync(elsewhere, `${targetChapSecretFile}.new`);
+    const reader = openSync(chapSecretFile, 'r');
+    expect((await importNodes('--secrets-directory', secrets)).code).toBe(20);
+    expect(readFileSync(elsewhere, 'utf8')).toBe('of somebody');
+    expect(readFileSync(reader, 'utf8')).toBe('');
+    closeSync(reader);
+    for (const [path, secret] of [
+      [chapSecretFile, 'correct horse\n'],
+      [targetChapSecretFile, 'battery staple\n'],
+    ]) {
+      expect(readFileSync(path, 'utf8')).toBe(secret);
+      expect(lstatSync(path).isFile()).toBe(true);
+      expect(lstatSync(path).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  it('no secret is written to a directory where others may write', async () => {
+    put('nodes/disk1/portal', RECORD);
+    const secrets = join(directory, 'secrets');
+    mkdirSync(secrets);
+    chmodSync(secrets, 0o777);
+    const { code, err } = await importNodes('--secrets-directory', secrets);
+    expect([code, readdirSync(secrets)]).toEqual([7, []]);
+    expect(err).toMatch(/Secrets are not written to \S+, where other users may write/);
   });
 
   it('a bad record is named and skipped, and the others are shown (--dry-run)', async () => {

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { TargetDisk } from '../../src/target/disk.js';
-import { Workplace } from '../helpers/command-process.js';
+import { judge, Workplace } from '../helpers/command-process.js';
 import { embeddedTarget } from '../helpers/embedded-target.js';
 import { NBD, RawNbd } from '../helpers/raw-nbd.js';
 import { run } from '../vm/attached.js';
@@ -78,4 +78,16 @@ it('SIGUSR1 opens no debugger', { timeout: SLOW }, async () => {
   expect(serve.err).not.toContain('Debugger');
   serve.kill('SIGTERM');
   expect((await serve.result).code).toBe(0);
+});
+
+it('the URI of a socket leads to it, whatever its path has that a URI uses', {
+  timeout: SLOW,
+}, async () => {
+  await using target = await oneLun();
+  await using place = await Workplace.make();
+  const socket = place.file('a&b=c#d?e%41+f.sock');
+  await using serve = place.start(['serve', `${target.url}/0`, '--socket', socket]);
+  const [ready = ''] = await serve.lines(1);
+  const [uri = ''] = /nbd\+unix:\S+/.exec(ready) ?? [];
+  expect(await judge('nbdinfo', '--size', uri)).toBe(`${1 << 20}\n`);
 });

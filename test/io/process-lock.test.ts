@@ -73,6 +73,8 @@ describe('a lock of a process', () => {
     const lock = ProcessLock.take('disk', '', root);
     const [file = ''] = files(root);
     // What another program finds, whatever it is written in.
+    const { stdout } = await run('sh', ['-c', 'printf disk | sha256sum']);
+    expect(file).toBe(stdout.slice(0, 32));
     await expect(run('flock', ['--nonblock', join(root.own, file), 'true'])).rejects.toThrow();
     lock?.release();
   });

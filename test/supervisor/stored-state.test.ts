@@ -93,6 +93,18 @@ describe('SessionRecords', () => {
     ]);
   });
 
+  it('a record that is written can be read, whatever the number of its disks', async () => {
+    const records = new SessionRecords(directory);
+    const identifiers = ['x'.repeat(4096)];
+    const disks = (count: number) =>
+      Array.from({ length: count }, (_, lun) => ({ lun, facts: diskFacts({ identifiers }) }));
+    await records.save(record({ disks: disks(600) }));
+    const tooMany = records.save(record({ disks: disks(5000) }));
+    await expect(tooMany).rejects.toThrow(/larger than 16 MiB with its 5000 disks.*--luns/);
+    const { records: found, broken } = await records.load();
+    expect([found[0]?.disks.length, broken]).toEqual([600, []]);
+  });
+
   it('a newer record of the same initiator, target and type replaces the older one', async () => {
     const records = new SessionRecords(directory);
     await records.save(record());
