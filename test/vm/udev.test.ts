@@ -9,7 +9,7 @@ import { MIB, sha256 } from './targets.js';
 
 const UDEVD = '/lib/systemd/systemd-udevd';
 /** Rounds in which a stale file could name another disk. */
-const ROUNDS = 2;
+const ROUNDS = Number(process.env['UDEV_ROUNDS'] ?? 2);
 
 let udevd: ChildProcess;
 
@@ -95,7 +95,9 @@ it('a path that comes later has a name, which goes with it, and the disk keeps i
   expect(await daemon.stop()).toBe(0);
 });
 
-it('what a killed process left of a disk never names the disk that gets its device', async () => {
+it('what a killed process left of a disk never names the disk that gets its device', {
+  timeout: 600_000 + ROUNDS * 10_000,
+}, async () => {
   await using first = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
   await using second = await startTgt({ luns: [{ sizeBytes: 16 * MIB }] });
   for (let round = 0; round < ROUNDS; round += 1) {
