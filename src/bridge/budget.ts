@@ -1,5 +1,5 @@
 /** Bytes of reads under way and of replies that are not taken, of all clients together. */
-const REPLY_BYTES_MAX = 256 << 20;
+const REPLY_BYTES_MAX = 192 << 20;
 /** What any client may have of them although all together have too much. */
 const REPLY_BYTES_ALLOWED = 1 << 20;
 

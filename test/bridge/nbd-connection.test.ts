@@ -205,8 +205,8 @@ describe('NbdConnection: back-pressure', () => {
         read.done(null);
       }
     }
-    expect(budget.replyBytes).toBeGreaterThanOrEqual(256 * 2 ** 20);
-    expect(budget.replyBytes).toBeLessThanOrEqual((256 + 1000) * 2 ** 20);
+    expect(budget.replyBytes).toBeGreaterThanOrEqual(192 * 2 ** 20);
+    expect(budget.replyBytes).toBeLessThanOrEqual((192 + 1000) * 2 ** 20);
   });
 
   it('the memory of clients that ask for much before the first reply is bounded', () => {
@@ -217,7 +217,7 @@ describe('NbdConnection: back-pressure', () => {
         peer.send(request(READ!, { length: 1 << 20 }));
       }
     }
-    expect(disk.requests.length).toBeLessThanOrEqual(256 + 20);
+    expect(disk.requests.length).toBeLessThanOrEqual(192 + 20);
     expect(budget.replyBytes).toBe(disk.requests.length * 2 ** 20);
     // Replies for a client that has gone free their room for the others.
     const before = disk.requests.length;
@@ -230,19 +230,19 @@ describe('NbdConnection: back-pressure', () => {
 
   it('a read waits for its share while others hold the memory, and a small one does not', () => {
     const { pool, unitBudget, disk } = setUp();
-    const hogs = Array.from({ length: 9 }, () => new Peer(pool, unitBudget, disk));
+    const hogs = Array.from({ length: 7 }, () => new Peer(pool, unitBudget, disk));
     for (const hog of hogs) hog.send(request(READ!, { length: 32 << 20 }));
-    expect(disk.requests).toHaveLength(8);
+    expect(disk.requests).toHaveLength(6);
     const small = new Peer(pool, unitBudget, disk);
     small.send(request(READ!, { length: 4096 }));
-    expect(disk.requests).toHaveLength(9);
-    expect(hogs[8]?.reading).toBe(false);
+    expect(disk.requests).toHaveLength(7);
+    expect(hogs[6]?.reading).toBe(false);
     for (const hog of hogs.slice(0, 2)) {
       hog.close();
       disk.requests.shift()?.done(null);
     }
-    expect(hogs[8]?.reading).toBe(true);
-    expect(disk.requests).toHaveLength(8);
+    expect(hogs[6]?.reading).toBe(true);
+    expect(disk.requests).toHaveLength(6);
   });
 
   it('writes of which only the header has come stop no other client', () => {
