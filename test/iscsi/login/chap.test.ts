@@ -101,7 +101,10 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
   it.each([
     ['targetNotAuthentic', { CHAP_N: 'bob', CHAP_R: '0x1002ee9265357fc2b3d9dda31746ca71' }],
     ['targetNotAuthentic', { CHAP_N: 'bob', CHAP_R: '0x02ee9265357fc2b3d9dda31746ca71' }],
+    ['targetNotAuthentic', { CHAP_N: 'bob', CHAP_R: `${TGT.targetResponse}00` }],
+    ['targetNotAuthentic', { CHAP_N: 'bob', CHAP_R: '0x00' }],
     ['targetUser', { CHAP_N: 'eve', CHAP_R: TGT.targetResponse }],
+    ['targetUser', { CHAP_N: 'alice', CHAP_R: TGT.targetResponse }],
     ['targetNotAuthenticated', {}],
   ] as const)('a target that fails is %s', (fault, answer) => {
     const exchange = mutual();
@@ -114,14 +117,35 @@ describe('RFC 7143 §12.1.3 (Challenge Handshake Authentication Protocol (CHAP))
 
   it('a challenge with no byte or with more than 1024 bytes is rejected', () => {
     const challenge = (length: number) => tgtChallenge().set('CHAP_C', `0x${'ab'.repeat(length)}`);
+    expect(oneWay().challenged(challenge(1))).toHaveLength(2);
     expect(oneWay().challenged(challenge(1024))).toHaveLength(2);
     expect(() => oneWay().challenged(challenge(1025))).toThrow(ProtocolError);
     expect(() => oneWay().challenged(challenge(0))).toThrow(ProtocolError);
   });
 
-  it('an algorithm that was not offered is a protocol error', () => {
-    const exchange = oneWay({ algorithms: ['SHA256', 'MD5'] });
-    expect(() => exchange.challenged(tgtChallenge().set('CHAP_A', '6'))).toThrow(ProtocolError);
+  it.each(['6', '0', '256', '-5', '5,7', 'MD5', ''])(
+    'the algorithm CHAP_A=%j, which was not offered, is a protocol error',
+    (algorithm) => {
+      const exchange = oneWay({ algorithms: ['SHA256', 'MD5'] });
+      const keys = tgtChallenge().set('CHAP_A', algorithm);
+      expect(() => exchange.challenged(keys)).toThrow(ProtocolError);
+    },
+  );
+
+  it('a response of a target with no byte or with more than 1024 bytes is a protocol error', () => {
+    for (const length of [0, 1025]) {
+      const exchange = mutual();
+      exchange.challenged(tgtChallenge());
+      const answer = keys({ CHAP_N: 'bob', CHAP_R: `0x${'ab'.repeat(length)}` });
+      expect(() => exchange.finished(answer)).toThrow(ProtocolError);
+    }
+  });
+
+  it('a name of one byte and one of 255 bytes are sent, and one of 256 bytes is rejected', () => {
+    for (const user of ['a', 'a'.repeat(255)]) {
+      expect(oneWay({ user }).challenged(tgtChallenge())).toContainEqual(['CHAP_N', user]);
+    }
+    expect(() => oneWay({ user: 'a'.repeat(256) })).toThrow(UsageError);
   });
 
   it.each(['256', '-1', ''])('the identifier CHAP_I=%j is rejected', (identifier) => {
