@@ -31,7 +31,7 @@ import {
 } from '../io/nbd-sysfs.js';
 import type { PortalAddress } from '../iscsi/login/portal.js';
 import type { DiskFacts } from '../scsi/disk-facts.js';
-import { AbsentIndexes } from './absent-indexes.js';
+import { absentIndexes } from './absent-indexes.js';
 import { deviceIdentifier } from './device-identifier.js';
 import type { LunExporter, LunExporterClose } from './lun-exporter.js';
 import type { SessionResources } from './runtime.js';
@@ -65,9 +65,6 @@ type DeviceExporterOptions = {
     readonly places: (lun: number) => readonly DevicePlace[];
   };
 };
-
-/** Of all sessions of this thread. */
-const absentIndexes = new AbsentIndexes();
 
 /** Kernel devices, one for each unit, that keep their index while the session lives. */
 export class DeviceExporter implements LunExporter {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isForeignFault } from '../base/errors.js';
 import type { ProductEvent } from '../config/contract.js';
 import type { Logger } from '../config/log.js';
+import { absentMemory, forgetAbsent } from '../lun/absent-indexes.js';
 import { stampedEvent } from '../session/stamped-event.js';
 import { subjectOf } from '../supervisor/record-identity.js';
 import { type LoginParams, resolveLogin } from '../supervisor/resolved-login.js';
@@ -16,7 +17,7 @@ import type { ToMain, ToWorker, WorkerSetup, WorkerUsage } from './worker-protoc
 /** Loads that differ by less are equal: then the number of sessions decides. */
 const LOAD_STEP = 0.25;
 
-export type WorkerPoolOptions = Omit<WorkerSetup, 'index' | 'processors'> & {
+export type WorkerPoolOptions = Omit<WorkerSetup, 'index' | 'processors' | 'absentIndexes'> & {
   readonly count: number;
   /** They are shared out to the workers, if there are enough. */
   readonly cpuAffinity?: readonly number[];
@@ -43,14 +44,17 @@ export class WorkerPool {
   /** Sessions that have been heard of, for the log and for the end of a worker. */
   readonly #heard = new Map<string, { readonly worker: number; readonly target: string }>();
   readonly #ending = new AbortController();
+  readonly #absentIndexes: SharedArrayBuffer;
 
   private constructor(options: WorkerPoolOptions) {
     this.#options = options;
     const { count, entry, cpuAffinity = [], log: _log, ...setup } = options;
+    this.#absentIndexes = absentMemory(count);
+    const shared = { ...setup, absentIndexes: this.#absentIndexes };
     this.#records = new SessionRecords(options.surroundings.stateDirectory);
     this.#workers = Array.from({ length: count }, (_none, index) => {
       const processors = partOf(cpuAffinity, index, count);
-      const own = { ...setup, index, ...(processors === null ? {} : { processors }) };
+      const own = { ...shared, index, ...(processors === null ? {} : { processors }) };
       return new WorkerHandle(own, entry, {
         told: (worker, body) => this.#told(worker, body),
         asked: (worker, body) => this.#asked(worker, body),
@@ -256,6 +260,7 @@ export class WorkerPool {
     const { log } = this.#options;
     log.error({ worker: index }, `${why}; its sessions are taken over by the next thread`);
     this.homes.lost(index);
+    forgetAbsent(this.#absentIndexes, index);
     for (const [sessionId, { worker }] of [...this.#heard]) {
       if (worker !== index) continue;
       const message = `${why.split('\n')[0]}: the next thread takes the session over`;

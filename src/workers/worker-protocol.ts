@@ -37,6 +37,8 @@ export type WorkerSetup = {
   /** Processors that the thread keeps to; absent: those of the process. */
   readonly processors?: readonly number[];
   readonly busyPollMicroseconds: number;
+  /** Of all workers, a part for each: devices whose disks are removed (`lun/absent-indexes`). */
+  readonly absentIndexes: SharedArrayBuffer;
 };
 
 /** Bytes of the worker's own heap, and of what its objects have beside it, mostly slabs. */

@@ -6,6 +6,7 @@ import { type CallMethod, faultOf } from '../control/control-connection.js';
 import { controlMethods } from '../control/control-methods.js';
 import { RpcCode } from '../control/control-protocol.js';
 import { native } from '../io/native.js';
+import { absentIndexes } from '../lun/absent-indexes.js';
 import { nbdAddon } from '../lun/device-exporter.js';
 import type { FoundDisk } from '../lun/disk-probe.js';
 import { threadRuntime } from '../lun/runtime.js';
@@ -38,6 +39,7 @@ export async function runWorker(): Promise<void> {
   const setup = workerData as WorkerSetup;
   if (setup.processors !== undefined) nbdAddon.setThreadAffinity(setup.processors);
   native.setBusyPoll(setup.busyPollMicroseconds);
+  absentIndexes.share(setup.absentIndexes, setup.index);
   const started = deferred<WorkerThread>();
   const channel: Channel = new WorkerChannel(parentPort, {
     told: () => undefined,

@@ -116,38 +116,49 @@ describe('a daemon with kernel devices', () => {
     expect(await configuredDevices()).toEqual([]);
   });
 
-  it('a removed disk keeps its device name while another disk is attached, and returns under it', {
-    timeout: 300_000,
-  }, async () => {
-    await using one = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
-    await using two = await startTgt({
-      iqn: 'iqn.2001-04.com.example:two',
-      luns: [{ sizeBytes: 16 * MIB }],
-    });
-    await using daemon = new DaemonProcess({ devices: true });
-    await daemon.start();
-    const devices = async () => {
-      const { sessions } = await daemon.json<{ sessions: SessionView[] }>('sessions');
-      return sessions.map((view) => view.devices[0]?.device ?? null);
-    };
-    const timers = ['--removal-latency', '1', '--reconnect-interval', '1'];
-    await daemon.json('login', `127.0.0.1:${one.port}`, one.iqn, ...timers);
-    const [name] = await devices();
-    expect(name).toMatch(/^\/dev\/nbd\d+$/);
-    await one.kill();
-    await daemon.until(async () => (await devices())[0] === null);
-    await daemon.json('login', `127.0.0.1:${two.port}`, two.iqn);
-    const [, other] = await devices();
-    expect(other).toMatch(/^\/dev\/nbd\d+$/);
-    expect(other).not.toBe(name);
-    await one.restart();
-    await daemon.until(async () => (await devices())[0] === name);
-    // Once no login expects the first disk any more, its name is free for others.
-    expect((await daemon.run('logout', '--all')).code).toBe(0);
-    await daemon.json('login', `127.0.0.1:${two.port}`, two.iqn);
-    expect(await devices()).toEqual([name]);
-    expect((await daemon.run('logout', '--all')).code).toBe(0);
-    expect(await configuredDevices()).toEqual([]);
-    await daemon.stop();
-  });
+  it.each([
+    { words: 'of the only thread', workers: '0' },
+    { words: 'of another worker', workers: '2' },
+  ])(
+    'a removed disk keeps its device name while a disk $words is attached, and returns under it',
+    {
+      timeout: 300_000,
+    },
+    async ({ workers }) => {
+      await using one = await startTgt({ luns: [{ sizeBytes: 8 * MIB }] });
+      await using two = await startTgt({
+        iqn: 'iqn.2001-04.com.example:two',
+        luns: [{ sizeBytes: 16 * MIB }],
+      });
+      await using daemon = new DaemonProcess({ devices: true });
+      await daemon.start('--workers', workers);
+      const sessionOf = async ({ iqn }: { readonly iqn: string }) => {
+        const { sessions } = await daemon.json<{ sessions: SessionView[] }>('sessions');
+        return sessions.find(({ TargetiSCSIName }) => TargetiSCSIName === iqn);
+      };
+      const deviceOf = async (tgt: { readonly iqn: string }) =>
+        (await sessionOf(tgt))?.devices[0]?.device ?? null;
+      const timers = ['--removal-latency', '1', '--reconnect-interval', '1'];
+      await daemon.json('login', `127.0.0.1:${one.port}`, one.iqn, ...timers);
+      const name = await deviceOf(one);
+      expect(name).toMatch(/^\/dev\/nbd\d+$/);
+      await one.kill();
+      await daemon.until(async () => (await deviceOf(one)) === null);
+      await daemon.json('login', `127.0.0.1:${two.port}`, two.iqn);
+      const other = await deviceOf(two);
+      expect(other).toMatch(/^\/dev\/nbd\d+$/);
+      expect(other).not.toBe(name);
+      const inWorkers = [await sessionOf(one), await sessionOf(two)].map((view) => view?.worker);
+      expect(new Set(inWorkers).size).toBe(workers === '0' ? 1 : 2);
+      await one.restart();
+      await daemon.until(async () => (await deviceOf(one)) === name);
+      // Once no login expects the first disk any more, its name is free for others.
+      expect((await daemon.run('logout', '--all')).code).toBe(0);
+      await daemon.json('login', `127.0.0.1:${two.port}`, two.iqn);
+      expect(await deviceOf(two)).toBe(name);
+      expect((await daemon.run('logout', '--all')).code).toBe(0);
+      expect(await configuredDevices()).toEqual([]);
+      await daemon.stop();
+    },
+  );
 });
