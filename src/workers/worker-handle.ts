@@ -104,7 +104,7 @@ export class WorkerHandle {
 
   #told(body: ToMain): void {
     if (body.type === 'ready') {
-      this.#load = new ThreadLoad(body.threadId);
+      this.#load = ThreadLoad.ofThread(body.threadId);
       this.#isReady = true;
       this.#ready.resolve();
       this.#starting.resolve();
@@ -117,6 +117,7 @@ export class WorkerHandle {
     channel.close(why.split('\n')[0] ?? why);
     const wasReady = this.#isReady;
     this.#isReady = false;
+    this.#load?.close();
     this.#load = null;
     if (this.#isClosing) return;
     this.#starting.reject(new UsageError(why, { exitCode: EXIT_CODES.error.code }));

@@ -4,7 +4,6 @@ import type { FoundDisk } from '../../src/lun/disk-probe.js';
 import type { SessionRecord } from '../../src/supervisor/session-record.js';
 import { LoginHomes } from '../../src/workers/login-homes.js';
 import { spreadOver } from '../../src/workers/restored-logins.js';
-import { ThreadLoad } from '../../src/workers/thread-load.js';
 import { workerCount } from '../../src/workers/worker-count.js';
 import { METHOD_ROUTES } from '../../src/workers/worker-methods.js';
 
@@ -133,12 +132,4 @@ it.each([
   [{ workers: 'auto' as const, cpuAffinity: [2, 3] }, 8, 2],
 ])('%j on %i processors makes %i workers', (settings, processors, count) => {
   expect(workerCount(settings, processors)).toBe(count);
-});
-
-it('the load of a thread that works is above that of one that is not there', () => {
-  const [working, absent] = [new ThreadLoad(process.pid), new ThreadLoad(999_999_999)];
-  const end = performance.now() + 50;
-  while (performance.now() < end);
-  expect(working.read()).toBeGreaterThan(0.001);
-  expect(absent.read()).toBe(0);
 });
