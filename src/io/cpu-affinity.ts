@@ -30,7 +30,7 @@ export async function pinProcess(
     if (errno === '') throw error;
     throw new UsageError(
       `The kernel does not let this process choose its processors (${errno}). ` +
-        'Omit cpuAffinity.',
+        'Omit cpuAffinity, or allow it: the service needs SystemCallFilter=sched_setaffinity.',
       { exitCode: 1, cause: error },
     );
   }

@@ -1,5 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { isDeepStrictEqual } from 'node:util';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isDeepStrictEqual, promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { DAEMON_COMMANDS } from '../../src/cli/command-table.js';
 import { OPTION_NAMES, OPTION_ROWS, type OptionName } from '../../src/config/config-options.js';
@@ -86,6 +89,28 @@ describe('the systemd service', () => {
   it('the start timeout is longer than the wait of the daemon for its LUNs', () => {
     const seconds = Number(/^TimeoutStartSec=(\d+)$/m.exec(unit)?.[1]);
     expect(seconds).toBeGreaterThan(180);
+  });
+
+  it.skipIf(!existsSync('/usr/bin/systemd-analyze'))(
+    'the service may do no more than systemd rates at 2.5',
+    async () => {
+      const root = mkdtempSync(join(tmpdir(), 'unit-'));
+      for (const folder of ['etc/systemd/system', 'usr/bin']) {
+        mkdirSync(join(root, folder), { recursive: true });
+      }
+      writeFileSync(join(root, 'etc/systemd/system/iscsi-nbd.service'), unit);
+      writeFileSync(join(root, 'usr/bin/iscsi-nbd'), '', { mode: 0o755 });
+      const args = ['security', '--offline=true', `--root=${root}`, '--threshold=25'];
+      const rated = promisify(execFile)('systemd-analyze', [...args, 'iscsi-nbd.service']);
+      await rated.finally(() => rmSync(root, { recursive: true }));
+      expect((await rated).stdout).toMatch(/Overall exposure level for iscsi-nbd.service: 2\.5 /);
+    },
+  );
+
+  it('the service has three capabilities and no others', () => {
+    expect(unit.match(/^\w*Capabilit\w*=.*$/gm)).toEqual([
+      'CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN CAP_SYS_RESOURCE',
+    ]);
   });
 
   it('the service preserves what outlives the daemon', () => {
