@@ -19,12 +19,12 @@ export class FastTarget {
     this.#child = child;
   }
 
-  /** Compiles the target into `folder` and starts it, with LUNs from 0 on. */
-  static async start(folder: string, luns = 2): Promise<FastTarget> {
+  /** Compiles the target into `folder` and starts it, with LUNs from 0 on; WCE=1 with `cache`. */
+  static async start(folder: string, luns = 2, ...cache: readonly 'cache'[]): Promise<FastTarget> {
     await run(join(PROJECT, 'scripts/fast-target/compile'), [folder]);
     const port = await freePort();
     const argv = ['--pdeathsig', 'KILL', join(folder, 'fast-target'), String(port), '64'];
-    argv.push(String(luns));
+    argv.push(String(luns), ...cache);
     const child = spawn('setpriv', argv, { stdio: ['ignore', 'pipe', 'inherit'] });
     await new Promise((resolve, reject) => {
       child.stdout?.once('data', resolve);

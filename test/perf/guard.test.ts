@@ -18,6 +18,7 @@ import type { OpenSession, SessionOptions } from '../../src/config/contract.js';
 import { parseTargetUrl } from '../../src/config/target-url.js';
 import { native } from '../../src/io/native.js';
 import { serve } from '../../src/supervisor/serve.js';
+import { CopySpy } from './copy-spy.mjs';
 import { FastTarget } from './fast-target.js';
 
 const run = promisify(execFile);
@@ -166,8 +167,9 @@ describe('bytes on the sockets', () => {
   );
 
   it('payload bytes are never copied in JavaScript', async () => {
-    using spy = new CopySpy();
+    const spy = new CopySpy();
     await fio({ rw: 'randrw', bs: '256k', depth: 16, ios: 2000 });
+    spy.restore();
     // A header that straddles two receives is gathered; fio's own output comes through here too.
     expect(spy.bytes / 2000).toBeLessThan(100);
     expect(spy.bytes).toBeGreaterThan(0);
@@ -210,39 +212,3 @@ describe('memory', () => {
     expect(total, `bytes an I/O, most in: ${words.join('; ')}`).toBeLessThan(500);
   });
 });
-
-/** Counts the bytes that JavaScript copies while it lives. */
-class CopySpy {
-  bytes = 0;
-  readonly #restore: (() => void)[] = [];
-
-  constructor() {
-    const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
-    this.#watch(typedArray, 'set', (args) => (args[0] as ArrayLike<number>).length);
-    this.#watch(typedArray, 'slice', (_args, result) => (result as Uint8Array).byteLength);
-    this.#watch(Buffer.prototype, 'copy', (_args, result) => result as number);
-    this.#watch(Buffer, 'from', (_args, result) => (result as Buffer).length);
-    this.#watch(Buffer, 'concat', (_args, result) => (result as Buffer).length);
-  }
-
-  #watch(on: object, name: string, count: (args: unknown[], result: unknown) => number): void {
-    const holder = on as Record<string, (...args: unknown[]) => unknown>;
-    const own = Object.getOwnPropertyDescriptor(on, name);
-    const original = holder[name];
-    if (own === undefined || original === undefined) throw new Error(`nothing to watch: ${name}`);
-    const spy = this;
-    Object.defineProperty(on, name, {
-      ...own,
-      value(this: unknown, ...args: unknown[]) {
-        const result = original.apply(this, args);
-        spy.bytes += count(args, result);
-        return result;
-      },
-    });
-    this.#restore.push(() => Object.defineProperty(on, name, own));
-  }
-
-  [Symbol.dispose](): void {
-    for (const restore of this.#restore) restore();
-  }
-}

@@ -1,0 +1,4 @@
+export class CopySpy {
+  readonly bytes: number;
+  restore(): void;
+}
