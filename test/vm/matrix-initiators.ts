@@ -52,12 +52,13 @@ async function startOurs({ port, iqn, digests }: Portal): Promise<Initiator> {
 async function startQemu({ port, iqn, digests }: Portal): Promise<Initiator> {
   const devices = ['/dev/nbd12', '/dev/nbd13'] as const;
   // libiscsi 1.19 has no data digest.
-  const crc = digests ? '?header_digest=crc32c' : '';
+  const crc = digests ? ',header-digest=crc32c' : '';
   const start = () =>
     Promise.all(
       devices.map(async (device, lun) => {
-        const url = `iscsi://127.0.0.1:${port}/${iqn}/${lun}${crc}`;
-        const options = ['-v', '-t', '-c', device, '-f', 'raw', '--cache=none', url];
+        const at = `portal=127.0.0.1:${port},target=${iqn},lun=${lun}`;
+        const image = `driver=iscsi,transport=tcp,${at}${crc}`;
+        const options = ['-v', '-t', '-c', device, '--cache=none', '--image-opts', image];
         const child = background('qemu-nbd', ...options);
         const isThere = async () => (await sizeOf(device)) > 0 || child.exitCode !== null;
         await until(isThere, START_MS_MAX, () => device);
