@@ -117,8 +117,8 @@ async function slow(scene: Scene): Promise<void> {
 }
 
 /** All memory but 40 MiB is taken for 10 s by a process that the kernel kills first. */
-function noMemory(): Promise<string> {
-  return shell(`
+async function noMemory(): Promise<void> {
+  const said = await shell(`
     free=$(awk '/^MemAvailable/ { print int($2 / 1024) - 40 }' /proc/meminfo)
     python3 -c "
 import sys, time
@@ -126,7 +126,9 @@ open('/proc/self/oom_score_adj', 'w').write('1000')
 held = []
 for _ in range($free):
   held.append(b'x' * 1048576)
+print(open('/proc/meminfo').read()[:84])
 time.sleep(10)" || true`);
+  console.log(said);
 }
 
 async function clockJump(): Promise<void> {
@@ -161,9 +163,9 @@ const FAULTS: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
   },
   'each read and write takes 3 s, for 12 s': slow,
   'bits of read data change on the wire': async ({ relay }) => {
-    relay.toSpoil = 12;
+    relay.spoilEveryMs = 2000;
     await sleep(8000);
-    relay.toSpoil = 0;
+    relay.spoilEveryMs = 0;
   },
   'memory is short for 10 s': noMemory,
   'the clock jumps by hours': clockJump,
@@ -213,5 +215,9 @@ it.each(Object.entries(FAULTS))('the fault: %s', { timeout: 280_000 }, async (ti
       await appendFile('/results/results.jsonl', `${line}\n`);
     }),
   );
-  // The machine goes now, with all that hangs in it.
+  // The machine goes now, with all that hangs in it. The kernel would flush the disks of open-iscsi
+  // at its end, and wait for the target.
+  await shell(`for disk in /sys/class/scsi_disk/*; do
+      echo temporary write through >$disk/cache_type
+    done`);
 });

@@ -34,17 +34,25 @@ async function ended(child: ChildProcess): Promise<void> {
 async function startOurs({ port, iqn, digests }: Portal): Promise<Initiator> {
   const crc = digests ? ['--header-digest', 'CRC32C', '--data-digest', 'CRC32C'] : [];
   const start = (): Promise<Attached> => {
-    const flags = ['--initiator-name', NAME, '--login-timeout', '60', ...crc];
+    const more = process.env['MATRIX_FLAGS']?.split(' ') ?? [];
+    const flags = ['--initiator-name', NAME, '--login-timeout', '60', ...crc, ...more];
     return attach(`iscsi://127.0.0.1:${port}/${iqn}`, flags, { count: 2 });
   };
   let attached = await start();
+  process.once('exit', () => {
+    const count = (name: string) => attached.events.filter(({ event }) => event === name).length;
+    const names = new Set(attached.events.map(({ event }) => event));
+    console.log('iscsi-nbd:', [...names].map((name) => `${name} ${count(name)}`).join(', '));
+  });
   const of = (lun: number) =>
     String(attached.ready.find((event) => event['lun'] === lun)?.['device']);
   return {
     devices: [of(0), of(1)],
     killAndStart: async () => {
       await attached.end('SIGKILL');
+      const killedAt = performance.now();
       attached = await start();
+      console.log(`iscsi-nbd: ready again after ${Math.round(performance.now() - killedAt)} ms`);
     },
   };
 }

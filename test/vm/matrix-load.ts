@@ -113,7 +113,9 @@ export class MatrixLoad {
       (await readFile(`${this.#folder}/${kind}.err`, 'utf8')) +
       (await readFile(join(this.#folder, kind, last), 'utf8'));
     console.log(`${kind} of ${this.#devices}: ${said.slice(0, 1500)}`);
-    if (/verify: bad|verify type mismatch|Invalid or incomplete multibyte/.test(said)) {
+    if (
+      /verify: bad|verify failed|verify type mismatch|Invalid or incomplete multibyte/.test(said)
+    ) {
       return 'wrong data';
     }
     return /Input\/output error/.test(said)

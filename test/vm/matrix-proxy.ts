@@ -8,8 +8,8 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 const DATA_BYTES_MIN = 3000;
 
 export class Relay {
-  /** How many pieces of read data are still to be spoiled, by one bit each. */
-  toSpoil = 0;
+  /** How often one bit of read data is spoiled, on each connection; 0: never. */
+  spoilEveryMs = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -22,6 +22,7 @@ export class Relay {
   private constructor(targetPort: number) {
     this.#server = createServer({ noDelay: true }, (near) => {
       const far = connect({ port: targetPort, host: '127.0.0.1', noDelay: true });
+      let spoiledAt = 0;
       for (const [from, to] of [
         [near, far],
         [far, near],
@@ -34,7 +35,10 @@ export class Relay {
         });
         from.on('drain', () => to.resume());
         from.on('data', (bytes: Buffer) => {
-          if (from === far) this.#spoil(bytes);
+          if (from === far && this.#isToSpoil(bytes, spoiledAt)) {
+            spoiledAt = performance.now();
+            spoil(bytes);
+          }
           if (!to.write(bytes)) from.pause();
         });
       }
@@ -54,10 +58,13 @@ export class Relay {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #spoil(bytes: Buffer): void {
-    if (this.toSpoil === 0 || bytes.length < DATA_BYTES_MIN) return;
-    this.toSpoil -= 1;
-    const at = bytes.length >> 1;
-    bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+  #isToSpoil({ length }: Buffer, spoiledAt: number): boolean {
+    const every = this.spoilEveryMs;
+    return every > 0 && length >= DATA_BYTES_MIN && performance.now() - spoiledAt >= every;
   }
+}
+
+function spoil(bytes: Buffer): void {
+  const at = bytes.length >> 1;
+  bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
 }
