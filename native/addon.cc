@@ -253,13 +253,14 @@ void DropSlab(const Napi::CallbackInfo& info) {
   DataOf(info.Env())->thread.slabs.Drop(Int(info, 0));
 }
 
-// () -> {receives, sends, watches, bytesReceived, bytesSent}
+// () -> {receives, sends, watches, waits, bytesReceived, bytesSent}
 Napi::Value Counters(const Napi::CallbackInfo& info) {
   const PumpCounters& counters = DataOf(info.Env())->thread.counters;
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("receives", static_cast<double>(counters.receives));
   result.Set("sends", static_cast<double>(counters.sends));
   result.Set("watches", static_cast<double>(counters.watches));
+  result.Set("waits", static_cast<double>(counters.waits));
   result.Set("bytesReceived", static_cast<double>(counters.bytes_received));
   result.Set("bytesSent", static_cast<double>(counters.bytes_sent));
   return result;

@@ -1,6 +1,7 @@
 #include "busy_poll.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <ctime>
@@ -11,10 +12,12 @@ namespace iscsi_nbd {
 
 namespace {
 
-// Receipts after which the event loop has its turn.
+// Receipts after which the event loop has its turn, unless the thread has waited in between.
 constexpr int kReceiptsMax = 16;
 // And time after which it has.
 constexpr int64_t kRunNs = 2'000'000;
+// Sockets that one wait reports at most.
+constexpr int kEventsMax = 16;
 // With more sockets than that there is work enough.
 constexpr size_t kPumpsMax = 4;
 
@@ -94,25 +97,65 @@ void BusyPoll::Forget(SocketPump* pump) {
   last->awaited_at = static_cast<int32_t>(at);
 }
 
-void BusyPoll::Run(uint64_t bytes_moved) {
-  if (running_ || limit_ns_ == 0) return;
-  const int64_t start_ns = NowNs();
-  const bool waits = trial_.Choose(start_ns, bytes_moved);
-  // A lone answer may be there already: a peer on our processor runs within our send.
-  const size_t pumps_max = waits ? kPumpsMax : 1;
+void BusyPoll::Join(SocketPump* pump) {
+  const auto at = static_cast<size_t>(pump->fd());
+  if (at >= joined_.size()) joined_.resize(at + 1);
+  joined_[at] = pump;
+}
+
+void BusyPoll::Leave(SocketPump* pump) {
+  const auto at = static_cast<size_t>(pump->fd());
+  if (at < joined_.size() && joined_[at] == pump) joined_[at] = nullptr;
+}
+
+void BusyPoll::Run(uv_loop_t* loop) {
+  if (running_) return;
   running_ = true;
+  const int64_t start_ns = NowNs();
   int64_t now_ns = start_ns;
   for (int receipts = 0; receipts < kReceiptsMax && now_ns < start_ns + kRunNs; receipts += 1) {
-    if (awaited_.size() > pumps_max) ForgetAll();
-    if (awaited_.empty()) break;
-    if (!(waits ? ReceiveUntil(now_ns + limit_ns_) : awaited_.front()->TryReceive())) {
-      // They are in no hurry, if they are to answer at all: a client may rest. The loop waits now.
+    const uint64_t moved = counters_->bytes_received + counters_->bytes_sent;
+    const bool waits = limit_ns_ > 0 && trial_.Choose(now_ns, moved);
+    if (!ReceiveAwaited(waits, now_ns)) {
+      // They are in no hurry, if they are to answer at all: a client may rest.
       ForgetAll();
-      break;
+      if (!ReceiveAsLoop(loop)) break;
+      receipts = 0;
     }
     now_ns = NowNs();
   }
   running_ = false;
+}
+
+bool BusyPoll::ReceiveAwaited(bool waits, int64_t now_ns) {
+  if (limit_ns_ == 0 || awaited_.empty()) return false;
+  if (waits) return awaited_.size() <= kPumpsMax && ReceiveUntil(now_ns + limit_ns_);
+  // A lone answer may be there already: a peer on our processor runs within our send.
+  return awaited_.size() == 1 && awaited_.front()->TryLuck();
+}
+
+// Its descriptors are level-triggered: what is not received here is found by the loop, too.
+bool BusyPoll::ReceiveAsLoop(uv_loop_t* loop) {
+  // 0 if the loop has something to do before it may wait. A timer is late by the length of a run at
+  // most: the loop read its clock before this one.
+  const int timeout_ms = uv_backend_timeout(loop);
+  if (timeout_ms == 0) return false;
+  epoll_event events[kEventsMax];
+  counters_->waits += 1;
+  const int count = epoll_wait(uv_backend_fd(loop), events, kEventsMax, timeout_ms);
+  bool is_received = false;
+  bool is_all = count > 0;
+  for (int index = 0; index < count; index += 1) {
+    // libuv's events carry the descriptor. One that does not would at worst be tried in vain.
+    const auto fd = static_cast<size_t>(events[index].data.fd);
+    SocketPump* pump = fd < joined_.size() ? joined_[fd] : nullptr;
+    if (events[index].events == EPOLLIN && pump != nullptr && pump->TryReceive()) {
+      is_received = true;
+    } else {
+      is_all = false;
+    }
+  }
+  return is_received && is_all;
 }
 
 bool BusyPoll::ReceiveUntil(int64_t end_ns) {

@@ -1,5 +1,7 @@
-// Busy-polls for a while before the event loop goes to sleep.
+// Busy-polls for a while before the event loop goes to sleep, and sleeps in its place.
 #pragma once
+
+#include <uv.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +10,7 @@
 namespace iscsi_nbd {
 
 class SocketPump;
+struct PumpCounters;
 
 // Whether something that may be done or left pays: now and then both are tried in short turns, and
 // what moved more bytes in its time is kept until the next time. Nothing that could be reckoned
@@ -43,21 +46,34 @@ class Trial {
 // it. So after a wake the answers are tried for, for some microseconds, where that pays. It does
 // not where the processor is needed by those who are to answer, or where more would have come at
 // once later.
+//
+// What then remains is to sleep. A turn of the event loop takes two waits for that (Node measures
+// its idle time) and the work around them, so the thread waits here, for what the loop waits for,
+// and receives the data. Anything that is not data of a pump is left to the loop at once.
 class BusyPoll {
  public:
+  explicit BusyPoll(PumpCounters* counters) : counters_(counters) {}
   // Nanoseconds to try for at most; with 0 nothing is tried.
   void SetLimit(int64_t nanoseconds) { limit_ns_ = nanoseconds; }
+  // A pump has begun to receive, or does not any more.
+  void Join(SocketPump* pump);
+  void Leave(SocketPump* pump);
   void Await(SocketPump* pump);
   void Forget(SocketPump* pump);
-  // Receives arriving data; other handles of the loop get their turn after a bounded time.
-  void Run(uint64_t bytes_moved);
+  // Receives arriving data; other handles of `loop` get their turn after a bounded time.
+  void Run(uv_loop_t* loop);
 
  private:
-  // True when something was received.
+  // Each is true when something was received.
+  bool ReceiveAwaited(bool waits, int64_t now_ns);
   bool ReceiveUntil(int64_t end_ns);
+  bool ReceiveAsLoop(uv_loop_t* loop);
   void ForgetAll();
 
+  PumpCounters* counters_;
   std::vector<SocketPump*> awaited_;
+  // Pumps by descriptor.
+  std::vector<SocketPump*> joined_;
   int64_t limit_ns_ = 0;
   Trial trial_;
   bool running_ = false;

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kAcceptsPerWakeMax = 16;
 constexpr uint32_t kIovecsMax = IOV_MAX;
+constexpr uint8_t kSkipsMax = 63;
 
 class UniqueFd {
  public:
@@ -69,6 +70,7 @@ int SocketPump::Start() {
     return failed;
   }
   handle_ = handle;
+  if (!listening_) thread_->busy_poll.Join(this);
   return 0;
 }
 
@@ -122,15 +124,30 @@ void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
   }
   if ((events & UV_READABLE) != 0 && (handle->pump->wanted_ & UV_READABLE) != 0) {
     PumpThread* thread = handle->pump->thread_;
+    uv_loop_t* loop = handle->pump->loop_;
     if (handle->pump->listening_) {
       handle->pump->AcceptAll();
     } else {
       handle->pump->Receive();
     }
-    thread->busy_poll.Run(thread->counters.bytes_received + thread->counters.bytes_sent);
+    thread->busy_poll.Run(loop);
     return;
   }
   if ((events & UV_DISCONNECT) != 0) handle->pump->End(PumpEvent::kEnd, 0);
+}
+
+bool SocketPump::TryLuck() {
+  if (skips_left_ > 0) {
+    skips_left_ -= 1;
+    return false;
+  }
+  const uint8_t before = skips_;
+  // First: what is received may end this pump.
+  skips_ = 0;
+  if (TryReceive()) return true;
+  skips_ = static_cast<uint8_t>(before < kSkipsMax ? before * 2 + 1 : kSkipsMax);
+  skips_left_ = skips_;
+  return false;
 }
 
 bool SocketPump::Receive() {
@@ -223,6 +240,7 @@ void SocketPump::Close() {
 int SocketPump::Release() {
   thread_->busy_poll.Forget(this);
   if (handle_ != nullptr) {
+    thread_->busy_poll.Leave(this);
     Handle* handle = handle_;
     handle_ = nullptr;
     handle->pump = nullptr;

@@ -26,6 +26,8 @@ struct PumpCounters {
   uint64_t sends = 0;
   // Changes of what is polled for: each may cost the loop up to two calls.
   uint64_t watches = 0;
+  // Waits for any of them that the event loop did not have to make.
+  uint64_t waits = 0;
   uint64_t bytes_received = 0;
   uint64_t bytes_sent = 0;
 };
@@ -34,7 +36,7 @@ struct PumpCounters {
 struct PumpThread {
   SlabTable slabs;
   PumpCounters counters;
-  BusyPoll busy_poll;
+  BusyPoll busy_poll{&counters};
 };
 
 class PumpListener {
@@ -62,6 +64,8 @@ class SocketPump {
   int64_t Send(const int32_t* table, uint32_t first, uint32_t count, uint32_t capacity);
   // Receives once; false when there is nothing, or no reader wants it.
   bool TryReceive() { return IsWanted() && Receive(); }
+  // The same if it is likely that there is something: the more tries were in vain, the rarer it is.
+  bool TryLuck();
   bool IsWanted() const { return (wanted_ & UV_READABLE) != 0; }
   void Close();
   // As Close, but the descriptor stays open and is the caller's.
@@ -91,6 +95,9 @@ class SocketPump {
   int wanted_ = 0;
   int watched_ = 0;
   bool ended_ = false;
+  // Tries to leave out after the next one in vain, and before the next one.
+  uint8_t skips_ = 0;
+  uint8_t skips_left_ = 0;
 };
 
 // Each returns a descriptor (close-on-exec, non-blocking) or -errno.

@@ -46,6 +46,8 @@ type SocketCounters = {
   readonly sends: number;
   /** Changes of what is polled for; each costs the event loop one or two system calls. */
   readonly watches: number;
+  /** Waits that took the place of a turn of the event loop. */
+  readonly waits: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
 };

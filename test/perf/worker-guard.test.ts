@@ -31,6 +31,7 @@ type Costs = {
   readonly receives: number;
   readonly sends: number;
   readonly watches: number;
+  readonly waits: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
   readonly turns: number;
@@ -121,7 +122,7 @@ async function costOf(kind: string, job: Job) {
   const socketCalls = of('receives') + of('sends');
   return {
     socketCalls,
-    calls: socketCalls + 2 * of('watches') + of('turns'),
+    calls: socketCalls + 2 * of('watches') + of('waits') + of('turns'),
     bytesIn: of('bytesReceived'),
     bytesOut: of('bytesSent'),
     copied: of('copied'),
