@@ -15,6 +15,8 @@ import { FastTarget } from './fast-target.js';
 const run = promisify(execFile);
 const MAIN = fileURLToPath(new URL('../../dist/boot/main.mjs', import.meta.url));
 const ROUNDS = 9;
+/** A newer Node alone costs half of what Node 20 costs, so the same program is more beside it. */
+const RATIO_MAX = Number(process.versions.node.split('.')[0]) > 20 ? 2 : 1.5;
 /** The figures are those of the oldest Node; each newer one has more pages of its own. */
 const NODE_MIB = Number(process.versions.node.split('.')[0]) > 20 ? 16 : 0;
 
@@ -69,7 +71,7 @@ describe('the command', () => {
       const node = await cpuMs('node -e 0');
       ratios.push((await cpuMs(`${MAIN} --version`)) / node);
     }
-    expect(ratios.toSorted((a, b) => a - b)[ROUNDS >> 1]).toBeLessThanOrEqual(1.5);
+    expect(ratios.toSorted((a, b) => a - b)[ROUNDS >> 1]).toBeLessThanOrEqual(RATIO_MAX);
   });
 
   it('serve with one LUN rests in 70 MiB', async () => {
