@@ -253,45 +253,6 @@ void DropSlab(const Napi::CallbackInfo& info) {
   DataOf(info.Env())->thread.slabs.Drop(Int(info, 0));
 }
 
-// () -> {receives, sends, watches, waits, bytesReceived, bytesSent}
-Napi::Value Counters(const Napi::CallbackInfo& info) {
-  const PumpCounters& counters = DataOf(info.Env())->thread.counters;
-  Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("receives", static_cast<double>(counters.receives));
-  result.Set("sends", static_cast<double>(counters.sends));
-  result.Set("watches", static_cast<double>(counters.watches));
-  result.Set("waits", static_cast<double>(counters.waits));
-  result.Set("bytesReceived", static_cast<double>(counters.bytes_received));
-  result.Set("bytesSent", static_cast<double>(counters.bytes_sent));
-  return result;
-}
-
-// (microseconds)
-void SetBusyPoll(const Napi::CallbackInfo& info) {
-  auto* data = DataOf(info.Env());
-  data->thread.busy_poll.SetLimit(int64_t{Int(info, 0)} * 1000);
-}
-
-// (bytes a millisecond with it, and without, milliseconds) -> part of the last half with it; for
-// tests of the choice, in which a turn takes 50 microseconds
-Napi::Value SimulateTrial(const Napi::CallbackInfo& info) {
-  constexpr int64_t kTurnNs = 50'000;
-  const int64_t with = Int(info, 0);
-  const int64_t without = Int(info, 1);
-  const int64_t end_ns = int64_t{Int(info, 2)} * 1'000'000;
-  Trial trial;
-  bool doing = false;
-  int64_t bytes = 0;
-  int64_t done_ns = 0;
-  for (int64_t now_ns = 0; now_ns < end_ns; now_ns += kTurnNs) {
-    bytes += (doing ? with : without) * kTurnNs / 1'000'000;
-    if (doing && now_ns >= end_ns / 2) done_ns += kTurnNs;
-    doing = trial.Choose(now_ns, static_cast<uint64_t>(bytes));
-  }
-  const double half_ns = static_cast<double>(end_ns) / 2;
-  return Napi::Number::New(info.Env(), static_cast<double>(done_ns) / half_ns);
-}
-
 // (slab, offset, length, seed) -> CRC32C as a signed number. On the data path, so without wrappers.
 napi_value Crc32cOfSlab(napi_env env, napi_callback_info info) {
   size_t count = 4;
@@ -366,15 +327,13 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeSocket", NativeSocket::Define(env));
   exports.Set("setSlab", Napi::Function::New(env, SetSlab));
   exports.Set("dropSlab", Napi::Function::New(env, DropSlab));
-  exports.Set("counters", Napi::Function::New(env, Counters));
-  exports.Set("setBusyPoll", Napi::Function::New(env, SetBusyPoll));
-  exports.Set("simulateTrial", Napi::Function::New(env, SimulateTrial));
   exports.Set("crc32cBy", Napi::Function::New(env, Crc32cByJs));
   DefineCrc32c(env, exports);
   exports.Set("connectTcp", Napi::Function::New(env, ConnectTcpJs));
   exports.Set("listenUnix", Napi::Function::New(env, ListenUnixJs));
   exports.Set("sendNotify", Napi::Function::New(env, SendNotifyJs));
   exports.Set("forbidCores", Napi::Function::New(env, ForbidCoresJs));
+  InitWaiting(env, exports);
   InitNbd(env, exports);
   InitSharedMemory(env, exports);
   return exports;

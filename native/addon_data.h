@@ -20,6 +20,7 @@ struct AddonData {
   LooseDescriptors loose;
   PumpThread thread;
   std::vector<Napi::Reference<Napi::Uint8Array>> kept;
+  Napi::Reference<Napi::TypedArray> receipt_clock;
   std::shared_ptr<JobHome> jobs;
 };
 

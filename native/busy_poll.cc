@@ -31,12 +31,6 @@ constexpr int64_t kSilenceNs = 10'000'000;
 // It costs time that others may want, so it has to bring something.
 constexpr double kWorth = 1.05;
 
-int64_t NowNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -44,6 +38,12 @@ void Pause() {
 }
 
 }  // namespace
+
+int64_t NowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
 
 bool Trial::Choose(int64_t now_ns, uint64_t bytes) {
   const int64_t elapsed_ns = now_ns - last_ns_;
@@ -108,12 +108,17 @@ void BusyPoll::Leave(SocketPump* pump) {
   if (at < joined_.size() && joined_[at] == pump) joined_[at] = nullptr;
 }
 
+int64_t BusyPoll::NoteReceipt() {
+  receipt_ns_ = NowNs();
+  return receipt_ns_;
+}
+
 void BusyPoll::Run(uv_loop_t* loop) {
   if (running_) return;
   running_ = true;
-  const int64_t start_ns = NowNs();
-  int64_t now_ns = start_ns;
-  for (int receipts = 0; receipts < kReceiptsMax && now_ns < start_ns + kRunNs; receipts += 1) {
+  const int64_t end_ns = receipt_ns_ + kRunNs;
+  for (int receipts = 0; receipts < kReceiptsMax && receipt_ns_ < end_ns; receipts += 1) {
+    const int64_t now_ns = receipt_ns_;
     const uint64_t moved = counters_->bytes_received + counters_->bytes_sent;
     const bool waits = limit_ns_ > 0 && trial_.Choose(now_ns, moved);
     if (!ReceiveAwaited(waits, now_ns)) {
@@ -122,7 +127,6 @@ void BusyPoll::Run(uv_loop_t* loop) {
       if (!ReceiveAsLoop(loop)) break;
       receipts = 0;
     }
-    now_ns = NowNs();
   }
   running_ = false;
 }

@@ -60,7 +60,10 @@ class BusyPoll {
   void Leave(SocketPump* pump);
   void Await(SocketPump* pump);
   void Forget(SocketPump* pump);
-  // Receives arriving data; other handles of `loop` get their turn after a bounded time.
+  // Something has been received; returns the clock, which is read at each receipt and not between.
+  int64_t NoteReceipt();
+  // After a receipt: receives arriving data; other handles of `loop` get their turn after a bounded
+  // time.
   void Run(uv_loop_t* loop);
 
  private:
@@ -76,7 +79,11 @@ class BusyPoll {
   std::vector<SocketPump*> joined_;
   int64_t limit_ns_ = 0;
   Trial trial_;
+  int64_t receipt_ns_ = 0;
   bool running_ = false;
 };
+
+// CLOCK_MONOTONIC
+int64_t NowNs();
 
 }  // namespace iscsi_nbd

@@ -127,10 +127,9 @@ void SocketPump::OnPoll(uv_poll_t* poll, int status, int events) {
     uv_loop_t* loop = handle->pump->loop_;
     if (handle->pump->listening_) {
       handle->pump->AcceptAll();
-    } else {
-      handle->pump->Receive();
+    } else if (handle->pump->Receive()) {
+      thread->busy_poll.Run(loop);
     }
-    thread->busy_poll.Run(loop);
     return;
   }
   if ((events & UV_DISCONNECT) != 0) handle->pump->End(PumpEvent::kEnd, 0);
@@ -164,7 +163,12 @@ bool SocketPump::Receive() {
   if (received >= 0) thread_->busy_poll.Forget(this);
   if (received > 0) {
     thread_->counters.bytes_received += static_cast<uint64_t>(received);
+    const int64_t now_ns = thread_->busy_poll.NoteReceipt();
+    // The listener may close this pump.
+    double* receipt_ms = thread_->receipt_ms;
+    if (receipt_ms != nullptr) *receipt_ms = static_cast<double>(now_ns) / 1e6;
     listener_->OnPumpEvent(PumpEvent::kData, static_cast<int32_t>(received));
+    if (receipt_ms != nullptr) *receipt_ms = 0;
   } else if (received == 0) {
     End(PumpEvent::kEnd, 0);
   } else if (errno != EAGAIN && errno != EWOULDBLOCK) {

@@ -37,6 +37,8 @@ struct PumpThread {
   SlabTable slabs;
   PumpCounters counters;
   BusyPoll busy_poll{&counters};
+  // Where JavaScript reads the clock of the receipt that is being dealt with; 0 without one.
+  double* receipt_ms = nullptr;
 };
 
 class PumpListener {

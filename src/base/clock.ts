@@ -5,6 +5,8 @@
 export interface Clock {
   /** Monotonic milliseconds; may have a fraction. */
   nowMs(): number;
+  /** The same, at the receipt that is being dealt with if there is one: it costs no system call. */
+  receiptMs?(): number;
   /** Runs `action` once at or after `atMs`; the returned function cancels it. */
   at(atMs: number, action: () => void): () => void;
 }

@@ -64,6 +64,11 @@ interface NativeAddon {
   /** Gives the slab's pages to the system; the memory stays usable and reads as anything. */
   dropSlab(index: number): void;
   counters(): SocketCounters;
+  /**
+   * Returns the clock (milliseconds, monotonic). `clock` has its value at the last receipt while
+   * that is dealt with, otherwise 0.
+   */
+  useReceiptClock(clock: Float64Array): number;
   /** How long the thread busy-polls before it sleeps, if that is faster; 0: never. */
   setBusyPoll(microseconds: number): void;
   /** For tests: the part of the time in which that is chosen, by bytes a millisecond either way. */

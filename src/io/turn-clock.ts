@@ -23,7 +23,7 @@ export class TurnClock {
     if (turn < 0) return this.#clock.nowMs();
     if (turn !== this.#turn) {
       this.#turn = turn;
-      this.#nowMs = this.#clock.nowMs();
+      this.#nowMs = this.#clock.receiptMs?.() ?? this.#clock.nowMs();
     }
     return this.#nowMs;
   }

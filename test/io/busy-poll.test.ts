@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SendQueue } from '../../src/base/send-queue.js';
 import { SlabPool } from '../../src/base/slab.js';
 import { type NativeSocket, native, SocketEvent, shareSlabs } from '../../src/io/native.js';
+import { realClock } from '../../src/io/real-clock.js';
 import { SendBatch } from '../../src/io/send-batch.js';
 import { SlabSocket, type SocketUser } from '../../src/io/slab-socket.js';
 
@@ -232,4 +233,26 @@ it('busy polling does not receive for a socket that has closed meanwhile', async
   client.write('close');
   await closed;
   expect(bytesReceived).toHaveBeenCalledTimes(1);
+});
+
+it('the clock of a receipt stands while that is dealt with, and is that of the process', async () => {
+  const before = performance.now();
+  const seen = await new Promise<{ at: number[]; end: number }>((resolve) => {
+    vi.spyOn(answerer, 'bytesReceived').mockImplementation(() => {
+      const first = realClock.receiptMs?.() ?? Number.NaN;
+      const start = performance.now();
+      while (performance.now() - start < 3);
+      resolve({ at: [first, realClock.receiptMs?.() ?? Number.NaN], end: start });
+      return true;
+    });
+    client.write('first');
+  });
+  const [first = Number.NaN, second] = seen.at;
+  expect(second).toBe(first);
+  expect(first).toBeGreaterThanOrEqual(before - 0.1);
+  expect(first).toBeLessThanOrEqual(seen.end + 0.1);
+  await new Promise(setImmediate);
+  const outside = realClock.receiptMs?.() ?? Number.NaN;
+  expect(Math.abs(outside - performance.now())).toBeLessThan(1000);
+  expect(outside).toBeGreaterThan(first);
 });
