@@ -3,11 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { loadWords, machineWords, median, number, row } from '../bench-parts/report.mjs';
+import { loadWords, machineWords, number, row } from '../bench-parts/report.mjs';
 import { putIntoPage } from '../lib/performance-page.mjs';
 import { fio, startDaemon, startServe, startTarget } from './processes.mjs';
+import { interleaved, tableOf } from './rounds.mjs';
+import { fullWorkers, slowWorkers } from './workers.mjs';
 
-/** @import { FioSum, MemoryUse, ScaleDaemon } from './processes.mjs' */
+/** @import { MemoryUse, ScaleDaemon } from './processes.mjs' */
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -22,11 +24,23 @@ const { values, positionals } = parseArgs({
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-scale-'));
+/** What the parts in files of their own are given. */
+const plan = { folder, fastTarget: values['fast-target'], rounds, seconds };
 /** @param {number} bytes */
 const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
 
+/** What has no rounds. */
+const UNTIMED = ['memory', 'long'];
+
 /** @type {Readonly<Record<string, () => Promise<string[]>>>} */
-const parts = { memory, load, processes, long };
+const parts = {
+  memory,
+  load,
+  processes,
+  long,
+  'slow-workers': () => slowWorkers(plan),
+  'full-workers': () => fullWorkers(plan),
+};
 
 /** One process with more and more LUNs, and one with more and more sessions. */
 async function memory() {
@@ -78,7 +92,7 @@ async function load() {
     { words: '64 LUNs, queue of 1 on each', server: all, uris: every, depth: 1 },
     { words: '64 LUNs, queue of 8 on each', server: all, uris: every, depth: 8 },
   ];
-  const measured = await interleaved(cases, (one, runSeconds) =>
+  const measured = await interleaved(plan, cases, (one, runSeconds) =>
     fio(one.uris, [one.server], {
       rw: 'randread',
       bs: '4k',
@@ -131,7 +145,7 @@ async function processes() {
   for (const job of loads) {
     const words = `${job.bs} ${job.rw}, queue of ${job.depth} on each`;
     const cases = groups.map((group) => ({ ...group, words: `${group.words}: ${words}` }));
-    const measured = await interleaved(cases, ({ servers }, runSeconds) => {
+    const measured = await interleaved(plan, cases, ({ servers }, runSeconds) => {
       const uris = servers.flatMap((server) => server.uris());
       return fio(uris, servers, { ...job, seconds: runSeconds });
     });
@@ -174,52 +188,13 @@ async function long() {
   return lines;
 }
 
-/**
- * Every case once a round, after one run that does not count; the runs of each.
- * @template {{ words: string }} Case
- * @param {readonly Case[]} cases
- * @param {(entry: Case, runSeconds: number) => Promise<FioSum>} measure
- */
-async function interleaved(cases, measure) {
-  const measured = cases.map((entry) => ({ entry, runs: /** @type {FioSum[]} */ ([]) }));
-  for (const entry of cases) await measure(entry, 1);
-  for (let round = 0; round < rounds; round += 1) {
-    for (const { entry, runs } of measured) {
-      const run = await measure(entry, seconds);
-      runs.push(run);
-      process.stderr.write(`${entry.words}: ${number(run.iops)} IOPS\n`);
-    }
-  }
-  return measured.map(({ entry, runs }) => ({ words: entry.words, runs }));
-}
-
-/**
- * Ratios are those of each round to the first case's run in it.
- * @param {readonly { words: string, runs: readonly FioSum[] }[]} measured
- */
-function tableOf(measured) {
-  const titles = ['', 'IOPS', 'MB/s', 'p99 µs', 'CPU µs/I/O', 'speed ratio'];
-  const lines = [row(titles), row(titles.map(() => '---'))];
-  const first = measured[0]?.runs ?? [];
-  for (const { words, runs } of measured) {
-    /** @param {keyof FioSum} key */
-    const of = (key) => median(runs.map((one) => one[key]));
-    const ratios = runs.map((one, round) => one.iops / (first[round]?.iops ?? Number.NaN));
-    const range = `${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}`;
-    const ratio = runs === first ? '1' : `**${median(ratios).toFixed(2)}** (${range})`;
-    const figures = [number(of('megabytes')), of('p99').toFixed(0), of('cpuMicros').toFixed(1)];
-    lines.push(row([words, number(of('iops')), ...figures, ratio]));
-  }
-  return lines;
-}
-
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(parts)) {
     const part = parts[name];
     if (part === undefined) throw new Error(`there is no ${name}`);
     const before = loadWords();
     const lines = await part();
-    const how = ['memory', 'long'].includes(name)
+    const how = UNTIMED.includes(name)
       ? ''
       : `Medians of ${rounds} interleaved rounds of ${seconds} s; `;
     const load = `load average ${before} before and ${loadWords()} after.`;

@@ -67,6 +67,11 @@ function startOurs(folder, words) {
     pid: child.pid,
     cpuTicks: () => cpuTicks(child.pid),
     stop: () => child.stop(),
+    /**
+     * The thread of a worker.
+     * @param {number} worker
+     */
+    threadOf: (worker) => Number(readFileSync(`${report}.thread-${worker}`, 'utf8')),
     /** @returns {Promise<MemoryUse>} */
     async memory() {
       rmSync(report, { force: true });
@@ -107,36 +112,56 @@ export async function startServe(folder, target, { name, lun = null }) {
  * @param {string} folder
  * @param {ScaleTarget} target
  * @param {string} name
+ * @param {readonly string[]} flags
  */
-export async function startDaemon(folder, target, name) {
+export async function startDaemon(folder, target, name, flags = []) {
   const control = join(folder, `${name}.control`);
   const sockets = join(folder, `${name}.d`);
   const state = ['--state-directory', join(folder, `${name}.state`)];
   const places = ['--control', control, '--socket-directory', sockets, ...state];
-  const ours = startOurs(folder, ['daemon', ...places, '--log-level', 'warn']);
+  const ours = startOurs(folder, ['daemon', ...places, '--log-level', 'warn', ...flags]);
   await until('daemon', ours.child, () => existsSync(control));
   const socket = connect(control);
   const answers = createInterface({ input: socket })[Symbol.asyncIterator]();
   let sessions = 0;
   return {
     ...ours,
-    /** `readOnly` sessions may share their LUN. */
-    async login({ readOnly = true } = {}) {
+    /**
+     * `readOnly` sessions may share their LUN. Returns the worker that has the session.
+     * @param {{ luns?: readonly number[] | 'all', readOnly?: boolean }} [options]
+     * @returns {Promise<number | undefined>}
+     */
+    async login({ luns = [1], readOnly = true } = {}) {
       sessions += 1;
       const params = {
         TargetName: `${IQN}-${name}-${sessions}`,
         TargetPortal: `127.0.0.1:${target.port}`,
-        LoginOptions: { luns: [1], readOnly },
+        LoginOptions: { ...(luns === 'all' ? {} : { luns }), readOnly },
       };
       const request = { jsonrpc: '2.0', id: sessions, method: 'LoginToTarget', params };
       socket.write(`${JSON.stringify(request)}\n`);
       const line = await answers.next();
       if (line.done) throw new Error('login: the daemon closed its control socket');
-      /** @type {{ error?: { message: string } }} */
+      /** @type {{ error?: { message: string }, result?: { session: { worker?: number } } }} */
       const answer = JSON.parse(line.value);
       if (answer.error) throw new Error(`login: ${answer.error.message}`);
+      return answer.result?.session.worker;
     },
     uris: () => readdirSync(sockets).map((file) => `nbd+unix:///1?socket=${join(sockets, file)}`),
+    /**
+     * Waits until that number of sessions has its disks.
+     * @param {number} count
+     */
+    ready: (count) =>
+      until(
+        'sessions',
+        ours.child,
+        () => existsSync(sockets) && readdirSync(sockets).length >= count,
+      ),
+    async kill() {
+      socket.destroy();
+      await ours.child.stop('SIGKILL');
+    },
     async stop() {
       socket.destroy();
       await ours.stop();
