@@ -193,12 +193,24 @@ function openSecret(path: string): number {
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     const errno = codeOf(cause) || 'unknown';
-    throw new UsageError(`The secret file ${path} cannot be opened (${errno}).`, {
-      cause,
-      code: errno === 'ENOENT' ? 'ERR_NO_SECRET_FILE' : 'ERR_USAGE',
-      exitCode: (errno === 'EACCES' ? EXIT_CODES.notPermitted : EXIT_CODES.invalidUse).code,
-    });
+    throw new UsageError(
+      `The secret file ${path} cannot be opened (${errno}).${hidden(path, errno)}`,
+      {
+        cause,
+        code: errno === 'ENOENT' ? 'ERR_NO_SECRET_FILE' : 'ERR_USAGE',
+        exitCode: (errno === 'EACCES' ? EXIT_CODES.notPermitted : EXIT_CODES.invalidUse).code,
+      },
+    );
   }
+}
+
+/** What ProtectHome=yes of the service hides (systemd.exec(5)). */
+function hidden(path: string, errno: string): string {
+  if (errno !== 'EACCES' || !/^\/(?:root|home|run\/user)\//.test(path)) return '';
+  return (
+    ' The service sees no home directories: move the file to /etc/iscsi-nbd, or set ' +
+    'ProtectHome=read-only in a drop-in (systemctl edit iscsi-nbd).'
+  );
 }
 
 function refused(path: string, why: string): UsageError {

@@ -139,8 +139,9 @@ function hostOptions(
   };
 }
 
+/** The unit of the service may refuse affinity: then the disks are served on all processors. */
 async function settleAsConfigured(options: DaemonOptions): Promise<ProcessSettings> {
-  const { configPath, environment } = options;
+  const { configPath, environment, log } = options;
   const { values } = await loadConfig({
     flags: {
       'cpu-affinity': options.cpuAffinity,
@@ -150,7 +151,14 @@ async function settleAsConfigured(options: DaemonOptions): Promise<ProcessSettin
     environment,
     ...(configPath === undefined ? {} : { configPath }),
   });
-  await applyProcessSettings(values);
+  try {
+    await applyProcessSettings(values);
+  } catch (error) {
+    if (!(error instanceof UsageError) || error.code !== 'ERR_CPU_AFFINITY_REFUSED') throw error;
+    log.warn(`${error.message} The daemon runs on all processors.`);
+    const { cpuAffinity: _refused, ...others } = values;
+    return others;
+  }
   return values;
 }
 

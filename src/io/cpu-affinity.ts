@@ -5,8 +5,8 @@ import type { NbdAddon } from './nbd-netlink.js';
 
 /**
  * Keeps this process, with every thread it has and will have, on these processors. Programs that it
- * starts inherit that. Throws UsageError 7 when it may not use one of them: a part of what was
- * asked for would be a surprise.
+ * starts inherit that. Throws UsageError 7 when it may not use one of them, since a part of the
+ * list would be a surprise, and 1 (ERR_CPU_AFFINITY_REFUSED) when the call is refused.
  */
 export async function pinProcess(
   addon: Pick<NbdAddon, 'setCpuAffinity'>,
@@ -31,7 +31,7 @@ export async function pinProcess(
     throw new UsageError(
       `The kernel does not let this process choose its processors (${errno}). ` +
         'Omit cpuAffinity, or allow it: the service needs SystemCallFilter=sched_setaffinity.',
-      { exitCode: 1, cause: error },
+      { exitCode: 1, code: 'ERR_CPU_AFFINITY_REFUSED', cause: error },
     );
   }
 }

@@ -125,7 +125,7 @@ describe('iscsi-nbd.service under systemd', () => {
   it('the service ends after its mounts, and leaves a clean file system', async () => {
     await machine.run(`
       echo kept >/srv/data/file
-      echo 'ISCSI_NBD_DAEMON_FLAGS="--wait-for ${tgt.iqn}/1"' >/etc/default/iscsi-nbd
+      echo 'ISCSI_NBD_DAEMON_FLAGS="--wait-for ${tgt.iqn}/1 --cpu-affinity 0"' >/etc/default/iscsi-nbd
     `);
     await machine.shutDown();
     const { stdout } = await promisify(execFile)('dumpe2fs', ['-h', disk]);
@@ -159,6 +159,27 @@ describe('iscsi-nbd.service under systemd', () => {
     // It logged out, and left nothing to a next process.
     expect(log).toMatch(/"event":"closed"/);
     expect(log).not.toMatch(/left to the next daemon/);
+  });
+
+  it('the service serves on all processors if the unit refuses --cpu-affinity', async () => {
+    const log = await machine.run('journalctl -b --no-pager -o cat -u iscsi-nbd');
+    expect(log).toMatch(/\(EPERM\)[^"]*SystemCallFilter=sched_setaffinity[^"]*all processors/);
+    const run = (filter: string) =>
+      machine.run(`
+        sed -n "s/^SystemCall.*/-p '&'/p" "$(systemctl show -P FragmentPath iscsi-nbd)" |
+          xargs sh -c 'systemd-run --quiet --wait "$@" ${filter} taskset -c 0 true' sh &&
+          echo allowed || echo refused`);
+    expect(await run('')).toContain('refused');
+    expect(await run('-p SystemCallFilter=sched_setaffinity')).toContain('allowed');
+  });
+
+  it('a secret file in a home directory is refused with the way to allow it', async () => {
+    const refused = await machine.run(`
+      echo secret >/root/secret
+      chmod 600 /root/secret
+      iscsi-nbd login 192.0.2.1 ${tgt.iqn} --chap-user u \\
+        --chap-secret-file /root/secret 2>&1 || true`);
+    expect(refused).toMatch(/secret file \/root\/secret .*ProtectHome=read-only/s);
   });
 
   it('systemd-analyze verifies the unit without a complaint', async () => {
