@@ -167,7 +167,7 @@ describe('iscsi-nbd.service under systemd', () => {
     const run = (filter: string) =>
       machine.run(`
         sed -n "s/^SystemCall.*/-p '&'/p" "$(systemctl show -P FragmentPath iscsi-nbd)" |
-          xargs sh -c 'systemd-run --quiet --wait "$@" ${filter} taskset -c 0 true' sh &&
+          xargs sh -c 'systemd-run --quiet -p Type=oneshot "$@" ${filter} taskset -c 0 true' sh &&
           echo allowed || echo refused`);
     expect(await run('')).toContain('refused');
     expect(await run('-p SystemCallFilter=sched_setaffinity')).toContain('allowed');
@@ -177,7 +177,7 @@ describe('iscsi-nbd.service under systemd', () => {
     const refused = await machine.run(`
       echo secret >/root/secret
       chmod 600 /root/secret
-      iscsi-nbd login 192.0.2.1 ${tgt.iqn} --chap-user u \\
+      iscsi-nbd login 192.0.2.1 iqn.2001-04.com.example:other --chap-user u \\
         --chap-secret-file /root/secret 2>&1 || true`);
     expect(refused).toMatch(/secret file \/root\/secret .*ProtectHome=read-only/s);
   });
