@@ -19,13 +19,6 @@
 namespace iscsi_nbd {
 namespace {
 
-int32_t Int(const Napi::CallbackInfo& info, size_t index) {
-  if (info.Length() <= index || !info[index].IsNumber()) {
-    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + ": number wanted");
-  }
-  return info[index].As<Napi::Number>().Int32Value();
-}
-
 std::string Text(const Napi::CallbackInfo& info, size_t index) {
   if (info.Length() <= index || !info[index].IsString()) {
     throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + ": string wanted");

@@ -3,7 +3,9 @@
 
 #include <napi.h>
 
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "job_thread.h"
@@ -25,5 +27,13 @@ struct AddonData {
 };
 
 inline AddonData* DataOf(Napi::Env env) { return env.GetInstanceData<AddonData>(); }
+
+// A numeric argument of a function of the addon; throws TypeError otherwise.
+inline int32_t Int(const Napi::CallbackInfo& info, size_t index) {
+  if (info.Length() <= index || !info[index].IsNumber()) {
+    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + ": number wanted");
+  }
+  return info[index].As<Napi::Number>().Int32Value();
+}
 
 }  // namespace iscsi_nbd

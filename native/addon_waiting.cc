@@ -7,11 +7,6 @@
 namespace iscsi_nbd {
 namespace {
 
-int32_t Number(const Napi::CallbackInfo& info, size_t index) {
-  if (!info[index].IsNumber()) throw Napi::TypeError::New(info.Env(), "number wanted");
-  return info[index].As<Napi::Number>().Int32Value();
-}
-
 // () -> {receives, sends, watches, waits, bytesReceived, bytesSent}
 Napi::Value Counters(const Napi::CallbackInfo& info) {
   const PumpCounters& counters = DataOf(info.Env())->thread.counters;
@@ -42,16 +37,16 @@ Napi::Value UseReceiptClock(const Napi::CallbackInfo& info) {
 // (microseconds)
 void SetBusyPoll(const Napi::CallbackInfo& info) {
   auto* data = DataOf(info.Env());
-  data->thread.busy_poll.SetLimit(int64_t{Number(info, 0)} * 1000);
+  data->thread.busy_poll.SetLimit(int64_t{Int(info, 0)} * 1000);
 }
 
 // (bytes a millisecond with it, and without, milliseconds) -> part of the last half with it; for
 // tests of the choice, in which a turn takes 50 microseconds
 Napi::Value SimulateTrial(const Napi::CallbackInfo& info) {
   constexpr int64_t kTurnNs = 50'000;
-  const int64_t with = Number(info, 0);
-  const int64_t without = Number(info, 1);
-  const int64_t end_ns = int64_t{Number(info, 2)} * 1'000'000;
+  const int64_t with = Int(info, 0);
+  const int64_t without = Int(info, 1);
+  const int64_t end_ns = int64_t{Int(info, 2)} * 1'000'000;
   Trial trial;
   bool doing = false;
   int64_t bytes = 0;

@@ -24,6 +24,15 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+const socketOf = (place: Workplace) => place.file('disk.sock');
+const open = (place: Workplace) => RawNbd.open(socketOf(place));
+
+async function served(place: Workplace): Promise<CommandProcess> {
+  const serve = place.start(['serve', target.url, '--socket', socketOf(place)]);
+  await serve.lines(1);
+  return serve;
+}
+
 /** Resident memory of a process, now and at most, in MB. */
 function memoryMb({ pid }: CommandProcess): { now: number; most: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -46,10 +55,8 @@ it('a server of sixty clients that read no reply stays below 400 MB, and serves 
   timeout: 60_000,
 }, async () => {
   await using place = await Workplace.make();
-  const socket = place.file('disk.sock');
-  await using serve = place.start(['serve', target.url, '--socket', socket]);
-  await serve.lines(1);
-  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => RawNbd.open(socket)));
+  await using serve = await served(place);
+  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => open(place)));
   for (const client of clients) client.pause();
   for (let asked = 0; asked < 64; asked += 1) {
     for (const client of clients) void client.request(NBD.read, { length: MIB });
@@ -59,7 +66,7 @@ it('a server of sixty clients that read no reply stays below 400 MB, and serves 
     last = now;
     await sleep(1000);
   }
-  const other = await RawNbd.open(socket);
+  const other = await open(place);
   expect((await other.request(NBD.read, { length: 512 })).error).toBe(0);
   const { most } = memoryMb(serve);
   console.log(`${CLIENTS} clients that read nothing: ${Math.round(most)} MB at most`);
@@ -71,14 +78,12 @@ it('clients that announce writes and send half of them slow no other client', {
   timeout: 60_000,
 }, async () => {
   await using place = await Workplace.make();
-  const socket = place.file('disk.sock');
-  await using serve = place.start(['serve', target.url, '--socket', socket]);
-  await serve.lines(1);
-  const other = await RawNbd.open(socket);
+  await using _serve = await served(place);
+  const other = await open(place);
   await readsPerSecond(other);
   const alone = await readsPerSecond(other);
   const half = Buffer.alloc(MIB);
-  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => RawNbd.open(socket)));
+  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => open(place)));
   for (const client of clients) void client.request(NBD.write, { length: 2 * MIB, data: half });
   await sleep(1000);
   const beside = await readsPerSecond(other);

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { native } from '../../src/io/native.js';
 import type { SessionView } from '../../src/supervisor/session-report.js';
 import { MemoryFolder } from '../helpers/memory-folder.js';
 import { DaemonProcess } from '../integration/daemon-process.js';
@@ -27,13 +28,7 @@ const KINDS = [
   },
 ] as const;
 
-type Costs = {
-  readonly receives: number;
-  readonly sends: number;
-  readonly watches: number;
-  readonly waits: number;
-  readonly bytesReceived: number;
-  readonly bytesSent: number;
+type Costs = ReturnType<(typeof native)['counters']> & {
   readonly turns: number;
   readonly copied: number;
   readonly heapUsed: number;

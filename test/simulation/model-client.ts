@@ -46,7 +46,7 @@ export class ModelClient implements BatchedSender {
   #isReading = true;
   #deliveryDue = false;
   isOpen = true;
-  /** Called once at its end; a request without a reply by then never gets one. */
+  /** The client calls it once, when its connection has ended: no reply arrives after that. */
   onClosed: () => void = () => undefined;
 
   constructor(options: {

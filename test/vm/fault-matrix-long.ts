@@ -215,8 +215,8 @@ it.each(Object.entries(FAULTS))('the fault: %s', { timeout: 280_000 }, async (ti
       await appendFile('/results/results.jsonl', `${line}\n`);
     }),
   );
-  // The machine goes now, with all that hangs in it. The kernel would flush the disks of open-iscsi
-  // at its end, and wait for the target.
+  // The machine is ended now, with its hung processes. At power-off the kernel would flush the disks
+  // of open-iscsi, and this flush would wait for the target.
   await shell(`for disk in /sys/class/scsi_disk/*; do
       echo temporary write through >$disk/cache_type
     done`);
