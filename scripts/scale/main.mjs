@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadWords, machineWords, number, row } from '../bench-parts/report.mjs';
 import { putIntoPage } from '../lib/performance-page.mjs';
+import { many } from './many.mjs';
 import { fio, startDaemon, startServe, startTarget } from './processes.mjs';
 import { interleaved, tableOf } from './rounds.mjs';
 import { fullWorkers, slowWorkers } from './workers.mjs';
@@ -29,8 +30,8 @@ const plan = { folder, fastTarget: values['fast-target'], rounds, seconds };
 /** @param {number} bytes */
 const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
 
-/** What has no rounds. */
-const UNTIMED = ['memory', 'long'];
+/** What has rounds of its own, or none. */
+const UNTIMED = ['memory', 'long', 'many'];
 
 /** @type {Readonly<Record<string, () => Promise<string[]>>>} */
 const parts = {
@@ -40,6 +41,7 @@ const parts = {
   long,
   'slow-workers': () => slowWorkers(plan),
   'full-workers': () => fullWorkers(plan),
+  many: () => many(plan),
 };
 
 /** One process with more and more LUNs, and one with more and more sessions. */

@@ -123,7 +123,22 @@ export async function startDaemon(folder, target, name, flags = []) {
   await until('daemon', ours.child, () => existsSync(control));
   const socket = connect(control);
   const answers = createInterface({ input: socket })[Symbol.asyncIterator]();
+  let requests = 0;
   let sessions = 0;
+  /**
+   * @param {string} method
+   * @param {object} params
+   */
+  const call = async (method, params) => {
+    requests += 1;
+    socket.write(`${JSON.stringify({ jsonrpc: '2.0', id: requests, method, params })}\n`);
+    const line = await answers.next();
+    if (line.done) throw new Error(`${method}: the daemon closed its control socket`);
+    /** @type {{ error?: { message: string }, result?: any }} */
+    const { error, result } = JSON.parse(line.value);
+    if (error) throw new Error(`${method}: ${error.message}`);
+    return result;
+  };
   return {
     ...ours,
     /**
@@ -133,19 +148,23 @@ export async function startDaemon(folder, target, name, flags = []) {
      */
     async login({ luns = [1], readOnly = true } = {}) {
       sessions += 1;
-      const params = {
+      const { session } = await call('LoginToTarget', {
         TargetName: `${IQN}-${name}-${sessions}`,
         TargetPortal: `127.0.0.1:${target.port}`,
         LoginOptions: { ...(luns === 'all' ? {} : { luns }), readOnly },
-      };
-      const request = { jsonrpc: '2.0', id: sessions, method: 'LoginToTarget', params };
-      socket.write(`${JSON.stringify(request)}\n`);
-      const line = await answers.next();
-      if (line.done) throw new Error('login: the daemon closed its control socket');
-      /** @type {{ error?: { message: string }, result?: { session: { worker?: number } } }} */
-      const answer = JSON.parse(line.value);
-      if (answer.error) throw new Error(`login: ${answer.error.message}`);
-      return answer.result?.session.worker;
+      });
+      return session.worker;
+    },
+    /**
+     * The worker of each session, in the order of `uris`; 0 without workers.
+     * @returns {Promise<number[]>}
+     */
+    async workers() {
+      const { sessions: views } = await call('InitiatorSessionInfo', {});
+      /** @type {Map<string, number>} */
+      const byId = new Map();
+      for (const { UniqueSessionId, worker } of views) byId.set(UniqueSessionId, worker ?? 0);
+      return readdirSync(sockets).map((file) => byId.get(file.replace('.sock', '')) ?? -1);
     },
     uris: () => readdirSync(sockets).map((file) => `nbd+unix:///1?socket=${join(sockets, file)}`),
     /**
@@ -167,6 +186,16 @@ export async function startDaemon(folder, target, name, flags = []) {
       await ours.stop();
     },
   };
+}
+
+/**
+ * What a thread has had of a processor so far.
+ * @param {number} pid
+ * @param {number} thread
+ */
+export function threadMs(pid, thread) {
+  const path = `/proc/${pid}/task/${thread}/schedstat`;
+  return Number(readFileSync(path, 'latin1').split(' ')[0]) / 1e6;
 }
 
 /**

@@ -1,8 +1,8 @@
 // Eight sessions in one daemon with several numbers of workers: slow ones, and with whole processors.
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { median } from '../bench-parts/report.mjs';
-import { fio, startDaemon, startTarget } from './processes.mjs';
+import { fio, startDaemon, startTarget, threadMs } from './processes.mjs';
 import { interleaved, tableOf } from './rounds.mjs';
 
 /** @import { ScaleDaemon } from './processes.mjs' */
@@ -97,8 +97,7 @@ async function logIn(daemon, count) {
 function workerMs({ count, daemon }) {
   let sum = 0;
   for (let worker = 0; worker < count; worker += 1) {
-    const path = `/proc/${daemon.pid}/task/${daemon.threadOf(worker)}/schedstat`;
-    sum += Number(readFileSync(path, 'latin1').split(' ')[0]) / 1e6;
+    sum += threadMs(daemon.pid, daemon.threadOf(worker));
   }
   return sum;
 }
