@@ -126,6 +126,7 @@ __attribute__((target("sse4.2"))) uint32_t UpdateByInstruction(uint32_t crc, con
 
 Crc32cWay BestWay() {
 #if defined(__x86_64__)
+  if (CanFoldWide()) return Crc32cWay::kWideFolding;
   if (CanFold()) return Crc32cWay::kFolding;
   if (__builtin_cpu_supports("sse4.2") != 0) return Crc32cWay::kInstruction;
 #endif
@@ -139,9 +140,10 @@ uint32_t Crc32cBy(Crc32cWay wanted, uint32_t seed, const uint8_t* data, size_t l
   [[maybe_unused]] const Crc32cWay way = std::min(wanted, best);
   uint32_t crc = ~seed;
 #if defined(__x86_64__)
-  if (way == Crc32cWay::kFolding && length >= kFoldBytesMin) {
-    const size_t folded = length - length % kFoldBytes;
-    crc = UpdateByFolding(crc, data, folded);
+  if (way >= Crc32cWay::kFolding && length >= kFoldBytesMin) {
+    const bool is_wide = way == Crc32cWay::kWideFolding;
+    const size_t folded = length - length % (is_wide ? kWideFoldBytes : kFoldBytes);
+    crc = (is_wide ? UpdateByWideFolding : UpdateByFolding)(crc, data, folded);
     data += folded;
     length -= folded;
   }
@@ -151,7 +153,7 @@ uint32_t Crc32cBy(Crc32cWay wanted, uint32_t seed, const uint8_t* data, size_t l
 }
 
 uint32_t Crc32c(uint32_t seed, const uint8_t* data, size_t length) {
-  return Crc32cBy(Crc32cWay::kFolding, seed, data, length);
+  return Crc32cBy(Crc32cWay::kWideFolding, seed, data, length);
 }
 
 }  // namespace iscsi_nbd

@@ -1,6 +1,5 @@
-// CRC32C by carry-less multiplication, 32 bytes at once (AVX2, VPCLMULQDQ): data is reduced to 16
-// bytes with the same remainder, which the CRC instruction then finishes. 32 and not 64, because
-// that is as fast and leaves the wide registers alone, which each change of process has to save.
+// CRC32C by carry-less multiplication (VPCLMULQDQ), 32 bytes at once with AVX2 or 64 with AVX-512:
+// data is reduced to so few bytes with the same remainder that the CRC instruction can finish them.
 #pragma once
 
 #include <cstddef>
@@ -17,5 +16,11 @@ bool CanFold();
 // What `data`, a multiple of kFoldBytes and at least kFoldBytesMin, does to the register. Only
 // where CanFold.
 uint32_t UpdateByFolding(uint32_t crc, const uint8_t* data, size_t length);
+
+// The same by 64 bytes, where CanFoldWide; `length` is a multiple of kWideFoldBytes and not 0.
+constexpr size_t kWideFoldBytes = 256;
+
+bool CanFoldWide();
+uint32_t UpdateByWideFolding(uint32_t crc, const uint8_t* data, size_t length);
 
 }  // namespace iscsi_nbd

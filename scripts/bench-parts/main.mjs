@@ -29,7 +29,7 @@ const HELP = `usage: scripts/bench [options]
   --quick            fewer cases, shorter and fewer runs
   --target NAMES     fast, fast-cache, tgt, comma separated       [fast,tgt]
   --pair A,B         what is compared: ours, ours+digests, ours+paths (two sessions),
-                     ours@DIST_FOLDER, qemu-nbd
+                     ours+unretained (no retained writes), ours@DIST_FOLDER, qemu-nbd
                                                                   [ours,qemu-nbd]
   --cases NAMES      ${CASES.map((entry) => entry.name).join(' ')}
   --pairs N          pairs of runs a case                         [5]

@@ -135,8 +135,8 @@ export async function startTarget(name, { folder, fastTarget, entry }) {
 }
 
 /**
- * `ours`, `ours+digests`, `ours+paths` (two sessions), `ours@DIST` (another build) or `qemu-nbd`, on
- * a unix socket.
+ * `ours`, `ours+digests`, `ours+paths` (two sessions), `ours+unretained` (no retained writes),
+ * `ours@DIST` (another build) or `qemu-nbd`, on a unix socket.
  * @param {string} variant
  * @param {{ folder: string, target: BenchTarget, index: number, entry: BenchCase }} how
  */
@@ -168,8 +168,18 @@ function serverCommand(variant, { socket, url }) {
   const flags = FLAGS[name ?? ''];
   if (flags === undefined) throw new Error(`there is no ${variant}`);
   // Two of ours serve one LUN side by side, which is otherwise refused.
-  const command = ['node', join(dist, 'cli/main.js'), 'serve', url, '--socket', socket, '--shared'];
-  return [...command, ...flags];
+  const command = [...interpreterOf(join(dist, 'cli/main.js')), 'serve', url, '--shared'];
+  return [...command, '--socket', socket, ...flags];
+}
+
+/**
+ * Node with the flags that the installed command has, from the first line of `program`.
+ * @param {string} program
+ */
+function interpreterOf(program) {
+  const [line = ''] = readFileSync(program, 'utf8').split('\n');
+  const words = /^#!\/usr\/bin\/env -S (node.*)$/.exec(line)?.[1]?.split(' ') ?? ['node'];
+  return [...words, program];
 }
 
 /** @type {Readonly<Record<string, readonly string[]>>} */
@@ -177,6 +187,7 @@ const FLAGS = {
   ours: [],
   'ours+digests': ['--header-digest', 'CRC32C', '--data-digest', 'CRC32C'],
   'ours+paths': ['--multipath', 'auto', '--sessions-per-portal', '2'],
+  'ours+unretained': ['--retain-writes', 'never'],
 };
 
 /**

@@ -77,7 +77,7 @@ interface NativeAddon {
   crc32c(slab: number, offset: number, length: number, seed: number): number;
   /**
    * For tests: the same by table (0), by the processor's instruction (1) or by carry-less
-   * multiplication (2), or the best of these that the processor has.
+   * multiplication of 32 (2) or 64 bytes at once (3), or the best before it that the processor has.
    */
   crc32cBy(way: number, bytes: Uint8Array, seed: number): number;
   /**

@@ -31,6 +31,7 @@ const WAYS: readonly [string, (offset: number, length: number, seed: number) => 
   ['in the addon by table', (offset, length, seed) => by(0, offset, length, seed)],
   ['in the addon by the instruction', (offset, length, seed) => by(1, offset, length, seed)],
   ['in the addon by multiplication', (offset, length, seed) => by(2, offset, length, seed)],
+  ['in the addon by wide multiplication', (offset, length, seed) => by(3, offset, length, seed)],
 ];
 
 function by(way: number, offset: number, length: number, seed: number): number {
