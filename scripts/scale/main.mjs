@@ -8,7 +8,7 @@ import { putIntoPage } from '../lib/performance-page.mjs';
 import { many } from './many.mjs';
 import { fio, startDaemon, startServe, startTarget } from './processes.mjs';
 import { interleaved, tableOf } from './rounds.mjs';
-import { fullWorkers, slowWorkers } from './workers.mjs';
+import { evenWorkers, fullWorkers, slowWorkers } from './workers.mjs';
 
 /** @import { MemoryUse, ScaleDaemon } from './processes.mjs' */
 
@@ -40,6 +40,7 @@ const parts = {
   processes,
   long,
   'slow-workers': () => slowWorkers(plan),
+  'even-workers': () => evenWorkers(plan),
   'full-workers': () => fullWorkers(plan),
   many: () => many(plan),
 };

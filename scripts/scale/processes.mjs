@@ -72,6 +72,21 @@ function startOurs(folder, words) {
      * @param {number} worker
      */
     threadOf: (worker) => Number(readFileSync(`${report}.thread-${worker}`, 'utf8')),
+    /**
+     * The receives and sends of that many workers so far.
+     * @param {number} count
+     */
+    async socketCalls(count) {
+      const files = Array.from(
+        { length: count },
+        (_none, worker) => `${report}.counters-${worker}`,
+      );
+      for (const file of files) rmSync(file, { force: true });
+      process.kill(child.pid, 'SIGWINCH');
+      await until('counters', child, () => files.every((file) => existsSync(file)));
+      const all = files.map((file) => JSON.parse(readFileSync(file, 'utf8')));
+      return all.reduce((sum, { receives, sends }) => sum + receives + sends, 0);
+    },
     /** @returns {Promise<MemoryUse>} */
     async memory() {
       rmSync(report, { force: true });

@@ -1,77 +1,167 @@
 // Eight sessions in one daemon with several numbers of workers: slow ones, and with whole processors.
+import { execFile } from 'node:child_process';
 import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { median } from '../bench-parts/report.mjs';
+import { promisify } from 'node:util';
+import { median, number, row } from '../bench-parts/report.mjs';
 import { fio, startDaemon, startTarget, threadMs } from './processes.mjs';
 import { interleaved, tableOf } from './rounds.mjs';
 
-/** @import { ScaleDaemon } from './processes.mjs' */
+/** @import { FioSum, ScaleDaemon } from './processes.mjs' */
 /** @import { ScalePlan } from './rounds.mjs' */
+/**
+ * `busy` of the sessions have a load; `group` has the number of its flags.
+ * @typedef {{ words: string, group: number, count: number, busy: number, daemon: ScaleDaemon }} WorkerCase
+ */
+/** @typedef {FioSum & { used: number, workerMicros: number, calls: number }} WorkerRun */
 
+const run = promisify(execFile);
 const SESSIONS = 8;
-const PERIOD_MICROSECONDS = 100_000;
-/** Of a processor, for each worker. */
-const QUOTA = 0.05;
+/** Of a processor, for each slow worker. */
+const PART = 0.05;
+const QUOTA_PERIOD_MICROSECONDS = 100_000;
+const EVEN_PERIOD_NANOSECONDS = 1_000_000;
 const SHARES = 100_000;
 /** Version 1: there a thread can be alone in a group. */
 const GROUPS = '/sys/fs/cgroup/cpu';
-const JOB = { rw: 'randread', bs: '4k', depth: 16 };
+const JOB = { rw: 'randread', bs: '4k' };
 /** In which V8 compiles what the load needs. */
 const WARM_SECONDS = 4;
+/** Slow workers as they are by default, and without busy polling. */
+const POLLS = [
+  { poll: '', flags: [] },
+  { poll: ', no busy polling', flags: ['--busy-poll', '0'] },
+];
 
 /**
- * Each worker alone in a cgroup with a part of a processor, so that eight of them are eight slow
- * processors. Target, load and the other threads of the daemon have the rest of the machine.
+ * Each worker alone in a cgroup with a part of a processor. Target, load and the other threads of the
+ * daemon have the rest of the machine. It is as fast as a whole processor for a part of each period.
  * @param {ScalePlan} plan
  */
 export function slowWorkers(plan) {
-  return measured(plan, [1, 2, 4, 8], slowDown);
+  return slow(plan, inGroup);
+}
+
+/**
+ * The same part in each millisecond, by the scheduler's deadlines, which is nearer to a slow processor.
+ * @param {ScalePlan} plan
+ */
+export function evenWorkers(plan) {
+  return slow(plan, byDeadlines);
 }
 
 /**
  * One worker and two, with all processors of the machine for them, the target and the load.
  * @param {ScalePlan} plan
  */
-export function fullWorkers(plan) {
-  return measured(plan, [1, 2], () => null);
+export async function fullWorkers(plan) {
+  const measured = await measure(plan, { counts: [1, 2], depth: 16, polls: POLLS.slice(0, 1) });
+  return tableOf(measured);
 }
 
 /**
  * @param {ScalePlan} plan
- * @param {readonly number[]} counts
- * @param {(thread: number) => string | null} prepare
+ * @param {(thread: number) => Promise<string | null>} slowDown
  */
-async function measured(plan, counts, prepare) {
+async function slow(plan, slowDown) {
+  const titles = ['IOPS', 'p99 µs', 'CPU µs/I/O of workers', 'socket calls/I/O'];
+  const lines = [row(['', ...titles, 'part used', 'of linear'])];
+  lines.push(row(['', ...titles, '', ''].map(() => '---')));
+  const what = { counts: [1, 2, 4, 8], depth: 32, polls: POLLS, slowDown };
+  const measured = await measure(plan, { ...what, hasLoneSession: true });
+  for (const { words, count, busy, first, runs } of measured) {
+    /** @param {keyof WorkerRun} key */
+    const of = (key) => median(runs.map((one) => one[key]));
+    const part = busy < SESSIONS ? '' : count === 1 ? '1' : partWords(runs, first, count);
+    const figures = [of('p99').toFixed(0), of('workerMicros').toFixed(1), of('calls').toFixed(2)];
+    const used = `${(of('used') * 100).toFixed(1)} %`;
+    lines.push(row([words, number(of('iops')), ...figures, used, part]));
+  }
+  const lone = POLLS.map(({ poll }, group) => {
+    const own = measured.filter((one) => one.group === group);
+    const [one, all] = [own.find(({ busy }) => busy === 1), own.find(({ count }) => count === 8)];
+    return `${partWords(all?.runs ?? [], one?.runs ?? [], 8)}${poll}`;
+  });
+  const words = 'Eight workers to eight times one worker with one busy session';
+  return [...lines, '', `${words}: ${lone.join('; ')}.`];
+}
+
+/**
+ * @param {readonly WorkerRun[]} runs
+ * @param {readonly WorkerRun[]} first
+ * @param {number} count how often `first` would be linear
+ */
+function partWords(runs, first, count) {
+  const parts = runs.map(({ iops }, round) => iops / (first[round]?.iops ?? 0) / count);
+  const range = `${Math.min(...parts).toFixed(2)}–${Math.max(...parts).toFixed(2)}`;
+  return `**${median(parts).toFixed(2)}** (${range})`;
+}
+
+/**
+ * @param {ScalePlan} plan
+ * @param {{ counts: readonly number[], depth: number, polls: readonly { poll: string, flags: readonly string[] }[],
+ *   slowDown?: (thread: number) => Promise<string | null>, hasLoneSession?: boolean }} what
+ */
+async function measure(plan, { counts, depth, polls, slowDown, hasLoneSession = false }) {
   const target = await startTarget(plan.fastTarget, 2);
-  /** @type {{ words: string, count: number, daemon: ScaleDaemon }[]} */
+  /** @type {WorkerCase[]} */
   const cases = [];
   /** @type {string[]} */
   const groups = [];
+  const job = { ...JOB, depth };
   try {
-    for (const count of counts) {
-      const daemon = await startDaemon(plan.folder, target, `w${count}`, ['--workers', `${count}`]);
-      cases.push({ words: `${count} worker${count > 1 ? 's' : ''}`, count, daemon });
-      await logIn(daemon, count);
-      await fio(daemon.uris(), [daemon], { ...JOB, seconds: WARM_SECONDS });
-      for (let worker = 0; worker < count; worker += 1) {
-        const group = prepare(daemon.threadOf(worker));
-        if (group !== null) groups.push(group);
+    for (const [group, { poll, flags }] of polls.entries()) {
+      for (const count of counts) {
+        const argv = ['--workers', `${count}`, ...flags];
+        const daemon = await startDaemon(plan.folder, target, `w${count}-${group}`, argv);
+        const words = `${count} worker${count > 1 ? 's' : ''}`;
+        const made = { words: `${words}${poll}`, group, count, busy: SESSIONS, daemon };
+        cases.push(made);
+        if (count === 1 && hasLoneSession) {
+          cases.push({ ...made, words: `1 worker, one session busy${poll}`, busy: 1 });
+        }
+        await logIn(daemon, count);
+        await fio(daemon.uris(), [daemon], { ...job, seconds: WARM_SECONDS });
+        for (let worker = 0; worker < count; worker += 1) {
+          const slowed = (await slowDown?.(daemon.threadOf(worker))) ?? null;
+          if (slowed !== null) groups.push(slowed);
+        }
       }
     }
-    const runs = await interleaved(plan, cases, async (entry, seconds) => {
-      const [begin, before] = [performance.now(), workerMs(entry)];
-      const run = await fio(entry.daemon.uris(), [entry.daemon], { ...JOB, seconds });
-      const ofOne = (workerMs(entry) - before) / (performance.now() - begin) / entry.count;
-      return { ...run, ofOne };
+    const measured = await interleaved(plan, cases, (entry, seconds) =>
+      loaded(entry, { ...job, seconds }),
+    );
+    return cases.map((entry, index) => {
+      const first = measured[cases.findIndex(({ group }) => group === entry.group)]?.runs ?? [];
+      return { ...entry, first, runs: measured[index]?.runs ?? [] };
     });
-    const lines = tableOf(runs);
-    if (groups.length === 0) return lines;
-    return [...lines, '', linearWords(counts, runs), usedWords(counts, runs)];
   } finally {
-    for (const { daemon } of cases) await daemon.stop();
+    for (const daemon of new Set(cases.map((one) => one.daemon))) await daemon.stop();
     await target.stop();
     for (const group of groups) rmdirSync(group);
   }
+}
+
+/**
+ * @param {WorkerCase} entry
+ * @param {{ rw: string, bs: string, depth: number, seconds: number }} job
+ * @returns {Promise<WorkerRun>}
+ */
+async function loaded({ daemon, count, busy }, job) {
+  const threads = Array.from({ length: count }, (_none, worker) => daemon.threadOf(worker));
+  const cpuMs = () => threads.reduce((sum, thread) => sum + threadMs(daemon.pid, thread), 0);
+  const calls = await daemon.socketCalls(count);
+  const [begin, before] = [performance.now(), cpuMs()];
+  const run = await fio(daemon.uris().slice(0, busy), [daemon], job);
+  const usedMs = cpuMs() - before;
+  const used = usedMs / (performance.now() - begin) / count;
+  const callsAfter = await daemon.socketCalls(count);
+  return {
+    ...run,
+    used,
+    workerMicros: (usedMs / run.ios) * 1000,
+    calls: (callsAfter - calls) / run.ios,
+  };
 }
 
 /**
@@ -90,52 +180,23 @@ async function logIn(daemon, count) {
   }
 }
 
-/**
- * What all workers have had of a processor so far.
- * @param {{ count: number, daemon: ScaleDaemon }} which
- */
-function workerMs({ count, daemon }) {
-  let sum = 0;
-  for (let worker = 0; worker < count; worker += 1) {
-    sum += threadMs(daemon.pid, daemon.threadOf(worker));
-  }
-  return sum;
-}
-
 /** @param {number} thread */
-function slowDown(thread) {
+async function inGroup(thread) {
   const group = join(GROUPS, `iscsi-nbd-worker-${thread}`);
   mkdirSync(group);
-  writeFileSync(join(group, 'cpu.cfs_period_us'), String(PERIOD_MICROSECONDS));
-  writeFileSync(join(group, 'cpu.cfs_quota_us'), String(PERIOD_MICROSECONDS * QUOTA));
+  const period = QUOTA_PERIOD_MICROSECONDS;
+  writeFileSync(join(group, 'cpu.cfs_period_us'), String(period));
+  writeFileSync(join(group, 'cpu.cfs_quota_us'), String(period * PART));
   // The quota is to be the only limit, not the load of the machine.
   writeFileSync(join(group, 'cpu.shares'), String(SHARES));
   writeFileSync(join(group, 'tasks'), String(thread));
   return group;
 }
 
-/**
- * @param {readonly number[]} counts
- * @param {readonly { runs: readonly { iops: number }[] }[]} measured
- */
-function linearWords(counts, measured) {
-  const [first] = measured;
-  const parts = counts.slice(1).map((count, index) => {
-    const runs = measured[index + 1]?.runs ?? [];
-    const shares = runs.map(({ iops }, round) => iops / (first?.runs[round]?.iops ?? 0) / count);
-    return `${median(shares).toFixed(2)} with ${count}`;
-  });
-  return `Part of linear, in the median: ${parts.join(', ')}.`;
-}
-
-/**
- * @param {readonly number[]} counts
- * @param {readonly { runs: readonly { ofOne: number }[] }[]} measured
- */
-function usedWords(counts, measured) {
-  const parts = measured.map(({ runs }, index) => {
-    const used = median(runs.map(({ ofOne }) => ofOne));
-    return `${(used * 100).toFixed(1)} % with ${counts[index]}`;
-  });
-  return `Of a processor, each worker used: ${parts.join(', ')}.`;
+/** @param {number} thread */
+async function byDeadlines(thread) {
+  const period = String(EVEN_PERIOD_NANOSECONDS);
+  const times = ['-T', String(EVEN_PERIOD_NANOSECONDS * PART), '-D', period, '-P', period];
+  await run('chrt', ['--deadline', ...times, '--pid', '0', String(thread)]);
+  return null;
 }
