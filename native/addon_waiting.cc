@@ -40,13 +40,16 @@ void SetBusyPoll(const Napi::CallbackInfo& info) {
   data->thread.busy_poll.SetLimit(int64_t{Int(info, 0)} * 1000);
 }
 
-// (bytes a millisecond with it, and without, milliseconds) -> part of the last half with it; for
-// tests of the choice, in which a turn takes 50 microseconds
+// (bytes a millisecond with it, and without, milliseconds, milliseconds of it after which the
+// thread loses its processor, 0: never) -> part of the last half with it; for tests of the choice,
+// in which a turn takes 50 microseconds
 Napi::Value SimulateTrial(const Napi::CallbackInfo& info) {
   constexpr int64_t kTurnNs = 50'000;
   const int64_t with = Int(info, 0);
   const int64_t without = Int(info, 1);
   const int64_t end_ns = int64_t{Int(info, 2)} * 1'000'000;
+  const int64_t lost_after_ns = int64_t{Int(info, 3)} * 1'000'000;
+  int64_t polled_ns = 0;
   Trial trial;
   bool doing = false;
   int64_t bytes = 0;
@@ -54,6 +57,11 @@ Napi::Value SimulateTrial(const Napi::CallbackInfo& info) {
   for (int64_t now_ns = 0; now_ns < end_ns; now_ns += kTurnNs) {
     bytes += (doing ? with : without) * kTurnNs / 1'000'000;
     if (doing && now_ns >= end_ns / 2) done_ns += kTurnNs;
+    if (doing) polled_ns += kTurnNs;
+    if (lost_after_ns > 0 && polled_ns >= lost_after_ns) {
+      trial.LoseProcessor(now_ns);
+      polled_ns = 0;
+    }
     doing = trial.Choose(now_ns, static_cast<uint64_t>(bytes));
   }
   const double half_ns = static_cast<double>(end_ns) / 2;

@@ -30,6 +30,10 @@ constexpr int64_t kKeepMaxNs = 1'024'000'000;
 constexpr int64_t kSilenceNs = 10'000'000;
 // It costs time that others may want, so it has to bring something.
 constexpr double kWorth = 1.05;
+// A poll that is held up for so long has lost its processor.
+constexpr int64_t kLostNs = 10'000'000;
+constexpr int64_t kRestMinNs = 1'024'000'000;
+constexpr int64_t kRestMaxNs = 16'384'000'000;
 
 void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -71,7 +75,16 @@ bool Trial::Choose(int64_t now_ns, uint64_t bytes) {
   return doing_;
 }
 
+void Trial::LoseProcessor(int64_t now_ns) {
+  doing_ = false;
+  slots_left_ = 0;
+  rest_ns_ = std::clamp(rest_ns_ * 2, kRestMinNs, kRestMaxNs);
+  slot_end_ns_ = now_ns + rest_ns_;
+  last_ns_ = now_ns;
+}
+
 void Trial::Decide() {
+  rest_ns_ = 0;
   const double with = static_cast<double>(with_.bytes) * static_cast<double>(without_.ns);
   const double without = static_cast<double>(without_.bytes) * static_cast<double>(with_.ns);
   doing_ = with > without * kWorth;
@@ -173,8 +186,12 @@ bool BusyPoll::ReceiveUntil(int64_t end_ns) {
     watched[count++] = pollfd{pump->fd(), POLLIN, 0};
   }
   if (count == 0) return false;
+  int64_t last_ns = INT64_MAX;
   while (poll(watched, count, 0) <= 0) {
-    if (NowNs() >= end_ns) return false;
+    const int64_t now_ns = NowNs();
+    if (now_ns - last_ns >= kLostNs) trial_.LoseProcessor(now_ns);
+    if (now_ns >= end_ns) return false;
+    last_ns = now_ns;
     Pause();
   }
   for (nfds_t index = 0; index < count; index += 1) {

@@ -19,6 +19,10 @@ class Trial {
  public:
   // Call it often; `bytes` is the count of all that have been moved. True: do it now.
   bool Choose(int64_t now_ns, uint64_t bytes);
+  // The processor was taken from the thread while it did it: others want it, or a cgroup's quota is
+  // used up, and then it costs what no measure in short turns sees. It is left for a time, which
+  // doubles if the next trial ends in the same way.
+  void LoseProcessor(int64_t now_ns);
 
  private:
   void Decide();
@@ -37,6 +41,8 @@ class Trial {
   int slots_left_ = 0;
   int64_t slot_end_ns_ = 0;
   int64_t keep_ns_ = 0;
+  // Of the last loss, unless a trial has come to its end since.
+  int64_t rest_ns_ = 0;
   int64_t last_ns_ = 0;
   uint64_t last_bytes_ = 0;
 };

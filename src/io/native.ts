@@ -71,8 +71,16 @@ interface NativeAddon {
   useReceiptClock(clock: Float64Array): number;
   /** How long the thread busy-polls before it sleeps, if that is faster; 0: never. */
   setBusyPoll(microseconds: number): void;
-  /** For tests: the part of the time in which that is chosen, by bytes a millisecond either way. */
-  simulateTrial(bytesWith: number, bytesWithout: number, milliseconds: number): number;
+  /**
+   * For tests: the part of the time in which that is chosen, by bytes a millisecond either way.
+   * After `lostAfterMs` of it the thread loses its processor; 0: never.
+   */
+  simulateTrial(
+    bytesWith: number,
+    bytesWithout: number,
+    milliseconds: number,
+    lostAfterMs: number,
+  ): number;
   /** CRC32C of bytes of a slab, from `seed` on, as a signed number. */
   crc32c(slab: number, offset: number, length: number, seed: number): number;
   /**

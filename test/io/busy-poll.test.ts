@@ -188,9 +188,18 @@ describe('the trial of busy polling', () => {
     'the share of time with busy polling fits a poll that is %s',
     (_what, bytesWith, bytesWithout, part) => {
       // 16 ms of every 1.06 s are for the other way.
-      expect(native.simulateTrial(bytesWith, bytesWithout, 20_000)).toBeCloseTo(part, 1);
+      expect(native.simulateTrial(bytesWith, bytesWithout, 20_000, 0)).toBeCloseTo(part, 1);
     },
   );
+});
+
+it('a thread that loses its processor while it polls stops polling for longer each time', () => {
+  // Nearly all of the time if it were not lost; 4 ms of every 16 s are for the next trials.
+  expect(native.simulateTrial(2000, 1000, 100_000, 4)).toBeLessThan(0.002);
+});
+
+it('a single loss of the processor ends busy polling for a second', () => {
+  expect(native.simulateTrial(2000, 1000, 100_000, 20_000)).toBeGreaterThan(0.9);
 });
 
 it('a socket without data is polled once at most', async () => {
