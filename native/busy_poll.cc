@@ -62,6 +62,7 @@ bool Trial::Choose(int64_t now_ns, uint64_t bytes) {
   last_bytes_ = bytes;
   if (was_silent && slots_left_ > 0) return doing_;
   if (now_ns < slot_end_ns_) return doing_;
+  if (slots_left_ == 0 && doing_) rest_ns_ = 0;
   if (slots_left_ == 1) {
     Decide();
     slot_end_ns_ = now_ns + keep_ns_;
@@ -84,7 +85,6 @@ void Trial::LoseProcessor(int64_t now_ns) {
 }
 
 void Trial::Decide() {
-  rest_ns_ = 0;
   const double with = static_cast<double>(with_.bytes) * static_cast<double>(without_.ns);
   const double without = static_cast<double>(without_.bytes) * static_cast<double>(with_.ns);
   doing_ = with > without * kWorth;
@@ -195,7 +195,10 @@ bool BusyPoll::ReceiveUntil(int64_t end_ns) {
     Pause();
   }
   for (nfds_t index = 0; index < count; index += 1) {
-    if (watched[index].revents != 0 && pumps[index]->TryReceive()) return true;
+    if (watched[index].revents == 0 || !pumps[index]->TryReceive()) continue;
+    // The data may have come while another had the processor.
+    if (receipt_ns_ - last_ns >= kLostNs) trial_.LoseProcessor(receipt_ns_);
+    return true;
   }
   return false;
 }

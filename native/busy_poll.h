@@ -21,7 +21,7 @@ class Trial {
   bool Choose(int64_t now_ns, uint64_t bytes);
   // The processor was taken from the thread while it did it: others want it, or a cgroup's quota is
   // used up, and then it costs what no measure in short turns sees. It is left for a time, which
-  // doubles if the next trial ends in the same way.
+  // doubles if that happens again before it has been kept to the end of its time.
   void LoseProcessor(int64_t now_ns);
 
  private:
@@ -41,7 +41,7 @@ class Trial {
   int slots_left_ = 0;
   int64_t slot_end_ns_ = 0;
   int64_t keep_ns_ = 0;
-  // Of the last loss, unless a trial has come to its end since.
+  // Of the last loss; 0 if it has been kept to the end since.
   int64_t rest_ns_ = 0;
   int64_t last_ns_ = 0;
   uint64_t last_bytes_ = 0;

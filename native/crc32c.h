@@ -10,8 +10,7 @@ namespace iscsi_nbd {
 constexpr uint32_t kCrc32cPolynomial = 0x82f63b78;
 
 // Eight bytes a step by table; the processor's CRC instruction; that after a carry-less
-// multiplication of 32 or of 64 bytes at once. Each is up to twice as fast as the one before it, or
-// more.
+// multiplication of 32 or of 64 bytes at once. Each is at least as fast as the one before it.
 enum class Crc32cWay : int { kTable, kInstruction, kFolding, kWideFolding };
 
 // Continues `seed`, which is 0 to begin and the result of the bytes before otherwise.

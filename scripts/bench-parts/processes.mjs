@@ -168,7 +168,8 @@ function serverCommand(variant, { socket, url }) {
   const flags = FLAGS[name ?? ''];
   if (flags === undefined) throw new Error(`there is no ${variant}`);
   // Two of ours serve one LUN side by side, which is otherwise refused.
-  const command = [...interpreterOf(join(dist, 'cli/main.js')), 'serve', url, '--shared'];
+  const program = join(dist, 'cli/main.js');
+  const command = [...interpreterOf(program), program, 'serve', url, '--shared'];
   return [...command, '--socket', socket, ...flags];
 }
 
@@ -176,10 +177,9 @@ function serverCommand(variant, { socket, url }) {
  * Node with the flags that the installed command has, from the first line of `program`.
  * @param {string} program
  */
-function interpreterOf(program) {
+export function interpreterOf(program) {
   const [line = ''] = readFileSync(program, 'utf8').split('\n');
-  const words = /^#!\/usr\/bin\/env -S (node.*)$/.exec(line)?.[1]?.split(' ') ?? ['node'];
-  return [...words, program];
+  return /^#!\/usr\/bin\/env -S (node.*)$/.exec(line)?.[1]?.split(' ') ?? ['node'];
 }
 
 /** @type {Readonly<Record<string, readonly string[]>>} */

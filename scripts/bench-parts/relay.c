@@ -9,8 +9,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -28,12 +30,15 @@ static void check(long result, const char *what) {
   exit(1);
 }
 
-static void receive(int fd, int bytes) {
+// False at the end of the stream.
+static int receive(int fd, int bytes) {
   for (int got = 0; got < bytes;) {
     const ssize_t more = recv(fd, memory + got, bytes - got, 0);
-    if (more <= 0) exit(0);
+    check(more, "recv");
+    if (more == 0) return 0;
     got += more;
   }
+  return 1;
 }
 
 // What follows from received bytes; true: send `*out` bytes to the other side.
@@ -96,18 +101,20 @@ int main(int count, char **words) {
   check(listen(listener, 1), "listen");
   check(getsockname(listener, (struct sockaddr *)&place, &length), "getsockname");
   const pid_t target_pid = fork();
+  check(target_pid, "fork");
   if (target_pid == 0) {
-    const int fd = accept(listener, 0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(pair[0]);
     close(pair[1]);
+    const int fd = accept(listener, 0, 0);
     prepare(fd);
-    for (;;) {
-      receive(fd, COMMAND);
-      check(send(fd, memory, RESPONSE, MSG_NOSIGNAL), "send");
-    }
+    while (receive(fd, COMMAND)) check(send(fd, memory, RESPONSE, MSG_NOSIGNAL), "send");
+    exit(0);
   }
   const pid_t relay_pid = fork();
+  check(relay_pid, "fork");
   if (relay_pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(pair[0]);
     const int target = socket(AF_INET, SOCK_STREAM, 0);
     prepare(target);
@@ -123,7 +130,10 @@ int main(int count, char **words) {
   do {
     for (int at = 0; at < 100; at += 1) {
       check(send(pair[0], memory, REQUEST, MSG_NOSIGNAL), "send");
-      receive(pair[0], REPLY);
+      if (!receive(pair[0], REPLY)) {
+        fprintf(stderr, "the relay has ended\n");
+        return 1;
+      }
     }
     reads += 100;
     now = seconds();

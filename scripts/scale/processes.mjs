@@ -7,7 +7,14 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { cpuTicks, freePort, start, statusNumber, until } from '../bench-parts/processes.mjs';
+import {
+  cpuTicks,
+  freePort,
+  interpreterOf,
+  start,
+  statusNumber,
+  until,
+} from '../bench-parts/processes.mjs';
 import { fioResult } from '../lib/fio.mjs';
 
 /** @typedef {Awaited<ReturnType<typeof startTarget>>} ScaleTarget */
@@ -60,7 +67,7 @@ function startOurs(folder, words) {
     `report-${words.join('-').replaceAll(/[^a-z0-9]/g, '')}`.slice(0, 200),
   );
   const env = { ...process.env, SCALE_REPORT: report, ISCSI_NBD_INITIATOR_NAME: `${IQN}-host` };
-  const argv = ['node', '--require', join(HERE, 'report.cjs'), MAIN, ...words];
+  const argv = [...interpreterOf(MAIN), '--require', join(HERE, 'report.cjs'), MAIN, ...words];
   const child = start(argv, { env });
   return {
     child,

@@ -39,7 +39,7 @@ const POLLS = [
  * @param {ScalePlan} plan
  */
 export function slowWorkers(plan) {
-  return slow(plan, inGroup);
+  return slow(plan, 'quota', inGroup);
 }
 
 /**
@@ -47,7 +47,7 @@ export function slowWorkers(plan) {
  * @param {ScalePlan} plan
  */
 export function evenWorkers(plan) {
-  return slow(plan, byDeadlines);
+  return slow(plan, 'even', byDeadlines);
 }
 
 /**
@@ -55,19 +55,21 @@ export function evenWorkers(plan) {
  * @param {ScalePlan} plan
  */
 export async function fullWorkers(plan) {
-  const measured = await measure(plan, { counts: [1, 2], depth: 16, polls: POLLS.slice(0, 1) });
+  const what = { name: 'full', counts: [1, 2], depth: 16, polls: POLLS.slice(0, 1) };
+  const measured = await measure(plan, what);
   return tableOf(measured);
 }
 
 /**
  * @param {ScalePlan} plan
+ * @param {string} name
  * @param {(thread: number) => Promise<string | null>} slowDown
  */
-async function slow(plan, slowDown) {
+async function slow(plan, name, slowDown) {
   const titles = ['IOPS', 'p99 µs', 'CPU µs/I/O of workers', 'socket calls/I/O'];
   const lines = [row(['', ...titles, 'part used', 'of linear'])];
   lines.push(row(['', ...titles, '', ''].map(() => '---')));
-  const what = { counts: [1, 2, 4, 8], depth: 32, polls: POLLS, slowDown };
+  const what = { name, counts: [1, 2, 4, 8], depth: 32, polls: POLLS, slowDown };
   const measured = await measure(plan, { ...what, hasLoneSession: true });
   for (const { words, count, busy, first, runs } of measured) {
     /** @param {keyof WorkerRun} key */
@@ -99,10 +101,12 @@ function partWords(runs, first, count) {
 
 /**
  * @param {ScalePlan} plan
- * @param {{ counts: readonly number[], depth: number, polls: readonly { poll: string, flags: readonly string[] }[],
+ * @param {{ name: string, counts: readonly number[], depth: number,
+ *   polls: readonly { poll: string, flags: readonly string[] }[],
  *   slowDown?: (thread: number) => Promise<string | null>, hasLoneSession?: boolean }} what
  */
-async function measure(plan, { counts, depth, polls, slowDown, hasLoneSession = false }) {
+async function measure(plan, what) {
+  const { name, counts, depth, polls, slowDown, hasLoneSession = false } = what;
   const target = await startTarget(plan.fastTarget, 2);
   /** @type {WorkerCase[]} */
   const cases = [];
@@ -113,7 +117,7 @@ async function measure(plan, { counts, depth, polls, slowDown, hasLoneSession = 
     for (const [group, { poll, flags }] of polls.entries()) {
       for (const count of counts) {
         const argv = ['--workers', `${count}`, ...flags];
-        const daemon = await startDaemon(plan.folder, target, `w${count}-${group}`, argv);
+        const daemon = await startDaemon(plan.folder, target, `${name}${count}-${group}`, argv);
         const words = `${count} worker${count > 1 ? 's' : ''}`;
         const made = { words: `${words}${poll}`, group, count, busy: SESSIONS, daemon };
         cases.push(made);
@@ -136,7 +140,8 @@ async function measure(plan, { counts, depth, polls, slowDown, hasLoneSession = 
       return { ...entry, first, runs: measured[index]?.runs ?? [] };
     });
   } finally {
-    for (const daemon of new Set(cases.map((one) => one.daemon))) await daemon.stop();
+    const daemons = [...new Set(cases.map((one) => one.daemon))];
+    await Promise.allSettled(daemons.map((daemon) => daemon.stop()));
     await target.stop();
     for (const group of groups) rmdirSync(group);
   }
@@ -151,11 +156,12 @@ async function loaded({ daemon, count, busy }, job) {
   const threads = Array.from({ length: count }, (_none, worker) => daemon.threadOf(worker));
   const cpuMs = () => threads.reduce((sum, thread) => sum + threadMs(daemon.pid, thread), 0);
   const calls = await daemon.socketCalls(count);
-  const [begin, before] = [performance.now(), cpuMs()];
+  const before = cpuMs();
   const run = await fio(daemon.uris().slice(0, busy), [daemon], job);
   const usedMs = cpuMs() - before;
-  const used = usedMs / (performance.now() - begin) / count;
+  const used = usedMs / ((run.ios / run.iops) * 1000) / count;
   const callsAfter = await daemon.socketCalls(count);
+  if (callsAfter === calls) throw new Error('the sockets of the workers were not counted');
   return {
     ...run,
     used,
@@ -185,11 +191,16 @@ async function inGroup(thread) {
   const group = join(GROUPS, `iscsi-nbd-worker-${thread}`);
   mkdirSync(group);
   const period = QUOTA_PERIOD_MICROSECONDS;
-  writeFileSync(join(group, 'cpu.cfs_period_us'), String(period));
-  writeFileSync(join(group, 'cpu.cfs_quota_us'), String(period * PART));
-  // The quota is to be the only limit, not the load of the machine.
-  writeFileSync(join(group, 'cpu.shares'), String(SHARES));
-  writeFileSync(join(group, 'tasks'), String(thread));
+  try {
+    writeFileSync(join(group, 'cpu.cfs_period_us'), String(period));
+    writeFileSync(join(group, 'cpu.cfs_quota_us'), String(period * PART));
+    // The quota is to be the only limit, not the load of the machine.
+    writeFileSync(join(group, 'cpu.shares'), String(SHARES));
+    writeFileSync(join(group, 'tasks'), String(thread));
+  } catch (error) {
+    rmdirSync(group);
+    throw error;
+  }
   return group;
 }
 
@@ -197,6 +208,6 @@ async function inGroup(thread) {
 async function byDeadlines(thread) {
   const period = String(EVEN_PERIOD_NANOSECONDS);
   const times = ['-T', String(EVEN_PERIOD_NANOSECONDS * PART), '-D', period, '-P', period];
-  await run('chrt', ['--deadline', ...times, '--pid', '0', String(thread)]);
+  await run('chrt', ['--deadline', '--reset-on-fork', ...times, '--pid', '0', String(thread)]);
   return null;
 }
