@@ -195,9 +195,12 @@ describe('the trial of busy polling', () => {
 
 describe('a thread that loses its processor while it polls', () => {
   // Of the time, 0.985 if it were not lost; the loss comes in a trial, or soon after one.
-  it.each([4, 40])('busy polling rests for up to 16 s if that happens after each %d ms', (lostMs) => {
-    expect(native.simulateTrial(2000, 1000, 100_000, lostMs)).toBeLessThan(0.005);
-  });
+  it.each([4, 40])(
+    'busy polling rests for up to 16 s if that happens after each %d ms',
+    (lostMs) => {
+      expect(native.simulateTrial(2000, 1000, 100_000, lostMs)).toBeLessThan(0.005);
+    },
+  );
 
   it('busy polling rests for a second if that happens every 20 s', () => {
     const part = native.simulateTrial(2000, 1000, 100_000, 20_000);
