@@ -74,7 +74,8 @@ describe('the command', () => {
     expect(ratios.toSorted((a, b) => a - b)[ROUNDS >> 1]).toBeLessThanOrEqual(RATIO_MAX);
   });
 
-  it('serve with one LUN rests in 70 MiB', async () => {
+  // How many pages around those that are used the kernel maps of Node's file differs between starts.
+  it('serve with one LUN rests in 70 MiB', { retry: 3 }, async () => {
     const serve = await started('serve', target.url, '--socket', join(folder, 'nbd'));
     expect(await restingMiB(serve)).toBeLessThanOrEqual(70 + NODE_MIB);
   });
