@@ -7,7 +7,7 @@ import { loadWords, machineWords, number, row } from '../bench-parts/report.mjs'
 import { putIntoPage } from '../lib/performance-page.mjs';
 import { many } from './many.mjs';
 import { fio, startDaemon, startServe, startTarget } from './processes.mjs';
-import { interleaved, tableOf } from './rounds.mjs';
+import { interleaved, mebibytes, tableOf } from './rounds.mjs';
 import { evenWorkers, fullWorkers, slowWorkers } from './workers.mjs';
 
 /** @import { MemoryUse, ScaleDaemon } from './processes.mjs' */
@@ -27,9 +27,6 @@ const seconds = Number(values.seconds);
 const folder = await mkdtemp(join(tmpdir(), 'iscsi-nbd-scale-'));
 /** What the parts in files of their own are given. */
 const plan = { folder, fastTarget: values['fast-target'], rounds, seconds };
-/** @param {number} bytes */
-const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
-
 /** What has rounds of its own, or none. */
 const UNTIMED = ['memory', 'long', 'many'];
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { median, number, row } from '../bench-parts/report.mjs';
 import { startDaemon, startTarget, threadMs } from './processes.mjs';
+import { mebibytes, partsWords } from './rounds.mjs';
 
 /** @import { ScaleDaemon } from './processes.mjs' */
 /** @import { ScalePlan } from './rounds.mjs' */
@@ -17,7 +18,6 @@ const DEPTH = 4;
 const RAMP_SECONDS = 3;
 /** Two hundred clients take turns on the processors, and a session has few turns in a few seconds. */
 const LOAD_SECONDS = 15;
-const mebibytes = (/** @type {number} */ bytes) => (bytes / 2 ** 20).toFixed(1);
 
 /**
  * Of one round: the sum over all sessions, the slowest to the median of all and to that of its own
@@ -87,23 +87,13 @@ async function measure({ folder, rounds }, target, workers) {
   const times = [loginSeconds, restartSeconds].map((one) => one.toFixed(1));
   const iops = number(median(measured.map((one) => one.iops)));
   const shares = [
-    shareWords(measured, 'ofAll'),
-    workers === 0 ? '' : shareWords(measured, 'ofOwn'),
+    partsWords(measured.map((one) => one.ofAll)),
+    workers === 0 ? '' : partsWords(measured.map((one) => one.ofOwn)),
   ];
   return {
     line: row([title, mebibytes(rss), mebibytes(pss), ...times, iops, ...shares]),
     words: workers === 0 ? [] : [workerWords(measured)],
   };
-}
-
-/**
- * @param {readonly Round[]} rounds
- * @param {'ofAll' | 'ofOwn'} key
- */
-function shareWords(rounds, key) {
-  const all = rounds.map((one) => one[key]);
-  const range = `${Math.min(...all).toFixed(2)}–${Math.max(...all).toFixed(2)}`;
-  return `**${median(all).toFixed(2)}** (${range})`;
 }
 
 /** @param {readonly Round[]} rounds */

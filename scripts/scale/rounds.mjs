@@ -1,5 +1,5 @@
 // Interleaved rounds of scripts/scale/run and their table.
-import { median, number, row } from '../bench-parts/report.mjs';
+import { median, number, row, spread } from '../bench-parts/report.mjs';
 
 /** @import { FioSum } from './processes.mjs' */
 
@@ -33,6 +33,18 @@ export async function interleaved({ rounds, seconds }, cases, measure) {
 }
 
 /**
+ * The median and the range.
+ * @param {readonly number[]} parts
+ */
+export function partsWords(parts) {
+  const of = spread(parts);
+  return `**${of.median.toFixed(2)}** (${of.min.toFixed(2)}–${of.max.toFixed(2)})`;
+}
+
+/** @param {number} bytes */
+export const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
+
+/**
  * Ratios are those of each round to the first case's run in it.
  * @param {readonly { words: string, runs: readonly FioSum[] }[]} measured
  */
@@ -44,8 +56,7 @@ export function tableOf(measured) {
     /** @param {keyof FioSum} key */
     const of = (key) => median(runs.map((one) => one[key]));
     const ratios = runs.map((one, round) => one.iops / (first[round]?.iops ?? Number.NaN));
-    const range = `${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}`;
-    const ratio = runs === first ? '1' : `**${median(ratios).toFixed(2)}** (${range})`;
+    const ratio = runs === first ? '1' : partsWords(ratios);
     const figures = [number(of('megabytes')), of('p99').toFixed(0), of('cpuMicros').toFixed(1)];
     lines.push(row([words, number(of('iops')), ...figures, ratio]));
   }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { median, number, row } from '../bench-parts/report.mjs';
 import { fio, startDaemon, startTarget, threadMs } from './processes.mjs';
-import { interleaved, tableOf } from './rounds.mjs';
+import { interleaved, partsWords, tableOf } from './rounds.mjs';
 
 /** @import { FioSum, ScaleDaemon } from './processes.mjs' */
 /** @import { ScalePlan } from './rounds.mjs' */
@@ -74,7 +74,7 @@ async function slow(plan, name, slowDown) {
   for (const { words, count, busy, first, runs } of measured) {
     /** @param {keyof WorkerRun} key */
     const of = (key) => median(runs.map((one) => one[key]));
-    const part = busy < SESSIONS ? '' : count === 1 ? '1' : partWords(runs, first, count);
+    const part = busy < SESSIONS ? '' : count === 1 ? '1' : linearWords(runs, first, count);
     const figures = [of('p99').toFixed(0), of('workerMicros').toFixed(1), of('calls').toFixed(2)];
     const used = `${(of('used') * 100).toFixed(1)} %`;
     lines.push(row([words, number(of('iops')), ...figures, used, part]));
@@ -82,7 +82,7 @@ async function slow(plan, name, slowDown) {
   const lone = POLLS.map(({ poll }, group) => {
     const own = measured.filter((one) => one.group === group);
     const [one, all] = [own.find(({ busy }) => busy === 1), own.find(({ count }) => count === 8)];
-    return `${partWords(all?.runs ?? [], one?.runs ?? [], 8)}${poll}`;
+    return `${linearWords(all?.runs ?? [], one?.runs ?? [], 8)}${poll}`;
   });
   const words = 'Eight workers to eight times one worker with one busy session';
   return [...lines, '', `${words}: ${lone.join('; ')}.`];
@@ -93,10 +93,8 @@ async function slow(plan, name, slowDown) {
  * @param {readonly WorkerRun[]} first
  * @param {number} count how often `first` would be linear
  */
-function partWords(runs, first, count) {
-  const parts = runs.map(({ iops }, round) => iops / (first[round]?.iops ?? 0) / count);
-  const range = `${Math.min(...parts).toFixed(2)}–${Math.max(...parts).toFixed(2)}`;
-  return `**${median(parts).toFixed(2)}** (${range})`;
+function linearWords(runs, first, count) {
+  return partsWords(runs.map(({ iops }, round) => iops / (first[round]?.iops ?? 0) / count));
 }
 
 /**
